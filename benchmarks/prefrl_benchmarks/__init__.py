@@ -1,0 +1,1 @@
+"""Suites, speed figures and their reports."""

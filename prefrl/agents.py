@@ -1,0 +1,109 @@
+"""The agent: a Stable-Baselines3 algorithm built from the configuration, and its state as plain arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import nn
+
+from prefrl.buffers import ScoredRolloutBuffer, ScoreRollout
+from prefrl.config import RunConfig
+from prefrl.environments import EnvStack
+from prefrl.errors import UsageError
+from prefrl.files import Tree
+from prefrl.reward.learner import load_optimizer_state, optimizer_state
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+def choose_device(device: str) -> str:
+    """The device's name, `auto` resolved.
+
+    Raises:
+        UsageError: if a GPU is asked for where there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: there is no GPU that torch can use here")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> OnPolicyAlgorithm:
+    """Build the algorithm.
+
+    Args:
+        config: The run.
+        env: Its environments.
+        score: Gives predicted rewards for each rollout; None trains on the true reward.
+    """
+    agent = config.agent
+    rate = agent.learning_rate
+    policy_kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
+    if hasattr(env.top.action_space, "low"):
+        policy_kwargs["log_std_init"] = agent.log_std_init
+    shared: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "env": env.top,
+        "learning_rate": (lambda remaining: rate * remaining) if agent.learning_rate_decay else rate,
+        "n_steps": agent.n_steps,
+        "gamma": agent.gamma,
+        "gae_lambda": agent.gae_lambda,
+        "ent_coef": agent.ent_coef,
+        "vf_coef": agent.vf_coef,
+        "max_grad_norm": agent.max_grad_norm,
+        "normalize_advantage": agent.normalise_advantage,
+        "policy_kwargs": policy_kwargs,
+        "seed": config.seed,
+        # A policy this small is faster on the CPU than on any GPU; the reward model goes where it is told.
+        "device": "cpu",
+    }
+    if score is not None:
+        shared |= {"rollout_buffer_class": ScoredRolloutBuffer, "rollout_buffer_kwargs": {"score": score}}
+    if config.algo == "a2c":
+        return A2C(**shared)
+    return PPO(**shared, batch_size=agent.batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)
+
+
+def agent_state(model: BaseAlgorithm) -> Tree:
+    """Everything of the algorithm that the next step depends on, torch's and NumPy's random states included."""
+    episodes = model.ep_info_buffer or ()
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - it is what SB3 draws from
+    return {
+        "policy": dict(model.policy.state_dict()),
+        "optimizer": optimizer_state(model.policy.optimizer),
+        "steps": model.num_timesteps,
+        "updates": model._n_updates,
+        "last_observation": model._last_obs,
+        "last_episode_starts": model._last_episode_starts,
+        "episodes": {name: np.array([float(info[name]) for info in episodes]) for name in ("r", "l")},
+        "torch_rng": torch.get_rng_state(),
+        "numpy_rng": {"keys": keys, "position": position, "has_gauss": has_gauss, "gauss": gauss},
+    }
+
+
+def load_agent_state(model: BaseAlgorithm, state: Tree, *, simulators_restored: bool) -> None:
+    """Go back to a saved state; the algorithm must have been set up (`_setup_learn`) before.
+
+    Args:
+        model: The algorithm.
+        state: From `agent_state`.
+        simulators_restored: Whether the environments stand where they stood; if not, the agent starts new episodes.
+    """
+    model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in state["policy"].items()})
+    load_optimizer_state(model.policy.optimizer, state["optimizer"])
+    model.num_timesteps, model._n_updates = state["steps"], state["updates"]
+    if simulators_restored:
+        model._last_obs = state["last_observation"]
+        model._last_episode_starts = state["last_episode_starts"]
+    assert model.ep_info_buffer is not None
+    model.ep_info_buffer.clear()
+    model.ep_info_buffer.extend({"r": r, "l": int(n)} for r, n in zip(*state["episodes"].values(), strict=True))
+    torch.set_rng_state(torch.from_numpy(state["torch_rng"]))
+    rng = state["numpy_rng"]
+    np.random.set_state(("MT19937", rng["keys"], rng["position"], rng["has_gauss"], rng["gauss"]))  # noqa: NPY002

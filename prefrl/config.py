@@ -1,0 +1,299 @@
+"""The whole configuration of a run as frozen dataclasses: what `config.json` holds.
+
+Every number is checked once, here, so that the rest of the package can take a configuration at its word.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from prefrl.errors import UsageError
+
+Algo = Literal["ppo", "a2c"]
+Mode = Literal["async", "sync"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """The Stable-Baselines3 agent and the environments it steps."""
+
+    n_envs: int = 8
+    """Environments stepped together."""
+    n_steps: int = 256
+    """Steps of each environment in a rollout."""
+    learning_rate: float = 3e-4
+    learning_rate_decay: bool = False
+    """Whether the learning rate falls linearly to zero over the run."""
+    batch_size: int = 256
+    """Steps in a minibatch (PPO)."""
+    n_epochs: int = 10
+    """Passes over a rollout (PPO)."""
+    clip_range: float = 0.2
+    """PPO's clipping."""
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    ent_coef: float = 0.0
+    vf_coef: float = 0.5
+    max_grad_norm: float = 0.5
+    net_arch: tuple[int, ...] = (64, 64)
+    """Hidden units of policy and value network."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    log_std_init: float = 0.0
+    """Logarithm of the initial standard deviation of continuous actions."""
+    normalise_advantage: bool = True
+    normalise_observations: bool = True
+    """Running normalisation of what the policy sees; the reward model has its own."""
+    normalise_true_reward: bool = True
+    """Running scaling of the reward when training on the true one; a predicted reward has its scale already."""
+
+    def validate(self) -> None:
+        """Raise UsageError for numbers that cannot work."""
+        for name in ("n_envs", "n_steps", "batch_size", "n_epochs"):
+            _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
+        _require(self.learning_rate > 0, "agent.learning_rate must be positive")
+        _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
+        _require(all(width >= 1 for width in self.net_arch), "agent.net_arch needs widths of at least 1")
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """The reward model and how it is fitted (paper, sections 2.2.1 and 2.2.3)."""
+
+    members: int = 3
+    """K, the predictors in the ensemble."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Hidden units of each predictor (appendix A.1)."""
+    negative_slope: float = 0.01
+    """Of the leaky ReLU (appendix A.1)."""
+    learning_rate: float = 1e-3
+    """Adam's; the paper does not give one."""
+    batch_size: int = 64
+    """Comparisons in a gradient step."""
+    error: float = 0.1
+    """The probability that a teacher answers at random, assumed in the loss (section 2.2.3)."""
+    loss: Literal["bradley-terry", "true-reward"] = "bradley-terry"
+    """`true-reward` regresses the task's reward instead: the paper's ablation `target`."""
+    l2: float = 1e-4
+    """Initial coefficient of each member's L2 penalty."""
+    l2_rate: float = 0.01
+    """Relative change of the coefficient in a gradient step."""
+    validation_low: float = 1.1
+    """Validation loss over training loss under which the penalty is lowered."""
+    validation_high: float = 1.5
+    """... and over which it is raised."""
+    target_std: float = 1.0
+    """Standard deviation of the reward that the agent gets (1 for MuJoCo)."""
+    comparisons_per_step: float = 0.125
+    """Gradient work: comparisons fitted for each agent step (the paper's Atari figure is about 0.1)."""
+    pretrain_comparisons: int = 12_800
+    """Comparisons fitted before the agent trains."""
+    buffer: int = 3000
+    """The newest comparisons that are trained on (appendix A.2)."""
+
+    def validate(self) -> None:
+        """Raise UsageError for numbers that cannot work."""
+        for name in ("members", "batch_size", "buffer", "pretrain_comparisons"):
+            _require(getattr(self, name) >= 1, f"reward.{name} must be at least 1")
+        _require(self.buffer >= self.batch_size, "reward.buffer must hold at least one batch (reward.batch_size)")
+        _require(0 <= self.error < 1, "reward.error must be in [0, 1)")
+        _require(self.learning_rate > 0, "reward.learning_rate must be positive")
+        _require(self.target_std > 0, "reward.target_std must be positive")
+        _require(self.comparisons_per_step >= 0, "reward.comparisons_per_step must not be negative")
+        _require(self.l2 >= 0 and 0 <= self.l2_rate < 1, "reward.l2 must not be negative, l2_rate in [0, 1)")
+        _require(
+            1 <= self.validation_low <= self.validation_high, "reward.validation_low/high must be 1 or more, in order"
+        )
+        _require(all(width >= 1 for width in self.hidden), "reward.hidden needs widths of at least 1")
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """Which segments are compared, and when (paper, sections 2.2.2 and 2.2.4)."""
+
+    labels: int = 700
+    """The label budget N: comparisons answered left, right or equal."""
+    initial_fraction: float = 0.25
+    """Share of the budget asked before the agent trains (appendix A.1)."""
+    schedule_constant: float | None = None
+    """c of the label rate c / (T + c), in agent steps; None: a tenth of the run's."""
+    schedule_bins: int = 0
+    """The rate is held constant within each of this many equal parts of the run; 0: it falls continuously."""
+    segment_length: int = 30
+    """L, steps."""
+    selection: Literal["variance", "random"] = "variance"
+    """`variance`: highest variance between members in the predicted preference; `random`: uniform."""
+    candidate_factor: int = 10
+    """Candidates drawn for each query that is asked (section 2.2.4)."""
+    pool: int = 1000
+    """The newest segments that candidates are drawn from."""
+
+    @property
+    def initial_labels(self) -> int:
+        """Labels asked before training starts."""
+        return max(1, round(self.labels * self.initial_fraction))
+
+    def validate(self) -> None:
+        """Raise UsageError for numbers that cannot work."""
+        for name in ("labels", "segment_length", "candidate_factor"):
+            _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
+        _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
+        _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
+        _require((self.schedule_constant or 1) > 0, "queries.schedule_constant must be positive")
+        _require(self.schedule_bins >= 0, "queries.schedule_bins must not be negative")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run: everything that decides what it computes."""
+
+    task: str
+    """What the user called it."""
+    env_id: str
+    """The Gymnasium id."""
+    horizon: int | None = None
+    """Steps in an episode, where the task has one length."""
+    hide_endings: bool = False
+    """Whether endings other than the time limit are hidden from the agent (bootstrapped as a time limit is)."""
+    playback_fps: int = 30
+    """Steps shown per second when a clip is played."""
+    teacher: str = "oracle"
+    algo: Algo = "ppo"
+    mode: Mode = "async"
+    seed: int = 0
+    steps: int = 300_000
+    """Agent steps in all, those before the first training step included."""
+    device: Device = "auto"
+    recipe: str = "default"
+    ablation: str | None = None
+    round_steps: int = 2048
+    """Agent steps between two rounds of labelling and metrics, at least."""
+    checkpoint_seconds: float = 20.0
+    """Seconds between two checkpoints, at least."""
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    queries: QueryConfig = field(default_factory=QueryConfig)
+
+    @property
+    def learns_reward(self) -> bool:
+        """Whether the agent learns from preferences; false for the baseline on the true reward."""
+        return self.teacher != "none"
+
+    def validate(self) -> RunConfig:
+        """Check every number; returns self.
+
+        Raises:
+            UsageError: with the first thing that cannot work.
+        """
+        _require(self.steps >= 1, "--steps must be at least 1")
+        _require(self.seed >= 0, "--seed must not be negative")
+        _require(self.round_steps >= 1, "round_steps must be at least 1")
+        self.agent.validate()
+        if self.learns_reward:
+            self.reward.validate()
+            self.queries.validate()
+            self._validate_segments()
+        return self
+
+    def _validate_segments(self) -> None:
+        """A run must be able to cut enough distinct pairs for its budget."""
+        length = self.queries.segment_length
+        if self.horizon is not None:
+            _require(
+                length <= self.horizon,
+                f"a clip of {length} steps is longer than an episode of {self.task} ({self.horizon} steps)",
+            )
+        segments = self.segments_in_run
+        pairs = segments * (segments - 1) // 2
+        _require(
+            self.queries.labels <= pairs,
+            f"{self.queries.labels} labels are more than the {pairs} distinct pairs of segments that "
+            f"{self.steps} steps can give",
+        )
+
+    @property
+    def segments_in_run(self) -> int:
+        """Segments that the whole run cuts, where episodes have the given length (or none end)."""
+        length, per_env = self.queries.segment_length, self.steps // self.agent.n_envs
+        if self.horizon is None:
+            return self.agent.n_envs * (per_env // length)
+        episodes, rest = divmod(per_env, self.horizon)
+        return self.agent.n_envs * (episodes * (self.horizon // length) + rest // length)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunConfig:
+        """Back from plain data, every type checked.
+
+        Raises:
+            UsageError: for unknown, missing or mistyped fields.
+        """
+        return _from_json(cls, data, "").validate()
+
+
+def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """A copy with dotted settings changed, e.g. {"reward.members": 1}.
+
+    Raises:
+        UsageError: for a name that does not exist or a value of the wrong type.
+    """
+    data = json.loads(json.dumps(config.to_json()))
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        node = data
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
+            raise UsageError(f"there is no setting {key!r}")
+        node[last] = value
+    return _from_json(RunConfig, data, "")
+
+
+def _from_json(cls: type[Any], data: Any, prefix: str) -> Any:
+    if not isinstance(data, dict):
+        raise UsageError(f"{prefix or 'the configuration'} must be an object")
+    hints = get_type_hints(cls)
+    if extra := sorted(set(data) - set(hints)):
+        raise UsageError(f"there is no setting {prefix}{extra[0]!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for name, hint in hints.items():
+        if name in data:
+            values[name] = _check(hint, data[name], prefix + name)
+        elif fields[name].default is dataclasses.MISSING and fields[name].default_factory is dataclasses.MISSING:
+            raise UsageError(f"the setting {prefix}{name} is missing")
+    return cls(**values)
+
+
+def _check(hint: Any, value: Any, name: str) -> Any:
+    """The value as the type asks for it, or UsageError."""
+    wrong = UsageError(f"{name} cannot be {value!r}")
+    if dataclasses.is_dataclass(hint):
+        return _from_json(hint, value, f"{name}.")  # type: ignore[arg-type]
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise UsageError(f"{name} must be one of {', '.join(get_args(hint))}, not {value!r}")
+        return value
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise wrong
+        return tuple(_check(get_args(hint)[0], item, name) for item in value)
+    if type(None) in get_args(hint):
+        return None if value is None else _check(get_args(hint)[0], value, name)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint or (hint is float and not math.isfinite(value)):
+        raise wrong
+    return value
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)

@@ -1,0 +1,116 @@
+"""The environments of a run: made, stacked under the agent, and saved with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecMonitor, VecNormalize
+
+from prefrl.config import RunConfig
+from prefrl.files import Tree
+from prefrl.segments import SegmentRecorder
+from prefrl.snapshots import load_env, save_env
+from prefrl.tasks import make_env
+
+OBSERVATION_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class EnvStack:
+    """The wrappers around the environments, from the simulators up to what the agent steps."""
+
+    simulators: DummyVecEnv
+    monitor: VecMonitor
+    """True returns of whole episodes."""
+    recorder: SegmentRecorder | None
+    """None when training on the true reward."""
+    normaliser: VecNormalize | None
+    top: VecEnv
+
+    def state_dict(self) -> Tree:
+        """All of the stack's state; `simulators` is null where the simulators cannot be saved."""
+        simulators = [save_env(env) for env in self.simulators.envs]
+        whole = all(simulator is not None for simulator in simulators)
+        state: Tree = {
+            "simulators": {str(index): simulator for index, simulator in enumerate(simulators)} if whole else None,
+            "monitor": {"returns": self.monitor.episode_returns, "lengths": self.monitor.episode_lengths},
+        }
+        if self.recorder:
+            state["recorder"] = self.recorder.state_dict()
+        if self.normaliser:
+            state["normaliser"] = normaliser_state(self.normaliser) | {"returns": self.normaliser.returns}
+        return state
+
+    def load_state_dict(self, state: Tree) -> bool:
+        """Go back to a saved state.
+
+        Returns:
+            Whether the simulators stand where they stood; if not, they have been reset, and episodes and segments that
+            were under way are gone.
+        """
+        self.top.reset()  # opens the environments
+        if self.recorder:
+            fresh = self.recorder.state_dict()
+            self.recorder.load_state_dict(state["recorder"])
+        if self.normaliser:
+            load_normaliser_state(self.normaliser, state["normaliser"])
+        if state["simulators"] is None:
+            if self.recorder:
+                self.recorder.load_state_dict(self.recorder.state_dict() | {k: fresh[k] for k in ("last", "partial")})
+            return False
+        for env, simulator in zip(self.simulators.envs, state["simulators"].values(), strict=True):
+            load_env(env, simulator)
+        self.monitor.episode_returns = state["monitor"]["returns"]
+        self.monitor.episode_lengths = state["monitor"]["lengths"]
+        if self.normaliser:
+            self.normaliser.returns = state["normaliser"]["returns"]
+        return True
+
+
+def make_stack(config: RunConfig) -> EnvStack:
+    """The environments of a run.
+
+    True returns are counted below everything; the recorder sits under the normalisation, since the reward model must
+    not drift with the agent's running statistics.
+    """
+    agent = config.agent
+    simulators = DummyVecEnv([partial(make_env, config.env_id)] * agent.n_envs)
+    monitor = VecMonitor(VecCheckNan(simulators, raise_exception=True))
+    top: VecEnv = monitor
+    recorder = None
+    if config.learns_reward:
+        queries = config.queries
+        top = recorder = SegmentRecorder(top, queries.segment_length, queries.pool, hide_endings=config.hide_endings)
+    normaliser = None
+    scale_reward = agent.normalise_true_reward and not config.learns_reward
+    if agent.normalise_observations or scale_reward:
+        top = normaliser = VecNormalize(
+            top,
+            norm_obs=agent.normalise_observations,
+            norm_reward=scale_reward,
+            clip_obs=OBSERVATION_CLIP,
+            gamma=agent.gamma,
+        )
+    return EnvStack(simulators, monitor, recorder, normaliser, top)
+
+
+def normaliser_state(normaliser: VecNormalize) -> Tree:
+    """Running statistics of observations and returns."""
+    observation: Any = normaliser.obs_rms if normaliser.norm_obs else None
+    parts = {"observation": observation, "return": normaliser.ret_rms}
+    return {
+        name: {"mean": np.asarray(rms.mean), "var": np.asarray(rms.var), "count": rms.count}
+        for name, rms in parts.items()
+        if rms is not None
+    }
+
+
+def load_normaliser_state(normaliser: VecNormalize, state: Tree) -> None:
+    """Restore what `normaliser_state` gave."""
+    for name, rms in (("observation", getattr(normaliser, "obs_rms", None)), ("return", normaliser.ret_rms)):
+        if name in state:
+            assert rms is not None
+            rms.mean, rms.var, rms.count = state[name]["mean"], state[name]["var"], state[name]["count"]

@@ -1,0 +1,45 @@
+"""What a user can cause, and how the program says so: one line, and an exit status."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+from collections.abc import Iterable
+
+
+class PrefrlError(Exception):
+    """Something went wrong that one line can explain; the command exits with status 1."""
+
+    exit_code = 1
+
+
+class UsageError(PrefrlError):
+    """An argument that cannot be used; the command exits with status 2."""
+
+    exit_code = 2
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """An error for a name that is not in a table, with the nearest names that are.
+
+    Args:
+        kind: What the name should have been, e.g. "task".
+        name: What was given.
+        known: The names that exist.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return UsageError(f"unknown {kind} {name!r}; {hint}")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is a full disk: the system's own, or SQLite's report of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "database or disk is full" in str(cause) or "No space left on device" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

@@ -1,0 +1,128 @@
+"""Data on disk: nested dictionaries of arrays and plain values in one safetensors file, and files replaced atomically.
+
+Safetensors holds arrays and strings and nothing that could be executed; the plain values go into its header as JSON. A
+checksum over everything tells a damaged file from a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from prefrl.errors import PrefrlError
+
+Tree = dict[str, Any]
+"""Nested dictionaries with string keys whose leaves are arrays, tensors, or values that JSON knows."""
+
+
+class DamagedFileError(PrefrlError):
+    """A file of ours that is truncated or altered."""
+
+
+def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file's content at once, so that a reader sees the old one or the new one.
+
+    Args:
+        path: The file.
+        content: Its new content.
+        durable: Whether to wait until the disk has it (survives a power cut, not only a killed process).
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode(), durable=durable)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        DamagedFileError: if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged: not JSON ({error})") from None
+
+
+def save_tree(path: Path, tree: Tree, *, durable: bool = False) -> None:
+    """Write a tree to one file, atomically.
+
+    Raises:
+        TypeError: for a leaf that is neither an array nor plain data.
+    """
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    plain = json.dumps(_split(tree, "", arrays))
+    metadata = {"plain": plain, "crc32": str(_checksum(arrays, plain))}
+    write_atomically(path, safetensors.numpy.save(arrays, metadata), durable=durable)
+
+
+def load_tree(path: Path) -> Tree:
+    """Read a tree back; every array is a NumPy array of its own.
+
+    Raises:
+        DamagedFileError: if the file is truncated or altered.
+        FileNotFoundError: if there is none.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        if int(metadata["crc32"]) != _checksum(arrays, metadata["plain"]):
+            raise DamagedFileError(f"{path} is damaged: its checksum does not match")
+        tree = json.loads(metadata["plain"])
+        for key, array in arrays.items():
+            *parents, last = key.split("/")
+            node = tree
+            for part in parents:
+                node = node[part]
+            node[last] = array
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged: {error}") from None
+    return dict(tree)
+
+
+def _split(node: Any, key: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
+    """Move the arrays of a tree to a flat dictionary; what is left is plain data with the same nesting."""
+    if isinstance(node, dict):
+        split = {
+            str(name): _split(child, f"{key}/{name}" if key else str(name), arrays) for name, child in node.items()
+        }
+        return {name: child for name, child in split.items() if child is not _MOVED}
+    if hasattr(node, "detach"):
+        node = node.detach().cpu().numpy()
+    if isinstance(node, np.ndarray):
+        arrays[key] = np.ascontiguousarray(node).reshape(node.shape)
+        return _MOVED
+    return node.item() if isinstance(node, np.generic) else node
+
+
+_MOVED = object()
+
+
+def _checksum(arrays: dict[str, np.ndarray[Any, Any]], plain: str) -> int:
+    crc = zlib.crc32(plain.encode())
+    for key in sorted(arrays):
+        crc = zlib.crc32(arrays[key].tobytes(), zlib.crc32(key.encode(), crc))
+    return crc

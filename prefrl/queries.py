@@ -1,0 +1,81 @@
+"""Which pairs of segments are worth asking about (paper, section 2.2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from prefrl.types import Array, Segment
+
+PredictPreferences = Callable[[Sequence[Segment], Array], Array]
+"""(segments, pairs (B, 2)) -> (K, B): each member's probability that the left segment is preferred."""
+
+
+def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
+    """Distinct unordered pairs of distinct segments, uniformly, in random left/right order.
+
+    Args:
+        rng: Source of randomness.
+        segments: How many segments there are.
+        count: Pairs wanted; all there are, if that is fewer.
+
+    Returns:
+        (B, 2) indices; no segment is paired with itself and no pair comes twice, in either order.
+    """
+    total = segments * (segments - 1) // 2
+    codes = np.sort(rng.choice(total, size=min(count, total), replace=False))
+    # Pair (i, j), i < j, has the code i (2S - i - 1) / 2 + (j - i - 1): the upper triangle, row by row.
+    rows = np.arange(segments - 1)
+    starts = rows * (2 * segments - rows - 1) // 2
+    first = np.searchsorted(starts, codes, side="right") - 1
+    second = codes - starts[first] + first + 1
+    pairs = rng.permutation(np.stack([first, second], axis=1))
+    return np.where(rng.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
+
+
+def disagreement(probabilities: Array) -> Array:
+    """Variance between members of the predicted preference.
+
+    Args:
+        probabilities: (K, B) each member's probability that the left segment is preferred.
+
+    Returns:
+        (B,)
+    """
+    return np.asarray(probabilities.var(axis=0))
+
+
+def choose(
+    segments: Sequence[Segment],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    asked: Collection[tuple[int, int]] = (),
+    candidate_factor: int = 10,
+    predict: PredictPreferences | None = None,
+) -> list[tuple[Segment, Segment]]:
+    """Choose the pairs to ask about.
+
+    Args:
+        segments: The pool.
+        count: Pairs wanted.
+        rng: Source of randomness.
+        asked: Pairs of segment ids (smaller first) that were asked before; they are not asked again.
+        candidate_factor: Candidates drawn for each pair wanted.
+        predict: The ensemble's predicted preferences; without it the choice is uniform.
+
+    Returns:
+        Ordered pairs (left, right), those that the ensemble's members disagree on most first; fewer than `count` only
+        where the pool has no more.
+    """
+    if len(segments) < 2 or count < 1:
+        return []
+    drawn = draw_pairs(rng, len(segments), count * candidate_factor + len(asked))
+    ids = np.array([segment.id for segment in segments])
+    fresh = [(min(a, b), max(a, b)) not in asked for a, b in ids[drawn].tolist()]
+    candidates = drawn[np.array(fresh, dtype=bool)][: count * candidate_factor]
+    if predict is not None and len(candidates) > count:
+        scores = disagreement(predict(segments, candidates))
+        candidates = candidates[np.argsort(-scores, kind="stable")]
+    return [(segments[left], segments[right]) for left, right in candidates[:count].tolist()]

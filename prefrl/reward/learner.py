@@ -1,0 +1,194 @@
+"""The reward learner: comparisons in, versioned weights out (paper, section 2.2.3).
+
+The same object runs inline in a synchronous run and in a process of its own in an asynchronous one. Its work is set in
+comparisons per agent step, so its cost does not grow with the labels that are already there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefrl.config import RewardConfig
+from prefrl.files import Tree, save_tree
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.loss import adapted_l2, comparison_loss, multiplicity, preference_logit, regression_loss, split_means
+from prefrl.types import Comparison, Floats
+
+ReadSegment = Callable[[int], tuple[Floats, Floats]]
+"""segment id -> features (L, F), true rewards (L,)"""
+
+_LOSS_DECAY = 0.9
+"""Of the running means of training and validation loss, per gradient step: about the last ten batches."""
+_NORMALISATION_COMPARISONS = 256
+"""The newest comparisons whose steps set the output normalisation: near the agent's present behaviour, and cheap."""
+
+
+class RewardLearner:
+    """Fits an ensemble to the newest comparisons."""
+
+    def __init__(self, config: RewardConfig, features: int, length: int, seed: int, device: str = "cpu") -> None:
+        """Make an untrained learner.
+
+        Args:
+            config: The reward model and how to fit it.
+            features: F, of a step.
+            length: L, of a segment.
+            seed: Of initial weights, batches and bootstraps.
+            device: Where torch computes.
+        """
+        with torch.random.fork_rng(devices=[]):  # leaves the agent's random state alone
+            torch.manual_seed(seed)
+            self.ensemble = RewardEnsemble(config, features).to(device)
+        self.config, self.seed, self.device = config, seed, device
+        self.optimizer = torch.optim.Adam(self.ensemble.network.parameters(), lr=config.learning_rate)
+        self.l2 = torch.full((config.members,), config.l2, device=device)
+        self.losses = torch.full((2, config.members), torch.nan, device=device)
+        self.updates = self.fitted = self.version = self.last_id = self.seen = 0
+        self._rng = np.random.default_rng(seed)
+        self._moments = np.zeros((2, features))
+        capacity = config.buffer
+        self._features = torch.empty(capacity, 2, length, features, device=device)
+        self._true = torch.empty(capacity, 2, length, device=device)
+        self._mu = torch.empty(capacity, device=device)
+        self._multiplicity = torch.empty(config.members, capacity, device=device)
+
+    def __len__(self) -> int:
+        """Comparisons in the buffer."""
+        return min(self.seen, self.config.buffer)
+
+    def add(self, comparisons: Iterable[Comparison], read: ReadSegment) -> int:
+        """Take in comparisons, in the order of their ids; the oldest make room where the buffer is full.
+
+        Returns:
+            How many there were.
+        """
+        before = self.seen
+        for comparison in comparisons:
+            place = self.seen % self.config.buffer
+            for side, segment in enumerate((comparison.left, comparison.right)):
+                features, true_rewards = read(segment)
+                self._features[place, side] = torch.from_numpy(features)
+                self._true[place, side] = torch.from_numpy(true_rewards)
+                self._moments += np.stack([features.mean(axis=0), np.square(features, dtype=np.float64).mean(axis=0)])
+            self._mu[place] = comparison.mu
+            draws = multiplicity(self.seed, comparison.id, self.config.members)
+            self._multiplicity[:, place] = torch.from_numpy(draws)
+            self.last_id = comparison.id
+            self.seen += 1
+        if self.seen > before:
+            mean, square = self._moments / (2 * self.seen)
+            std = np.sqrt(np.maximum(square - mean**2, 1e-8))
+            self.ensemble.input_mean.copy_(torch.from_numpy(mean))
+            self.ensemble.input_std.copy_(torch.from_numpy(std))
+        return self.seen - before
+
+    def due(self, agent_steps: int) -> int:
+        """Comparisons still to be fitted by an agent step, pretraining included; whole batches."""
+        wanted = self.config.pretrain_comparisons + self.config.comparisons_per_step * agent_steps
+        batches = (wanted - self.fitted) // self.config.batch_size
+        return max(0, int(batches)) * self.config.batch_size
+
+    def train(self, comparisons: int) -> None:
+        """Take gradient steps over random batches until this many comparisons were fitted."""
+        if not len(self):
+            return
+        for _ in range(max(1, comparisons // self.config.batch_size)):
+            self._step(torch.from_numpy(self._rng.integers(len(self), size=self.config.batch_size)))
+
+    def _step(self, batch: Tensor) -> None:
+        """One gradient step. Out-of-bag comparisons of the batch give the validation loss in the same pass."""
+        rewards = self.ensemble(self._features[batch])
+        if self.config.loss == "true-reward":
+            losses = regression_loss(rewards, self._true[batch])
+        else:
+            losses = comparison_loss(preference_logit(rewards), self._mu[batch], self.config.error)
+        training, validation = split_means(losses, self._multiplicity[:, batch])
+        penalty = (self.l2 * self.ensemble.network.squared_norm()).sum()
+        self.optimizer.zero_grad()
+        (training.sum() + penalty).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        newest = torch.stack([training.detach(), validation.detach()])
+        mixed = _LOSS_DECAY * self.losses + (1 - _LOSS_DECAY) * newest
+        self.losses = torch.where(newest.isnan(), self.losses, torch.where(self.losses.isnan(), newest, mixed))
+        config = self.config
+        ratio = self.losses[1] / self.losses[0]
+        self.l2 = adapted_l2(self.l2, ratio, config.validation_low, config.validation_high, config.l2_rate)
+        self.updates += 1
+        self.fitted += config.batch_size
+
+    def normalise(self) -> None:
+        """Fit the output normalisation to the newest comparisons; before weights are used or published."""
+        count = min(len(self), _NORMALISATION_COMPARISONS)
+        newest = torch.arange(self.seen - count, self.seen) % self.config.buffer
+        self.ensemble.fit_output_normalisation(self._features[newest].reshape(-1, self.ensemble.features))
+
+    def metrics(self) -> dict[str, float]:
+        """Figures of the fit; losses are means over members, in nats."""
+        training, validation = self.losses.mean(dim=1).tolist()
+        return {
+            "version": self.version,
+            "reward_updates": self.updates,
+            "comparisons": self.seen,
+            "training_loss": training,
+            "validation_loss": validation,
+            "l2": float(self.l2.mean()),
+        }
+
+    def publish(self, path: Path) -> None:
+        """Normalise, and replace the published weights with these."""
+        self.normalise()
+        self.version += 1
+        save_tree(path, {"weights": dict(self.ensemble.state_dict()), "metrics": self.metrics()})
+
+    def state_dict(self) -> Tree:
+        """Everything but the comparisons, which the store has; to be restored before they are read again."""
+        return {
+            "ensemble": dict(self.ensemble.state_dict()),
+            "optimizer": optimizer_state(self.optimizer),
+            "l2": self.l2,
+            "losses": self.losses,
+            "moments": self._moments,
+            "rng": self._rng.bit_generator.state,
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def load_state_dict(self, state: Tree, comparisons: Iterable[Comparison], read: ReadSegment) -> None:
+        """Go back to a saved state.
+
+        Args:
+            state: From `state_dict`.
+            comparisons: All comparisons up to the state's `last_id`, in order.
+            read: Reads a segment.
+        """
+        kept = list(comparisons)
+        self.seen = len(kept) - len(kept[-self.config.buffer :])
+        self.add(kept[-self.config.buffer :], read)
+        self.ensemble.load_state_dict({name: torch.from_numpy(array) for name, array in state["ensemble"].items()})
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.l2 = torch.from_numpy(state["l2"]).to(self.device)
+        self.losses = torch.from_numpy(state["losses"]).to(self.device)
+        self._moments = state["moments"]
+        self._rng.bit_generator.state = state["rng"]
+        for name in _COUNTERS:
+            setattr(self, name, state["counters"][name])
+
+
+_COUNTERS = ("updates", "fitted", "version", "last_id", "seen")
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
+    """An optimiser's state as a tree: per parameter, by its index."""
+    return {str(index): dict(values) for index, values in optimizer.state_dict()["state"].items()}
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
+    """Restore what `optimizer_state` gave; hyperparameters stay those the optimiser was made with."""
+    state = {
+        int(index): {name: torch.as_tensor(value) for name, value in values.items()} for index, values in tree.items()
+    }
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

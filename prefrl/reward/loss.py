@@ -1,0 +1,116 @@
+"""The mathematics of fitting a reward to comparisons, as pure functions (paper, sections 2.2.1 and 2.2.3)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from prefrl.types import Array
+
+
+def preference_logit(rewards: Tensor) -> Tensor:
+    """The log-odds that the left segment is preferred: the difference of the undiscounted sums of predicted reward.
+
+    Args:
+        rewards: (..., 2, L) predicted rewards of the left and the right segment's steps.
+
+    Returns:
+        (...)
+    """
+    sums = rewards.sum(dim=-1)
+    return sums[..., 0] - sums[..., 1]
+
+
+def comparison_loss(logit: Tensor, mu: Tensor, error: float) -> Tensor:
+    """Cross-entropy of a judgement under the Bradley-Terry model with a constant probability of error.
+
+    With P = sigmoid(logit) and a teacher who answers at random with probability e, P' = (1 - e) P + e / 2 and
+    loss = -mu log P' - (1 - mu) log(1 - P'). The error bounds the loss, and its gradient vanishes for a confidently
+    contradicted judgement: it changes learning, not only the reported loss.
+
+    Args:
+        logit: (...) log-odds of left.
+        mu: (...) share of the preference that left got: 1, 0, or one half for a tie.
+        error: e, the probability of a random answer, in [0, 1).
+
+    Returns:
+        (...) one loss a comparison, in nats.
+    """
+    keep = math.log1p(-error)
+    left, right = functional.logsigmoid(logit) + keep, functional.logsigmoid(-logit) + keep
+    if error > 0:
+        floor = torch.full_like(logit, math.log(error / 2))
+        left, right = torch.logaddexp(left, floor), torch.logaddexp(right, floor)
+    return -(mu * left + (1 - mu) * right)
+
+
+def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
+    """Mean squared error of the predicted reward over both segments: the paper's ablation `target` (section 3.3).
+
+    Args:
+        rewards: (..., 2, L) predicted.
+        true_rewards: (..., 2, L) the task's own.
+
+    Returns:
+        (...)
+    """
+    return (rewards - true_rewards).square().mean(dim=(-2, -1))
+
+
+def split_means(losses: Tensor, multiplicity: Tensor) -> tuple[Tensor, Tensor]:
+    """Each member's training and validation loss from one batch.
+
+    A comparison with multiplicity m counts m times in that member's training loss; with 0 it is out of that member's
+    bootstrap and counts once in its validation loss. Both are means, so that they compare.
+
+    Args:
+        losses: (K, B).
+        multiplicity: (K, B) bootstrap multiplicities.
+
+    Returns:
+        (K,) training loss, 0 where a member has no comparison in this batch; (K,) validation loss, NaN likewise.
+    """
+    training = (losses * multiplicity).sum(dim=1) / multiplicity.sum(dim=1).clamp(min=1)
+    held_out = (multiplicity == 0).to(losses.dtype)
+    validation = (losses * held_out).sum(dim=1) / held_out.sum(dim=1)
+    return training, validation
+
+
+def multiplicity(seed: int, comparison_id: int, members: int) -> Array:
+    """How often each member's bootstrap holds a comparison: Poisson(1), the limit of drawing |D| out of |D|.
+
+    Keyed by the comparison, so that it is drawn once and never again however the data grow; it is zero, and the
+    comparison thus held out for validation, with probability 1/e as in the paper.
+
+    Args:
+        seed: The run's seed.
+        comparison_id: The comparison.
+        members: K.
+
+    Returns:
+        (K,) whole numbers.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, comparison_id])).poisson(1.0, members)
+
+
+def adapted_l2(coefficient: Tensor, ratio: Tensor, low: float, high: float, rate: float) -> Tensor:
+    """The next L2 coefficient: up where validation loss exceeds `high` times training loss, down under `low` times.
+
+    Args:
+        coefficient: (K,).
+        ratio: (K,) validation over training loss; NaN leaves a coefficient as it is.
+        low: The paper's 1.1.
+        high: The paper's 1.5.
+        rate: Relative change.
+
+    Returns:
+        (K,)
+    """
+    factor = torch.ones_like(coefficient)
+    factor = torch.where(ratio > high, factor * (1 + rate), factor)
+    factor = torch.where(ratio < low, factor * (1 - rate), factor)
+    return coefficient * factor

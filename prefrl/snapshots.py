@@ -1,0 +1,100 @@
+"""The state of a simulator as plain arrays, so that a resumed run steps on exactly where it stood."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import TimeLimit
+
+from prefrl.files import Tree
+
+Env = gymnasium.Env[Any, Any]
+
+
+def save_env(env: Env) -> Tree | None:
+    """Everything that an environment's next step depends on.
+
+    Args:
+        env: A MuJoCo environment, or one whose whole state is the array `state` (Gymnasium's classic control).
+
+    Returns:
+        None where the simulator cannot be saved.
+    """
+    base = env.unwrapped
+    if _is_mujoco(base):
+        simulator: Tree = {"mujoco": _mujoco_arrays(base)}
+    elif _is_classic(base):
+        simulator = {"state": np.asarray(base.state, dtype=np.float64)}  # type: ignore[attr-defined]
+    else:
+        return None
+    limit = _time_limit(env)
+    elapsed = limit._elapsed_steps if limit else None
+    return {"simulator": simulator, "elapsed": elapsed, "rng": copy.deepcopy(base.np_random.bit_generator.state)}
+
+
+def load_env(env: Env, saved: Tree) -> None:
+    """Put an environment, once reset, back into a saved state."""
+    base = env.unwrapped
+    simulator = saved["simulator"]
+    if "mujoco" in simulator:
+        _load_mujoco(base, simulator["mujoco"])
+    else:
+        kind = type(base.state)  # type: ignore[attr-defined]
+        state = simulator["state"]
+        base.state = tuple(state.tolist()) if kind is tuple else state  # type: ignore[attr-defined]
+    if limit := _time_limit(env):
+        limit._elapsed_steps = saved["elapsed"]
+    base.np_random.bit_generator.state = saved["rng"]
+
+
+def _is_mujoco(base: Any) -> bool:
+    return hasattr(base, "data") and type(base.data).__module__.startswith("mujoco")
+
+
+def _is_classic(base: Any) -> bool:
+    return type(base).__module__.startswith("gymnasium.envs.classic_control") and hasattr(base, "state")
+
+
+def _time_limit(env: Env) -> TimeLimit[Any, Any] | None:
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            return env
+        env = env.env
+    return None
+
+
+def _mujoco_arrays(base: Any) -> Tree:
+    """Full integration state, and every derived array of fixed size.
+
+    Derived fields (body positions, contact forces) lag the state by a fraction of a step, and observations and rewards
+    of the next step may be differences against them: recomputing them with `mj_forward` would not give them back.
+    """
+    import mujoco  # noqa: PLC0415 - not every user's tasks need it
+
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    state = np.empty(mujoco.mj_stateSize(base.model, kind))
+    mujoco.mj_getState(base.model, base.data, state, kind)
+    return {"integration": state, "derived": {name: array.copy() for name, array in _derived(base.data)}}
+
+
+def _load_mujoco(base: Any, saved: Tree) -> None:
+    import mujoco  # noqa: PLC0415
+
+    kind = mujoco.mjtState.mjSTATE_INTEGRATION
+    mujoco.mj_setState(base.model, base.data, saved["integration"], kind)
+    mujoco.mj_forward(base.model, base.data)  # sizes contacts and constraints
+    mujoco.mj_setState(base.model, base.data, saved["integration"], kind)  # the solver's warm start, as it was
+    for name, array in _derived(base.data):
+        if name in saved["derived"] and saved["derived"][name].shape == array.shape:
+            array[...] = saved["derived"][name]
+
+
+def _derived(data: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
+    """The simulator's float arrays whose sizes do not depend on the contacts of the moment."""
+    arrays = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith(("_", "efc_", "contact")))
+    return [
+        (name, a) for name, a in arrays if isinstance(a, np.ndarray) and a.dtype == np.float64 and a.flags.writeable
+    ]

@@ -1,0 +1,139 @@
+"""What can be trained on: named tasks that installed packages offer, or any Gymnasium id.
+
+A package offers tasks through the entry point group `prefrl.tasks`: a table from names to objects with the attributes of
+`TaskFacts`. The paper's tasks come that way too, so that the core knows none of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import gymnasium
+from gymnasium import spaces
+
+from prefrl.errors import UsageError, unknown
+
+
+class TaskFacts(Protocol):
+    """What a task table says of a task; see `prefrl_envs.Task`."""
+
+    @property
+    def name(self) -> str:
+        """What a person types."""
+
+    @property
+    def env_id(self) -> str:
+        """The Gymnasium id."""
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps in an episode."""
+
+    @property
+    def segment_length(self) -> int:
+        """L, steps in a clip."""
+
+    @property
+    def playback_fps(self) -> int:
+        """Steps shown per second."""
+
+    @property
+    def instruction(self) -> str:
+        """What a labeller is told."""
+
+
+@dataclass(frozen=True)
+class GymnasiumTask:
+    """Facts made up for a Gymnasium id that no table names."""
+
+    name: str
+    env_id: str
+    horizon: int | None
+    segment_length: int
+    playback_fps: int
+    instruction: str = "Prefer the clip in which better things happen; judge only what you see."
+
+
+@cache
+def known_tasks() -> Mapping[str, TaskFacts]:
+    """All named tasks, in the order of their tables."""
+    tables: dict[str, TaskFacts] = {}
+    for entry_point in entry_points(group="prefrl.tasks"):
+        tables |= entry_point.load()
+    return tables
+
+
+def find_task(name: str) -> TaskFacts:
+    """A task by its name, or facts for a Gymnasium id (`Pendulum-v1`, `prefrl/Hopper-v0`, `module:Env-v0`).
+
+    A clip of an unknown environment is 1.5 s at its own frame rate, within the 15 to 60 steps of the paper.
+
+    Raises:
+        UsageError: if there is neither, with the nearest names.
+    """
+    tasks = known_tasks()
+    for task in tasks.values():
+        if name in (task.name, task.env_id):
+            return task
+    try:
+        spec = gymnasium.spec(name)
+    except gymnasium.error.Error:
+        raise unknown("task", name, tasks) from None
+    except ImportError as error:
+        raise UsageError(f"{name}: {error}") from None
+    env = make_env(name)
+    fps = int(env.metadata.get("render_fps") or 30)
+    env.close()
+    length = max(15, min(60, round(1.5 * fps)))
+    if spec.max_episode_steps is not None:
+        length = min(length, spec.max_episode_steps)
+    return GymnasiumTask(name, name, spec.max_episode_steps, length, fps)
+
+
+def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Make an environment.
+
+    Raises:
+        UsageError: if it cannot be made, or is unsuitable.
+    """
+    known_tasks()  # loading the tables registers their environments
+    _quiet_mujoco()
+    try:
+        env = gymnasium.make(env_id, **kwargs)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UsageError(f"{env_id} cannot be made: {error}") from None
+    if reason := unsuitable(env):
+        env.close()
+        raise UsageError(f"{env_id} is unsuitable: {reason}")
+    return env
+
+
+def unsuitable(env: gymnasium.Env[Any, Any]) -> str | None:
+    """Why an environment cannot be trained on; None if it can."""
+    observation, action = env.observation_space, env.action_space
+    if not isinstance(observation, spaces.Box):
+        return f"its observations are a {type(observation).__name__}, not a Box"
+    if len(observation.shape) == 3:
+        return "its observations are images, which need a convolutional reward model"
+    if not isinstance(action, spaces.Box | spaces.Discrete):
+        return f"its actions are a {type(action).__name__}, neither a Box nor Discrete"
+    if isinstance(action, spaces.Discrete) and action.start != 0:
+        return "its discrete actions do not start at 0"
+    return None
+
+
+def _quiet_mujoco() -> None:
+    """MuJoCo writes compiler warnings about Gymnasium's own models to the screen and to a file; log them instead."""
+    import mujoco  # noqa: PLC0415 - takes a moment
+
+    def log(text: str | bytes) -> None:
+        line = text.decode() if isinstance(text, bytes) else text
+        level = logging.DEBUG if "settotalmass" in line else logging.WARNING
+        logging.getLogger("mujoco").log(level, line.strip())
+
+    mujoco.set_mju_user_warning(log)

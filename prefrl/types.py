@@ -1,0 +1,108 @@
+"""The terms of the field as types. Everything else in the package speaks in these.
+
+Shapes, here and in every docstring: K members of the ensemble, B comparisons (pairs), L steps of a segment, N rows,
+T steps of a rollout, E environments, F features of one step (observation and action together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+
+class Judgement(StrEnum):
+    """What a teacher says of a query (paper, section 2.2.3)."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    EQUAL = "equal"
+    INCOMPARABLE = "incomparable"
+
+    @property
+    def mu(self) -> float | None:
+        """Share of the preference that the left segment gets; None where the pair is dropped."""
+        return {"left": 1.0, "right": 0.0, "equal": 0.5}.get(self.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """L consecutive steps between two real resets of the simulator."""
+
+    id: int
+    """Serial number within the run."""
+    observations: Array
+    """(L, *observation), as the environment gave them, before any normalisation."""
+    actions: Array
+    """(L, *action), as the environment got them; one-hot where discrete."""
+    true_rewards: Array
+    """(L,) the task's own reward: for metrics and synthetic teachers, never for the reward model."""
+
+    def __post_init__(self) -> None:
+        """Reject arrays of different lengths."""
+        if not len(self.observations) == len(self.actions) == len(self.true_rewards):
+            raise ValueError("a segment's observations, actions and rewards must have the same length")
+
+    def __len__(self) -> int:
+        return len(self.observations)
+
+    @property
+    def features(self) -> Floats:
+        """(L, F) observations, flattened, beside actions: what a reward model reads."""
+        steps = len(self)
+        parts = (self.observations.reshape(steps, -1), self.actions.reshape(steps, -1))
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+
+
+class Query(NamedTuple):
+    """An ordered pair of segments put to a teacher. Its key is (round, rank)."""
+
+    round: int
+    """The selection round, counted over the whole run."""
+    rank: int
+    """The place within its round, best first."""
+    left: Segment
+    right: Segment
+    agent_step: int
+    """Agent steps taken when it was asked."""
+
+
+class Answer(NamedTuple):
+    """A teacher's judgement of one query, on its way into the store."""
+
+    query_id: int
+    judgement: Judgement
+    teacher: str
+    agent_step: int
+    labeller: str | None = None
+    response_seconds: float | None = None
+
+
+class Comparison(NamedTuple):
+    """A query with its judgement, read back from the store: one label."""
+
+    id: int
+    """The answer's id: keys the bootstrap."""
+    left: int
+    """Segment id."""
+    right: int
+    """Segment id."""
+    mu: float
+    """1 left, 0 right, one half a tie."""
+
+
+class Teacher(Protocol):
+    """Whoever answers queries. Both calls return at once; people and programs share this one path."""
+
+    def submit(self, queries: dict[int, Query]) -> None:
+        """Take queries, by their ids in the store."""
+
+    def collect(self) -> Sequence[Answer]:
+        """Give the answers that are ready and not yet in the store; never waits."""
