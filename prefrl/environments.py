@@ -48,18 +48,14 @@ class EnvStack:
         """Go back to a saved state.
 
         Returns:
-            Whether the simulators stand where they stood; if not, they have been reset, and episodes and segments that
+            Whether the simulators stand where they stood; if not, they are to be reset, and episodes and segments that
             were under way are gone.
         """
-        self.top.reset()  # opens the environments
         if self.recorder:
-            fresh = self.recorder.state_dict()
             self.recorder.load_state_dict(state["recorder"])
         if self.normaliser:
             load_normaliser_state(self.normaliser, state["normaliser"])
         if state["simulators"] is None:
-            if self.recorder:
-                self.recorder.load_state_dict(self.recorder.state_dict() | {k: fresh[k] for k in ("last", "partial")})
             return False
         for env, simulator in zip(self.simulators.envs, state["simulators"].values(), strict=True):
             load_env(env, simulator)

@@ -43,3 +43,12 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def explain(error: BaseException) -> str:
+    """One line for a person: what went wrong."""
+    if is_disk_full(error) and not isinstance(error, PrefrlError):
+        return "the disk is full; nothing stored is lost"
+    if isinstance(error, PrefrlError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]

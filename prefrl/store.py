@@ -7,7 +7,7 @@ deleted: undoing one adds a row. The view `labels` shows the answers that stand.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
-from prefrl.types import Comparison, Judgement, Query
+from prefrl.types import Answer, Comparison, Judgement, Query
 
 STORE_VERSION = 1
 
@@ -155,6 +155,14 @@ class LabelStore:
         with self._read() as connection:
             answered = set(connection.scalars(sa.select(_labels.c.query_id)).all())
         return set(query_ids) - answered
+
+    def pending(self) -> list[tuple[int, int, int, int]]:
+        """Queries that no answer stands for: their id, left and right segment, and agent step."""
+        answered = sa.select(_labels.c.query_id)
+        columns = (_queries.c.id, _queries.c.segment_left, _queries.c.segment_right, _queries.c.agent_step)
+        query = sa.select(*columns).where(_queries.c.id.not_in(answered)).order_by(_queries.c.id)
+        with self._read() as connection:
+            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
     def add_answers(self, answers: Sequence[Answer]) -> None:
         """Append answers in one transaction; an answer to a query that has one is left out."""

@@ -1,7 +1,7 @@
 """What can be trained on: named tasks that installed packages offer, or any Gymnasium id.
 
-A package offers tasks through the entry point group `prefrl.tasks`: a table from names to objects with the attributes of
-`TaskFacts`. The paper's tasks come that way too, so that the core knows none of them.
+A package offers tasks through the entry point group `prefrl.tasks`: a table from names to objects with the attributes
+of `TaskFacts`. The paper's tasks come that way too, so that the core knows none of them.
 """
 
 from __future__ import annotations

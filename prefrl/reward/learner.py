@@ -87,6 +87,11 @@ class RewardLearner:
             self.ensemble.input_std.copy_(torch.from_numpy(std))
         return self.seen - before
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether the work before the agent's training is done."""
+        return self.fitted + self.config.batch_size > self.config.pretrain_comparisons
+
     def due(self, agent_steps: int) -> int:
         """Comparisons still to be fitted by an agent step, pretraining included; whole batches."""
         wanted = self.config.pretrain_comparisons + self.config.comparisons_per_step * agent_steps

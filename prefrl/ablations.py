@@ -1,0 +1,14 @@
+"""The paper's ablations (section 3.3), each a line of data over any recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "random-queries": {"queries.selection": "random"},
+    "no-ensemble": {"reward.members": 1, "queries.selection": "random"},
+    "no-online": {"queries.initial_fraction": 1.0},
+    "no-regularisation": {"reward.l2": 0.0},
+    "no-segments": {"queries.segment_length": 1},
+    "target": {"reward.loss": "true-reward"},
+}

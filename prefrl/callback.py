@@ -1,0 +1,250 @@
+"""The one seam in the agent's training: a callback that runs a round every few thousand steps.
+
+A round asks, learns, writes metrics and, now and then, a checkpoint. Rounds lie between two rollouts, where the
+algorithm's whole state is its networks, its optimiser and a few counters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from prefrl.agents import agent_state, load_agent_state
+from prefrl.environments import EnvStack
+from prefrl.errors import PrefrlError
+from prefrl.files import Tree
+from prefrl.loop import PreferenceLoop
+from prefrl.metrics import MetricsFile, Row, correlation
+from prefrl.run import RunDirectory
+from prefrl.scoring import RolloutScorer
+
+
+class StopTraining(Exception):  # noqa: N818 - no error: somebody asked for it
+    """Leaves training between two rounds, with a checkpoint written."""
+
+
+@dataclass
+class Control:
+    """What the outside tells a training, and how it is told of it."""
+
+    stop: bool = False
+    """Set to leave training at the next round."""
+    report: Callable[[dict[str, Any]], None] = lambda progress: None
+    """Called with the run's progress at each round."""
+    warn: Callable[[str], None] = lambda line: None
+    """Called with a line that the user should see."""
+
+
+class RoundsCallback(BaseCallback):
+    """Runs the rounds of one training."""
+
+    model: OnPolicyAlgorithm
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        env: EnvStack,
+        control: Control,
+        loop: PreferenceLoop | None,
+        scorer: RolloutScorer | None,
+    ) -> None:
+        """Make the callback; without loop and scorer it trains on the true reward.
+
+        Args:
+            run: The run.
+            env: Its environments.
+            control: How it is stopped, and whom it tells.
+            loop: Asks for preferences.
+            scorer: Gives the agent its reward.
+        """
+        super().__init__()
+        self._run, self._env, self._control, self._loop, self._scorer = run, env, control, loop, scorer
+        self.config = run.config
+        self.last_row: Row = {}
+        self._episodes = self._next_round = 0
+        self._initial_done = False
+        self._seconds_before = self._steps_before = 0.0
+
+    # -- Stable-Baselines3's hooks ------------------------------------------------------------------------------------
+
+    def _on_training_start(self) -> None:
+        self._started = self._checkpointed = time.monotonic()
+        state = self._run.load_checkpoint(self._control.warn)
+        if state is not None:
+            self._restore(state)
+        self._metrics = MetricsFile(self._run.metrics, upto=self.model.num_timesteps)
+        if state is None:
+            if self._loop:
+                self._begin(self._loop)
+            self._next_round = self.model.num_timesteps + self.config.round_steps
+            self._checkpoint()
+        self._started_steps = self.model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        if self.model.num_timesteps >= self._next_round:
+            self._round()
+
+    def _on_step(self) -> bool:
+        self._episodes += int(np.count_nonzero(self.locals["dones"]))
+        return True
+
+    def _on_training_end(self) -> None:
+        self._round(last=True)
+
+    # -- rounds -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, loop: PreferenceLoop) -> None:
+        """Before training: roll the untrained policy, have the first queries answered, pretrain the reward model."""
+        model, recorder, scorer = self.model, self._env.recorder, self._scorer
+        assert recorder is not None
+        assert scorer is not None
+        recorder.recorded = max(recorder.recorded, loop.meet_store())
+        quiet = _StepCounter(self)
+        quiet.init_callback(model)
+        while len(recorder.pool) < loop.initial_segments and model.num_timesteps < self.config.steps:
+            model.collect_rollouts(model.env, quiet, model.rollout_buffer, n_rollout_steps=model.n_steps)
+            self._say("recording the untrained policy")
+            if self._control.stop:
+                raise StopTraining
+        if len(recorder.pool) < 2:
+            length = self.config.queries.segment_length
+            raise PrefrlError(
+                f"no two clips of {length} steps could be cut from {model.num_timesteps} steps: the episodes of "
+                f"{self.config.task} end earlier; set a shorter clip with --set queries.segment_length=N"
+            )
+        model.rollout_buffer.reset()
+        step = model.num_timesteps
+        initial = self.config.queries.initial_labels
+        loop.settle(step, lambda: initial, self._waiting)
+        self._initial_done = True
+        self._say("pretraining the reward model")
+        loop.learn(step)
+        while not loop.worker.ready:
+            self._say("pretraining the reward model")
+            if self._control.stop:
+                raise StopTraining
+            time.sleep(0.05)
+            loop.learn(step)
+        scorer.start()
+
+    def _round(self, *, last: bool = False) -> None:
+        step = self.model.num_timesteps
+        loop = self._loop
+        if loop:
+            if self.config.mode == "sync" or last:
+                loop.settle(step, lambda: loop.due(step), self._waiting)
+            else:
+                loop.ask(step, loop.due(step))
+            loop.learn(step)
+        self._write_metrics(step)
+        self._next_round = step + self.config.round_steps
+        self._say("training")
+        if last or self._control.stop or time.monotonic() - self._checkpointed > self.config.checkpoint_seconds:
+            self._checkpoint()
+        if self._control.stop and not last:
+            raise StopTraining
+
+    def _waiting(self, counts: dict[str, int]) -> None:
+        self._say(f"waiting for {counts['pending']} labels from {self.config.teacher}", counts)
+        if self._control.stop:
+            raise StopTraining
+
+    # -- what others see ----------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, in all sessions."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Labels by judgement; all zero on the true reward."""
+        return self._loop.counts if self._loop else dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)
+
+    def _write_metrics(self, step: int) -> None:
+        returns = np.array([info["r"] for info in self.model.ep_info_buffer or ()])
+        row: Row = {"step": step, "episodes": self._episodes}
+        if len(returns):
+            row |= {"true_return_mean": float(returns.mean()), "true_return_std": float(returns.std())}
+        if self._loop and self._scorer:
+            counts = self._loop.counts
+            row |= {"labels": counts["answered"], "pending": counts["pending"]}
+            fit = self._loop.worker.metrics
+            row |= {"reward_version" if name == "version" else name: value for name, value in fit.items()}
+            predicted, true = self._scorer.take()
+            if predicted.size:
+                row |= {
+                    "predicted_reward_mean": float(predicted.mean()),
+                    "predicted_reward_std": float(predicted.std()),
+                    "reward_correlation": correlation(predicted, true),
+                }
+        row |= {"time_seconds": self.seconds, "time_steps_per_second": step / max(self.seconds, 1e-9)}
+        self._metrics.append(row)
+        self.last_row = row
+        for name, value in row.items():
+            if value is not None and name != "step":
+                self.logger.record(f"prefrl/{name}", value)
+        self.logger.dump(step)
+
+    def _say(self, state: str, counts: dict[str, int] | None = None) -> None:
+        """Tell the run directory and the screen where the training is."""
+        row, config = self.last_row, self.config
+        counts = counts or self.counts
+        progress = {
+            "state": state,
+            "step": self.model.num_timesteps,
+            "steps": config.steps,
+            "initial_labels_done": self._initial_done,
+            "labels": counts["answered"],
+            "labels_pending": counts["pending"],
+            "labels_budget": config.queries.labels if self._loop else 0,
+            "true_return": row.get("true_return_mean"),
+            "reward_correlation": row.get("reward_correlation"),
+            "seconds": self.seconds,
+            "updated_at": time.time(),
+        }
+        self._run.write_progress(progress)
+        self._control.report(progress)
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self) -> None:
+        tree: Tree = {
+            "agent": agent_state(self.model),
+            "env": self._env.state_dict(),
+            "loop": self._loop.state_dict() if self._loop else {},
+            "round": {"next": self._next_round, "episodes": self._episodes, "seconds": self.seconds},
+        }
+        self._run.save_checkpoint(self.model.num_timesteps, tree)
+        self._checkpointed = time.monotonic()
+
+    def _restore(self, state: Tree) -> None:
+        exact = self._env.load_state_dict(state["env"])
+        if not exact:
+            self.model._last_obs = self._env.top.reset()  # type: ignore[assignment]
+        load_agent_state(self.model, state["agent"], simulators_restored=exact)
+        self._next_round = state["round"]["next"]
+        self._episodes, self._seconds_before = state["round"]["episodes"], state["round"]["seconds"]
+        if self._loop and self._scorer and self._env.recorder:
+            first_free = self._loop.load_state_dict(state["loop"], exact=exact)
+            self._env.recorder.recorded = max(self._env.recorder.recorded, first_free)
+            self._scorer.start()
+            self._initial_done = True
+
+
+class _StepCounter(BaseCallback):
+    """Counts episodes while the untrained policy is rolled, and nothing else."""
+
+    def __init__(self, rounds: RoundsCallback) -> None:
+        super().__init__()
+        self._rounds = rounds
+
+    def _on_step(self) -> bool:
+        self._rounds._episodes += int(np.count_nonzero(self.locals["dones"]))
+        return True

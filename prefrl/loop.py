@@ -1,0 +1,183 @@
+"""The preference loop beside the agent: when to ask, what to ask, and what became of it (paper, section 2.2)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from prefrl.clips import ClipFolder
+from prefrl.config import RunConfig
+from prefrl.files import Tree
+from prefrl.queries import choose
+from prefrl.reward.workers import RewardWorker
+from prefrl.schedule import labels_due
+from prefrl.store import LabelStore
+from prefrl.types import Query, Segment, Teacher
+
+_POLL_SECONDS = 0.05
+
+
+class PreferenceLoop:
+    """Asks on schedule. Knows neither the agent's algorithm nor how rewards are learned."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        store: LabelStore,
+        clips: ClipFolder,
+        pool: deque[Segment],
+        teacher: Teacher,
+        worker: RewardWorker,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            config: The run.
+            store: Where labels live.
+            clips: Where segments that are asked about live.
+            pool: The newest segments, filled by the recorder.
+            teacher: Who answers.
+            worker: The reward learner.
+        """
+        self.config, self.worker = config, worker
+        self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
+        self._rng = np.random.default_rng([config.seed, 1])
+        self._asked: set[tuple[int, int]] = set()
+        self.round = 0
+        # A synchronous run that went back to a checkpoint replays its rounds and meets its old answers there; until
+        # then it must not see them. Any other run keeps whatever is in the store and goes on after it.
+        self._replays = config.mode == "sync"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The store's counts, as far as this run has come."""
+        return self._store.counts(self._max_round)
+
+    @property
+    def _max_round(self) -> int | None:
+        return self.round if self._replays else None
+
+    def due(self, step: int) -> int:
+        """Labels due by an agent step."""
+        queries, steps = self.config.queries, self.config.steps
+        return labels_due(
+            step,
+            budget=queries.labels,
+            initial=queries.initial_labels,
+            constant=queries.schedule_constant or steps / 10,
+            horizon=steps,
+            bins=queries.schedule_bins,
+        )
+
+    @property
+    def initial_segments(self) -> int:
+        """Segments to be recorded before the first queries are chosen."""
+        return min(max(3, self.config.queries.initial_labels), self.config.queries.pool)
+
+    def ask(self, step: int, due: int) -> None:
+        """One selection round: submit as many queries as labels are missing, and collect what is answered.
+
+        Args:
+            step: Agent steps taken.
+            due: Labels that there should be by now.
+        """
+        self.round += 1
+        counts = self.counts
+        missing = due - counts["answered"] - counts["pending"]
+        queries = self._choose(step, missing) if missing > 0 else []
+        if queries:
+            ids = self._store.add_queries(queries)
+            open_ids = self._store.unanswered(ids)
+            self._teacher.submit({query_id: query for query_id, query in ids.items() if query_id in open_ids})
+        self.collect()
+
+    def _choose(self, step: int, count: int) -> list[Query]:
+        queries = self.config.queries
+        by_variance = queries.selection == "variance" and self.worker.ready
+        chosen = choose(
+            self._pool,
+            count,
+            self._rng,
+            asked=self._asked,
+            candidate_factor=queries.candidate_factor,
+            predict=self.worker.ensemble.predict_preferences if by_variance else None,
+        )
+        self._asked |= {(min(a.id, b.id), max(a.id, b.id)) for a, b in chosen}
+        for segment in {segment.id: segment for pair in chosen for segment in pair}.values():
+            self._clips.save(segment)
+        return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
+
+    def collect(self) -> None:
+        """Store the answers that are ready."""
+        self._store.add_answers(self._teacher.collect())
+
+    def settle(self, step: int, due: Callable[[], int], waiting: Callable[[dict[str, int]], None]) -> None:
+        """Ask and wait until the labels that are due are there: before training, and in a synchronous run always.
+
+        Args:
+            step: Agent steps taken.
+            due: Labels that there should be.
+            waiting: Called again and again while answers are outstanding; may raise to stop waiting.
+        """
+        while True:
+            asked = len(self._asked)
+            self.ask(step, due())
+            while (counts := self.counts)["pending"]:
+                waiting(counts)
+                time.sleep(_POLL_SECONDS)
+                self.collect()
+            if counts["answered"] >= due() or len(self._asked) == asked:
+                return  # all there, or the pool has no pair left that was not asked about
+
+    def learn(self, step: int) -> None:
+        """Bring the reward model up to date."""
+        self.worker.work(step, self._max_round)
+
+    def state_dict(self) -> Tree:
+        """Where the loop stands; labels are in the store, segments in the pool."""
+        return {
+            "round": self.round,
+            "rng": copy.deepcopy(self._rng.bit_generator.state),
+            "worker": self.worker.state_dict(),
+        }
+
+    def load_state_dict(self, state: Tree, *, exact: bool) -> int:
+        """Go back to a saved state, with the labels that are newer than it.
+
+        Args:
+            state: From `state_dict`.
+            exact: Whether everything else stands exactly where it stood, so that the run repeats itself.
+
+        Returns:
+            The first segment id that is free for new segments, or 0 where the run repeats itself.
+        """
+        self.round = int(state["round"])
+        self._rng.bit_generator.state = state["rng"]
+        self.worker.load_state_dict(state["worker"])
+        self._replays &= exact
+        return self.meet_store()
+
+    def meet_store(self) -> int:
+        """Take note of what is in the store already; see `load_state_dict`."""
+        self._asked = self._store.asked_pairs(self._max_round)
+        if self._replays:
+            return 0
+        self.round = max(self.round, self._store.last_round())
+        self._teacher.submit(self._outstanding())
+        self.collect()
+        return self._store.last_segment() + 1
+
+    def _outstanding(self) -> dict[int, Query]:
+        """Queries that were asked and not answered when the run stopped, from the store and the clips."""
+        queries = {}
+        for query_id, left, right, step in self._store.pending():
+            sides = []
+            for segment in (left, right):
+                features, true_rewards = self._clips.load(segment)
+                sides.append(Segment(segment, features, features[:, :0], true_rewards))
+            queries[query_id] = Query(self.round, 0, sides[0], sides[1], step)
+        return queries

@@ -1,0 +1,95 @@
+"""`metrics.csv`: one row a round. Columns that depend on the clock or the machine start with `time_`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from prefrl.files import write_atomically
+from prefrl.types import Floats
+
+COLUMNS = (
+    "step",
+    "labels",
+    "pending",
+    "episodes",
+    "true_return_mean",
+    "true_return_std",
+    "predicted_reward_mean",
+    "predicted_reward_std",
+    "reward_correlation",
+    "comparisons",
+    "reward_updates",
+    "reward_version",
+    "training_loss",
+    "validation_loss",
+    "l2",
+    "time_seconds",
+    "time_steps_per_second",
+)
+
+Row = dict[str, float | int | None]
+
+
+class MetricsFile:
+    """Appends rows; after a roll-back, the rows of the steps that are gone are taken out first."""
+
+    def __init__(self, path: Path, *, upto: int = 0) -> None:
+        """Open the file.
+
+        Args:
+            path: The CSV.
+            upto: Keep only rows of steps up to this.
+        """
+        self._path = path
+        rows = [row for row in read_metrics(path) if int(row["step"] or 0) <= upto] if path.exists() else []
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _format(value) for name, value in row.items()} for row in rows)
+        write_atomically(path, text.getvalue().encode())
+
+    def append(self, row: Row) -> None:
+        """Add a row; columns that it lacks stay empty."""
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(
+                {name: _format(row.get(name)) for name in COLUMNS}
+            )
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The complete rows of a metrics file; a last line that was cut off is left out."""
+    rows: list[Row] = []
+    with path.open(newline="") as file:
+        for raw in csv.DictReader(file):
+            try:
+                row = {name: _parse(raw[name]) for name in COLUMNS}
+            except (KeyError, TypeError, ValueError):
+                continue
+            rows.append(row)
+    return rows
+
+
+def correlation(predicted: Floats, true: Floats) -> float | None:
+    """Pearson's correlation of two arrays of one shape; None where one of them does not vary."""
+    if predicted.size < 2 or predicted.std() < 1e-12 or true.std() < 1e-12:
+        return None
+    return float(np.corrcoef(predicted.ravel(), true.ravel())[0, 1])
+
+
+def _format(value: float | int | None) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return repr(value) if isinstance(value, int) else f"{value:.9g}"
+
+
+def _parse(text: str | None) -> float | int | None:
+    if text is None:
+        raise ValueError("a cut-off row")
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -1,0 +1,108 @@
+"""Recipes: the settings a run starts from, as data. A recipe is a chain of tables, each laid over the one before.
+
+The `default` recipe is for the steps a person asks for on two cores; `paper` has the paper's absolute constants, for
+days on larger machines. How the agent's settings were found is told in CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefrl.ablations import ABLATIONS
+from prefrl.config import RunConfig, replace
+from prefrl.errors import unknown
+from prefrl.tasks import GymnasiumTask, find_task
+from prefrl.teachers import check_teacher
+
+Settings = dict[str, Any]
+
+ALGOS: dict[str, Settings] = {
+    "ppo": {
+        "agent.learning_rate": 1e-3,
+        "agent.log_std_init": -1.5,
+    },
+    "a2c": {
+        "agent.n_steps": 16,
+        "agent.learning_rate": 1e-3,
+        "agent.log_std_init": -1.0,
+        "agent.gae_lambda": 0.95,
+    },
+}
+"""The agent, for every task."""
+
+TASKS: dict[str, dict[str, Settings]] = {"ppo": {}, "a2c": {}}
+"""What a task's agent needs otherwise, by algorithm and task."""
+
+LEARNED_REWARD: Settings = {}
+"""What changes when the reward is learned."""
+
+_PAPER_STEPS = {"pendulum": 2_000_000}
+RECIPES: dict[str, Settings] = {
+    "default": {},
+    "paper": {
+        "steps": 20_000_000,
+        "queries.schedule_constant": 2e6,
+        "reward.comparisons_per_step": 0.1,
+        "agent.gamma": 0.995,
+        "agent.gae_lambda": 0.97,
+    },
+}
+PAPER_ENTROPY = {"swimmer": 0.001}
+"""The paper's entropy bonus with learned reward is 0.01, but for swimmer (appendix A.1)."""
+
+
+def resolve(
+    task: str,
+    *,
+    teacher: str = "oracle",
+    algo: str = "ppo",
+    recipe: str = "default",
+    ablation: str | None = None,
+    settings: Settings | None = None,
+) -> RunConfig:
+    """The whole configuration of a run.
+
+    Args:
+        task: A task's name or a Gymnasium id.
+        teacher: Who answers; `none` trains on the true reward.
+        algo: `ppo` or `a2c`.
+        recipe: A name in `RECIPES`.
+        ablation: A name in `ABLATIONS`.
+        settings: Dotted settings laid over everything else, e.g. {"reward.members": 1}.
+
+    Raises:
+        UsageError: for a name that does not exist, or settings that cannot work.
+    """
+    facts = find_task(task)
+    for kind, name, known in (("algo", algo, ALGOS), ("recipe", recipe, RECIPES), ("ablation", ablation, ABLATIONS)):
+        if name is not None and name not in known:
+            raise unknown(kind, name, known)
+    base = RunConfig(task=facts.name, env_id=facts.env_id, teacher=check_teacher(teacher), recipe=recipe)
+    layers: list[Settings] = [
+        {
+            "horizon": facts.horizon,
+            "hide_endings": isinstance(facts, GymnasiumTask),
+            "playback_fps": facts.playback_fps,
+            "queries.segment_length": facts.segment_length,
+            "algo": algo,
+            "ablation": ablation,
+        },
+        ALGOS[algo],
+        TASKS[algo].get(facts.name, {}),
+        LEARNED_REWARD if base.learns_reward else {},
+        RECIPES[recipe],
+        _paper_details(facts.name, base.learns_reward) if recipe == "paper" else {},
+        ABLATIONS[ablation] if ablation else {},
+        settings or {},
+    ]
+    merged: Settings = {}
+    for layer in layers:
+        merged |= layer
+    return replace(base, merged).validate()
+
+
+def _paper_details(task: str, learns_reward: bool) -> Settings:
+    details: Settings = {"steps": _PAPER_STEPS.get(task, RECIPES["paper"]["steps"])}
+    if learns_reward:
+        details["agent.ent_coef"] = PAPER_ENTROPY.get(task, 0.01)
+    return details

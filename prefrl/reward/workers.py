@@ -1,0 +1,224 @@
+"""Two ways to run the one reward learner: inline, or beside the agent in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError, explain
+from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
+from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
+from prefrl.reward.learner import RewardLearner
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+
+_CHUNK_BATCHES = 4
+"""Gradient steps between two looks at whether to stop."""
+_PUBLISH_SECONDS = 0.25
+_IDLE_SECONDS = 0.05
+
+
+class LearnerDiedError(PrefrlError):
+    """The reward learner's process ended by itself."""
+
+
+class RewardWorker(Protocol):
+    """The agent's view of the reward learner."""
+
+    ensemble: RewardEnsemble
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the fit that the ensemble's present weights are from."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the ensemble is pretrained."""
+
+    def work(self, agent_step: int, max_round: int | None) -> None:
+        """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done."""
+
+    def state_dict(self) -> Tree:
+        """What the agent's checkpoint must hold of it."""
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved state."""
+
+    def close(self) -> None:
+        """Stop, with the last weights published."""
+
+
+class InlineLearner:
+    """The learner in the agent's own process: deterministic, and free to use every core while the agent waits."""
+
+    def __init__(self, run: RunDirectory, store: LabelStore, learner: RewardLearner) -> None:
+        self._run, self._store, self._learner = run, store, learner
+        self._clips = ClipFolder(run.clips)
+        self.ensemble = learner.ensemble
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the fit."""
+        return self._learner.metrics()
+
+    @property
+    def ready(self) -> bool:
+        """Whether anything was fitted."""
+        return self._learner.version > 0
+
+    def work(self, agent_step: int, max_round: int | None) -> None:
+        """Take in the labels of the rounds so far and do the gradient work that is due by this step."""
+        learner = self._learner
+        learner.add(self._store.comparisons(after=learner.last_id, max_round=max_round), self._clips.load)
+        if due := learner.due(agent_step):
+            learner.train(due)
+            learner.publish(self._run.weights)
+
+    def state_dict(self) -> Tree:
+        """The learner's state."""
+        return self._learner.state_dict()
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Restore the learner and the weights that it had published."""
+        kept = self._store.comparisons(upto=state["counters"]["last_id"])
+        self._learner.load_state_dict(state, kept, self._clips.load)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class LearnerProcess:
+    """The learner in a spawned process. The two share only the run directory."""
+
+    def __init__(self, run: RunDirectory, ensemble: RewardEnsemble, features: int, device: str) -> None:
+        """Start the process.
+
+        Args:
+            run: The run.
+            ensemble: Gets the published weights.
+            features: F.
+            device: Where the learner computes.
+        """
+        self._published = PublishedReward(run.weights, ensemble)
+        self.ensemble = ensemble
+        context = multiprocessing.get_context("spawn")
+        self._stop = context.Event()
+        self._process = context.Process(
+            target=_learn, args=(run.root, features, device, self._stop), name="prefrl-learner", daemon=True
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures of the fit."""
+        return self._published.metrics
+
+    @property
+    def ready(self) -> bool:
+        """Whether weights have been published."""
+        return self._published.version > 0
+
+    def work(self, agent_step: int, max_round: int | None) -> None:
+        """Load newer weights, if there are any.
+
+        Raises:
+            LearnerDiedError: if the process is gone.
+        """
+        if not self._process.is_alive():
+            raise LearnerDiedError(f"the reward learner's process died ({_how_it_ended(self._process.exitcode)})")
+        self._published.refresh()
+
+    def state_dict(self) -> Tree:
+        """Nothing: the process keeps its own state."""
+        return {}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Nothing: the process finds its own state; only its published weights are picked up."""
+        self._published.refresh()
+
+    def close(self) -> None:
+        """Let the process finish what it is at, publish and save; then pick up its last weights."""
+        self._stop.set()
+        self._process.join(timeout=30)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._published.refresh()
+
+
+def _how_it_ended(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"killed by signal {-exit_code}"
+    return f"exit status {exit_code}; its message is above"
+
+
+def _learn(root: Path, features: int, device: str, stop: threading.Event) -> None:
+    """The process: read labels, fit, publish, until told to stop or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    try:
+        run = RunDirectory.open(root)
+        with run.lock("learner", timeout=30):
+            _learn_until(stop, run, features, device)
+    except Exception as error:
+        # The parent only sees that this process ended: the reason has to be said here.
+        print(f"reward learner: {explain(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _learn_until(stop: threading.Event, run: RunDirectory, features: int, device: str) -> None:
+    store, clips, config = LabelStore(run.labels), ClipFolder(run.clips), run.config
+    learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
+    if (state := _saved_state(run)) is not None:
+        learner.load_state_dict(state, store.comparisons(upto=state["counters"]["last_id"]), clips.load)
+    saved = published = time.monotonic()
+    while not stop.is_set():
+        learner.add(store.comparisons(after=learner.last_id), clips.load)
+        progress = run.read_progress()
+        due = learner.due(int(progress.get("step", 0)))
+        if not progress.get("initial_labels_done") or due == 0:
+            stop.wait(_IDLE_SECONDS)
+            continue
+        learner.train(min(due, _CHUNK_BATCHES * config.reward.batch_size))
+        now = time.monotonic()
+        if learner.pretrained and (learner.version == 0 or now - published > _PUBLISH_SECONDS):
+            learner.publish(run.weights)
+            published = now
+        if now - saved > config.checkpoint_seconds:
+            save_tree(run.learner_state, learner.state_dict())
+            saved = now
+    if learner.pretrained:
+        learner.publish(run.weights)
+    save_tree(run.learner_state, learner.state_dict(), durable=True)
+    store.close()
+
+
+def _saved_state(run: RunDirectory) -> Tree | None:
+    """The learner's last checkpoint; None where there is none that is whole (the labels are all there, to fit anew)."""
+    try:
+        return load_tree(run.learner_state)
+    except (FileNotFoundError, DamagedFileError):
+        return None
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)

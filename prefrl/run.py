@@ -1,0 +1,181 @@
+"""The run directory: all state of one training, in files that ordinary tools read.
+
+Opening a directory that somebody else made executes nothing of it: JSON, SQLite, CSV, and arrays in safetensors files.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from prefrl.config import RunConfig
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.files import DamagedFileError, Tree, load_tree, read_json, save_tree, write_json
+
+FORMAT_VERSION = 1
+_PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
+_CHECKPOINTS_KEPT = 2
+
+
+class RunDirectory:
+    """One run's files. Its parts (agent, learner, viewer) share nothing else."""
+
+    def __init__(self, root: Path, config: RunConfig) -> None:
+        """Name the files; use `create` or `open`."""
+        self.root, self.config = root, config
+        self.labels = root / "labels.sqlite"
+        self.clips = root / "clips"
+        self.weights = root / "reward_model" / "weights.safetensors"
+        self.checkpoints = root / "checkpoints"
+        self.learner_state = self.checkpoints / "learner.safetensors"
+        self.metrics = root / "metrics.csv"
+        self.progress = root / "progress.json"
+        self.summary = root / "summary.json"
+        self.tensorboard = root / "tensorboard"
+
+    @classmethod
+    def create(cls, root: Path, config: RunConfig) -> RunDirectory:
+        """Make a run's directory.
+
+        Raises:
+            UsageError: if the folder is a run already, holds something else, or cannot be written.
+        """
+        config.validate()
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"{root} is a file, not a folder")
+        if (root / "config.json").exists():
+            held = cls.open(root)
+            state = "a finished run" if held.finished else "an unfinished run"
+            raise UsageError(f"{root} is {state}; `prefrl resume {root}` goes on with it, or choose another --out")
+        run = cls(root, config)
+        try:
+            if root.exists() and any(root.iterdir()):
+                raise UsageError(f"{root} holds files that are not a run's; choose another --out")
+            for folder in (run.clips, run.weights.parent, run.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+            run.write_config()
+        except OSError as error:
+            raise UsageError(f"{root} cannot be written: {error.strerror}") from None
+        return run
+
+    @classmethod
+    def open(cls, root: Path) -> RunDirectory:
+        """Open an existing run.
+
+        Raises:
+            UsageError: if it is none, or was made by a newer version.
+            PrefrlError: if its configuration is damaged.
+        """
+        path = root / "config.json"
+        if not path.exists():
+            raise UsageError(f"{root} is not a run: it has no config.json")
+        data = read_json(path)
+        if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+            raise DamagedFileError(f"{path} is damaged: it names no format")
+        if data["format"] > FORMAT_VERSION:
+            raise UsageError(f"{root} was made by a newer version of prefrl ({data.get('prefrl', 'unknown')})")
+        try:
+            config = RunConfig.from_json(data.get("config"))  # type: ignore[arg-type]
+        except UsageError as error:
+            raise DamagedFileError(f"{path} is damaged: {error}") from None
+        return cls(root, config)
+
+    def write_config(self) -> None:
+        """Write `config.json`."""
+        packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        content = {
+            "format": FORMAT_VERSION,
+            "prefrl": version(),
+            "commit": commit(),
+            "seed": self.config.seed,
+            "packages": packages,
+            "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "config": self.config.to_json(),
+        }
+        write_json(self.root / "config.json", content, durable=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.summary.exists()
+
+    def lock(self, name: str = "run", timeout: float = 0) -> FileLock:
+        """Take the run for this process; given back when the process ends, however it ends.
+
+        Raises:
+            UsageError: if another process has it.
+        """
+        lock = FileLock(self.root / f".{name}.lock")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            raise UsageError(f"{self.root} is in use by another process") from None
+        return lock
+
+    @property
+    def running(self) -> bool:
+        """Whether a process is at work on it now."""
+        try:
+            self.lock().release()
+        except UsageError:
+            return True
+        return False
+
+    def read_progress(self) -> dict[str, Any]:
+        """What the run last said of itself; empty before it said anything."""
+        return dict(read_json(self.progress)) if self.progress.exists() else {}
+
+    def write_progress(self, progress: dict[str, Any]) -> None:
+        """Say where the run is, to its other processes and to `prefrl status`."""
+        write_json(self.progress, progress)
+
+    def save_checkpoint(self, step: int, tree: Tree) -> None:
+        """Write a checkpoint; older ones go, but for the last but one."""
+        save_tree(self.checkpoints / f"{step:012d}.safetensors", tree, durable=True)
+        for path in self._checkpoint_files()[:-_CHECKPOINTS_KEPT]:
+            path.unlink()
+
+    def load_checkpoint(self, warn: Callable[[str], None]) -> Tree | None:
+        """The newest checkpoint that is whole; None before the first.
+
+        Args:
+            warn: Told of each damaged one that is passed over.
+
+        Raises:
+            PrefrlError: if there are some, and all are damaged.
+        """
+        files = self._checkpoint_files()
+        for path in reversed(files):
+            try:
+                return load_tree(path)
+            except DamagedFileError as error:
+                warn(str(error))
+        if files:
+            raise PrefrlError(f"no checkpoint of {self.root} is whole; the labels are: `labels.sqlite` and `clips/`")
+        return None
+
+    def _checkpoint_files(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
+
+
+def version() -> str:
+    """The version of this package."""
+    return importlib.metadata.version("prefrl")
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this package runs from; None where it was installed otherwise."""
+    checkout = Path(__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,186 @@
+"""One training, from an opened run directory to its summary."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+
+from prefrl.agents import choose_device, make_agent
+from prefrl.callback import Control, RoundsCallback, StopTraining
+from prefrl.clips import ClipFolder
+from prefrl.environments import EnvStack, make_stack, normaliser_state
+from prefrl.errors import PrefrlError, explain
+from prefrl.files import save_tree, write_json
+from prefrl.loop import PreferenceLoop
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.learner import RewardLearner
+from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
+from prefrl.run import RunDirectory, commit, version
+from prefrl.scoring import RolloutScorer
+from prefrl.segments import SegmentRecorder
+from prefrl.store import LabelStore
+from prefrl.teachers import make_teacher
+
+Summary = dict[str, Any]
+
+
+def train_run(run: RunDirectory, control: Control | None = None) -> Summary | None:
+    """Train until the run is finished or told to stop.
+
+    Args:
+        run: A new or unfinished run.
+        control: Stops it, and is told how it goes.
+
+    Returns:
+        The content of `summary.json`; None if it was stopped, and can be resumed.
+
+    Raises:
+        PrefrlError: for what a user can cause; the run can be resumed once that is mended.
+    """
+    control = control or Control()
+    with ExitStack() as cleanup:
+        cleanup.callback(run.lock().release)
+        try:
+            return _train(run, control, cleanup)
+        except StopTraining:
+            _say_stopped(run, "stopped; resumable")
+            return None
+        except BaseException as error:
+            _say_stopped(run, f"stopped: {explain(error) or 'interrupted'}")
+            raise
+
+
+def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
+    config = run.config
+    device = choose_device(config.device)
+    torch.set_num_threads(1)  # the policy is small: more threads only get in each other's way
+    env = make_stack(config)
+    cleanup.callback(env.top.close)
+    loop, scorer = _make_loop(run, env, device, cleanup) if config.learns_reward else (None, None)
+    agent = make_agent(config, env, scorer)
+    agent.set_logger(Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))]))
+    cleanup.callback(agent.logger.close)
+    callback = RoundsCallback(run, env, control, loop, scorer)
+    with _stop_on_signals(control), _environment_errors():
+        agent.learn(config.steps, callback, log_interval=None, reset_num_timesteps=False)
+    if loop:
+        loop.worker.close()
+    _save_policy(run, agent, env)
+    summary = _summarise(run, callback, agent.num_timesteps)
+    write_json(run.summary, summary, durable=True)
+    return summary
+
+
+def _make_loop(
+    run: RunDirectory, env: EnvStack, device: str, cleanup: ExitStack
+) -> tuple[PreferenceLoop, RolloutScorer]:
+    config = run.config
+    recorder = env.recorder
+    assert recorder is not None
+    store = LabelStore(run.labels, create=True)
+    cleanup.callback(store.close)
+    worker = _make_worker(run, store, feature_count(recorder), device)
+    cleanup.callback(worker.close)
+    clips = ClipFolder(run.clips)
+    loop = PreferenceLoop(config, store, clips, recorder.pool, make_teacher(config.teacher), worker)
+    return loop, RolloutScorer(recorder, worker)
+
+
+def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str) -> RewardWorker:
+    config = run.config
+    if config.mode == "async":
+        return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device)
+    learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
+    return InlineLearner(run, store, learner)
+
+
+def feature_count(env: SegmentRecorder) -> int:
+    """F: the flattened observation and action (one-hot where discrete) of one step."""
+    observation, action = env.observation_space, env.action_space
+    width = int(action.n) if isinstance(action, spaces.Discrete) else spaces.flatdim(action)
+    return spaces.flatdim(observation) + width
+
+
+def _save_policy(run: RunDirectory, agent: Any, env: EnvStack) -> None:
+    """The trained policy by itself, for playing: a checkpoint holds it too, but much else besides."""
+    normaliser = normaliser_state(env.normaliser) if env.normaliser else {}
+    save_tree(run.root / "policy.safetensors", {"policy": dict(agent.policy.state_dict()), "normaliser": normaliser})
+
+
+def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summary:
+    config, row = run.config, callback.last_row
+    counts = callback.counts
+    seconds = callback.seconds
+    return {
+        "task": config.task,
+        "algo": config.algo,
+        "teacher": config.teacher,
+        "mode": config.mode,
+        "seed": config.seed,
+        "steps": steps,
+        "labels_requested": config.queries.labels if config.learns_reward else 0,
+        "labels_answered": counts["answered"],
+        "labels_equal": counts["equal"],
+        "labels_incomparable": counts["incomparable"],
+        "true_return_mean": row.get("true_return_mean"),
+        "true_return_std": row.get("true_return_std"),
+        "reward_correlation": row.get("reward_correlation"),
+        "reward_updates": int(row.get("reward_updates") or 0),
+        "steps_per_second": steps / seconds,
+        "wall_seconds": seconds,
+        "peak_rss_mb": _peak_rss_mb(),
+        "version": version(),
+        "commit": commit(),
+    }
+
+
+def _peak_rss_mb() -> float:
+    """Peak memory of this process and of the learner's, which has ended by now; Linux counts in KiB."""
+    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+
+
+def _say_stopped(run: RunDirectory, state: str) -> None:
+    with suppress(OSError, PrefrlError):  # the disk may be full: what stopped the run is said on the screen too
+        run.write_progress(run.read_progress() | {"state": state, "updated_at": time.time()})
+
+
+@contextmanager
+def _stop_on_signals(control: Control) -> Iterator[None]:
+    """Ctrl-C or SIGTERM asks for a clean stop; a second one does not wait for it."""
+
+    def ask(number: int, frame: object) -> None:
+        if control.stop:
+            raise KeyboardInterrupt
+        control.stop = True
+        control.warn("stopping after this round; once more to stop at once")
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller's signals are the caller's
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _environment_errors() -> Iterator[None]:
+    """Turn Stable-Baselines3's report of NaN or infinite values into one line."""
+    try:
+        yield
+    except ValueError as error:
+        first = str(error).splitlines()[0].rstrip(".")
+        if first.startswith("found ") and ("nan" in first or "inf" in first):
+            source = "the agent's actions" if "actions" in first else "the environment"
+            raise PrefrlError(f"{source} cannot be trained on: {first}") from None
+        raise
