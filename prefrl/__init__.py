@@ -1,0 +1,27 @@
+"""Train reinforcement-learning agents from human preferences.
+
+run = prefrl.train("cheetah", out="runs/cheetah")
+policy = prefrl.load_policy(run.root)
+reward = prefrl.load_reward(run.root)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefrl.api import train
+    from prefrl.playing import load_policy, load_reward
+
+__all__ = ["load_policy", "load_reward", "train"]
+
+_HOMES = {"train": "prefrl.api", "load_policy": "prefrl.playing", "load_reward": "prefrl.playing"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch takes seconds, and `prefrl --help` needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prefrl' has no attribute {name!r}")
+    import importlib  # noqa: PLC0415
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

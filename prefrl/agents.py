@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -44,9 +45,6 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
     """
     agent = config.agent
     rate = agent.learning_rate
-    policy_kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
-    if hasattr(env.top.action_space, "low"):
-        policy_kwargs["log_std_init"] = agent.log_std_init
     shared: dict[str, Any] = {
         "policy": "MlpPolicy",
         "env": env.top,
@@ -58,7 +56,7 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
         "vf_coef": agent.vf_coef,
         "max_grad_norm": agent.max_grad_norm,
         "normalize_advantage": agent.normalise_advantage,
-        "policy_kwargs": policy_kwargs,
+        "policy_kwargs": policy_kwargs(config, env.top.action_space),
         "seed": config.seed,
         # A policy this small is faster on the CPU than on any GPU; the reward model goes where it is told.
         "device": "cpu",
@@ -68,6 +66,15 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
     if config.algo == "a2c":
         return A2C(**shared)
     return PPO(**shared, batch_size=agent.batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)
+
+
+def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
+    """What the policy network is made with."""
+    agent = config.agent
+    kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
+    if isinstance(actions, spaces.Box):
+        kwargs["log_std_init"] = agent.log_std_init
+    return kwargs
 
 
 def agent_state(model: BaseAlgorithm) -> Tree:

@@ -16,9 +16,9 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from prefrl.agents import choose_device, make_agent
 from prefrl.callback import Control, RoundsCallback, StopTraining
 from prefrl.clips import ClipFolder
-from prefrl.environments import EnvStack, make_stack, normaliser_state
+from prefrl.environments import EnvStack, make_stack
 from prefrl.errors import PrefrlError, explain
-from prefrl.files import save_tree, write_json
+from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
@@ -73,7 +73,6 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
         agent.learn(config.steps, callback, log_interval=None, reset_num_timesteps=False)
     if loop:
         loop.worker.close()
-    _save_policy(run, agent, env)
     summary = _summarise(run, callback, agent.num_timesteps)
     write_json(run.summary, summary, durable=True)
     return summary
@@ -107,12 +106,6 @@ def feature_count(env: SegmentRecorder) -> int:
     observation, action = env.observation_space, env.action_space
     width = int(action.n) if isinstance(action, spaces.Discrete) else spaces.flatdim(action)
     return spaces.flatdim(observation) + width
-
-
-def _save_policy(run: RunDirectory, agent: Any, env: EnvStack) -> None:
-    """The trained policy by itself, for playing: a checkpoint holds it too, but much else besides."""
-    normaliser = normaliser_state(env.normaliser) if env.normaliser else {}
-    save_tree(run.root / "policy.safetensors", {"policy": dict(agent.policy.state_dict()), "normaliser": normaliser})
 
 
 def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summary:

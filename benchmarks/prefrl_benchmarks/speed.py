@@ -1,0 +1,81 @@
+"""What reward learning costs: steps per second of preference training over training on the true reward.
+
+Runs alternate (true reward, sync, async, true reward, ...), and ratios are taken within an alternation, so that a
+machine whose speed drifts does not bias them. The agent's settings are the same in all.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from prefrl.errors import PrefrlError
+from prefrl.run import commit, version
+from prefrl_benchmarks.cells import Cell, run_cell
+
+KINDS = {"true": ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
+
+
+def measure(task: str, *, algo: str, steps: int, labels: int, alternations: int) -> dict[str, Any]:
+    """Run the alternations.
+
+    Args:
+        task: A task.
+        algo: The agent's algorithm.
+        steps: Agent steps of each run.
+        labels: Labels of each preference run.
+        alternations: Runs of each kind.
+
+    Returns:
+        The machine, each run's summary, and for each mode its ratios to the true reward's steps per second.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(alternations):
+            for kind, (teacher, mode) in KINDS.items():
+                summary = run_cell(Cell(task, algo, teacher, mode, seed, steps, labels), Path(folder))
+                if summary is None:
+                    log = next(Path(folder).glob(f"*_s{seed}.log")).read_text().strip().splitlines()
+                    raise PrefrlError(f"a run failed: {log[-1] if log else 'without a word'}")
+                runs[kind].append(summary)
+                print(f"{seed + 1}/{alternations} {kind}: {summary['steps_per_second']:.0f} steps/s", flush=True)
+    ratios = {
+        kind: [
+            run["steps_per_second"] / true["steps_per_second"]
+            for run, true in zip(runs[kind], runs["true"], strict=True)
+        ]
+        for kind in KINDS
+        if kind != "true"
+    }
+    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
+    settings = {"task": task, "algo": algo, "steps": steps, "labels": labels}
+    return {
+        "settings": settings,
+        "machine": machine,
+        "version": version(),
+        "commit": commit(),
+        "ratios": ratios,
+        "runs": runs,
+    }
+
+
+def report_lines(result: dict[str, Any]) -> list[str]:
+    """Ratios with their spread, beside the returns and correlations of the same runs."""
+    lines = []
+    for kind, runs in result["runs"].items():
+        rates = [run["steps_per_second"] for run in runs]
+        returns = [run["true_return_mean"] for run in runs if run["true_return_mean"] is not None]
+        line = f"{kind:<6} median {statistics.median(rates):7.0f} steps/s"
+        if returns:
+            line += f", true return {statistics.mean(returns):.1f}"
+        if kind in result["ratios"]:
+            ratios = result["ratios"][kind]
+            line += f", ratio median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+            known = [run["reward_correlation"] for run in runs if run["reward_correlation"] is not None]
+            line += f", reward correlation {statistics.mean(known):.2f}" if known else ""
+        lines.append(line)
+    return lines

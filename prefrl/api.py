@@ -1,0 +1,123 @@
+"""What the command line does, from Python."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefrl.callback import Control
+from prefrl.config import replace
+from prefrl.errors import UsageError
+from prefrl.recipes import resolve
+from prefrl.run import RunDirectory
+from prefrl.training import Summary, train_run
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that was trained."""
+
+    root: Path
+    """The run directory."""
+    summary: Summary | None
+    """The content of `summary.json`; None if training was stopped, and can be resumed."""
+
+
+def train(
+    task: str,
+    *,
+    teacher: str = "oracle",
+    algo: str = "ppo",
+    labels: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    mode: str = "async",
+    device: str = "auto",
+    out: str | Path | None = None,
+    ablation: str | None = None,
+    recipe: str = "default",
+    settings: dict[str, Any] | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> TrainedRun:
+    """Train an agent from comparisons of its clips.
+
+    A script that calls this in asynchronous mode must guard its main part with `if __name__ == "__main__":`, as for
+    every Python program that starts processes.
+
+    Args:
+        task: A task's name (`prefrl tasks`) or any Gymnasium id with Box observations and Box or Discrete actions.
+        teacher: `oracle`, or `none` to train on the true reward.
+        algo: `ppo` or `a2c`.
+        labels: Comparisons in all; default 700.
+        steps: Agent steps in all; default 300,000.
+        seed: Of everything random.
+        mode: `async`: the reward learner has a process of its own; `sync`: it alternates with the agent, and the same
+            seed gives the same figures.
+        device: Where the reward model computes: `auto`, `cpu` or `cuda`.
+        out: The run directory; default under `runs/`.
+        ablation: One of the paper's ablations.
+        recipe: `default` or `paper`.
+        settings: Dotted settings over those of the recipe, e.g. {"reward.members": 5}.
+        report: Called with the run's progress at each round.
+
+    Returns:
+        The run directory and its summary.
+
+    Raises:
+        UsageError: for arguments that cannot be used.
+        PrefrlError: for what else a user can cause; the run can be resumed.
+    """
+    chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
+    chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
+    config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen)
+    root = Path(out) if out else default_root(config.task, algo, teacher, seed)
+    run = RunDirectory.create(root, config)
+    return TrainedRun(root, train_run(run, Control(report=report or (lambda progress: None))))
+
+
+def resume(
+    root: str | Path,
+    *,
+    labels: int | None = None,
+    steps: int | None = None,
+    control: Control | None = None,
+) -> TrainedRun:
+    """Go on with a run where it stopped; a finished one stays as it is unless its budget is raised.
+
+    Args:
+        root: The run directory.
+        labels: A higher label budget.
+        steps: More steps in all.
+        control: Stops it, and is told how it goes.
+
+    Raises:
+        UsageError: if the folder is no run, is in use, or the new budget is lower than the old.
+        PrefrlError: for what else a user can cause.
+    """
+    run = RunDirectory.open(Path(root))
+    raised = {"queries.labels": labels, "steps": steps}
+    changes = {name: value for name, value in raised.items() if value is not None}
+    config = replace(run.config, changes).validate()
+    if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
+        raise UsageError("--labels and --steps can only be raised when a run is resumed")
+    if config != run.config:
+        run = RunDirectory(run.root, config)
+        lock = run.lock()
+        if run.finished:
+            old = json.loads(run.summary.read_text())
+            run.summary.rename(run.root / f"summary-{old['steps']}.json")
+        run.write_config()
+        lock.release()
+    elif run.finished:
+        return TrainedRun(run.root, json.loads(run.summary.read_text()))
+    return TrainedRun(run.root, train_run(run, control))
+
+
+def default_root(task: str, algo: str, teacher: str, seed: int) -> Path:
+    """A new folder under `runs/`."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{task.replace('/', '-')}-{algo}-{teacher}-s{seed}-{now}"

@@ -1,0 +1,262 @@
+"""The command line. Every heavy import happens inside the command that needs it, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
+
+app = tyro.extras.SubcommandApp()
+bench = tyro.extras.SubcommandApp()
+app.command(bench, name="bench", help="Measure: speed and learning against training on the true reward.")
+
+Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
+
+
+@app.command
+def tasks() -> None:
+    """List the tasks, each with its recipe."""
+    from prefrl.overview import task_lines
+
+    print("\n".join(task_lines()))
+
+
+@app.command
+def train(
+    task: Positional[str],
+    /,
+    *,
+    teacher: str = "oracle",
+    algo: str = "ppo",
+    labels: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    mode: Literal["async", "sync"] = "async",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    out: Path | None = None,
+    ablation: str | None = None,
+    recipe: str = "default",
+    settings: Settings = (),
+    track: bool = False,
+    wandb_project_name: str = "prefrl",
+) -> int:
+    """Train an agent from comparisons of its clips.
+
+    Args:
+        task: A task's name (see `prefrl tasks`), or any Gymnasium id.
+        teacher: Who compares: oracle, or none to train on the true reward.
+        algo: ppo or a2c.
+        labels: Comparisons in all (default 700).
+        steps: Agent steps in all (default 300,000).
+        seed: Of everything random.
+        mode: Whether the reward learner runs beside the agent (async) or alternates with it, repeatably (sync).
+        device: Where the reward model computes.
+        out: The run directory (default: a new one under runs/).
+        ablation: One of the paper's ablations.
+        recipe: default, or paper for the paper's own scale.
+        settings: Single settings of the recipe, e.g. reward.members=5.
+        track: Whether to log to Weights & Biases too.
+        wandb_project_name: The project there.
+    """
+    from prefrl.api import default_root
+    from prefrl.recipes import resolve
+    from prefrl.run import RunDirectory
+
+    chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
+    chosen = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings)
+    config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen)
+    run = RunDirectory.create(out or default_root(config.task, algo, teacher, seed), config)
+    if track:
+        _track(wandb_project_name, run)
+    return _train(run.root)
+
+
+@app.command
+def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | None = None) -> int:
+    """Go on with a run where it stopped.
+
+    Args:
+        run: The run directory.
+        labels: A higher label budget.
+        steps: More steps in all.
+    """
+    return _train(run, labels=labels, steps=steps)
+
+
+@app.command
+def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """Tell what a run is doing, and what it waits for.
+
+    Args:
+        run: The run directory.
+        as_json: Print it as JSON.
+    """
+    from prefrl.overview import run_status, status_lines
+
+    now = run_status(run)
+    print(json.dumps(now, indent=2) if as_json else "\n".join(status_lines(now)))
+
+
+@app.command
+def play(run: Positional[Path], /, *, video: Path | None = None, episodes: int = 5, seed: int = 1000) -> None:
+    """Evaluate a run's policy on the true reward, and record it.
+
+    Args:
+        run: The run directory.
+        video: Where to write a video (mp4 or gif) of the first 1,000 steps.
+        episodes: Episodes to play.
+        seed: Of the first episode.
+    """
+    from prefrl.playing import play as play_run
+
+    played = play_run(run, episodes=episodes, video=video, seed=seed)
+    mean = sum(played.returns) / len(played.returns)
+    print(f"true return {mean:.1f} over {len(played.returns)} episodes: {' '.join(f'{r:.1f}' for r in played.returns)}")
+    if video:
+        print(f"{video}: {played.frames} frames")
+
+
+@app.command
+def doctor() -> int:
+    """Tell what this machine lacks, and the command that mends it."""
+    from prefrl.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok  ' if finding.ok else 'LACK'}  {finding.subject}: {finding.detail}")
+        if finding.remedy:
+            print(f"      mend with: {finding.remedy}")
+    return 0 if all(finding.ok or finding.optional for finding in findings) else 1
+
+
+@bench.command
+def speed(
+    *,
+    task: str = "cheetah",
+    algo: str = "ppo",
+    steps: int = 100_000,
+    labels: int = 700,
+    alternations: int = 5,
+    out: Path | None = None,
+) -> None:
+    """Compare preference training (sync and async) with training on the true reward, in alternation.
+
+    Args:
+        task: A task.
+        algo: ppo or a2c.
+        steps: Agent steps of each run.
+        labels: Labels of each preference run.
+        alternations: Runs of each kind; ratios are taken within an alternation.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.speed import measure, report_lines
+
+    result = measure(task, algo=algo, steps=steps, labels=labels, alternations=alternations)
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@bench.command
+def learning(
+    *,
+    out: Path,
+    tasks: tuple[str, ...] = ("cheetah", "hopper", "reacher"),
+    algo: str = "ppo",
+    modes: tuple[str, ...] = ("sync", "async"),
+    seeds: int = 5,
+    steps: int = 300_000,
+    labels: int = 700,
+    jobs: int = 2,
+) -> None:
+    """Train from labels and from the true reward with the same seeds, and print normalised scores.
+
+    Args:
+        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
+        tasks: Tasks.
+        algo: ppo or a2c.
+        modes: Of the preference runs.
+        seeds: Seeds 0, 1, ... of each.
+        steps: Agent steps of each run.
+        labels: Labels of each preference run.
+        jobs: Runs at a time.
+    """
+    from prefrl_benchmarks.learning import Study, score_lines
+
+    study = Study(out, tasks, algo, modes, seeds, steps, labels)
+    study.run(jobs)
+    print("\n".join(score_lines(study)))
+
+
+def main() -> None:
+    """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
+    warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return int(app.cli(args=arguments, prog="prefrl", description="Train agents from human preferences.") or 0)
+    except PrefrlError as error:
+        print(f"prefrl: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("prefrl: stopped", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if not is_disk_full(error) and not isinstance(error, OSError):
+            raise
+        print(f"prefrl: {explain(error)}", file=sys.stderr)
+        return 1
+
+
+def _train(root: Path, *, labels: int | None = None, steps: int | None = None) -> int:
+    """Train or resume, with progress on the screen."""
+    from prefrl.api import resume as resume_run
+    from prefrl.callback import Control
+    from prefrl.display import TrainingDisplay
+
+    with TrainingDisplay() as display:
+        control = Control(report=display.report, warn=display.warn)
+        try:
+            done = resume_run(root, labels=labels, steps=steps, control=control)
+        except PrefrlError as error:
+            if isinstance(error, UsageError):
+                raise
+            raise PrefrlError(f"{error}; the run can be resumed: prefrl resume {root}") from error
+    if done.summary is None:
+        print(f"prefrl: stopped; `prefrl resume {root}` goes on", file=sys.stderr)
+        return 1
+    from prefrl.overview import summary_lines
+
+    print("\n".join(summary_lines(root, done.summary)))
+    return 0
+
+
+def _parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write KEY=VALUE")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def _track(project: str, run: Any) -> None:
+    try:
+        import wandb  # type: ignore[import-not-found]
+    except ImportError:
+        raise UsageError("--track needs Weights & Biases: pip install wandb") from None
+    name, config = run.root.name, run.config.to_json()
+    wandb.init(project=project, name=name, config=config, dir=str(run.root), sync_tensorboard=True)

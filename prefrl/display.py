@@ -1,0 +1,92 @@
+"""What a person sees of a training: one live line on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+_PLAIN_SECONDS = 10.0
+
+Status = dict[str, Any]
+
+
+class TrainingDisplay:
+    """Shows a run's progress; use as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live: Progress | None = None
+        self._last = -_PLAIN_SECONDS
+        self._state = ""
+        self._start: tuple[float, int] | None = None
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
+            self._task = self._live.add_task("starting", total=None, details="")
+
+    def __enter__(self) -> TrainingDisplay:
+        """Start the live line."""
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the live line."""
+        if self._live:
+            self._live.stop()
+
+    def report(self, status: Status) -> None:
+        """Show where the run is."""
+        rate = self._rate(status)
+        if self._live:
+            self._live.update(
+                self._task,
+                description=status["state"],
+                completed=status["step"],
+                total=status["steps"],
+                details=details(status, rate),
+            )
+            return
+        now = time.monotonic()
+        if status["state"] != self._state or now - self._last >= _PLAIN_SECONDS or status["step"] >= status["steps"]:
+            self._state, self._last = status["state"], now
+            self._console.print(f"{status['state']}: {details(status, rate)}", soft_wrap=True, highlight=False)
+
+    def warn(self, line: str) -> None:
+        """Show a line that stays."""
+        self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _rate(self, status: Status) -> float | None:
+        """Steps per second since this display first saw the run train."""
+        if self._start is None:
+            self._start = (status["seconds"], status["step"])
+        seconds, step = status["seconds"] - self._start[0], status["step"] - self._start[1]
+        return step / seconds if seconds > 0.5 and step > 0 else None
+
+
+def details(status: Status, rate: float | None) -> str:
+    """A run's figures in one line."""
+    parts = [f"{status['step']:,}/{status['steps']:,} steps"]
+    if status["labels_budget"]:
+        parts.append(f"labels {status['labels']}/{status['labels_budget']}")
+    if status["true_return"] is not None:
+        parts.append(f"true return {status['true_return']:.1f}")
+    if status["reward_correlation"] is not None:
+        parts.append(f"reward correlation {status['reward_correlation']:.2f}")
+    if rate:
+        left = max(0, status["steps"] - status["step"]) / rate
+        parts += [f"{rate:,.0f} steps/s", f"{clock(left)} left"]
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,78 @@
+"""What is there and how it stands, for people: tasks, runs, results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefrl.display import clock, details
+from prefrl.files import read_json
+from prefrl.recipes import ALGOS, TASKS, resolve
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.tasks import known_tasks
+
+
+def task_lines() -> list[str]:
+    """One line a task: its id, clip and recipe."""
+    lines = []
+    for name, facts in known_tasks().items():
+        config = resolve(name)
+        own = {**ALGOS["ppo"], **TASKS["ppo"].get(name, {})}
+        recipe = " ".join(f"{key.removeprefix('agent.')}={value}" for key, value in own.items())
+        lines.append(
+            f"{name:<16} {facts.env_id:<26} {facts.segment_length:>2}-step clips, {config.queries.labels} labels, "
+            f"{config.steps:,} steps; ppo {recipe}"
+        )
+    return lines
+
+
+def run_status(root: Path) -> dict[str, Any]:
+    """Where a run stands: what it last said, its labels, and whether a process is at work on it."""
+    run = RunDirectory.open(root)
+    config = run.config
+    now: dict[str, Any] = {
+        "run": str(root),
+        "task": config.task,
+        "teacher": config.teacher,
+        "running": run.running,
+        "finished": run.finished,
+    } | run.read_progress()
+    if run.finished:
+        now["state"] = "finished"
+        now["summary"] = read_json(run.summary)
+    elif not now["running"] and not str(now.get("state", "")).startswith("stopped"):
+        now["state"] = "stopped without a word (killed?); resumable"
+    if config.learns_reward and run.labels.exists():
+        store = LabelStore(run.labels)
+        now["label_counts"] = store.counts()
+        store.close()
+    return now
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """A run's status for a person."""
+    lines = [f"{status['run']}: {status['task']}, teacher {status['teacher']}: {status.get('state', 'not started')}"]
+    if "step" in status:
+        lines.append(details(status, None))
+    if counts := status.get("label_counts"):
+        lines.append(
+            f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
+            f"{counts['pending']} waited for"
+        )
+    if not status["finished"] and not status["running"]:
+        lines.append(f"go on with: prefrl resume {status['run']}")
+    return lines
+
+
+def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
+    """A finished run's result for a person."""
+    lines = [f"{root}: finished {summary['steps']:,} steps in {clock(summary['wall_seconds'])}"]
+    if summary["true_return_mean"] is not None:
+        lines.append(f"true return {summary['true_return_mean']:.1f} ± {summary['true_return_std']:.1f}")
+    if summary["teacher"] != "none":
+        correlation = summary["reward_correlation"]
+        told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"
+        lines.append(f"from {summary['labels_answered']} labels{told}")
+    lines.append(f"watch it with: prefrl play {root} --video {root / 'play.mp4'}")
+    return lines

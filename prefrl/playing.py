@@ -1,0 +1,177 @@
+"""Using what a run has learned: its policy, its reward, and a video of it at work."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from prefrl.agents import policy_kwargs
+from prefrl.config import RunConfig
+from prefrl.environments import OBSERVATION_CLIP
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.files import Tree, load_tree
+from prefrl.reward.ensemble import RewardEnsemble, load_weights
+from prefrl.run import RunDirectory
+from prefrl.tasks import make_env
+from prefrl.types import Array, Floats
+
+
+class Policy:
+    """A trained policy with the observation normalisation that it was trained under."""
+
+    def __init__(self, network: ActorCriticPolicy, normaliser: Tree) -> None:
+        self._network, self._normaliser = network, normaliser
+
+    def __call__(self, observation: Array, *, deterministic: bool = True) -> Array:
+        """The action for an observation.
+
+        Args:
+            observation: (*observation) or a batch (N, *observation), as the environment gives it.
+            deterministic: The most likely action instead of a drawn one.
+
+        Returns:
+            (*action) or (N, *action), within the action space.
+        """
+        if "observation" in self._normaliser:
+            statistics = self._normaliser["observation"]
+            scaled = (observation - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
+            observation = np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
+        return self._network.predict(observation, deterministic=deterministic)[0]
+
+
+class Reward:
+    """A learned reward."""
+
+    def __init__(self, ensemble: RewardEnsemble, discrete: int) -> None:
+        self.ensemble, self._discrete = ensemble, discrete
+
+    def __call__(self, observations: Array, actions: Array) -> Floats:
+        """Predict the reward of steps.
+
+        Args:
+            observations: (N, *observation), as the environment gave them.
+            actions: (N, *action), or (N,) whole numbers where discrete.
+
+        Returns:
+            (N,) of mean zero and the recipe's deviation (1 for MuJoCo) over the newest clips compared.
+        """
+        steps = len(observations)
+        if self._discrete:
+            actions = np.eye(self._discrete, dtype=np.float32)[actions]
+        parts = (np.asarray(observations).reshape(steps, -1), np.asarray(actions).reshape(steps, -1))
+        return self.ensemble.score(np.concatenate(parts, axis=1).astype(np.float32))
+
+
+def load_policy(root: str | Path) -> Policy:
+    """The newest policy of a run, finished or not. Nothing of the run is executed.
+
+    Raises:
+        UsageError: if the folder is no run.
+        PrefrlError: if it has no policy yet, or its files are damaged.
+    """
+    run = RunDirectory.open(Path(root))
+    env = make_env(run.config.env_id)
+    env.close()
+    return _policy(run, env)
+
+
+def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
+    state = run.load_checkpoint(lambda line: None)
+    if state is None:
+        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
+    network = ActorCriticPolicy(
+        env.observation_space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space)
+    )
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
+    network.set_training_mode(False)
+    return Policy(network, state["env"].get("normaliser", {}))
+
+
+def load_reward(root: str | Path) -> Reward:
+    """The newest published reward of a run. Nothing of the run is executed.
+
+    Raises:
+        UsageError: if the folder is no run, or one that trains on the true reward.
+        PrefrlError: if it has published no reward yet, or its files are damaged.
+    """
+    run = RunDirectory.open(Path(root))
+    if not run.config.learns_reward:
+        raise UsageError(f"{root} trains on the true reward: there is no learned one")
+    if not run.weights.exists():
+        raise PrefrlError(f"{root} has no learned reward yet")
+    tree = load_tree(run.weights)
+    ensemble = RewardEnsemble(run.config.reward, len(tree["weights"]["input_mean"]))
+    load_weights(ensemble, tree)
+    env = make_env(run.config.env_id)
+    discrete = int(getattr(env.action_space, "n", 0))
+    env.close()
+    return Reward(ensemble, discrete)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of playing."""
+
+    returns: list[float]
+    """True return of each episode."""
+    frames: int
+    """Frames in the video; 0 without one."""
+
+
+def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int = 0, max_frames: int = 1000) -> Played:
+    """Run a run's policy in its environment.
+
+    Args:
+        root: The run.
+        episodes: Episodes to play; with a video, of which the first `max_frames` steps are recorded.
+        video: Where to write a video.
+        seed: Of the first episode; each further one counts up.
+        max_frames: The longest video.
+
+    Raises:
+        UsageError: for a folder that is no run, or a video that cannot be written or rendered.
+    """
+    if episodes < 1:
+        raise UsageError("--episodes must be at least 1")
+    run = RunDirectory.open(root)
+    if video:
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    env = make_env(run.config.env_id, render_mode="rgb_array" if video else None)
+    try:
+        policy = _policy(run, env)
+        returns, frames = [], []
+        for episode in range(episodes):
+            observation, _ = env.reset(seed=seed + episode)
+            total, over = 0.0, False
+            while not over:
+                if video and len(frames) < max_frames:
+                    frames.append(_frame(env))
+                observation, reward, terminated, truncated, _ = env.step(policy(observation))
+                total += float(reward)
+                over = terminated or truncated
+            returns.append(total)
+    finally:
+        env.close()
+    if video:
+        from prefrl.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
+
+        write_video(video, np.stack(frames), _fps(run.config, env))
+    return Played(returns, len(frames))
+
+
+def _frame(env: gymnasium.Env[Any, Any]) -> Array:
+    try:
+        return np.asarray(env.render())
+    except Exception as error:
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+
+
+def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:
+    return int(env.metadata.get("render_fps") or config.playback_fps)
