@@ -107,8 +107,9 @@ class RoundsCallback(BaseCallback):
         recorder.recorded = max(recorder.recorded, loop.meet_store())
         quiet = _StepCounter(self)
         quiet.init_callback(model)
+        env = self._env.top
         while len(recorder.pool) < loop.initial_segments and model.num_timesteps < self.config.steps:
-            model.collect_rollouts(model.env, quiet, model.rollout_buffer, n_rollout_steps=model.n_steps)
+            model.collect_rollouts(env, quiet, model.rollout_buffer, n_rollout_steps=model.n_steps)
             self._say("recording the untrained policy")
             if self._control.stop:
                 raise StopTraining

@@ -255,7 +255,7 @@ def _parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 def _track(project: str, run: Any) -> None:
     try:
-        import wandb  # type: ignore[import-not-found]
+        import wandb
     except ImportError:
         raise UsageError("--track needs Weights & Biases: pip install wandb") from None
     name, config = run.root.name, run.config.to_json()

@@ -235,7 +235,8 @@ class RunConfig:
         Raises:
             UsageError: for unknown, missing or mistyped fields.
         """
-        return _from_json(cls, data, "").validate()
+        config: RunConfig = _from_json(cls, data, "")
+        return config.validate()
 
 
 def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -253,7 +254,8 @@ def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
             raise UsageError(f"there is no setting {key!r}")
         node[last] = value
-    return _from_json(RunConfig, data, "")
+    changed: RunConfig = _from_json(RunConfig, data, "")
+    return changed
 
 
 def _from_json(cls: type[Any], data: Any, prefix: str) -> Any:

@@ -146,7 +146,8 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
     env = make_env(run.config.env_id, render_mode="rgb_array" if video else None)
     try:
         policy = _policy(run, env)
-        returns, frames = [], []
+        returns: list[float] = []
+        frames: list[Array] = []
         for episode in range(episodes):
             observation, _ = env.reset(seed=seed + episode)
             total, over = 0.0, False

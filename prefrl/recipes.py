@@ -19,7 +19,8 @@ Settings = dict[str, Any]
 ALGOS: dict[str, Settings] = {
     "ppo": {
         "agent.learning_rate": 1e-3,
-        "agent.log_std_init": -1.5,
+        "agent.learning_rate_decay": True,
+        "agent.log_std_init": -1.0,
     },
     "a2c": {
         "agent.n_steps": 16,
@@ -30,7 +31,13 @@ ALGOS: dict[str, Settings] = {
 }
 """The agent, for every task."""
 
-TASKS: dict[str, dict[str, Settings]] = {"ppo": {}, "a2c": {}}
+TASKS: dict[str, dict[str, Settings]] = {
+    "ppo": {
+        "hopper": {"agent.gamma": 0.995},
+        "reacher": {"agent.log_std_init": -1.5},
+    },
+    "a2c": {},
+}
 """What a task's agent needs otherwise, by algorithm and task."""
 
 LEARNED_REWARD: Settings = {}

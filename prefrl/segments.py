@@ -66,7 +66,7 @@ class SegmentRecorder(VecEnvWrapper):
         self._true[everyone, self._filled] = rewards
         self._filled += 1
         for env in np.flatnonzero(self._filled == self._true.shape[1]):
-            self._cut(env)
+            self._cut(int(env))
         self._filled[dones] = 0
         if self._hide_endings:
             for env in np.flatnonzero(dones):

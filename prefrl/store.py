@@ -138,7 +138,7 @@ class LabelStore:
 
     @staticmethod
     def _insert_query(connection: sa.Connection, query: Query) -> int:
-        result = connection.execute(
+        result: sa.CursorResult[Any] = connection.execute(
             _queries.insert().values(
                 round=query.round,
                 rank=query.rank,
@@ -148,7 +148,7 @@ class LabelStore:
                 created_at=_now(),
             )
         )
-        return int(result.inserted_primary_key[0])
+        return int((result.inserted_primary_key or [0])[0])
 
     def unanswered(self, query_ids: Iterable[int]) -> set[int]:
         """Those of the queries that no answer stands for."""

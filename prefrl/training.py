@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -70,7 +71,8 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     cleanup.callback(agent.logger.close)
     callback = RoundsCallback(run, env, control, loop, scorer)
     with _stop_on_signals(control), _environment_errors():
-        agent.learn(config.steps, callback, log_interval=None, reset_num_timesteps=False)
+        # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
+        agent.learn(config.steps, callback, log_interval=sys.maxsize, reset_num_timesteps=False)
     if loop:
         loop.worker.close()
     summary = _summarise(run, callback, agent.num_timesteps)
