@@ -48,8 +48,9 @@ class AgentConfig:
     normalise_advantage: bool = True
     normalise_observations: bool = True
     """Running normalisation of what the policy sees; the reward model has its own."""
-    normalise_true_reward: bool = True
-    """Running scaling of the reward when training on the true one; a predicted reward has its scale already."""
+    normalise_reward: bool = True
+    """Division of the reward, true or predicted, by the running deviation of its discounted sum: the scale of the value
+    function, on which gradient clipping depends. It leaves the reward model's own normalisation alone."""
 
     def validate(self) -> None:
         """Raise UsageError for numbers that cannot work."""

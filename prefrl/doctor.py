@@ -33,9 +33,7 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     found, enough = ".".join(map(str, sys.version_info[:3])), sys.version_info >= (3, 11)
-    return Finding(
-        "Python", sys.version_info >= (3, 11), found, "" if sys.version_info >= (3, 11) else "use Python 3.11"
-    )
+    return Finding("Python", enough, found, "" if enough else "use Python 3.11")
 
 
 def _torch() -> Finding:

@@ -81,7 +81,7 @@ def make_stack(config: RunConfig) -> EnvStack:
         queries = config.queries
         top = recorder = SegmentRecorder(top, queries.segment_length, queries.pool, hide_endings=config.hide_endings)
     normaliser = None
-    scale_reward = agent.normalise_true_reward and not config.learns_reward
+    scale_reward = agent.normalise_reward and not config.learns_reward
     if agent.normalise_observations or scale_reward:
         top = normaliser = VecNormalize(
             top,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from prefrl.store import LabelStore
 from prefrl.types import Query, Segment, Teacher
 
 _POLL_SECONDS = 0.05
+_SPARE_IDS = 10**9
+"""Segment ids from here on are for clips whose own id was taken."""
 
 
 class PreferenceLoop:
@@ -88,7 +91,7 @@ class PreferenceLoop:
         self.round += 1
         counts = self.counts
         missing = due - counts["answered"] - counts["pending"]
-        queries = self._choose(step, missing) if missing > 0 else []
+        queries = self._keep(self._choose(step, missing)) if missing > 0 else []
         if queries:
             ids = self._store.add_queries(queries)
             open_ids = self._store.unanswered(ids)
@@ -106,10 +109,28 @@ class PreferenceLoop:
             candidate_factor=queries.candidate_factor,
             predict=self.worker.ensemble.predict_preferences if by_variance else None,
         )
-        self._asked |= {(min(a.id, b.id), max(a.id, b.id)) for a, b in chosen}
-        for segment in {segment.id: segment for pair in chosen for segment in pair}.values():
-            self._clips.save(segment)
         return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
+
+    def _keep(self, queries: list[Query]) -> list[Query]:
+        """Save the clips of queries. Where a replayed round does not repeat itself, it is asked anew under new ids.
+
+        That happens where a run is resumed on a machine that rounds differently: old labels stay with their old clips.
+        """
+        segments = {segment.id: segment for query in queries for segment in (query.left, query.right)}
+        differing = [number for number, segment in segments.items() if not self._clips.save(segment)]
+        if differing or (self._replays and self._store.differs(queries)):
+            self._replays = False
+            self.round = self._store.last_round() + 1
+            spare = max(_SPARE_IDS, self._store.last_segment() + 1)
+            for new, old in enumerate(differing, start=spare):
+                segments[old] = dataclasses.replace(segments[old], id=new)
+                self._clips.save(segments[old])
+            queries = [
+                query._replace(round=self.round, left=segments[query.left.id], right=segments[query.right.id])
+                for query in queries
+            ]
+        self._asked |= {(min(q.left.id, q.right.id), max(q.left.id, q.right.id)) for q in queries}
+        return queries
 
     def collect(self) -> None:
         """Store the answers that are ready."""

@@ -3,17 +3,65 @@
 from __future__ import annotations
 
 import numpy as np
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 
+from prefrl.files import Tree
 from prefrl.reward.workers import RewardWorker
 from prefrl.segments import SegmentRecorder
-from prefrl.types import Floats
+from prefrl.types import Array, Floats
+
+_REWARD_CLIP = 10.0
+
+
+class ReturnScaler:
+    """Divides rewards by the running deviation of their discounted sum, as `VecNormalize` does, a rollout at a time."""
+
+    def __init__(self, envs: int, gamma: float) -> None:
+        """Make a scaler.
+
+        Args:
+            envs: E.
+            gamma: The agent's discount.
+        """
+        self._gamma = gamma
+        self._sums = np.zeros(envs)
+        self._statistics = RunningMeanStd(shape=())
+
+    def __call__(self, rewards: Floats, dones: Array) -> Floats:
+        """Scale a rollout's (T, E) rewards; (T, E) dones end a discounted sum."""
+        sums = np.empty(rewards.shape)
+        for step, (reward, done) in enumerate(zip(rewards, dones, strict=True)):
+            self._sums = self._sums * self._gamma + reward
+            sums[step] = self._sums
+            self._sums[done] = 0.0
+        self._statistics.update(sums.ravel())
+        scaled = rewards / np.sqrt(self._statistics.var + 1e-8)
+        return np.clip(scaled, -_REWARD_CLIP, _REWARD_CLIP).astype(np.float32)
+
+    def state_dict(self) -> Tree:
+        """Running sums and statistics."""
+        statistics = self._statistics
+        return {"sums": self._sums, "mean": statistics.mean, "var": statistics.var, "count": statistics.count}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved state."""
+        self._sums = state["sums"]
+        for name in ("mean", "var", "count"):
+            setattr(self._statistics, name, state[name])
 
 
 class RolloutScorer:
     """Scores each rollout in one call, and keeps predicted beside true rewards until they are taken."""
 
-    def __init__(self, recorder: SegmentRecorder, worker: RewardWorker) -> None:
-        self._recorder, self._worker, self._started = recorder, worker, False
+    def __init__(self, recorder: SegmentRecorder, worker: RewardWorker, scaler: ReturnScaler | None) -> None:
+        """Make a scorer.
+
+        Args:
+            recorder: Has the rollouts.
+            worker: Has the reward model.
+            scaler: The agent's own scaling of its reward; None for none.
+        """
+        self._recorder, self._worker, self.scaler, self._started = recorder, worker, scaler, False
         self._pairs: list[tuple[Floats, Floats]] = []
 
     def start(self) -> None:
@@ -22,13 +70,13 @@ class RolloutScorer:
 
     def __call__(self) -> Floats:
         """The (T, E) rewards of the rollout just recorded."""
-        features, true = self._recorder.take_rollout()
+        features, true, dones = self._recorder.take_rollout()
         if not self._started:
             return np.zeros_like(true)
         steps, envs, width = features.shape
         predicted = self._worker.ensemble.score(features.reshape(-1, width)).reshape(steps, envs)
         self._pairs.append((predicted, true))
-        return predicted
+        return self.scaler(predicted, dones) if self.scaler else predicted
 
     def take(self) -> tuple[Floats, Floats]:
         """Predicted and true rewards of the rollouts since the last call, flat."""

@@ -43,7 +43,7 @@ class SegmentRecorder(VecEnvWrapper):
         self._actions = np.zeros((envs, length, *action), dtype=np.float32)
         self._true = np.zeros((envs, length), dtype=np.float32)
         self._filled = np.zeros(envs, dtype=np.int64)
-        self._rollout: list[tuple[Array, Array, Array]] = []
+        self._rollout: list[tuple[Array, Array, Array, Array]] = []
 
     def reset(self) -> VecEnvObs:
         """Reset every environment; partial segments are dropped."""
@@ -59,7 +59,7 @@ class SegmentRecorder(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        self._rollout.append((self._last, self._taken, rewards))
+        self._rollout.append((self._last, self._taken, rewards, dones))
         everyone = np.arange(self.num_envs)
         self._observations[everyone, self._filled] = self._last
         self._actions[everyone, self._filled] = self._taken
@@ -80,18 +80,18 @@ class SegmentRecorder(VecEnvWrapper):
         self.recorded += 1
         self._filled[env] = 0
 
-    def take_rollout(self) -> tuple[Floats, Floats]:
+    def take_rollout(self) -> tuple[Floats, Floats, Array]:
         """Hand over the steps since the last call.
 
         Returns:
-            (T, E, F) features and (T, E) true rewards.
+            (T, E, F) features, (T, E) true rewards, and (T, E) whether an episode ended with the step.
         """
-        observations, actions, rewards = (np.stack(arrays) for arrays in zip(*self._rollout, strict=True))
+        observations, actions, rewards, dones = (np.stack(arrays) for arrays in zip(*self._rollout, strict=True))
         self._rollout.clear()
         shape = rewards.shape
         parts = (observations.reshape(*shape, -1), actions.reshape(*shape, -1))
         features = np.concatenate(parts, axis=2, dtype=np.float32, casting="same_kind")
-        return features, rewards.astype(np.float32)
+        return features, rewards.astype(np.float32), dones
 
     def state_dict(self) -> Tree:
         """The pool and the partial segments."""

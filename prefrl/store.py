@@ -136,6 +136,17 @@ class LabelStore:
                 ids[found or self._insert_query(connection, query)] = query
         return ids
 
+    def differs(self, queries: Sequence[Query]) -> bool:
+        """Whether the store holds one of these queries' keys with other segments."""
+        with self._read() as connection:
+            for query in queries:
+                key = (_queries.c.round == query.round) & (_queries.c.rank == query.rank)
+                sides = sa.select(_queries.c.segment_left, _queries.c.segment_right).where(key)
+                found = connection.execute(sides).first()
+                if found is not None and tuple(found) != (query.left.id, query.right.id):
+                    return True
+        return False
+
     @staticmethod
     def _insert_query(connection: sa.Connection, query: Query) -> int:
         result: sa.CursorResult[Any] = connection.execute(

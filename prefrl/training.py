@@ -25,7 +25,7 @@ from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.run import RunDirectory, commit, version
-from prefrl.scoring import RolloutScorer
+from prefrl.scoring import ReturnScaler, RolloutScorer
 from prefrl.segments import SegmentRecorder
 from prefrl.store import LabelStore
 from prefrl.teachers import make_teacher
@@ -92,7 +92,9 @@ def _make_loop(
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)
     loop = PreferenceLoop(config, store, clips, recorder.pool, make_teacher(config.teacher), worker)
-    return loop, RolloutScorer(recorder, worker)
+    agent = config.agent
+    scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
+    return loop, RolloutScorer(recorder, worker, scaler)
 
 
 def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str) -> RewardWorker:
