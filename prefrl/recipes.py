@@ -20,7 +20,7 @@ ALGOS: dict[str, Settings] = {
     "ppo": {
         "agent.learning_rate": 1e-3,
         "agent.learning_rate_decay": True,
-        "agent.log_std_init": -1.0,
+        "agent.log_std_init": -1.5,
     },
     "a2c": {
         "agent.n_steps": 16,
@@ -33,8 +33,8 @@ ALGOS: dict[str, Settings] = {
 
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
-        "hopper": {"agent.gamma": 0.995},
-        "reacher": {"agent.log_std_init": -1.5},
+        "hopper": {"agent.log_std_init": -1.0, "agent.gamma": 0.995},
+        "reacher": {"agent.learning_rate_decay": False},
     },
     "a2c": {},
 }

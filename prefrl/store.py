@@ -216,7 +216,7 @@ class LabelStore:
             asked = asked.where(_queries.c.round <= max_round)
         with self._read() as connection:
             counts = {judgement.value: 0 for judgement in Judgement}
-            counts |= dict(connection.execute(judged.group_by(_labels.c.judgement)).tuples().all())
+            counts |= {row[0]: row[1] for row in connection.execute(judged.group_by(_labels.c.judgement))}
             counts["pending"] = int(connection.scalar(asked) or 0) - sum(counts.values())
         counts["answered"] = sum(counts[name] for name in _COUNTED)
         return counts

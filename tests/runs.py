@@ -1,0 +1,262 @@
+"""Helpers for tests that train: tiny runs through the command line, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from unittest import mock
+
+import numpy as np
+import psutil
+
+from prefrl import cli
+from prefrl.files import load_tree
+
+_T = TypeVar("_T")
+
+PREFRL = str(Path(sys.executable).with_name("prefrl"))
+LABELS, STEPS = 20, 6000
+SETTINGS = (
+    "round_steps=1024",
+    "agent.n_steps=64",
+    "checkpoint_seconds=0.5",
+    "reward.pretrain_comparisons=640",
+)
+DEADLINE = 120.0
+"""Seconds after which something that should take a few has failed, on the busiest machine."""
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def tiny(task: str, out: Path, *flags: str, settings: tuple[str, ...] = (), steps: int = STEPS) -> list[str]:
+    """Arguments of a tiny run."""
+    budget = ["--steps", str(steps), "--labels", str(LABELS)]
+    return ["train", task, "--out", str(out), *budget, *flags, "--set", *SETTINGS, *settings]
+
+
+def prefrl(*args: str | Path) -> Result:
+    """The command, in this process: anything that escapes as an exception is a traceback on a user's screen."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["prefrl", *map(str, args)]),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment for a child that must not fight for cores."""
+    return os.environ | {"OMP_NUM_THREADS": "1"} | changes
+
+
+def spawned(*args: str | Path, timeout: float = DEADLINE, **variables: str) -> Result:
+    """The installed command in a process of its own."""
+    done = subprocess.run(
+        [PREFRL, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(**variables),
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+class Live:
+    """The installed command at work, in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process, self.log = process, log
+
+    @property
+    def err(self) -> str:
+        return self.log.read_text()
+
+    def send(self, number: signal.Signals, *, group: bool = False) -> None:
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def family(self) -> list[psutil.Process]:
+        """Every process that it has started."""
+        try:
+            return psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def learner(self) -> psutil.Process:
+        """The reward learner's process."""
+        return until(lambda: next(iter(learners(self.family())), None), f"a learner process; {self.err}")
+
+    def wait(self, timeout: float = DEADLINE) -> int:
+        return self.process.wait(timeout)
+
+    def until_step(self, root: Path, step: int) -> None:
+        """Wait until the run says that it is this far."""
+        until(lambda: self.ended() or progress(root).get("step", 0) >= step, f"step {step}: {self.err}")
+        assert not self.ended(), self.err
+
+    def until_state(self, root: Path, state: str) -> None:
+        """Wait until the run says that it is in this state."""
+        until(lambda: self.ended() or state in progress(root).get("state", ""), f"state {state}: {self.err}")
+        assert not self.ended(), self.err
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+
+def learners(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those of the processes that are reward learners."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if any("spawn_main" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def live(log: Path, *args: str | Path, **variables: str) -> Iterator[Live]:
+    """Start the command; whatever of it is left at the end is killed."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [PREFRL, *map(str, args)],
+            stdout=file,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+            env=environment(**variables),
+        )
+    command = Live(process, log)
+    family: list[psutil.Process] = []
+    try:
+        yield command
+    finally:
+        family = command.family()
+        for one in [*family, process]:
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                one.kill()
+        process.wait(DEADLINE)
+
+
+def until(probe: Callable[[], _T], what: str, timeout: float = DEADLINE) -> _T:
+    """Poll until the probe gives something true."""
+    deadline = time.monotonic() + timeout
+    while not (found := probe()):
+        assert time.monotonic() < deadline, f"waited {timeout:.0f} s for {what}"
+        time.sleep(0.01)
+    return found
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether every process has ended (a zombie has)."""
+    return not [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def progress(root: Path) -> dict[str, Any]:
+    """What a run last said of itself; empty before it did."""
+    try:
+        return dict(json.loads((root / "progress.json").read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def summary(root: Path) -> dict[str, Any]:
+    return dict(json.loads((root / "summary.json").read_text()))
+
+
+def error_line(result: Result) -> str:
+    """The one line that tells what is wrong."""
+    assert "Traceback" not in result.err, result.err
+    lines = [line for line in result.err.splitlines() if line.startswith("prefrl: ")]
+    assert len(lines) == 1, result.err
+    return lines[0]
+
+
+def refused(result: Result, code: int) -> str:
+    """The one line with which a command refuses, there being nothing else on the screen."""
+    assert result.code == code, result
+    assert len(result.err.splitlines()) == 1, result.err
+    return error_line(result)
+
+
+def stored_labels(root: Path) -> list[tuple[Any, ...]]:
+    """Every answer of the history with what it was about, as committed."""
+    query = (
+        "SELECT c.id, q.round, q.rank, q.segment_left, q.segment_right, c.judgement, c.teacher, c.agent_step "
+        "FROM comparisons AS c JOIN queries AS q ON q.id = c.query_id ORDER BY c.id"
+    )
+    with contextlib.closing(sqlite3.connect(root / "labels.sqlite", timeout=30)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'comparisons'").fetchone():
+            return []
+        return connection.execute(query).fetchall()
+
+
+def label_counts(root: Path) -> tuple[int, int]:
+    """Answers that stand, and queries that they are about."""
+    with contextlib.closing(sqlite3.connect(root / "labels.sqlite", timeout=30)) as connection:
+        return connection.execute("SELECT count(*), count(DISTINCT query_id) FROM labels").fetchone()  # type: ignore[no-any-return]
+
+
+def figures(root: Path) -> list[tuple[str, ...]]:
+    """`metrics.csv` as written, but for the columns that depend on the clock."""
+    with (root / "metrics.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    kept = [index for index, name in enumerate(header) if not name.startswith("time_")]
+    return [tuple(row[index] for index in kept) for row in [header, *rows]]
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    return sorted((root / "checkpoints").glob("[0-9]*.safetensors"))
+
+
+def policy(root: Path) -> dict[str, np.ndarray]:
+    """The policy's tensors in the newest checkpoint."""
+    return dict(load_tree(checkpoints(root)[-1])["agent"]["policy"])
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """Figures, labels and final policy are the same to the last bit."""
+    assert figures(one) == figures(other)
+    if (one / "labels.sqlite").exists() or (other / "labels.sqlite").exists():
+        assert stored_labels(one) == stored_labels(other)
+    left, right = policy(one), policy(other)
+    assert left.keys() == right.keys()
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)
+
+
+def content(root: Path) -> dict[str, str]:
+    """A checksum of every file of a folder, locks and SQLite's own side files aside."""
+    files = (path for path in sorted(root.rglob("*")) if path.is_file())
+    passing = (".lock", "-wal", "-shm")
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if not path.name.endswith(passing)
+    }

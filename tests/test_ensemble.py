@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+import torch
+from helpers import Library, same_tree, segments, through_file, tiny_reward
+
+from prefrl.files import save_tree
+from prefrl.reward.ensemble import PublishedReward, RewardEnsemble, load_weights
+from prefrl.reward.learner import RewardLearner
+from prefrl.reward.loss import preference_logit
+from prefrl.reward.networks import StackedMLP
+
+
+def ensemble(features=4, seed=0, **changes):
+    torch.manual_seed(seed)
+    return RewardEnsemble(tiny_reward(**changes), features)
+
+
+def rows(count=500, features=4, seed=0):
+    return torch.randn(count, features, generator=torch.Generator().manual_seed(seed)) * 3 + 1
+
+
+def test_network_is_one_leaky_mlp_a_member():
+    torch.manual_seed(0)
+    network = StackedMLP(3, 5, (6, 7), 0.01)
+    x = torch.randn(11, 5)
+    for member in range(3):
+        hidden = x
+        for layer in range(3):
+            hidden = hidden @ network.weights[layer][member] + network.biases[layer][member]
+            if layer < 2:
+                hidden = torch.where(hidden > 0, hidden, 0.01 * hidden)
+        torch.testing.assert_close(network(x)[member], hidden[:, 0])
+
+
+def test_members_start_from_different_weights_within_the_bounds_of_a_linear_layer():
+    torch.manual_seed(0)
+    network = StackedMLP(3, 16, (64, 64), 0.01)
+    for weight, fan_in in zip(network.weights, (16, 64, 64), strict=True):
+        assert weight.abs().max() <= fan_in**-0.5
+        assert weight.std().item() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.1)
+        assert not torch.equal(weight[0], weight[1])
+    assert (network(torch.randn(20, 16)).var(dim=0) > 0).all()
+
+
+def test_members_do_not_share_gradients():
+    network = StackedMLP(3, 4, (8,), 0.01)
+    network(torch.randn(9, 4))[1].sum().backward()
+    for parameter in network.parameters():
+        assert parameter.grad[0].abs().sum() == 0
+        assert parameter.grad[1].abs().sum() > 0
+        assert parameter.grad[2].abs().sum() == 0
+
+
+def test_penalty_is_each_member_s_sum_of_squared_weights():
+    network = StackedMLP(2, 3, (4,), 0.01)
+    expected = [sum((weight[member] ** 2).sum().item() for weight in network.weights) for member in range(2)]
+    assert network.squared_norm().tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("target", [1.0, 0.05])
+def test_members_are_normalised_separately_and_their_average_has_the_target_deviation(target):
+    model, x = ensemble(target_std=target), rows()
+    with torch.no_grad():
+        model.network.weights[-1][1] *= 50  # one member much louder than the others, and shifted
+        model.network.biases[-1][1] += 30
+    model.fit_output_normalisation(x)
+    members = (model(x).detach() - model.member_mean) / model.member_std
+    torch.testing.assert_close(members.mean(dim=1), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(members.std(dim=1), torch.ones(3), atol=1e-4, rtol=0)
+    reward = model.reward(x)
+    assert reward.std().item() == pytest.approx(target, rel=1e-4)
+    assert reward.mean().item() == pytest.approx(0, abs=1e-4 * target)
+    average = members.mean(dim=0)  # every member counts alike, however loud it was
+    torch.testing.assert_close(reward, average * target / average.std(), atol=1e-4 * target, rtol=1e-4)
+
+
+def test_a_member_that_is_constant_does_not_make_rewards_infinite():
+    model = ensemble()
+    with torch.no_grad():
+        model.network.weights[-1][0] = 0
+    model.fit_output_normalisation(rows())
+    assert torch.isfinite(model.reward(rows(seed=1))).all()
+
+
+def test_forward_keeps_leading_axes():
+    model = ensemble()
+    x = torch.randn(6, 2, 5, 4)
+    assert model(x).shape == (3, 6, 2, 5)
+    torch.testing.assert_close(model(x)[:, 3, 1, 2], model(x[3, 1, 2][None])[:, 0])
+
+
+def test_inputs_are_normalised_by_the_model_s_own_statistics():
+    model = ensemble()
+    with torch.no_grad():
+        model.input_mean.copy_(torch.tensor([1.0, -2.0, 0.0, 5.0]))
+        model.input_std.copy_(torch.tensor([2.0, 0.5, 1.0, 4.0]))
+    x = rows(20)
+    torch.testing.assert_close(model(x), model.network(((x - model.input_mean) / model.input_std).clamp(-10, 10)))
+
+
+def test_a_feature_far_outside_what_was_labelled_is_clipped():
+    model = ensemble()
+    far, farther = torch.full((1, 4), 1e3), torch.full((1, 4), 1e9)
+    torch.testing.assert_close(model(far), model(farther))
+    assert torch.isfinite(model(farther)).all()
+
+
+def test_predicted_preferences_are_each_member_s_sigmoid_of_the_difference_of_sums():
+    model = ensemble(features=3)
+    pool = segments(6, rewards=np.zeros(5))
+    pairs = np.array([[4, 1], [1, 4], [0, 5], [5, 1]])
+    predicted = model.predict_preferences(pool, pairs)
+    assert predicted.shape == (3, 4)
+    for place, (left, right) in enumerate(pairs):
+        sums = [model(torch.as_tensor(pool[index].features)).sum(dim=1) for index in (left, right)]
+        expected = torch.sigmoid(sums[0] - sums[1]).detach().numpy()
+        np.testing.assert_allclose(predicted[:, place], expected, rtol=1e-5)
+    np.testing.assert_allclose(predicted[:, 0] + predicted[:, 1], 1, rtol=1e-5)
+
+
+def test_preferences_do_not_change_with_output_normalisation():
+    model = ensemble(features=3)
+    pool, pairs = segments(4), np.array([[0, 1], [2, 3]])
+    before = model.predict_preferences(pool, pairs)
+    model.fit_output_normalisation(rows(features=3))
+    np.testing.assert_array_equal(before, model.predict_preferences(pool, pairs))
+
+
+def test_score_is_the_reward_from_and_to_numpy():
+    model = ensemble()
+    model.fit_output_normalisation(rows())
+    x = rows(9, seed=4)
+    scored = model.score(x.numpy())
+    assert scored.dtype == np.float32
+    np.testing.assert_array_equal(scored, model.reward(x).numpy())
+
+
+def test_published_weights_give_the_reader_the_same_rewards(tmp_path):
+    library = Library(40)
+    learner = RewardLearner(tiny_reward(), 4, 5, seed=0)
+    learner.add(library.comparisons(), library.read)
+    learner.train(64)
+    learner.publish(tmp_path / "weights")
+    reader = PublishedReward(tmp_path / "weights", ensemble(seed=5))
+    assert reader.version == 0
+    assert reader.refresh()
+    assert reader.version == 1
+    assert reader.metrics["comparisons"] == 20
+    x = library.features.reshape(-1, 4)
+    np.testing.assert_array_equal(reader.ensemble.score(x), learner.ensemble.score(x))
+    assert not reader.refresh()
+    learner.publish(tmp_path / "weights")
+    assert reader.refresh()
+    assert reader.version == 2
+
+
+def test_a_reader_of_weights_not_yet_published_waits(tmp_path):
+    reader = PublishedReward(tmp_path / "weights", ensemble())
+    assert not reader.refresh()
+    assert reader.version == 0
+
+
+def test_weights_hold_all_statistics(tmp_path):
+    one, other = ensemble(seed=1), ensemble(seed=2)
+    one.fit_output_normalisation(rows())
+    one.input_mean += 1
+    load_weights(other, through_file(tmp_path, {"weights": dict(one.state_dict())}))
+    assert same_tree(dict(one.state_dict()), dict(other.state_dict()))
+
+
+def test_weights_of_another_shape_are_refused(tmp_path):
+    save_tree(tmp_path / "weights", {"weights": dict(ensemble(features=9).state_dict()), "metrics": {}})
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        PublishedReward(tmp_path / "weights", ensemble()).refresh()
+
+
+def test_the_logit_of_normalised_inputs_is_that_of_the_labelled_segments():
+    library = Library(60)
+    learner = RewardLearner(tiny_reward(), 4, 5, seed=0)
+    learner.add(library.comparisons(), library.read)
+    steps = library.features.reshape(-1, 4)
+    normalised = (steps - learner.ensemble.input_mean.numpy()) / learner.ensemble.input_std.numpy()
+    np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(normalised.std(axis=0), 1, rtol=1e-5)
+    pair = torch.as_tensor(normalised.reshape(60, 5, 4)[:2], dtype=torch.float32)
+    direct = learner.ensemble.network(pair.reshape(-1, 4)).reshape(3, 2, 5)
+    through = learner.ensemble(torch.as_tensor(library.features[:2]))
+    torch.testing.assert_close(preference_logit(direct), preference_logit(through), atol=1e-5, rtol=1e-4)

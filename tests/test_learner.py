@@ -1,0 +1,375 @@
+import math
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from helpers import Library, same_tree, segments, through_file, tiny_reward
+
+from prefrl.clips import ClipFolder
+from prefrl.config import RewardConfig
+from prefrl.errors import PrefrlError
+from prefrl.reward import learner as learner_module
+from prefrl.reward.learner import RewardLearner
+from prefrl.reward.loss import multiplicity
+from prefrl.types import Comparison
+
+
+def make(library=None, *, features=4, length=5, seed=0, upto=None, **changes):
+    made = RewardLearner(tiny_reward(**changes), features, length, seed)
+    if library is not None:
+        made.add(library.comparisons(last=upto), library.read)
+    return made
+
+
+def held(learner):
+    """The buffer's comparisons, by the first feature of their left segment."""
+    return sorted(learner._features[: len(learner), 0, 0, 0].tolist())
+
+
+def watch(monkeypatch, name):
+    """Record the arguments and results of a function that the learner calls."""
+    real, calls = getattr(learner_module, name), []
+
+    def spy(*arguments):
+        calls.append((arguments, real(*arguments)))
+        return calls[-1][1]
+
+    monkeypatch.setattr(learner_module, name, spy)
+    return calls
+
+
+def test_recovers_a_linear_reward_from_comparisons():
+    library = Library(600, length=8, features=6)
+    learner = RewardLearner(RewardConfig(hidden=(32, 32), buffer=400, pretrain_comparisons=1), 6, 8, seed=0)
+    learner.add(library.comparisons(), library.read)
+    learner.train(150 * 64)
+    learner.normalise()
+    fresh = Library(200, length=8, features=6, seed=1)
+    x = fresh.features.reshape(-1, 6)
+    assert np.corrcoef(learner.ensemble.score(x), x @ library.weights)[0, 1] > 0.9
+    assert learner.losses[0].max() < math.log(2) / 2
+
+
+def test_regression_on_the_true_reward_recovers_its_values():
+    library = Library(200, length=3, features=3)
+    learner = make(library, features=3, length=3, loss="true-reward", hidden=(32,), learning_rate=1e-2, buffer=128)
+    learner.train(300 * 8)
+    x = library.features.reshape(-1, 3)
+    assert np.corrcoef(learner.ensemble(torch.as_tensor(x)).mean(dim=0).detach(), x @ library.weights)[0, 1] > 0.95
+
+
+def test_ties_pull_equal_segments_together():
+    library = Library(40)
+    ties = [comparison._replace(mu=0.5) for comparison in library.comparisons()]
+    learner = make()
+    learner.add(ties, library.read)
+    learner.train(200 * 8)
+    sums = learner.ensemble(torch.as_tensor(library.features)).sum(dim=2).detach()
+    untrained = make(library).ensemble(torch.as_tensor(library.features)).sum(dim=2).detach()
+    assert (sums[:, ::2] - sums[:, 1::2]).abs().mean() < (untrained[:, ::2] - untrained[:, 1::2]).abs().mean() / 2
+
+
+def test_the_buffer_keeps_the_newest():
+    library = Library(200)
+    learner = make(library, upto=100)
+    newest = library.features[2 * 36 : 200 : 2, 0, 0]  # comparisons 37 … 100
+    assert len(learner) == 64
+    assert learner.seen == 100
+    assert held(learner) == sorted(newest.tolist())
+
+
+def test_the_buffer_fills_before_it_wraps():
+    library = Library(200)
+    learner = make(library, upto=64)
+    assert held(learner) == sorted(library.features[0:128:2, 0, 0].tolist())
+    learner.add(library.comparisons(65, 65), library.read)
+    assert held(learner) == sorted(library.features[2:130:2, 0, 0].tolist())
+
+
+def test_default_buffer_is_the_paper_s():
+    assert RewardConfig().buffer == 3000
+
+
+def test_each_comparison_keeps_its_own_bootstrap_wherever_it_lies():
+    library = Library(200)
+    learner = make(library, upto=100, seed=3)
+    for number in (37, 64, 65, 100):
+        place = (number - 1) % 64
+        assert learner._multiplicity[:, place].tolist() == multiplicity(3, number, 3).tolist()
+
+
+def test_bootstrap_is_keyed_by_the_comparison_and_not_by_when_it_came():
+    library = Library(60)
+    together, apart = make(library), make()
+    for number in range(1, 31):
+        apart.add(library.comparisons(number, number), library.read)
+    assert torch.equal(together._multiplicity[:, :30], apart._multiplicity[:, :30])
+    late = make()
+    late.add(library.comparisons(20, 30), library.read)
+    assert torch.equal(late._multiplicity[:, :11], together._multiplicity[:, 19:30])
+
+
+def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatch):
+    """An out-of-bag comparison may change a member's validation loss, never its gradient."""
+    library = Library(40)
+    out_of_bag = next(n for n in range(1, 21) if multiplicity(0, n, 3)[0] == 0)
+    flipped = [c._replace(mu=1 - c.mu) if c.id == out_of_bag else c for c in library.comparisons()]
+    straight, changed = make(library, l2_rate=0.0), make(l2_rate=0.0)
+    changed.add(flipped, library.read)
+    losses = watch(monkeypatch, "split_means")
+    straight.train(20 * 8)
+    changed.train(20 * 8)
+    for one, other in zip(straight.ensemble.network.parameters(), changed.ensemble.network.parameters(), strict=True):
+        assert torch.equal(one[0], other[0])
+    validation = torch.stack([result[1][0] for _, result in losses]).detach()
+    assert not torch.equal(validation[:20].nan_to_num(), validation[20:].nan_to_num())
+
+
+def test_every_member_trains_on_its_own_bootstrap():
+    learner = make(Library(128))
+    counts = learner._multiplicity[:, :64]
+    assert not torch.equal(counts[0], counts[1])
+    assert ((counts == 0).float().mean(dim=1) - 1 / math.e).abs().max() < 0.2
+    assert (counts > 1).any(dim=1).all()
+
+
+def test_loss_gets_the_configured_error(monkeypatch):
+    calls = watch(monkeypatch, "comparison_loss")
+    make(Library(40), error=0.1).train(8)
+    make(Library(40), error=0.0).train(8)
+    assert [arguments[2] for arguments, _ in calls] == [0.1, 0.0]
+    assert RewardConfig().error == 0.1
+
+
+def test_l2_adapts_to_the_ratio_of_validation_to_training_loss(monkeypatch):
+    calls = watch(monkeypatch, "adapted_l2")
+    learner = make(Library(40), l2=1e-3)
+    learner.train(30 * 8)
+    for (before, ratio, low, high, rate), after in calls:
+        assert (low, high, rate) == (1.1, 1.5, 0.01)
+        factors = (after / before).tolist()
+        for value, factor in zip(ratio.tolist(), factors, strict=True):
+            expected = 1.01 if value > 1.5 else 0.99 if value < 1.1 else 1.0
+            assert factor == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(learner.l2, calls[-1][1])
+
+
+def test_overfitting_raises_l2_and_noise_free_plenty_lowers_it():
+    rng = np.random.default_rng(0)
+    library = Library(24, features=4)
+    guesses = [comparison._replace(mu=float(rng.integers(2))) for comparison in library.comparisons()]
+    overfit = make(learning_rate=1e-2, hidden=(32, 32))
+    overfit.add(guesses, library.read)
+    overfit.train(200 * 8)
+    assert overfit.l2.mean() > 1.5e-4
+    early = make(Library(128))
+    early.train(20 * 8)  # hardly fitted yet: validation loss is no higher than training loss
+    assert early.l2.mean() < 1e-4
+
+
+def test_the_penalty_shrinks_weights():
+    library = Library(40)
+    free, bound = (make(library, l2=l2, l2_rate=0.0, learning_rate=1e-2) for l2 in (0.0, 0.1))
+    for learner in (free, bound):
+        learner.train(100 * 8)
+    assert (bound.ensemble.network.squared_norm() < free.ensemble.network.squared_norm() / 2).all()
+    assert (free.l2 == 0).all()
+
+
+def test_input_statistics_are_those_of_the_labelled_segments():
+    library = Library(80)
+    learner = make(library)
+    steps = library.features.reshape(-1, 4)
+    np.testing.assert_allclose(learner.ensemble.input_mean, steps.mean(axis=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(learner.ensemble.input_std, steps.std(axis=0), rtol=1e-5)
+
+
+def test_input_statistics_do_not_depend_on_the_batches_that_labels_came_in():
+    library = Library(80)
+    at_once, bit_by_bit = make(library), make()
+    for first in range(1, 41, 8):
+        bit_by_bit.add(library.comparisons(first, first + 7), library.read)
+    assert torch.equal(at_once.ensemble.input_mean, bit_by_bit.ensemble.input_mean)
+    assert torch.equal(at_once.ensemble.input_std, bit_by_bit.ensemble.input_std)
+
+
+def test_a_feature_that_never_varies_stays_finite():
+    library = Library(40)
+    library.features[..., 2] = 7.0
+    learner = make(library)
+    learner.train(80)
+    learner.normalise()
+    assert np.isfinite(learner.ensemble.score(library.features.reshape(-1, 4))).all()
+
+
+@pytest.mark.parametrize("target", [1.0, 0.05])
+def test_published_reward_has_mean_zero_and_the_target_deviation_over_the_labelled_steps(tmp_path, target):
+    library = Library(120)
+    learner = make(library, target_std=target)
+    learner.train(160)
+    learner.publish(tmp_path / "weights")
+    rewards = learner.ensemble.score(library.features.reshape(-1, 4))
+    assert rewards.mean() == pytest.approx(0, abs=1e-4)
+    assert rewards.std() == pytest.approx(target, rel=1e-2)
+
+
+def test_output_normalisation_follows_the_newest_comparisons_of_the_ring():
+    library = Library(800)
+    library.features[:-512] += 100.0  # all but the newest 256 comparisons
+    learner = make(library, buffer=300)
+    learner.normalise()
+    rewards = learner.ensemble.score(library.features[-512:].reshape(-1, 4))
+    assert rewards.mean() == pytest.approx(0, abs=1e-3)
+    assert rewards.std() == pytest.approx(1, rel=1e-2)
+
+
+@pytest.mark.parametrize("labels", [10, 400])
+def test_cost_of_a_call_does_not_depend_on_the_labels_there_are(monkeypatch, labels):
+    learner = make(Library(2 * labels), buffer=400)
+    rows = []
+    real = learner.ensemble.forward
+    monkeypatch.setattr(learner.ensemble, "forward", lambda x: (rows.append(x.shape[:-1].numel()), real(x))[1])
+    learner.train(40)
+    assert rows == [8 * 2 * 5] * 5  # batches of pairs of steps
+
+
+def test_due_counts_pretraining_and_steps_in_whole_batches():
+    learner = make(Library(40), comparisons_per_step=0.1)
+    assert learner.due(0) == 32
+    assert learner.due(79) == 32
+    assert learner.due(80) == 40
+    learner.train(learner.due(0))
+    assert learner.fitted == 32
+    assert learner.due(0) == 0
+    assert learner.due(79) == 0
+    assert learner.due(80) == 8
+
+
+@pytest.mark.parametrize("stride", [1, 7, 100, 997])
+def test_work_done_in_all_is_the_same_however_often_it_is_asked_for(stride):
+    learner = make(Library(16), comparisons_per_step=0.125, hidden=(2,))
+    for step in [*range(0, 2000, stride), 2000]:
+        if due := learner.due(step):
+            learner.train(due)
+    assert learner.fitted == 280  # 32 + 0.125 · 2000, down to whole batches
+    assert learner.updates == 35
+
+
+def test_pretrained_once_its_comparisons_are_fitted():
+    learner = make(Library(40))
+    assert not learner.pretrained
+    learner.train(24)
+    assert not learner.pretrained
+    learner.train(8)
+    assert learner.pretrained
+
+
+def test_training_leaves_torch_s_and_numpy_s_random_state_alone():
+    torch.manual_seed(4)
+    np.random.seed(4)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    make(Library(40)).train(80)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_the_same_seed_fits_the_same_weights():
+    library = Library(40)
+    one, same, other = make(library), make(library), make(library, seed=1)
+    for learner in (one, same, other):
+        learner.train(80)
+    assert same_tree(one.state_dict(), same.state_dict())
+    assert not same_tree(dict(one.ensemble.state_dict()), dict(other.ensemble.state_dict()))
+
+
+@pytest.mark.parametrize("labels", [20, 64, 100])
+def test_training_goes_on_bit_for_bit_from_a_saved_state(tmp_path, labels):
+    library = Library(300)
+    through = make(library, upto=labels)
+    through.train(80)
+    through.publish(tmp_path / "weights")
+    resumed = make(seed=0)
+    state = through_file(tmp_path, through.state_dict())
+    resumed.load_state_dict(state, library.comparisons(last=labels), library.read)
+    assert same_tree(through.state_dict(), resumed.state_dict())
+    for learner in (through, resumed):
+        learner.add(library.comparisons(labels + 1, labels + 30), library.read)
+        learner.train(80)
+        learner.normalise()
+    assert same_tree(through.state_dict(), resumed.state_dict())
+    assert through.metrics() == resumed.metrics()
+    assert held(through) == held(resumed)
+
+
+def test_a_state_saved_before_any_training_goes_on_too(tmp_path):
+    library = Library(60)
+    fresh, resumed = make(), make(seed=0)
+    resumed.load_state_dict(through_file(tmp_path, fresh.state_dict()), [], library.read)
+    for learner in (fresh, resumed):
+        learner.add(library.comparisons(), library.read)
+        learner.train(40)
+    assert same_tree(fresh.state_dict(), resumed.state_dict())
+
+
+def test_resuming_after_an_answer_was_taken_back_trains_on_what_still_stands(tmp_path):
+    library = Library(60)
+    before = make(library)
+    before.train(40)
+    state = through_file(tmp_path, before.state_dict())
+    standing = [comparison for comparison in library.comparisons() if comparison.id not in (3, 30)]
+    resumed = make()
+    resumed._features.fill_(torch.nan)  # what memory never written may hold
+    resumed.load_state_dict(state, standing, library.read)
+    assert len(resumed) == len(standing) == 28
+    assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in standing)
+
+
+def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_taken_back(tmp_path):
+    library = Library(300)
+    before = make(library, upto=100)
+    state = through_file(tmp_path, before.state_dict())
+    standing = [comparison for comparison in library.comparisons(last=100) if comparison.id != 90]
+    resumed = make()
+    resumed.load_state_dict(state, standing, library.read)
+    resumed.add(library.comparisons(101, 110), library.read)
+    newest = [*standing, *library.comparisons(101, 110)][-64:]
+    assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in newest)
+
+
+def test_nothing_is_fitted_without_comparisons():
+    learner = make()
+    before = {name: value.clone() for name, value in learner.ensemble.state_dict().items()}
+    learner.train(80)
+    assert same_tree(before, dict(learner.ensemble.state_dict()))
+    assert learner.fitted == learner.updates == 0
+
+
+def test_publishing_without_comparisons_is_an_error_of_ours_or_gives_finite_rewards(tmp_path):
+    learner = make()
+    with suppress(PrefrlError):
+        learner.publish(tmp_path / "weights")
+    assert np.isfinite(learner.ensemble.score(np.ones((5, 4), np.float32))).all()
+
+
+def test_metrics_are_means_over_members():
+    learner = make(Library(40))
+    learner.train(80)
+    metrics = learner.metrics()
+    assert metrics["training_loss"] == pytest.approx(learner.losses[0].mean().item())
+    assert metrics["validation_loss"] == pytest.approx(learner.losses[1].mean().item())
+    assert metrics["l2"] == pytest.approx(learner.l2.mean().item())
+    assert (metrics["comparisons"], metrics["reward_updates"], metrics["version"]) == (20, 10, 0)
+
+
+def test_comparisons_come_from_clips_as_they_were_recorded(tmp_path):
+    clips = ClipFolder(tmp_path)
+    left, right = segments(2, rewards=[1.0, 2.0, 3.0])
+    assert clips.save(left)
+    assert clips.save(right)
+    learner = make(features=3, length=3)
+    learner.add([Comparison(1, 1, 0, 1.0)], clips.load)
+    np.testing.assert_array_equal(learner._features[0, 0], right.features)
+    np.testing.assert_array_equal(learner._features[0, 1], left.features)
+    assert learner._true[0].tolist() == [[1.0, 2.0, 3.0]] * 2
+    assert learner._mu[0] == 1.0

@@ -1,0 +1,159 @@
+import numpy as np
+import pytest
+from helpers import quick, segment, segments
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from prefrl.queries import choose, disagreement, draw_pairs
+
+
+def ordered(pairs):
+    return [(min(a, b), max(a, b)) for a, b in pairs]
+
+
+def key(pairs):
+    return ordered((left.id, right.id) for left, right in pairs)
+
+
+@quick
+@given(st.integers(2, 60), st.integers(1, 300), st.integers(0, 10_000))
+def test_drawn_pairs_are_distinct_and_never_of_one_segment(count, wanted, seed):
+    pairs = draw_pairs(np.random.default_rng(seed), count, wanted)
+    assert len(pairs) == min(wanted, count * (count - 1) // 2)
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+    assert pairs.min() >= 0
+    assert pairs.max() < count
+    assert len(set(ordered(pairs.tolist()))) == len(pairs)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 17])
+def test_every_pair_there_is_can_be_drawn(count):
+    every = {(a, b) for b in range(count) for a in range(b)}
+    pairs = draw_pairs(np.random.default_rng(0), count, len(every))
+    assert set(ordered(pairs.tolist())) == every
+
+
+def test_pairs_are_drawn_uniformly():
+    rng = np.random.default_rng(3)
+    counts = np.zeros((6, 6))
+    for _ in range(3000):
+        ((a, b),) = draw_pairs(rng, 6, 1)
+        counts[a, b] += 1
+    off_diagonal = counts[~np.eye(6, dtype=bool)]  # 30 ordered pairs, 100 expected of each
+    assert stats.chisquare(off_diagonal).pvalue > 0.01
+
+
+def test_segments_are_drawn_uniformly_on_either_side_when_many_pairs_are_drawn():
+    rng = np.random.default_rng(4)
+    pairs = np.concatenate([draw_pairs(rng, 20, 19) for _ in range(200)])
+    for side in (0, 1):
+        assert stats.chisquare(np.bincount(pairs[:, side], minlength=20)).pvalue > 0.01
+
+
+def test_the_earlier_segment_is_on_the_left_half_the_time():
+    pairs = draw_pairs(np.random.default_rng(5), 100, 2000)
+    assert stats.binomtest(int((pairs[:, 0] < pairs[:, 1]).sum()), len(pairs)).pvalue > 0.01
+
+
+def test_the_first_pairs_drawn_are_not_those_of_the_first_segments():
+    firsts = [draw_pairs(np.random.default_rng(seed), 30, 100)[0].min() for seed in range(100)]
+    assert 5 < np.mean(firsts) < 14  # the smaller of two of 0 … 29 is 9.67 on average
+
+
+def test_disagreement_is_the_variance_between_members():
+    probabilities = np.array([[0.2, 0.5, 1.0], [0.6, 0.5, 0.0], [0.7, 0.5, 1.0]])
+    np.testing.assert_allclose(disagreement(probabilities), [0.14 / 3, 0, 2 / 9], atol=1e-12)
+
+
+@quick
+@given(st.integers(0, 25), st.integers(0, 60), st.integers(0, 1000), st.booleans())
+def test_chosen_pairs_are_new_and_distinct(count, wanted, seed, by_variance):
+    pool = segments(count)
+    rng = np.random.default_rng(seed)
+    every = {(a, b) for b in range(count) for a in range(b)}
+    asked = {pair for pair in every if rng.random() < 0.3}
+
+    def predict(_, pairs):
+        return rng.random((3, len(pairs)))
+
+    chosen = choose(pool, wanted, rng, asked=asked, predict=predict if by_variance else None)
+    assert len(chosen) == min(wanted, len(every - asked))
+    assert len(set(key(chosen))) == len(chosen)
+    assert set(key(chosen)) <= every - asked
+
+
+def test_asked_pairs_are_known_by_segment_ids_not_by_places():
+    pool = [segment(number) for number in (40, 7, 23)]
+    chosen = choose(pool, 9, np.random.default_rng(0), asked={(7, 40), (7, 23)})
+    assert key(chosen) == [(23, 40)]
+
+
+def test_the_candidates_of_highest_variance_are_chosen_best_first():
+    seen = {}
+
+    def predict(pool, pairs):
+        scores = np.random.default_rng(11).random(len(pairs))
+        for (a, b), score in zip(pairs.tolist(), scores, strict=True):
+            seen[min(pool[a].id, pool[b].id), max(pool[a].id, pool[b].id)] = score
+        return np.stack([0.5 - scores / 2, 0.5 + scores / 2])
+
+    chosen = choose(segments(40), 7, np.random.default_rng(1), predict=predict)
+    assert len(seen) == 70  # ten times as many candidates
+    assert key(chosen) == sorted(seen, key=seen.get, reverse=True)[:7]
+
+
+def test_candidates_are_still_ten_times_as_many_after_most_pairs_were_asked():
+    pool = segments(30)
+    asked = {(a, b) for b in range(30) for a in range(b) if (a + b) % 3}
+    sizes = []
+
+    def predict(_, pairs):
+        sizes.append(len(pairs))
+        return np.zeros((3, len(pairs)))
+
+    choose(pool, 5, np.random.default_rng(0), asked=asked, predict=predict)
+    assert sizes == [50]
+
+
+def test_the_number_of_candidates_can_be_set():
+    sizes = []
+
+    def predict(_, pairs):
+        sizes.append(len(pairs))
+        return np.zeros((2, len(pairs)))
+
+    choose(segments(40), 4, np.random.default_rng(0), candidate_factor=3, predict=predict)
+    assert sizes == [12]
+
+
+def test_left_and_right_are_kept_as_they_were_scored():
+    def predict(pool, pairs):
+        return np.stack([np.zeros(len(pairs)), (pairs[:, 0] < pairs[:, 1]).astype(float)])
+
+    chosen = choose(segments(40), 10, np.random.default_rng(0), predict=predict)
+    assert all(left.id < right.id for left, right in chosen)
+
+
+def test_choice_by_variance_puts_either_segment_on_the_left():
+    def predict(_, pairs):
+        return np.random.default_rng(2).random((3, len(pairs)))
+
+    chosen = choose(segments(80), 200, np.random.default_rng(6), predict=predict)
+    lefts = sum(left.id < right.id for left, right in chosen)
+    assert stats.binomtest(lefts, len(chosen)).pvalue > 0.01
+
+
+def test_nothing_is_chosen_from_less_than_two_segments_or_for_no_pairs():
+    rng = np.random.default_rng(0)
+    assert choose([], 5, rng) == []
+    assert choose(segments(1), 5, rng) == []
+    assert choose(segments(9), 0, rng) == []
+
+
+def test_the_same_seed_chooses_the_same():
+    def predict(_, pairs):
+        return np.stack([pairs[:, 0] % 3, pairs[:, 1] % 5]) / 5
+
+    one, other = (choose(segments(20), 6, np.random.default_rng(9), predict=predict) for _ in range(2))
+    assert [(a.id, b.id) for a, b in one] == [(a.id, b.id) for a, b in other]

@@ -1,0 +1,358 @@
+import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from helpers import segments
+from sqlalchemy import text
+
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.store import STORE_VERSION, LabelStore
+from prefrl.types import Answer, Comparison, Judgement, Query
+
+POOL = segments(40)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "labels.sqlite"
+
+
+@pytest.fixture
+def store(path):
+    opened = LabelStore(path, create=True)
+    yield opened
+    opened.close()
+
+
+def queries(count, *, first=0, round_=1, step=100):
+    return [Query(round_, rank, POOL[2 * (first + rank)], POOL[2 * (first + rank) + 1], step) for rank in range(count)]
+
+
+def answer(query_id, judgement=Judgement.LEFT, **details):
+    return Answer(query_id, judgement, details.pop("teacher", "oracle"), details.pop("agent_step", 100), **details)
+
+
+def view(path):
+    connection = sqlite3.connect(path)
+    connection.row_factory = sqlite3.Row
+    rows = [dict(row) for row in connection.execute("SELECT * FROM labels ORDER BY id")]
+    connection.close()
+    return rows
+
+
+def history(path):
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT id, judgement, undoes FROM comparisons ORDER BY id").fetchall()
+    connection.close()
+    return rows
+
+
+def test_the_view_has_the_columns_of_the_contract_and_what_was_said(store, path):
+    ids = list(store.add_queries(queries(1)))
+    details = {"teacher": "human", "labeller": "ann", "response_seconds": 3.5, "agent_step": 120}
+    store.add_answers([answer(ids[0], Judgement.EQUAL, **details)])
+    (row,) = view(path)
+    names = "id query_id judgement teacher labeller agent_step shown_left response_seconds created_at"
+    assert list(row) == names.split()
+    created = row.pop("created_at")
+    assert row == {"id": 1, "query_id": ids[0], "judgement": "equal", "shown_left": 0, **details}
+    assert created.endswith("+00:00")
+
+
+def test_shown_left_is_the_segment_on_the_left(store, path):
+    pool = segments(8)
+    ids = store.add_queries([Query(1, 0, pool[7], pool[2], 0), Query(1, 1, pool[3], pool[5], 0)])
+    store.add_answers([answer(query_id) for query_id in ids])
+    assert [row["shown_left"] for row in view(path)] == [7, 3]
+    assert store.comparisons() == [Comparison(1, 7, 2, 1.0), Comparison(2, 3, 5, 1.0)]
+
+
+def test_comparisons_have_the_paper_s_mu_and_leave_out_incomparable(store):
+    ids = list(store.add_queries(queries(4)))
+    store.add_answers([answer(query_id, judgement) for query_id, judgement in zip(ids, Judgement, strict=True)])
+    assert [comparison.mu for comparison in store.comparisons()] == [1.0, 0.0, 0.5]
+
+
+def test_ties_count_as_labels_and_incomparable_ones_do_not(store):
+    ids = list(store.add_queries(queries(6)))
+    said = [Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.EQUAL, Judgement.INCOMPARABLE]
+    store.add_answers([answer(query_id, judgement) for query_id, judgement in zip(ids, said, strict=False)])
+    expected = {"left": 1, "right": 1, "equal": 2, "incomparable": 1, "pending": 1, "answered": 4}
+    assert store.counts() == expected
+
+
+def test_counts_of_an_empty_store_are_zero(store):
+    assert set(store.counts().values()) == {0}
+    assert store.comparisons() == []
+    assert store.pending() == []
+    assert store.asked_pairs() == set()
+    assert store.last_round() == 0
+    assert store.last_segment() == -1
+
+
+def test_a_second_answer_to_a_query_is_ignored(store, path):
+    (query_id,) = store.add_queries(queries(1))
+    store.add_answers([answer(query_id, Judgement.LEFT)])
+    store.add_answers([answer(query_id, Judgement.RIGHT)])
+    assert [row["judgement"] for row in view(path)] == ["left"]
+    assert len(history(path)) == 1
+
+
+def test_a_second_answer_in_the_same_breath_is_ignored(store, path):
+    (query_id,) = store.add_queries(queries(1))
+    store.add_answers([answer(query_id, Judgement.INCOMPARABLE), answer(query_id, Judgement.LEFT)])
+    assert [row["judgement"] for row in view(path)] == ["incomparable"]
+
+
+def test_undo_adds_a_row_and_the_answer_stays_in_the_history(store, path):
+    ids = list(store.add_queries(queries(2)))
+    store.add_answers([answer(query_id) for query_id in ids])
+    before = history(path)
+    store.undo(1)
+    assert history(path) == [*before, (3, None, 1)]
+    assert [row["id"] for row in view(path)] == [2]
+    assert store.counts()["answered"] == 1
+    assert store.counts()["pending"] == 1
+    assert store.unanswered(ids) == {ids[0]}
+    assert [row[0] for row in store.pending()] == [ids[0]]
+
+
+def test_a_query_whose_answer_was_taken_back_can_be_answered_again_under_a_new_id(store, path):
+    (query_id,) = store.add_queries(queries(1))
+    store.add_answers([answer(query_id, Judgement.LEFT)])
+    store.undo(1)
+    store.add_answers([answer(query_id, Judgement.RIGHT)])
+    assert store.comparisons() == [Comparison(3, 0, 1, 0.0)]
+    store.undo(3)
+    assert view(path) == []
+    assert [row[0] for row in history(path)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [1, 2, 99])
+def test_only_a_standing_answer_can_be_taken_back(store, path, number):
+    (query_id,) = store.add_queries(queries(1))
+    store.add_answers([answer(query_id)])
+    store.undo(1)
+    before = history(path)
+    with pytest.raises(UsageError, match=str(number)):
+        store.undo(number)
+    assert history(path) == before
+
+
+def test_a_query_has_one_id_for_good(store):
+    first = store.add_queries(queries(3))
+    again = store.add_queries(queries(5))
+    assert list(again)[:3] == list(first)
+    assert len(set(again)) == 5
+    assert store.counts()["pending"] == 5
+
+
+def test_segments_that_occur_twice_are_stored_once(store, path):
+    pool = segments(3)
+    store.add_queries([Query(1, 0, pool[0], pool[1], 5), Query(1, 1, pool[1], pool[2], 5)])
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT id, length, agent_step FROM segments").fetchall() == [(0, 3, 5), (1, 3, 5), (2, 3, 5)]
+    connection.close()
+
+
+def test_reading_can_be_limited_by_id_and_by_round(store):
+    early = list(store.add_queries(queries(3, round_=1)))
+    late = list(store.add_queries(queries(3, first=5, round_=2)))
+    store.add_answers([answer(query_id) for query_id in [*late[:2], *early]])
+    assert [c.id for c in store.comparisons()] == [1, 2, 3, 4, 5]
+    assert [c.id for c in store.comparisons(after=2)] == [3, 4, 5]
+    assert [c.id for c in store.comparisons(after=1, upto=3)] == [2, 3]
+    assert [c.left for c in store.comparisons(max_round=1)] == [0, 2, 4]
+    assert store.counts(max_round=1)["pending"] == 0
+    assert store.counts()["pending"] == 1
+    assert store.counts(max_round=1)["answered"] == 3
+    assert store.last_round() == 2
+    assert store.last_segment() == 15
+    assert store.asked_pairs(max_round=1) == {(0, 1), (2, 3), (4, 5)}
+    assert len(store.asked_pairs()) == 6
+
+
+def test_asked_pairs_are_smaller_first(store):
+    store.add_queries([Query(1, 0, POOL[9], POOL[4], 0)])
+    assert store.asked_pairs() == {(4, 9)}
+
+
+def test_an_answer_to_no_query_is_refused(store, path):
+    with pytest.raises(PrefrlError):
+        store.add_answers([answer(77)])
+    assert view(path) == []
+
+
+def test_answers_are_stored_together_or_not_at_all(store, path):
+    (query_id,) = store.add_queries(queries(1))
+    with pytest.raises(PrefrlError):
+        store.add_answers([answer(query_id), answer(77)])
+    assert view(path) == []
+
+
+def test_write_ahead_log_and_full_synchronisation_are_really_set(store):
+    with store._read() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+
+
+def test_every_connection_is_set_up_alike(store):
+    for _ in range(3):
+        store.close()
+        with store._write() as connection:
+            assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+
+
+def test_what_one_store_commits_another_sees_at_once(store, path):
+    other = LabelStore(path)
+    (query_id,) = store.add_queries(queries(1))
+    other.add_answers([answer(query_id)])
+    assert store.counts()["answered"] == 1
+    other.close()
+
+
+def test_a_reader_is_not_held_up_by_a_writer_that_has_not_committed(store, path):
+    (query_id,) = store.add_queries(queries(1))
+    other = LabelStore(path)
+    with store._write() as connection:
+        connection.execute(text("UPDATE meta SET value = value"))
+        assert other.counts()["pending"] == 1
+    other.close()
+    assert store.unanswered([query_id]) == {query_id}
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from prefrl.store import LabelStore
+from prefrl.types import Answer, Judgement
+store = LabelStore(Path(sys.argv[1]))
+for query in range(1, 61):
+    store.add_answers([Answer(query, Judgement.LEFT, sys.argv[2], 0)])
+    if query % 20 == 0:
+        store.undo(next(c.id for c in store.comparisons() if c.id > 0))
+"""
+
+
+def test_concurrent_writers_lose_and_double_nothing(store, path):
+    pool = segments(61)
+    ids = store.add_queries([Query(1, rank, pool[rank], pool[rank + 1], 0) for rank in range(60)])
+    assert list(ids) == list(range(1, 61))
+    command = [sys.executable, "-c", _WRITER, str(path)]
+    writers = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in ("a", "b", "c")]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=60)
+        assert writer.returncode == 0, errors.decode()
+    rows = history(path)
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    undone = [row[2] for row in rows if row[2] is not None]
+    assert len(undone) == len(set(undone)) == 9
+    standing = [row["query_id"] for row in view(path)]
+    assert len(standing) == len(set(standing))
+    answered = [row for row in rows if row[1] is not None]
+    assert len(standing) == len(answered) - 9
+    assert set(standing) | store.unanswered(range(1, 61)) == set(range(1, 61))
+    store.check()
+
+
+def test_a_missing_store_is_not_made_by_reading(path):
+    with pytest.raises(UsageError, match="missing"):
+        LabelStore(path)
+    assert not path.exists()
+
+
+def test_opening_again_keeps_what_is_there(path):
+    for expected in (0, 1, 1):
+        store = LabelStore(path, create=True)
+        assert store.counts()["pending"] == expected
+        store.add_queries(queries(1))
+        store.close()
+
+
+def set_version(path, value):
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (value,))
+    connection.commit()
+    connection.close()
+
+
+def test_a_store_of_a_newer_version_is_refused(store, path):
+    store.close()
+    set_version(path, str(STORE_VERSION + 1))
+    with pytest.raises(UsageError, match="newer"):
+        LabelStore(path)
+    with pytest.raises(UsageError, match="newer"):
+        LabelStore(path, create=True)
+
+
+@pytest.mark.parametrize("version", ["", "one", "\x00"])
+def test_a_version_that_is_no_number_is_damage(store, path, version):
+    store.close()
+    set_version(path, version)
+    with pytest.raises(PrefrlError, match="damaged"):
+        LabelStore(path)
+
+
+def filled(path):
+    store = LabelStore(path, create=True)
+    ids = store.add_queries(queries(20))
+    store.add_answers([answer(query_id) for query_id in ids])
+    store.close()
+    assert not path.with_name(path.name + "-wal").exists()
+    return path.read_bytes()
+
+
+def use(path):
+    """Everything that a run does with a store, and how many labels it finds."""
+    store = LabelStore(path)
+    try:
+        store.check()
+        store.counts()
+        store.asked_pairs()
+        store.pending()
+        return len(store.comparisons())
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.3, 0.6, 0.95])
+def test_a_truncated_file_is_an_error_of_ours(path, part):
+    content = filled(path)
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(PrefrlError):
+        use(path)
+
+
+def test_another_kind_of_file_is_an_error_of_ours(path):
+    path.write_text("not a database " * 500)
+    with pytest.raises(PrefrlError, match="damaged"):
+        LabelStore(path)
+    with pytest.raises(PrefrlError, match="damaged"):
+        LabelStore(path, create=True)
+    assert path.read_text().startswith("not a database")
+
+
+def test_another_program_s_database_is_an_error_of_ours(path):
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE songs (name TEXT)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(PrefrlError):
+        LabelStore(path)
+
+
+def test_overwritten_pages_are_an_error_of_ours_and_nothing_else(path):
+    content = filled(path)
+    found = []
+    for page in range(len(content) // 4096):
+        damaged = bytearray(content)
+        damaged[page * 4096 : (page + 1) * 4096] = bytes(range(256)) * 16
+        path.write_bytes(damaged)
+        for extra in ("-wal", "-shm"):
+            path.with_name(path.name + extra).unlink(missing_ok=True)
+        with suppress(PrefrlError):
+            found.append(use(path))
+    assert found == []
