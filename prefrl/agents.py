@@ -64,7 +64,7 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
     if score is not None:
         shared |= {"rollout_buffer_class": ScoredRolloutBuffer, "rollout_buffer_kwargs": {"score": score}}
     if config.algo == "a2c":
-        return A2C(**shared)
+        return A2C(**shared, use_rms_prop=agent.optimiser == "rmsprop")
     return PPO(**shared, batch_size=agent.batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)
 
 
@@ -110,7 +110,8 @@ def load_agent_state(model: BaseAlgorithm, state: Tree, *, simulators_restored: 
         model._last_episode_starts = state["last_episode_starts"]
     assert model.ep_info_buffer is not None
     model.ep_info_buffer.clear()
-    model.ep_info_buffer.extend({"r": r, "l": int(n)} for r, n in zip(*state["episodes"].values(), strict=True))
+    episodes = zip(state["episodes"]["r"], state["episodes"]["l"], strict=True)
+    model.ep_info_buffer.extend({"r": float(total), "l": int(length)} for total, length in episodes)
     torch.set_rng_state(torch.from_numpy(state["torch_rng"]))
     rng = state["numpy_rng"]
     np.random.set_state(("MT19937", rng["keys"], rng["position"], rng["has_gauss"], rng["gauss"]))  # noqa: NPY002

@@ -45,6 +45,8 @@ class AgentConfig:
     activation: Literal["tanh", "relu"] = "tanh"
     log_std_init: float = 0.0
     """Logarithm of the initial standard deviation of continuous actions."""
+    optimiser: Literal["rmsprop", "adam"] = "rmsprop"
+    """A2C's; PPO always takes Adam."""
     normalise_advantage: bool = True
     normalise_observations: bool = True
     """Running normalisation of what the policy sees; the reward model has its own."""
@@ -56,7 +58,11 @@ class AgentConfig:
         """Raise UsageError for numbers that cannot work."""
         for name in ("n_envs", "n_steps", "batch_size", "n_epochs"):
             _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
-        _require(self.learning_rate > 0, "agent.learning_rate must be positive")
+        for name in ("learning_rate", "clip_range", "max_grad_norm"):
+            _require(getattr(self, name) > 0, f"agent.{name} must be positive")
+        _require(
+            self.batch_size >= 2 and self.n_envs * self.n_steps >= 2, "agent: a batch or rollout of one step is none"
+        )
         _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         _require(all(width >= 1 for width in self.net_arch), "agent.net_arch needs widths of at least 1")
 
@@ -191,7 +197,8 @@ class RunConfig:
             UsageError: with the first thing that cannot work.
         """
         _require(self.steps >= 1, "--steps must be at least 1")
-        _require(self.seed >= 0, "--seed must not be negative")
+        _require(0 <= self.seed < 2**32, "--seed must be in [0, 2^32)")
+        _require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
         _require(self.round_steps >= 1, "round_steps must be at least 1")
         self.agent.validate()
         if self.learns_reward:

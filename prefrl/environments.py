@@ -57,8 +57,8 @@ class EnvStack:
             load_normaliser_state(self.normaliser, state["normaliser"])
         if state["simulators"] is None:
             return False
-        for env, simulator in zip(self.simulators.envs, state["simulators"].values(), strict=True):
-            load_env(env, simulator)
+        for index, env in enumerate(self.simulators.envs):
+            load_env(env, state["simulators"][str(index)])
         self.monitor.episode_returns = state["monitor"]["returns"]
         self.monitor.episode_lengths = state["monitor"]["lengths"]
         if self.normaliser:

@@ -20,23 +20,36 @@ ALGOS: dict[str, Settings] = {
     "ppo": {
         "agent.learning_rate": 1e-3,
         "agent.learning_rate_decay": True,
-        "agent.log_std_init": -1.5,
+        "agent.gamma": 0.995,
+        "agent.log_std_init": -1.0,
     },
     "a2c": {
         "agent.n_steps": 16,
-        "agent.learning_rate": 1e-3,
+        "agent.learning_rate": 2e-3,
+        "agent.learning_rate_decay": True,
         "agent.log_std_init": -1.0,
-        "agent.gae_lambda": 0.95,
     },
 }
 """The agent, for every task."""
 
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
-        "hopper": {"agent.log_std_init": -1.0, "agent.gamma": 0.995},
-        "reacher": {"agent.learning_rate_decay": False},
+        "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
+        "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
+        "swimmer": {"agent.gamma": 0.9995},
+        "pendulum": {"agent.log_std_init": 0.5, "agent.gamma": 0.99},
     },
-    "a2c": {},
+    "a2c": {
+        "hopper": {"agent.gamma": 0.995},
+        "walker": {"agent.gamma": 0.995},
+        "reacher": {
+            "agent.n_steps": 50,
+            "agent.learning_rate_decay": False,
+            "agent.optimiser": "adam",
+            "agent.gamma": 0.95,
+            "agent.log_std_init": -1.5,
+        },
+    },
 }
 """What a task's agent needs otherwise, by algorithm and task."""
 

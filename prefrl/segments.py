@@ -43,6 +43,7 @@ class SegmentRecorder(VecEnvWrapper):
         self._actions = np.zeros((envs, length, *action), dtype=np.float32)
         self._true = np.zeros((envs, length), dtype=np.float32)
         self._filled = np.zeros(envs, dtype=np.int64)
+        self._everyone = np.arange(envs)
         self._rollout: list[tuple[Array, Array, Array, Array]] = []
 
     def reset(self) -> VecEnvObs:
@@ -60,7 +61,7 @@ class SegmentRecorder(VecEnvWrapper):
         """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
         observations, rewards, dones, infos = self.venv.step_wait()
         self._rollout.append((self._last, self._taken, rewards, dones))
-        everyone = np.arange(self.num_envs)
+        everyone = self._everyone
         self._observations[everyone, self._filled] = self._last
         self._actions[everyone, self._filled] = self._taken
         self._true[everyone, self._filled] = rewards

@@ -122,19 +122,27 @@ class LabelStore:
         Returns:
             The queries by their ids, those that were there before included.
         """
+        if not queries:
+            return {}
+        segments = {segment.id: query for query in queries for segment in (query.left, query.right)}
+        lengths = {segment.id: len(segment) for query in queries for segment in (query.left, query.right)}
+        keys = _queries.c.round.in_({query.round for query in queries})
+        columns = sa.select(_queries.c.round, _queries.c.rank, _queries.c.id).where(keys)
         with self._write() as connection:
-            known = set(connection.scalars(sa.select(_segments.c.id)).all()) if queries else set()
-            ids: dict[int, Query] = {}
-            for query in queries:
-                for segment in (query.left, query.right):
-                    if segment.id not in known:
-                        known.add(segment.id)
-                        row = {"id": segment.id, "length": len(segment), "agent_step": query.agent_step}
-                        connection.execute(_segments.insert().values(row))
-                key = (_queries.c.round == query.round) & (_queries.c.rank == query.rank)
-                found = connection.scalar(sa.select(_queries.c.id).where(key))
-                ids[found or self._insert_query(connection, query)] = query
-        return ids
+            known = set(connection.scalars(sa.select(_segments.c.id).where(_segments.c.id.in_(segments))))
+            rows = [
+                {"id": number, "length": lengths[number], "agent_step": query.agent_step}
+                for number, query in segments.items()
+                if number not in known
+            ]
+            if rows:
+                connection.execute(_segments.insert(), rows)
+            there = {(row[0], row[1]) for row in connection.execute(columns)}
+            new = [_query_row(query) for query in queries if (query.round, query.rank) not in there]
+            if new:
+                connection.execute(_queries.insert(), new)
+            ids = {(row[0], row[1]): int(row[2]) for row in connection.execute(columns)}
+        return {ids[query.round, query.rank]: query for query in queries}
 
     def differs(self, queries: Sequence[Query]) -> bool:
         """Whether the store holds one of these queries' keys with other segments."""
@@ -147,25 +155,12 @@ class LabelStore:
                     return True
         return False
 
-    @staticmethod
-    def _insert_query(connection: sa.Connection, query: Query) -> int:
-        result: sa.CursorResult[Any] = connection.execute(
-            _queries.insert().values(
-                round=query.round,
-                rank=query.rank,
-                segment_left=query.left.id,
-                segment_right=query.right.id,
-                agent_step=query.agent_step,
-                created_at=_now(),
-            )
-        )
-        return int((result.inserted_primary_key or [0])[0])
-
     def unanswered(self, query_ids: Iterable[int]) -> set[int]:
         """Those of the queries that no answer stands for."""
+        asked = set(query_ids)
         with self._read() as connection:
-            answered = set(connection.scalars(sa.select(_labels.c.query_id)).all())
-        return set(query_ids) - answered
+            answered = set(connection.scalars(sa.select(_labels.c.query_id).where(_labels.c.query_id.in_(asked))))
+        return asked - answered
 
     def pending(self) -> list[tuple[int, int, int, int]]:
         """Queries that no answer stands for: their id, left and right segment, and agent step."""
@@ -179,15 +174,21 @@ class LabelStore:
         """Append answers in one transaction; an answer to a query that has one is left out."""
         if not answers:
             return
+        asked = {answer.query_id: answer for answer in reversed(answers)}
         with self._write() as connection:
-            for answer in answers:
-                standing = sa.select(_labels.c.id).where(_labels.c.query_id == answer.query_id)
-                if connection.scalar(standing) is not None:
-                    continue
-                left = connection.scalar(sa.select(_queries.c.segment_left).where(_queries.c.id == answer.query_id))
-                row = answer._asdict()
-                row |= {"judgement": answer.judgement.value, "shown_left": left, "created_at": _now()}
-                connection.execute(_history.insert().values(row))
+            answered = set(connection.scalars(sa.select(_labels.c.query_id).where(_labels.c.query_id.in_(asked))))
+            sides = sa.select(_queries.c.id, _queries.c.segment_left).where(_queries.c.id.in_(asked))
+            left = {row[0]: row[1] for row in connection.execute(sides)}
+            if unknown := set(asked) - set(left):
+                raise UsageError(f"there is no query {min(unknown)}")
+            now = _now()
+            rows = [
+                answer._asdict() | {"judgement": answer.judgement.value, "shown_left": left[number], "created_at": now}
+                for number, answer in sorted(asked.items())
+                if number not in answered
+            ]
+            if rows:
+                connection.execute(_history.insert(), rows)
 
     def undo(self, comparison_id: int) -> None:
         """Append a row that takes an answer back; the answer itself stays in the history.
@@ -312,6 +313,17 @@ def _begin_explicitly(connection: sa.Connection) -> None:
     """Writers take the lock at once, so that no transaction can fail half-way; readers never wait for them."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _query_row(query: Query) -> dict[str, Any]:
+    return {
+        "round": query.round,
+        "rank": query.rank,
+        "segment_left": query.left.id,
+        "segment_right": query.right.id,
+        "agent_step": query.agent_step,
+        "created_at": _now(),
+    }
 
 
 def _now() -> str:

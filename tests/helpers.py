@@ -79,7 +79,7 @@ def same_tree(one, other):
 
 
 class CountingEnv(gymnasium.Env):
-    """Observation (episode, step), reward 100 · episode + step, and endings at set lengths, one list for all episodes."""
+    """Observations (tag, episode, step), rewards 100 · episode + step, and episodes of set lengths in turn."""
 
     def __init__(self, lengths=(7, 4), *, discrete=0, truncate=False, tag=0):
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)

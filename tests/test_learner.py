@@ -1,5 +1,6 @@
 import math
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.reward import learner as learner_module
+from prefrl.reward.ensemble import PublishedReward
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
-from prefrl.types import Comparison
+from prefrl.reward.workers import InlineLearner
+from prefrl.store import LabelStore
+from prefrl.types import Answer, Comparison, Judgement, Query
 
 
 def make(library=None, *, features=4, length=5, seed=0, upto=None, **changes):
@@ -263,6 +267,55 @@ def test_pretrained_once_its_comparisons_are_fitted():
     assert not learner.pretrained
     learner.train(8)
     assert learner.pretrained
+
+
+@pytest.mark.parametrize("comparisons", [1, 7, 8, 9])
+def test_the_shortest_pretraining_is_a_batch(comparisons):
+    learner = make(Library(40), pretrain_comparisons=comparisons)
+    assert not learner.pretrained
+    assert learner.due(0) == 8
+    learner.train(learner.due(0))
+    assert learner.pretrained
+    assert learner.due(0) == 0
+
+
+def test_l2_stays_for_a_member_that_has_no_training_comparisons():
+    number = next(n for n in range(1, 500) if (multiplicity(0, n, 3) > 0).tolist() == [False, True, True])
+    library = Library(2)
+    learner = make()
+    learner.add([Comparison(number, 0, 1, 1.0)], library.read)
+    learner.train(20 * 8)
+    assert learner.l2[0].item() == pytest.approx(1e-4)
+
+
+def test_the_inline_worker_fits_what_is_due_from_the_store_and_publishes_it(tmp_path):
+    store, clips = LabelStore(tmp_path / "labels.sqlite", create=True), ClipFolder(tmp_path)
+    pool = segments(20, rewards=np.arange(5.0))
+    for kept in pool:
+        clips.save(kept)
+    ids = store.add_queries([Query(1 + n // 5, n % 5, pool[2 * n], pool[2 * n + 1], 0) for n in range(10)])
+    store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in ids])
+    run = SimpleNamespace(clips=tmp_path, weights=tmp_path / "weights")
+
+    def worker():
+        return InlineLearner(run, store, make(features=3, comparisons_per_step=0.1))
+
+    through, resumed = worker(), worker()
+    assert not through.ready
+    through.work(0, 1)
+    assert through.ready
+    assert (through.metrics["comparisons"], through.metrics["reward_updates"], through.metrics["version"]) == (5, 4, 1)
+    through.work(79, 1)
+    assert through.metrics["version"] == 1  # nothing was due
+    resumed.load_state_dict(through_file(tmp_path, through.state_dict()))
+    for one in (through, resumed):
+        one.work(200, 2)
+        assert (one.metrics["comparisons"], one.metrics["reward_updates"], one.metrics["version"]) == (10, 6, 2)
+    assert same_tree(through.state_dict(), resumed.state_dict())
+    published = PublishedReward(run.weights, make(features=3).ensemble)
+    assert published.refresh()
+    np.testing.assert_array_equal(published.ensemble.score(pool[0].features), through.ensemble.score(pool[0].features))
+    store.close()
 
 
 def test_training_leaves_torch_s_and_numpy_s_random_state_alone():

@@ -171,7 +171,9 @@ def test_multiplicity_is_poisson_of_mean_one():
     ("ratio", "factor"), [(1.51, 1.01), (9.0, 1.01), (1.09, 0.99), (0.0, 0.99), (1.1, 1), (1.3, 1), (1.5, 1)]
 )
 def test_l2_goes_up_above_the_band_and_down_below_it(ratio, factor):
-    adapted = adapted_l2(torch.tensor([2e-4], dtype=torch.float64), torch.tensor([ratio], dtype=torch.float64), 1.1, 1.5, 0.01)
+    adapted = adapted_l2(
+        torch.tensor([2e-4], dtype=torch.float64), torch.tensor([ratio], dtype=torch.float64), 1.1, 1.5, 0.01
+    )
     assert adapted.item() == pytest.approx(2e-4 * factor, rel=1e-12)
 
 

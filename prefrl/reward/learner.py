@@ -24,7 +24,7 @@ ReadSegment = Callable[[int], tuple[Floats, Floats]]
 
 _LOSS_DECAY = 0.9
 """Of the running means of training and validation loss, per gradient step: about the last ten batches."""
-_NORMALISATION_COMPARISONS = 256
+_NORMALISATION_COMPARISONS = 64
 """The newest comparisons whose steps set the output normalisation: near the agent's present behaviour, and cheap."""
 
 

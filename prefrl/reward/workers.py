@@ -115,7 +115,12 @@ class LearnerProcess:
         self._process = context.Process(
             target=_learn, args=(run.root, features, device, self._stop), name="prefrl-learner", daemon=True
         )
+        # A Ctrl-C reaches the whole process group, the learner too, which has to outlive it: it is born deaf to it.
+        deaf = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if deaf else None
         self._process.start()
+        if deaf:
+            signal.signal(signal.SIGINT, before)
 
     @property
     def pid(self) -> int | None:

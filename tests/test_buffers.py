@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+import torch
+from helpers import CountingEnv, through_file, tiny_reward
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from prefrl.buffers import ScoredRolloutBuffer
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.scoring import ReturnScaler, RolloutScorer
+from prefrl.segments import SegmentRecorder
+
+GAMMA, LAMBDA = 0.9, 0.8
+
+
+class Watch(BaseCallback):
+    """Copies what is in the buffer at the end of each rollout, and the values of terminal observations."""
+
+    def __init__(self):
+        super().__init__()
+        self.rollouts, self.terminal_values, self._ends = [], [], []
+
+    def _on_step(self):
+        self._ends.append([info.get("terminal_observation") for info in self.locals["infos"]])
+        return True
+
+    def _on_rollout_end(self):
+        buffer = self.model.rollout_buffer
+        names = ("rewards", "values", "advantages", "returns", "episode_starts")
+        self.rollouts.append({name: getattr(buffer, name).copy() for name in names})
+        self.rollouts[-1]["last_values"] = self.locals["values"].numpy().ravel()
+        self.rollouts[-1]["dones"] = self.locals["dones"]
+        values = np.zeros(buffer.rewards.shape, np.float32)
+        with torch.no_grad():
+            for step, ends in enumerate(self._ends):
+                for env, observation in enumerate(ends):
+                    if observation is not None:
+                        values[step, env] = self.model.policy.predict_values(torch.as_tensor(observation)[None]).item()
+        self.terminal_values.append(values)
+        self._ends = []
+
+
+def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, **options):
+    envs = [CountingEnv((7, 5), tag=tag, **options) for tag in range(2)]
+    recorder = SegmentRecorder(DummyVecEnv([lambda env=env: env for env in envs]), 3, 50, hide_endings=hide_endings)
+    extra = {"batch_size": 12, "n_epochs": 1} if algorithm is PPO else {}
+    model = algorithm(
+        "MlpPolicy",
+        recorder,
+        n_steps=12,
+        gamma=GAMMA,
+        gae_lambda=LAMBDA,
+        policy_kwargs={"net_arch": [8]},
+        rollout_buffer_class=ScoredRolloutBuffer,
+        rollout_buffer_kwargs={"score": score(recorder) if callable(score) else None},
+        device="cpu",
+        seed=0,
+        **extra,
+    )
+    watch = Watch()
+    model.learn(rollouts * 24, watch)
+    return watch, recorder
+
+
+def numbered(_):
+    return lambda: np.arange(24, dtype=np.float32).reshape(12, 2)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
+def test_the_bootstrap_at_a_time_limit_stays_in_and_rewards_are_added(algorithm):
+    watch, _ = run(numbered, algorithm=algorithm, truncate=True)
+    for rollout, terminal in zip(watch.rollouts, watch.terminal_values, strict=True):
+        assert np.count_nonzero(terminal) == 4
+        np.testing.assert_allclose(rollout["rewards"], numbered(None)() + GAMMA * terminal, rtol=1e-5, atol=1e-5)
+
+
+def test_there_is_no_bootstrap_at_a_true_ending():
+    watch, _ = run(numbered)
+    for rollout in watch.rollouts:
+        np.testing.assert_array_equal(rollout["rewards"], numbered(None)())
+
+
+def test_there_is_a_bootstrap_at_a_hidden_ending():
+    watch, _ = run(numbered, hide_endings=True)
+    for rollout, terminal in zip(watch.rollouts, watch.terminal_values, strict=True):
+        assert np.count_nonzero(terminal) == 4
+        np.testing.assert_allclose(rollout["rewards"], numbered(None)() + GAMMA * terminal, rtol=1e-5, atol=1e-5)
+
+
+def test_advantages_and_returns_are_of_the_predicted_rewards():
+    watch, _ = run(numbered, truncate=True)
+    for rollout in watch.rollouts:
+        advantage = np.zeros(2)
+        for step in reversed(range(12)):
+            last = step == 11
+            going_on = 1.0 - (rollout["dones"] if last else rollout["episode_starts"][step + 1])
+            following = rollout["last_values"] if last else rollout["values"][step + 1]
+            delta = rollout["rewards"][step] + GAMMA * going_on * following - rollout["values"][step]
+            advantage = delta + GAMMA * LAMBDA * going_on * advantage
+            np.testing.assert_allclose(rollout["advantages"][step], advantage, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(rollout["returns"], rollout["advantages"] + rollout["values"], rtol=1e-6)
+
+
+def test_each_rollout_is_scored_once_with_the_weights_of_that_moment():
+    scores = iter([np.full((12, 2), 1.0, np.float32), np.full((12, 2), 5.0, np.float32)])
+    watch, _ = run(lambda _: lambda: next(scores))
+    assert [set(rollout["rewards"].ravel()) for rollout in watch.rollouts] == [{1.0}, {5.0}]
+
+
+class Worker:
+    """A reward learner that has learned what it will."""
+
+    def __init__(self, features=5):
+        torch.manual_seed(0)
+        self.ensemble = RewardEnsemble(tiny_reward(), features)
+
+
+def test_the_true_reward_never_reaches_the_agent():
+    worker = Worker()
+    watch, _ = run(lambda recorder: RolloutScorer(recorder, worker, None))
+    for rollout in watch.rollouts:
+        assert (rollout["rewards"] == 0).all()  # there is no reward model yet, and true rewards are 1 and more
+
+
+def test_scores_are_of_the_recorder_s_raw_arrays():
+    worker = Worker()
+    scorers = []
+
+    def started(recorder):
+        scorers.append(RolloutScorer(recorder, worker, None))
+        scorers[0].start()
+        return scorers[0]
+
+    watch, recorder = run(started, rollouts=1)
+    logs = [env.log for env in recorder.venv.envs]
+    for env, log in enumerate(logs):
+        features = np.array([[*step[0], *step[1]] for step in log], dtype=np.float32)
+        np.testing.assert_allclose(watch.rollouts[0]["rewards"][:, env], worker.ensemble.score(features), rtol=1e-5)
+    predicted, true = scorers[0].take()
+    np.testing.assert_array_equal(predicted, watch.rollouts[0]["rewards"].ravel())
+    np.testing.assert_array_equal(true, np.array([[step[2] for step in log] for log in logs]).T.ravel())
+    assert scorers[0].take()[0].size == 0
+
+
+def test_the_agent_s_observation_normaliser_does_not_reach_the_reward_model():
+    def scored(normalise):
+        recorder = SegmentRecorder(DummyVecEnv([lambda: CountingEnv((7, 5))]), 3, 50)
+        top = VecNormalize(recorder, norm_reward=False) if normalise else recorder
+        scorer = RolloutScorer(recorder, Worker(), None)
+        scorer.start()
+        top.reset()
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            top.step(rng.uniform(-1, 1, (1, 2)).astype(np.float32))
+        return scorer()
+
+    np.testing.assert_array_equal(scored(normalise=False), scored(normalise=True))
+
+
+def test_return_scaling_is_that_of_vec_normalize():
+    class Pay(CountingEnv):
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, reward / 10, *rest
+
+    reference = VecNormalize(DummyVecEnv([lambda: Pay((7, 5)), lambda: Pay((4,))]), norm_obs=False, gamma=GAMMA)
+    reference.reset()
+    scaler = ReturnScaler(2, GAMMA)
+    for _ in range(3):
+        raw, dones = [], []
+        for _ in range(10):
+            _, _, done, _ = reference.step(np.zeros((2, 2), np.float32))
+            raw.append(reference.get_original_reward())
+            dones.append(done)
+        scaled = scaler(np.array(raw, np.float32), np.array(dones))
+        newest = reference.ret_rms.var
+        expected = np.clip(np.array(raw) / np.sqrt(newest + 1e-8), -10, 10)
+        np.testing.assert_allclose(scaled, expected, rtol=1e-3)
+    assert scaler.state_dict()["count"] == pytest.approx(reference.ret_rms.count)
+
+
+def test_return_scaling_goes_on_from_a_saved_state(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = [(rng.normal(size=(6, 3)).astype(np.float32), rng.random((6, 3)) < 0.2) for _ in range(4)]
+    through, resumed = ReturnScaler(3, 0.99), ReturnScaler(3, 0.99)
+    for part in parts[:2]:
+        through(*part)
+    resumed.load_state_dict(through_file(tmp_path, through.state_dict()))
+    for part in parts[2:]:
+        np.testing.assert_array_equal(through(*part), resumed(*part))

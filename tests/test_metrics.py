@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from prefrl.metrics import COLUMNS, MetricsFile, correlation, read_metrics
+
+ROW = {"step": 2048, "labels": 175, "true_return_mean": 1.25, "reward_correlation": None, "time_seconds": 3.5}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "metrics.csv"
+
+
+def test_rows_come_back_and_what_they_lack_is_empty(path):
+    MetricsFile(path).append(ROW)
+    assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert read_metrics(path) == [dict.fromkeys(COLUMNS) | ROW]
+
+
+def test_columns_that_depend_on_the_clock_are_named_so():
+    assert [name for name in COLUMNS if name.startswith("time_")] == ["time_seconds", "time_steps_per_second"]
+    assert not [name for name in COLUMNS if "second" in name and not name.startswith("time_")]
+
+
+@pytest.mark.parametrize("value", [0.1, 123456.789, 1e-12, -7.5, 2.0, 1e20])
+def test_numbers_come_back_to_nine_digits(path, value):
+    MetricsFile(path).append({"step": 1, "l2": value})
+    assert read_metrics(path)[0]["l2"] == pytest.approx(value, rel=1e-8)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none_are_empty(path, value):
+    MetricsFile(path).append({"step": 1, "l2": value})
+    assert read_metrics(path)[0]["l2"] is None
+
+
+def test_opening_again_takes_out_the_rows_of_steps_that_are_gone(path):
+    file = MetricsFile(path)
+    for step in (2048, 4096, 6144):
+        file.append({"step": step})
+    MetricsFile(path, upto=4096).append({"step": 5000})
+    assert [row["step"] for row in read_metrics(path)] == [2048, 4096, 5000]
+
+
+def test_rows_that_are_kept_stay_as_they_were_written(path):
+    MetricsFile(path).append(ROW | {"l2": 1 / 3, "training_loss": 1e-7, "predicted_reward_mean": 2.0})
+    before = path.read_bytes()
+    MetricsFile(path, upto=9999)
+    assert path.read_bytes() == before
+
+
+def test_a_new_run_starts_with_an_empty_file(path):
+    MetricsFile(path).append(ROW)
+    MetricsFile(path)
+    assert read_metrics(path) == []
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(path):
+    file = MetricsFile(path)
+    file.append({"step": 2048, "labels": 3})
+    file.append({"step": 4096, "labels": 4})
+    whole = path.read_bytes()
+    first = whole.index(b"4096")
+    for length in range(first, whole.rindex(b",")):
+        path.write_bytes(whole[:length])
+        assert [row["step"] for row in read_metrics(path)] == [2048]
+    MetricsFile(path, upto=2048).append({"step": 3000})
+    assert [row["step"] for row in read_metrics(path)] == [2048, 3000]
+
+
+def test_correlation_is_pearson_s():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(7, 9)).astype(np.float32)
+    y = (0.5 * x + rng.normal(size=x.shape)).astype(np.float32)
+    expected = ((x - x.mean()) * (y - y.mean())).mean() / (x.std() * y.std())
+    assert correlation(x, y) == pytest.approx(expected, rel=1e-4)
+    assert correlation(x, 3 * x + 2) == pytest.approx(1)
+    assert correlation(x, -x) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 1.0, 1.7, -123.4])
+@pytest.mark.parametrize("count", [50, 100, 2048])
+def test_correlation_with_what_does_not_vary_is_none(value, count):
+    constant, varying = np.full(count, value, np.float32), np.arange(count, dtype=np.float32)
+    assert correlation(constant, varying) is None
+    assert correlation(varying, constant) is None
+
+
+def test_correlation_of_less_than_two_values_is_none():
+    assert correlation(np.zeros(0, np.float32), np.zeros(0, np.float32)) is None
+    assert correlation(np.ones(1, np.float32), np.ones(1, np.float32)) is None
+
+
+def test_correlation_of_small_rewards_is_not_lost():
+    x = np.random.default_rng(0).normal(size=500).astype(np.float32)
+    assert correlation(x * np.float32(1e-3), x) == pytest.approx(1, rel=1e-5)

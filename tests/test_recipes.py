@@ -1,0 +1,101 @@
+import pytest
+from test_tasks import FACTS
+
+from prefrl.ablations import ABLATIONS
+from prefrl.config import replace
+from prefrl.errors import UsageError
+from prefrl.recipes import ALGOS, RECIPES, resolve
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("task", FACTS)
+def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, algo):
+    config = resolve(task, algo=algo)
+    env_id, horizon, length, fps = FACTS[task]
+    assert (config.task, config.env_id, config.horizon, config.algo) == (task, env_id, horizon, algo)
+    assert (config.queries.segment_length, config.playback_fps) == (length, fps)
+    assert (config.steps, config.queries.labels, config.queries.initial_labels) == (300_000, 700, 175)
+    assert (config.reward.members, config.reward.error, config.reward.buffer) == (3, 0.1, 3000)
+    assert (config.reward.target_std, config.queries.candidate_factor) == (1.0, 10)
+    assert config.queries.selection == "variance"
+    assert config.queries.schedule_constant is None  # a tenth of the run
+    assert 0.05 <= config.reward.comparisons_per_step <= 0.25
+    assert not config.hide_endings
+    assert config.validate() is config
+
+
+@pytest.mark.parametrize("task", FACTS)
+def test_the_paper_recipe_has_the_paper_s_absolute_constants(task):
+    config = resolve(task, recipe="paper")
+    assert config.steps == (2_000_000 if task == "pendulum" else 20_000_000)
+    assert config.queries.schedule_constant == 2e6
+    assert config.queries.initial_fraction == 0.25
+    assert config.agent.ent_coef == (0.001 if task == "swimmer" else 0.01)
+    assert (config.agent.gamma, config.agent.gae_lambda) == (0.995, 0.97)
+    assert config.reward.comparisons_per_step == 0.1
+    assert config.recipe == "paper"
+
+
+def test_the_paper_s_entropy_bonus_is_for_learned_rewards_only():
+    assert resolve("hopper", recipe="paper", teacher="none").agent.ent_coef == 0.0
+    assert resolve("pendulum", recipe="paper", teacher="none").steps == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("ablation", "changes"),
+    [
+        ("random-queries", {"queries.selection": "random"}),
+        ("no-ensemble", {"reward.members": 1, "queries.selection": "random"}),
+        ("no-online", {"queries.initial_fraction": 1.0}),
+        ("no-regularisation", {"reward.l2": 0.0}),
+        ("no-segments", {"queries.segment_length": 1}),
+        ("target", {"reward.loss": "true-reward"}),
+    ],
+)
+def test_an_ablation_changes_what_the_paper_changes_and_nothing_else(ablation, changes):
+    ablated = resolve("cheetah", ablation=ablation)
+    assert ablated == replace(resolve("cheetah"), changes | {"ablation": ablation})
+
+
+def test_all_six_ablations_of_the_paper_are_there():
+    assert len(ABLATIONS) == 6
+    assert resolve("cheetah", ablation="no-online").queries.initial_labels == 700
+
+
+def test_settings_come_over_everything_else():
+    config = resolve("hopper", ablation="no-ensemble", settings={"reward.members": 4, "agent.gamma": 0.9})
+    assert (config.reward.members, config.agent.gamma) == (4, 0.9)
+    assert config.queries.selection == "random"
+
+
+def test_any_other_gymnasium_id_gets_the_general_recipe_with_hidden_endings():
+    config = resolve("CartPole-v1")
+    assert config.hide_endings
+    assert (config.task, config.env_id, config.horizon) == ("CartPole-v1", "CartPole-v1", 500)
+    assert resolve("Pendulum-v1").queries.segment_length == 45
+
+
+def test_the_baseline_differs_in_its_teacher_alone():
+    assert replace(resolve("walker"), {"teacher": "none"}) == resolve("walker", teacher="none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ({"algo": "pppo"}, "ppo"),
+        ({"recipe": "papper"}, "paper"),
+        ({"ablation": "no-ensembel"}, "no-ensemble"),
+        ({"teacher": "oracl"}, "oracle"),
+        ({"settings": {"reward.membres": 3}}, "reward.membres"),
+        ({"settings": {"queries.labels": 0}}, "labels"),
+        ({"settings": {"steps": 1000}}, "distinct pairs"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_a_hint(arguments, hint):
+    with pytest.raises(UsageError, match=hint):
+        resolve("hopper", **arguments)
+
+
+def test_recipes_are_default_and_paper():
+    assert set(RECIPES) == {"default", "paper"}
+    assert set(ALGOS) == {"ppo", "a2c"}

@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+from gymnasium import spaces
+from helpers import CountingEnv, quick, same_tree, through_file
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from prefrl.segments import SegmentRecorder
+from prefrl.training import feature_count
+from prefrl.types import Segment
+
+
+def recorder(envs=2, length=3, pool=1000, *, hide_endings=False, **options):
+    lengths = options.pop("lengths", (7, 4))
+    made = [CountingEnv(lengths, tag=tag, **options) for tag in range(envs)]
+    return SegmentRecorder(DummyVecEnv([lambda env=env: env for env in made]), length, pool, hide_endings=hide_endings)
+
+
+def actions(env, rng):
+    if isinstance(env.action_space, spaces.Discrete):
+        return rng.integers(env.action_space.n, size=env.num_envs)
+    return rng.uniform(-1, 1, size=(env.num_envs, 2)).astype(np.float32)
+
+
+def roll(env, steps, seed=0, *, reset=True):
+    rng = np.random.default_rng(seed)
+    if reset:
+        env.reset()
+    return [env.step(actions(env, rng)) for _ in range(steps)]
+
+
+def logged(venv, tag):
+    """What an environment's own log says, cut back to back within episodes by the slowest means."""
+    return venv.envs[tag].log
+
+
+def expected_segments(log, length):
+    cuts, open_steps = [], []
+    for step in log:
+        if open_steps and step[3] != open_steps[0][3]:
+            open_steps = []
+        open_steps.append(step)
+        if len(open_steps) == length:
+            cuts.append(open_steps)
+            open_steps = []
+    return cuts
+
+
+@quick
+@given(
+    st.integers(1, 3),
+    st.integers(1, 6),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.sampled_from([0, 4]),
+    st.booleans(),
+)
+def test_segments_are_what_the_environments_saw(envs, length, lengths, discrete, hide):
+    env = recorder(envs, length, lengths=lengths, discrete=discrete, hide_endings=hide)
+    roll(env, 40)
+    for tag in range(envs):
+        expected = expected_segments(logged(env.venv, tag), length)
+        found = [segment for segment in env.pool if segment.observations[0, 0] == tag]
+        assert len(found) == len(expected)
+        for segment, steps in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(segment.observations, [step[0] for step in steps])
+            np.testing.assert_array_equal(segment.true_rewards, [step[2] for step in steps])
+            taken = np.array([step[1] for step in steps])
+            np.testing.assert_array_equal(segment.actions, np.eye(4)[taken] if discrete else taken)
+
+
+def test_a_segment_lies_within_one_episode_and_has_no_gap():
+    env = recorder(length=3, lengths=(7, 4))
+    roll(env, 60)
+    for segment in env.pool:
+        episodes, times = segment.observations[:, 1], segment.observations[:, 2]
+        assert (episodes == episodes[0]).all()
+        np.testing.assert_array_equal(np.diff(times), 1)
+        np.testing.assert_array_equal(segment.true_rewards, 100 * episodes + times + 1)
+    starts = {segment.observations[0, 2] for segment in env.pool}
+    assert starts == {0, 3}  # back to back from an episode's start; the rest of an episode is dropped
+
+
+def test_a_segment_may_end_with_the_episode():
+    env = recorder(envs=1, length=4, lengths=(4,))
+    roll(env, 12)
+    assert [segment.observations[:, 2].tolist() for segment in env.pool] == [[0, 1, 2, 3]] * 3
+
+
+def test_no_segment_is_cut_where_episodes_are_too_short():
+    env = recorder(length=5, lengths=(4,))
+    roll(env, 40)
+    assert len(env.pool) == 0
+
+
+def test_ids_are_serial_numbers_and_the_pool_keeps_the_newest():
+    env = recorder(envs=2, length=2, pool=5, lengths=(10,))
+    roll(env, 20)
+    assert env.recorded == 20
+    assert [segment.id for segment in env.pool] == [15, 16, 17, 18, 19]
+
+
+def test_segments_do_not_change_once_cut():
+    env = recorder(length=3, lengths=(9,))
+    roll(env, 3)
+    kept = [segment.features.copy() for segment in env.pool]
+    roll(env, 30, seed=1, reset=False)
+    for before, segment in zip(kept, env.pool, strict=False):
+        np.testing.assert_array_equal(before, segment.features)
+
+
+def test_the_agent_gets_fresh_zeros():
+    env = recorder(length=2)
+    env.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        _, rewards, _, _ = env.step(actions(env, rng))
+        assert (rewards == 0).all()
+        rewards += 9.0  # as Stable-Baselines3 does at a time limit
+    assert all((segment.true_rewards < 900).all() for segment in env.pool)
+    for segment in env.pool:
+        expected = 100 * segment.observations[:, 1] + segment.observations[:, 2] + 1
+        np.testing.assert_array_equal(segment.true_rewards, expected)
+
+
+def test_reset_drops_partial_segments():
+    env = recorder(envs=1, length=3, lengths=(9,))
+    roll(env, 2)
+    roll(env, 4, seed=1)
+    (segment,) = env.pool
+    assert segment.observations[:, 1:].tolist() == [[1, 0], [1, 1], [1, 2]]
+
+
+def test_a_rollout_is_every_step_since_the_last_call():
+    env = recorder(envs=2, length=3)
+    roll(env, 9)
+    features, true, dones = env.take_rollout()
+    assert features.shape == (9, 2, 5)
+    assert true.shape == dones.shape == (9, 2)
+    assert features.dtype == true.dtype == np.float32
+    for tag in range(2):
+        log = logged(env.venv, tag)
+        np.testing.assert_array_equal(features[:, tag, :3], [step[0] for step in log])
+        np.testing.assert_array_equal(features[:, tag, 3:], [step[1] for step in log])
+        np.testing.assert_array_equal(true[:, tag], [step[2] for step in log])
+    assert np.flatnonzero(dones[:, 0]).tolist() == [6]
+    roll(env, 4, seed=1, reset=False)
+    assert env.take_rollout()[0].shape == (4, 2, 5)
+
+
+def test_a_rollout_s_features_are_those_of_the_segments():
+    env = recorder(envs=1, length=7, lengths=(7,))
+    roll(env, 7)
+    features, true, _ = env.take_rollout()
+    np.testing.assert_array_equal(features[:, 0], env.pool[0].features)
+    np.testing.assert_array_equal(true[:, 0], env.pool[0].true_rewards)
+    assert features.shape[2] == feature_count(env) == 5
+
+
+def test_discrete_actions_are_one_hot_and_counted_as_features():
+    env = recorder(envs=2, length=2, discrete=4)
+    roll(env, 10)
+    assert feature_count(env) == 7
+    for segment in env.pool:
+        assert segment.actions.shape == (2, 4)
+        assert (segment.actions.sum(axis=1) == 1).all()
+        assert set(segment.actions.ravel()) == {0.0, 1.0}
+
+
+def test_actions_are_recorded_as_clipped_and_observations_as_not_normalised():
+    env = recorder(envs=2, length=3, pool=100)
+    top = VecNormalize(env, norm_reward=False)
+    model = PPO("MlpPolicy", top, n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=0)
+    model.policy.log_std.data += 2
+    model.learn(32)
+    assert np.abs(model.rollout_buffer.actions).max() > 1
+    features, _, _ = env.take_rollout()
+    assert np.abs(features[..., 3:]).max() == 1
+    for tag in range(2):
+        log = logged(env.venv, tag)
+        np.testing.assert_array_equal(features[:, tag, :3], [step[0] for step in log])
+        np.testing.assert_array_equal(features[:, tag, 3:], [step[1] for step in log])
+    assert not np.array_equal(model.rollout_buffer.observations, features[..., :3])
+    for segment in env.pool:
+        np.testing.assert_array_equal(segment.observations[:, 2], np.round(segment.observations[:, 2]))
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_hidden_endings_look_like_time_limits(hide):
+    env = recorder(envs=1, hide_endings=hide, lengths=(4,))
+    ends = [infos[0] for _, _, dones, infos in roll(env, 12) if dones[0]]
+    assert len(ends) == 3
+    assert [info["TimeLimit.truncated"] for info in ends] == [hide] * 3
+    assert all(info["terminal_observation"].tolist()[2] == 4 for info in ends)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 8, 23])
+def test_recording_goes_on_from_a_saved_state_with_partial_segments(tmp_path, steps):
+    through, other = recorder(length=3, pool=4), recorder(length=3, pool=4)
+    roll(through, steps)
+    roll(other.venv, steps)  # the same environments, stepped alike, not recorded
+    through.take_rollout() if steps else None
+    other.load_state_dict(through_file(tmp_path, through.state_dict()))
+    for env in (through, other):
+        roll(env, 11, seed=5, reset=False)
+    assert same_tree(through.state_dict(), other.state_dict())
+    assert [segment.id for segment in through.pool] == [segment.id for segment in other.pool]
+    for one, same in zip(through.take_rollout(), other.take_rollout(), strict=True):
+        np.testing.assert_array_equal(one, same)
+
+
+def test_a_loaded_state_is_free_of_what_was_recorded_before(tmp_path):
+    env = recorder(envs=1, length=3, lengths=(50,))
+    roll(env, 4)
+    state = through_file(tmp_path, env.state_dict())
+    roll(env, 7, seed=1, reset=False)
+    env.load_state_dict(state)
+    assert env.recorded == 1
+    assert [segment.id for segment in env.pool] == [0]
+    roll(env, 2, seed=2, reset=False)
+    assert len(env.take_rollout()[0]) == 2
+    assert [segment.id for segment in env.pool] == [0, 1]
+
+
+def test_a_segment_needs_arrays_of_one_length():
+    with pytest.raises(ValueError, match="same length"):
+        Segment(0, np.zeros((3, 2)), np.zeros((2, 1)), np.zeros(3))
+
+
+def test_features_are_flattened_observations_beside_actions():
+    segment = Segment(0, np.arange(12.0).reshape(2, 3, 2), np.array([[20.0], [30.0]]), np.zeros(2))
+    assert segment.features.tolist() == [[0, 1, 2, 3, 4, 5, 20], [6, 7, 8, 9, 10, 11, 30]]
+    assert segment.features.dtype == np.float32
+    assert len(segment) == 2
