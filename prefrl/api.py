@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefrl.agents import choose_device
 from prefrl.callback import Control
 from prefrl.config import replace
 from prefrl.errors import UsageError
+from prefrl.files import read_json
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.training import Summary, train_run
@@ -71,12 +72,44 @@ def train(
         UsageError: for arguments that cannot be used.
         PrefrlError: for what else a user can cause; the run can be resumed.
     """
+    run = create_run(
+        task,
+        teacher=teacher,
+        algo=algo,
+        labels=labels,
+        steps=steps,
+        seed=seed,
+        mode=mode,
+        device=device,
+        out=out,
+        ablation=ablation,
+        recipe=recipe,
+        settings=settings,
+    )
+    return TrainedRun(run.root, train_run(run, Control(report=report or (lambda progress: None))))
+
+
+def create_run(
+    task: str,
+    *,
+    teacher: str,
+    algo: str,
+    labels: int | None,
+    steps: int | None,
+    seed: int,
+    mode: str,
+    device: str,
+    out: str | Path | None,
+    ablation: str | None,
+    recipe: str,
+    settings: dict[str, Any] | None,
+) -> RunDirectory:
+    """Make the directory of a run that is not trained yet; arguments and errors as for `train`."""
     chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
     config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen)
-    root = Path(out) if out else default_root(config.task, algo, teacher, seed)
-    run = RunDirectory.create(root, config)
-    return TrainedRun(root, train_run(run, Control(report=report or (lambda progress: None))))
+    choose_device(config.device)
+    return RunDirectory.create(Path(out) if out else default_root(config.task, algo, teacher, seed), config)
 
 
 def resume(
@@ -108,12 +141,12 @@ def resume(
         run = RunDirectory(run.root, config)
         lock = run.lock()
         if run.finished:
-            old = json.loads(run.summary.read_text())
+            old = read_json(run.summary)
             run.summary.rename(run.root / f"summary-{old['steps']}.json")
         run.write_config()
         lock.release()
     elif run.finished:
-        return TrainedRun(run.root, json.loads(run.summary.read_text()))
+        return TrainedRun(run.root, read_json(run.summary))
     return TrainedRun(run.root, train_run(run, control))
 
 

@@ -65,14 +65,22 @@ def train(
         track: Whether to log to Weights & Biases too.
         wandb_project_name: The project there.
     """
-    from prefrl.api import default_root
-    from prefrl.recipes import resolve
-    from prefrl.run import RunDirectory
+    from prefrl.api import create_run
 
-    chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
-    chosen = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings)
-    config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen)
-    run = RunDirectory.create(out or default_root(config.task, algo, teacher, seed), config)
+    run = create_run(
+        task,
+        teacher=teacher,
+        algo=algo,
+        labels=labels,
+        steps=steps,
+        seed=seed,
+        mode=mode,
+        device=device,
+        out=out,
+        ablation=ablation,
+        recipe=recipe,
+        settings=_parse_settings(settings),
+    )
     if track:
         _track(wandb_project_name, run)
     return _train(run.root)

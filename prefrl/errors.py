@@ -19,16 +19,17 @@ class UsageError(PrefrlError):
     exit_code = 2
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] = ()) -> UsageError:
     """An error for a name that is not in a table, with the nearest names that are.
 
     Args:
         kind: What the name should have been, e.g. "task".
         name: What was given.
-        known: The names that exist.
+        known: The names that exist; all are listed where none is near.
+        also: Further names that exist, too many to list.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*names, *also], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return UsageError(f"unknown {kind} {name!r}; {hint}")
 

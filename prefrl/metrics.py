@@ -64,7 +64,7 @@ class MetricsFile:
 def read_metrics(path: Path) -> list[Row]:
     """The complete rows of a metrics file; a last line that was cut off is left out."""
     rows: list[Row] = []
-    with path.open(newline="") as file:
+    with path.open(newline="", errors="replace") as file:
         for raw in csv.DictReader(file):
             try:
                 row = {name: _parse(raw[name]) for name in COLUMNS}

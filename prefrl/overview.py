@@ -43,7 +43,7 @@ def run_status(root: Path) -> dict[str, Any]:
         now["summary"] = read_json(run.summary)
     elif not now["running"] and not str(now.get("state", "")).startswith("stopped"):
         now["state"] = "stopped without a word (killed?); resumable"
-    if config.learns_reward and run.labels.exists():
+    if config.learns_reward and (run.labels.exists() or run.begun):
         store = LabelStore(run.labels)
         now["label_counts"] = store.counts()
         store.close()

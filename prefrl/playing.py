@@ -140,6 +140,8 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
     """
     if episodes < 1:
         raise UsageError("--episodes must be at least 1")
+    if seed < 0:
+        raise UsageError("--seed must not be negative")
     run = RunDirectory.open(root)
     if video:
         os.environ.setdefault("MUJOCO_GL", "egl")

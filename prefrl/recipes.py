@@ -118,7 +118,9 @@ def resolve(
     merged: Settings = {}
     for layer in layers:
         merged |= layer
-    return replace(base, merged).validate()
+    config = replace(base, merged).validate()
+    check_teacher(config.teacher)
+    return config
 
 
 def _paper_details(task: str, learns_reward: bool) -> Settings:

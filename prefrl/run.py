@@ -101,6 +101,11 @@ class RunDirectory:
         write_json(self.root / "config.json", content, durable=True)
 
     @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint, so that labels must be there too."""
+        return bool(self._checkpoint_files())
+
+    @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
         return self.summary.exists()
@@ -129,7 +134,11 @@ class RunDirectory:
 
     def read_progress(self) -> dict[str, Any]:
         """What the run last said of itself; empty before it said anything."""
-        return dict(read_json(self.progress)) if self.progress.exists() else {}
+        try:
+            progress = read_json(self.progress)
+        except (FileNotFoundError, DamagedFileError):
+            return {}  # it only tells; the next round writes it anew
+        return progress if isinstance(progress, dict) else {}
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Say where the run is, to its other processes and to `prefrl status`."""

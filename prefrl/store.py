@@ -81,11 +81,11 @@ class LabelStore:
             create: Whether to make it where it is missing.
 
         Raises:
-            UsageError: if it is missing, or made by a newer version.
-            PrefrlError: if it is damaged.
+            UsageError: if it was made by a newer version.
+            PrefrlError: if it is missing or damaged.
         """
         if not create and not path.exists():
-            raise UsageError(f"{path} is missing")
+            raise PrefrlError(f"{path} is missing")
         self._path = path
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
         sa.event.listen(self._engine, "connect", _configure_sqlite)
@@ -96,7 +96,7 @@ class LabelStore:
                 connection.execute(sa.text(_CREATE_VIEW))
                 connection.execute(_meta.insert().values(key="version", value=str(STORE_VERSION)))
             version = connection.scalar(sa.select(_meta.c.value).where(_meta.c.key == "version"))
-            if version is None:
+            if version is None or not str(version).isdigit():
                 raise PrefrlError(f"{path} is damaged: it has no version")
             if int(version) > STORE_VERSION:
                 raise UsageError(f"{path} was made by a newer version of prefrl (store version {version})")

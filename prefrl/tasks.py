@@ -6,6 +6,7 @@ of `TaskFacts`. The paper's tasks come that way too, so that the core knows none
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,12 +81,14 @@ def find_task(name: str) -> TaskFacts:
     for task in tasks.values():
         if name in (task.name, task.env_id):
             return task
+    module, _, env_id = name.rpartition(":")
+    if module:
+        _import(module)
     try:
-        spec = gymnasium.spec(name)
+        spec = gymnasium.spec(env_id)
     except gymnasium.error.Error:
-        raise unknown("task", name, tasks) from None
-    except ImportError as error:
-        raise UsageError(f"{name}: {error}") from None
+        ids = [*(task.env_id for task in tasks.values()), *gymnasium.registry] if "-v" in name else []
+        raise unknown("task", name, tasks, also=ids) from None
     env = make_env(name)
     fps = int(env.metadata.get("render_fps") or 30)
     env.close()
@@ -93,6 +96,14 @@ def find_task(name: str) -> TaskFacts:
     if spec.max_episode_steps is not None:
         length = min(length, spec.max_episode_steps)
     return GymnasiumTask(name, name, spec.max_episode_steps, length, fps)
+
+
+def _import(module: str) -> None:
+    """Import a user's module, which registers its environments."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise UsageError(f"the module {module} cannot be imported: {type(error).__name__}: {error}") from None
 
 
 def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:

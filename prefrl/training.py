@@ -86,7 +86,7 @@ def _make_loop(
     config = run.config
     recorder = env.recorder
     assert recorder is not None
-    store = LabelStore(run.labels, create=True)
+    store = LabelStore(run.labels, create=not run.begun)
     cleanup.callback(store.close)
     worker = _make_worker(run, store, feature_count(recorder), device)
     cleanup.callback(worker.close)

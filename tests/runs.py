@@ -125,6 +125,11 @@ class Live:
         until(lambda: self.ended() or state in progress(root).get("state", ""), f"state {state}: {self.err}")
         assert not self.ended(), self.err
 
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far, its children's aside."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def ended(self) -> bool:
         return self.process.poll() is not None
 

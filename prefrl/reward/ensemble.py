@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrl.config import RewardConfig
-from prefrl.files import Tree, load_tree
+from prefrl.files import DamagedFileError, Tree, load_tree
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
 from prefrl.types import Array, Floats, Segment
@@ -123,7 +123,11 @@ class PublishedReward:
             return False
         if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
             return False
-        load_weights(self.ensemble, tree := load_tree(self._path))
+        try:
+            tree = load_tree(self._path)
+        except DamagedFileError:
+            return False  # the learner replaces it whole
+        load_weights(self.ensemble, tree)
         self._stamp, self.metrics = stamp, tree["metrics"]
         return True
 

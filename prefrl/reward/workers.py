@@ -192,6 +192,8 @@ def _learn_until(stop: threading.Event, run: RunDirectory, features: int, device
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
     if (state := _saved_state(run)) is not None:
         learner.load_state_dict(state, store.comparisons(upto=state["counters"]["last_id"]), clips.load)
+        if learner.version:
+            learner.publish(run.weights)  # what was published may be damaged, or older than this state
     saved = published = time.monotonic()
     while not stop.is_set():
         learner.add(store.comparisons(after=learner.last_id), clips.load)

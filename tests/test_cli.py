@@ -1,0 +1,218 @@
+"""The command line's own contract: exit status, what goes to which stream, and how soon it answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import (
+    LABELS,
+    PREFRL,
+    error_line,
+    label_counts,
+    live,
+    prefrl,
+    progress,
+    refused,
+    spawned,
+    summary,
+    tiny,
+    until,
+)
+
+TASKS = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
+COMMANDS = ("train", "resume", "status", "play", "tasks", "doctor", "bench")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("finished") / "run"
+    done = prefrl(*tiny("reacher", root, "--mode", "sync"))
+    assert done.code == 0, done.err
+    return root
+
+
+def seconds(*command: str) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+def test_help_answers_in_under_a_second() -> None:
+    # The best of a few: other tests have the cores meanwhile.
+    assert min(seconds(PREFRL, "--help") for _ in range(5)) < 1.0
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_names_what_there_is(command: str) -> None:
+    done = prefrl(*([command] if command else []), "--help")
+    assert done.code == 0
+    expected = {"": COMMANDS, "train": ("--teacher", "--algo", "--labels", "--steps", "--seed", "--mode", "--device")}
+    for word in expected.get(command, ("--help",)):
+        assert word in done.out
+    assert done.err == ""
+
+
+def test_help_imports_neither_torch_nor_qt() -> None:
+    script = (
+        "import sys, prefrl.cli; print([m for m in ('torch', 'PySide6', 'gymnasium', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["trian", "reacher"], ["train"], ["train", "reacher", "--stepz", "5"], ["resume"]]
+)
+def test_arguments_that_do_not_parse(arguments: list[str]) -> None:
+    done = prefrl(*arguments)
+    assert done.code == 2
+    assert done.err.strip()
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_no_arguments_at_all() -> None:
+    assert prefrl().code in {0, 2}
+    done = spawned()
+    assert "Traceback" not in done.err
+    assert "train" in done.out + done.err
+
+
+def test_tasks_one_line_each_with_its_recipe() -> None:
+    done = prefrl("tasks")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert {line.split()[0] for line in lines} == set(TASKS)
+    for line in lines:
+        assert "prefrl/" in line
+        assert "learning_rate" in line
+        assert "700 labels" in line
+
+
+def test_train_reports_on_stderr_and_its_result_on_stdout(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    done = spawned(*tiny("pendulum", root, "--mode", "sync", steps=2500))
+    assert done.code == 0, done.err
+    assert str(root) in done.out
+    assert "finished" in done.out
+    assert "labels" in done.out
+    assert "\x1b" not in done.out + done.err  # no terminal: plain lines
+    assert "training: " in done.err
+    assert f"labels {LABELS}/{LABELS}" in done.err
+    assert "Warning" not in done.err
+
+
+def test_train_reaches_its_first_step_within_ten_seconds(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    started = time.monotonic()
+    with live(tmp_path / "log", *tiny("cheetah", root, steps=100_000)) as command:
+        until(lambda: progress(root).get("step", 0) > 0, "the first step", timeout=60)
+        taken = time.monotonic() - started
+        cpu = command.cpu_seconds()
+    # On a machine with nothing else to do the two agree; on a busy one only the processor's time is the command's own.
+    assert min(taken, cpu) < 10
+
+
+def test_the_default_folder_is_a_new_one_under_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = tiny("reacher", Path("x"), "--mode", "sync", "--teacher", "none", steps=600)
+    at = arguments.index("--out")
+    done = prefrl(*arguments[:at], *arguments[at + 2 :])
+    assert done.code == 0, done.err
+    (root,) = (tmp_path / "runs").iterdir()
+    assert root.name.startswith("reacher-ppo-none-s0-")
+    assert (root / "summary.json").exists()
+
+
+def test_status_of_a_finished_run(finished: Path) -> None:
+    done = prefrl("status", finished)
+    assert (done.code, done.err) == (0, "")
+    assert "finished" in done.out
+    assert f"{LABELS} answered" in done.out
+    assert "prefrl resume" not in done.out
+
+
+def test_status_as_json(finished: Path) -> None:
+    done = prefrl("status", finished, "--json")
+    assert done.code == 0
+    status = json.loads(done.out)
+    assert status["run"] == str(finished)
+    assert (status["task"], status["teacher"]) == ("reacher", "oracle")
+    assert (status["finished"], status["running"], status["state"]) == (True, False, "finished")
+    assert (status["labels"], status["labels_pending"], status["labels_budget"]) == (LABELS, 0, LABELS)
+    assert status["step"] >= status["steps"] == 6000
+    counts = status["label_counts"]
+    assert counts["answered"] == counts["left"] + counts["right"] + counts["equal"] == LABELS
+    assert (counts["pending"], counts["incomparable"]) == (0, 0)
+    assert status["summary"] == summary(finished)
+
+
+def test_status_of_a_run_at_work_and_of_one_that_was_killed(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    with live(tmp_path / "log", *tiny("reacher", root, "--mode", "sync", steps=2_000_000)) as command:
+        command.until_step(root, 1500)
+        status = json.loads(prefrl("status", root, "--json").out)
+        assert (status["running"], status["finished"], status["state"]) == (True, False, "training")
+        assert "prefrl resume" not in prefrl("status", root).out
+        command.process.kill()
+        command.wait()
+    status = json.loads(prefrl("status", root, "--json").out)
+    assert (status["running"], status["finished"]) == (False, False)
+    assert "resumable" in status["state"]
+    assert f"prefrl resume {root}" in prefrl("status", root).out
+    answered, queries = label_counts(root)
+    assert status["label_counts"]["answered"] == answered == queries
+
+
+def test_status_of_a_baseline(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    assert prefrl(*tiny("reacher", root, "--teacher", "none", "--mode", "sync", steps=600)).code == 0
+    status = json.loads(prefrl("status", root, "--json").out)
+    assert status["labels_budget"] == 0
+    assert "label_counts" not in status
+    assert not (root / "labels.sqlite").exists()
+
+
+def test_doctor_looks_at_everything() -> None:
+    done = prefrl("doctor")
+    assert done.code in {0, 1}
+    assert done.err == ""
+    lines = done.out.splitlines()
+    subjects = [line.split(":")[0].split(maxsplit=1) for line in lines if line.startswith(("ok", "LACK"))]
+    assert {"Python", "torch", "MuJoCo", "rendering", "GPU", "disk"} <= {subject for _, subject in subjects}
+    lacking = [i for i, line in enumerate(lines) if line.startswith("LACK")]
+    assert all(lines[i + 1].strip().startswith("mend with: ") for i in lacking if "timeout" not in lines[i])
+
+
+def test_doctor_tells_what_is_lacking_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    done = prefrl("doctor")
+    lines = done.out.splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("LACK  rendering"))
+    assert "nonsense" in lines[at]
+    assert lines[at + 1].strip().startswith("mend with: ")
+    assert done.code == 0  # one can train without a picture
+
+
+def test_a_message_is_one_line_on_stderr_with_nothing_on_stdout(tmp_path: Path) -> None:
+    done = spawned("status", tmp_path)
+    assert done.code == 2
+    assert done.out == ""
+    assert refused(done, 2) == error_line(done) == f"prefrl: {tmp_path} is not a run: it has no config.json"
+
+
+def test_python_m_prefrl_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "prefrl", "tasks"], capture_output=True, text=True, check=True)
+    assert done.stdout == spawned("tasks").out
+
+
+def test_bench_help() -> None:
+    done = prefrl("bench", "--help")
+    assert done.code == 0
+    assert "speed" in done.out
+    assert prefrl("bench", "nonsense").code == 2
