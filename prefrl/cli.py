@@ -235,10 +235,10 @@ def _train(root: Path, *, labels: int | None = None, steps: int | None = None) -
         control = Control(report=display.report, warn=display.warn)
         try:
             done = resume_run(root, labels=labels, steps=steps, control=control)
-        except PrefrlError as error:
-            if isinstance(error, UsageError):
-                raise
-            raise PrefrlError(f"{error}; the run can be resumed: prefrl resume {root}") from error
+        except UsageError:
+            raise
+        except (PrefrlError, OSError) as error:
+            raise PrefrlError(f"{explain(error)}; the run can be resumed: prefrl resume {root}") from error
     if done.summary is None:
         print(f"prefrl: stopped; `prefrl resume {root}` goes on", file=sys.stderr)
         return 1

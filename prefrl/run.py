@@ -130,6 +130,8 @@ class RunDirectory:
             self.lock().release()
         except UsageError:
             return True
+        except OSError:
+            return False  # a folder that cannot be written: nobody can be at work on it
         return False
 
     def read_progress(self) -> dict[str, Any]:

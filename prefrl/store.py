@@ -7,6 +7,7 @@ deleted: undoing one adds a row. The view `labels` shows the answers that stand.
 from __future__ import annotations
 
 import datetime
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,9 @@ class _Transaction:
 
 
 def _explained(error: DatabaseError, path: Path) -> PrefrlError:
-    if is_disk_full(error):
+    # SQLite reports a disk too full for its shared-memory file as an input/output error.
+    cramped = "disk I/O error" in str(error.orig) or "unable to open" in str(error.orig)
+    if is_disk_full(error) or (cramped and shutil.disk_usage(path.parent).free < 2**17):
         return PrefrlError(f"the disk is full: {path} could not be written; nothing stored is lost")
     cause = str(error.orig)
     if "malformed" in cause or "not a database" in cause or "no such table" in cause:
