@@ -123,6 +123,8 @@ class RoundsCallback(BaseCallback):
         step = model.num_timesteps
         initial = self.config.queries.initial_labels
         loop.settle(step, lambda: initial, self._waiting)
+        if not loop.counts["answered"]:
+            raise PrefrlError(f"the teacher {self.config.teacher} could compare none of the first clips")
         self._initial_done = True
         self._say("pretraining the reward model")
         loop.learn(step)
@@ -143,6 +145,11 @@ class RoundsCallback(BaseCallback):
             else:
                 loop.ask(step, loop.due(step))
             loop.learn(step)
+        if loop and last and loop.counts["answered"] < self.config.queries.labels:
+            self._control.warn(
+                f"only {loop.counts['answered']} of {self.config.queries.labels} labels could be asked for: "
+                "there were no more pairs of clips to compare"
+            )
         self._write_metrics(step)
         self._next_round = step + self.config.round_steps
         self._say("training")

@@ -118,7 +118,7 @@ def play(run: Positional[Path], /, *, video: Path | None = None, episodes: int =
 
     Args:
         run: The run directory.
-        video: Where to write a video (mp4 or gif) of the first 1,000 steps.
+        video: Where to write a video (mp4) of the first 1,000 steps.
         episodes: Episodes to play.
         seed: Of the first episode.
     """

@@ -150,7 +150,9 @@ class QueryConfig:
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
         _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
         _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
-        _require((self.schedule_constant or 1) > 0, "queries.schedule_constant must be positive")
+        _require(
+            self.schedule_constant is None or self.schedule_constant > 0, "queries.schedule_constant must be positive"
+        )
         _require(self.schedule_bins >= 0, "queries.schedule_bins must not be negative")
 
 

@@ -88,15 +88,18 @@ class PreferenceLoop:
             step: Agent steps taken.
             due: Labels that there should be by now.
         """
+        missing = self._missing(due)  # before the round begins: a replay must not see its own old answers yet
         self.round += 1
-        counts = self.counts
-        missing = due - counts["answered"] - counts["pending"]
-        queries = self._keep(self._choose(step, missing)) if missing > 0 else []
+        queries = self._keep(self._choose(step, missing), due) if missing > 0 else []
         if queries:
             ids = self._store.add_queries(queries)
             open_ids = self._store.unanswered(ids)
             self._teacher.submit({query_id: query for query_id, query in ids.items() if query_id in open_ids})
         self.collect()
+
+    def _missing(self, due: int) -> int:
+        counts = self.counts
+        return due - counts["answered"] - counts["pending"]
 
     def _choose(self, step: int, count: int) -> list[Query]:
         queries = self.config.queries
@@ -111,7 +114,7 @@ class PreferenceLoop:
         )
         return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
 
-    def _keep(self, queries: list[Query]) -> list[Query]:
+    def _keep(self, queries: list[Query], due: int) -> list[Query]:
         """Save the clips of queries. Where a replayed round does not repeat itself, it is asked anew under new ids.
 
         That happens where a run is resumed on a machine that rounds differently: old labels stay with their old clips.
@@ -121,6 +124,7 @@ class PreferenceLoop:
         if differing or (self._replays and self._store.differs(queries)):
             self._replays = False
             self.round = self._store.last_round() + 1
+            self._asked |= self._store.asked_pairs()
             spare = max(_SPARE_IDS, self._store.last_segment() + 1)
             for new, old in enumerate(differing, start=spare):
                 segments[old] = dataclasses.replace(segments[old], id=new)
@@ -128,7 +132,7 @@ class PreferenceLoop:
             queries = [
                 query._replace(round=self.round, left=segments[query.left.id], right=segments[query.right.id])
                 for query in queries
-            ]
+            ][: max(0, self._missing(due))]
         self._asked |= {(min(q.left.id, q.right.id), max(q.left.id, q.right.id)) for q in queries}
         return queries
 

@@ -17,6 +17,7 @@ from prefrl.config import RunConfig
 from prefrl.environments import OBSERVATION_CLIP
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import Tree, load_tree
+from prefrl.rendering import prepare, render
 from prefrl.reward.ensemble import RewardEnsemble, load_weights
 from prefrl.run import RunDirectory
 from prefrl.tasks import make_env
@@ -148,6 +149,8 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
     env = make_env(run.config.env_id, render_mode="rgb_array" if video else None)
     try:
         policy = _policy(run, env)
+        if video:
+            prepare(env)
         returns: list[float] = []
         frames: list[Array] = []
         for episode in range(episodes):
@@ -155,7 +158,7 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
             total, over = 0.0, False
             while not over:
                 if video and len(frames) < max_frames:
-                    frames.append(_frame(env))
+                    frames.append(render(env))
                 observation, reward, terminated, truncated, _ = env.step(policy(observation))
                 total += float(reward)
                 over = terminated or truncated
@@ -167,13 +170,6 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
 
         write_video(video, np.stack(frames), _fps(run.config, env))
     return Played(returns, len(frames))
-
-
-def _frame(env: gymnasium.Env[Any, Any]) -> Array:
-    try:
-        return np.asarray(env.render())
-    except Exception as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
 
 
 def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:

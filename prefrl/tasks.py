@@ -72,7 +72,8 @@ def known_tasks() -> Mapping[str, TaskFacts]:
 def find_task(name: str) -> TaskFacts:
     """A task by its name, or facts for a Gymnasium id (`Pendulum-v1`, `prefrl/Hopper-v0`, `module:Env-v0`).
 
-    A clip of an unknown environment is 1.5 s at its own frame rate, within the 15 to 60 steps of the paper.
+    A clip of an unknown environment is 1.5 s at its own frame rate, within the 15 to 60 steps of the paper, and no
+    longer than most episodes of random actions, so that there are clips to compare from the start.
 
     Raises:
         UsageError: if there is neither, with the nearest names.
@@ -91,11 +92,23 @@ def find_task(name: str) -> TaskFacts:
         raise unknown("task", name, tasks, also=ids) from None
     env = make_env(name)
     fps = int(env.metadata.get("render_fps") or 30)
+    length = min(max(15, min(60, round(1.5 * fps))), _short_episode(env))
     env.close()
-    length = max(15, min(60, round(1.5 * fps)))
-    if spec.max_episode_steps is not None:
-        length = min(length, spec.max_episode_steps)
     return GymnasiumTask(name, name, spec.max_episode_steps, length, fps)
+
+
+def _short_episode(env: gymnasium.Env[Any, Any], episodes: int = 10, most: int = 1000) -> int:
+    """The lower quartile of the lengths of episodes with random actions; those still under way at the end count too."""
+    env.action_space.seed(0)
+    lengths, steps = [], 0
+    while len(lengths) < episodes and steps < most:
+        env.reset(seed=len(lengths))
+        length, over = 0, False
+        while not over and steps < most:
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            length, steps, over = length + 1, steps + 1, terminated or truncated
+        lengths.append(length)
+    return max(1, sorted(lengths)[(len(lengths) - 1) // 4])
 
 
 def _import(module: str) -> None:

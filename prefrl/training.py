@@ -62,10 +62,11 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
 def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     config = run.config
     device = choose_device(config.device)
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the policy is small: more threads only get in each other's way
     env = make_stack(config)
     cleanup.callback(env.top.close)
-    loop, scorer = _make_loop(run, env, device, cleanup) if config.learns_reward else (None, None)
+    loop, scorer = _make_loop(run, env, device, threads, cleanup) if config.learns_reward else (None, None)
     agent = make_agent(config, env, scorer)
     agent.set_logger(Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))]))
     cleanup.callback(agent.logger.close)
@@ -81,14 +82,14 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
 
 
 def _make_loop(
-    run: RunDirectory, env: EnvStack, device: str, cleanup: ExitStack
+    run: RunDirectory, env: EnvStack, device: str, threads: int, cleanup: ExitStack
 ) -> tuple[PreferenceLoop, RolloutScorer]:
     config = run.config
     recorder = env.recorder
     assert recorder is not None
     store = LabelStore(run.labels, create=not run.begun)
     cleanup.callback(store.close)
-    worker = _make_worker(run, store, feature_count(recorder), device)
+    worker = _make_worker(run, store, feature_count(recorder), device, threads)
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)
     loop = PreferenceLoop(config, store, clips, recorder.pool, make_teacher(config.teacher), worker)
@@ -97,12 +98,12 @@ def _make_loop(
     return loop, RolloutScorer(recorder, worker, scaler)
 
 
-def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str) -> RewardWorker:
+def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str, threads: int) -> RewardWorker:
     config = run.config
     if config.mode == "async":
         return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device)
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
-    return InlineLearner(run, store, learner)
+    return InlineLearner(run, store, learner, threads)
 
 
 def feature_count(env: SegmentRecorder) -> int:

@@ -15,7 +15,7 @@ def write_video(path: Path, frames: Array, fps: int) -> None:
     """Write a video and count what was written.
 
     Args:
-        path: The file; its ending (mp4, webm, gif) chooses the format.
+        path: The file; its ending (mp4, webm) chooses the format.
         frames: (F, H, W, 3) uint8.
         fps: Frames per second.
 

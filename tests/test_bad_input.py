@@ -722,11 +722,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int) -> Path:
-    """Fill a file system but for so many bytes; the file to remove."""
+    """Fill a file system but for so many bytes, while others write on it; the file to remove."""
     filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        state = os.statvfs(disk)
-        os.posix_fallocate(file.fileno(), 0, max(1, state.f_bavail * state.f_frsize - leave))
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while (state := os.statvfs(disk)).f_bavail * state.f_frsize > leave:
+            file.write(b"x" * min(1 << 16, max(1, state.f_bavail * state.f_frsize - leave)))
     return filler
 
 
@@ -735,7 +735,6 @@ def fill(disk: Path, leave: int) -> Path:
 def test_a_full_disk_loses_nothing(mode: str, leave: int, small_disk: Path, finished: Path, tmp_path: Path) -> None:
     root = small_disk / "run"
     settings = ("checkpoint_seconds=0.0",) if leave else ()
-    # Stopped by the disk long before its end; with a budget of its own, since a finished run could not be full.
     with live(tmp_path / "log", *tiny("reacher", root, "--mode", mode, settings=settings)) as command:
         command.until_step(root, 1500)
         filler = fill(small_disk, leave)

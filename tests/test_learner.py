@@ -219,11 +219,12 @@ def test_published_reward_has_mean_zero_and_the_target_deviation_over_the_labell
 
 
 def test_output_normalisation_follows_the_newest_comparisons_of_the_ring():
+    newest = 2 * learner_module._NORMALISATION_COMPARISONS  # segments
     library = Library(800)
-    library.features[:-512] += 100.0  # all but the newest 256 comparisons
+    library.features[:-newest] += 100.0
     learner = make(library, buffer=300)
     learner.normalise()
-    rewards = learner.ensemble.score(library.features[-512:].reshape(-1, 4))
+    rewards = learner.ensemble.score(library.features[-newest:].reshape(-1, 4))
     assert rewards.mean() == pytest.approx(0, abs=1e-3)
     assert rewards.std() == pytest.approx(1, rel=1e-2)
 

@@ -265,7 +265,7 @@ def test_concurrent_writers_lose_and_double_nothing(store, path):
 
 
 def test_a_missing_store_is_not_made_by_reading(path):
-    with pytest.raises(UsageError, match="missing"):
+    with pytest.raises(PrefrlError, match="missing"):
         LabelStore(path)
     assert not path.exists()
 

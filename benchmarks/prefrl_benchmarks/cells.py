@@ -45,8 +45,13 @@ class Cell:
         return words
 
 
-def run_cell(cell: Cell, folder: Path) -> dict[str, Any] | None:
+def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[str, Any] | None:
     """Run a cell to its end.
+
+    Args:
+        cell: The cell.
+        folder: Where its run directory lies, or is to lie.
+        threads: That its process may use; None leaves that to it.
 
     Returns:
         Its summary; None if it failed, with the reason in the folder's `NAME.log`.
@@ -55,7 +60,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any] | None:
     if (root / "summary.json").exists():
         return read_summary(root)
     words = ["resume", str(root)] if (root / "config.json").exists() else cell.arguments(root)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     with (folder / f"{cell.name}.log").open("a") as log:
         command = [sys.executable, "-m", "prefrl", *words]
         done = subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, check=False)
@@ -67,7 +72,7 @@ def run_cells(cells: Iterable[Cell], folder: Path, jobs: int) -> list[dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
 
     def run(cell: Cell) -> dict[str, Any] | None:
-        summary = run_cell(cell, folder)
+        summary = run_cell(cell, folder, threads=1)
         told = f"true return {summary['true_return_mean']:.1f}" if summary else f"failed: {folder / cell.name}.log"
         print(f"{cell.name}: {told}", flush=True)
         return summary

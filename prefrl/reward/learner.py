@@ -90,11 +90,15 @@ class RewardLearner:
     @property
     def pretrained(self) -> bool:
         """Whether the work before the agent's training is done."""
-        return self.fitted + self.config.batch_size > self.config.pretrain_comparisons
+        return self.fitted + self.config.batch_size > self._pretraining
+
+    @property
+    def _pretraining(self) -> int:
+        return max(self.config.pretrain_comparisons, self.config.batch_size)
 
     def due(self, agent_steps: int) -> int:
         """Comparisons still to be fitted by an agent step, pretraining included; whole batches."""
-        wanted = self.config.pretrain_comparisons + self.config.comparisons_per_step * agent_steps
+        wanted = self._pretraining + self.config.comparisons_per_step * agent_steps
         batches = (wanted - self.fitted) // self.config.batch_size
         return max(0, int(batches)) * self.config.batch_size
 
@@ -117,7 +121,8 @@ class RewardLearner:
         self.optimizer.zero_grad()
         (training.sum() + penalty).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        newest = torch.stack([training.detach(), validation.detach()])
+        held = self._multiplicity[:, batch].sum(dim=1) > 0
+        newest = torch.stack([training.detach().where(held, torch.nan), validation.detach()])
         mixed = _LOSS_DECAY * self.losses + (1 - _LOSS_DECAY) * newest
         self.losses = torch.where(newest.isnan(), self.losses, torch.where(self.losses.isnan(), newest, mixed))
         config = self.config
@@ -128,6 +133,8 @@ class RewardLearner:
 
     def normalise(self) -> None:
         """Fit the output normalisation to the newest comparisons; before weights are used or published."""
+        if not len(self):
+            return
         count = min(len(self), _NORMALISATION_COMPARISONS)
         newest = torch.arange(self.seen - count, self.seen) % self.config.buffer
         self.ensemble.fit_output_normalisation(self._features[newest].reshape(-1, self.ensemble.features))
@@ -177,10 +184,12 @@ class RewardLearner:
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.l2 = torch.from_numpy(state["l2"]).to(self.device)
         self.losses = torch.from_numpy(state["losses"]).to(self.device)
-        self._moments = state["moments"]
+        was = state["counters"]["seen"]  # more than are left, where answers were taken back
+        self._moments = state["moments"] * (len(kept) / was if was else 1.0)
         self._rng.bit_generator.state = state["rng"]
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
+        self.seen = len(kept)
 
 
 _COUNTERS = ("updates", "fitted", "version", "last_id", "seen")

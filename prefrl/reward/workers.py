@@ -60,9 +60,18 @@ class RewardWorker(Protocol):
 class InlineLearner:
     """The learner in the agent's own process: deterministic, and free to use every core while the agent waits."""
 
-    def __init__(self, run: RunDirectory, store: LabelStore, learner: RewardLearner) -> None:
+    def __init__(self, run: RunDirectory, store: LabelStore, learner: RewardLearner, threads: int = 1) -> None:
+        """Put the learner to work in this process.
+
+        Args:
+            run: The run.
+            store: Its labels.
+            learner: The learner.
+            threads: That torch may use while it fits.
+        """
         self._run, self._store, self._learner = run, store, learner
         self._clips = ClipFolder(run.clips)
+        self._threads = threads
         self.ensemble = learner.ensemble
 
     @property
@@ -80,7 +89,10 @@ class InlineLearner:
         learner = self._learner
         learner.add(self._store.comparisons(after=learner.last_id, max_round=max_round), self._clips.load)
         if due := learner.due(agent_step):
+            # The agent waits meanwhile, so every core is free; its own small networks are faster on one.
+            torch.set_num_threads(self._threads)
             learner.train(due)
+            torch.set_num_threads(1)
             learner.publish(self._run.weights)
 
     def state_dict(self) -> Tree:
