@@ -100,7 +100,8 @@ def find_task(name: str) -> TaskFacts:
 def _short_episode(env: gymnasium.Env[Any, Any], episodes: int = 10, most: int = 1000) -> int:
     """The lower quartile of the lengths of episodes with random actions; those still under way at the end count too."""
     env.action_space.seed(0)
-    lengths, steps = [], 0
+    lengths: list[int] = []
+    steps = 0
     while len(lengths) < episodes and steps < most:
         env.reset(seed=len(lengths))
         length, over = 0, False
