@@ -200,7 +200,7 @@ def learning(
 
     study = Study(out, tasks, algo, modes, seeds, steps, labels)
     study.run(jobs)
-    print("\n".join(score_lines(study)))
+    print("\n".join([*score_lines(study), f"all figures: {study.write_csv()}"]))
 
 
 def main() -> None:

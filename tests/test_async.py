@@ -113,7 +113,7 @@ def test_a_killed_learner_is_noticed_within_seconds_where_the_environment_is_slo
     arguments = tiny("slowenv:Slow-v0", root, "--mode", "async", settings=settings, steps=LONG)
     with live(tmp_path / "log", *arguments) as command:
         until(lambda: "pretraining" in command.err, "pretraining")
-        until(lambda: (root / "reward_model" / "weights.safetensors").exists(), "a learned reward")
+        until((root / "reward_model" / "weights.safetensors").exists, "a learned reward")
         command.learner().kill()
         assert command.wait(SECONDS) == 1
         assert "reward learner" in command.err.splitlines()[-1]

@@ -148,7 +148,7 @@ def test_loss_gets_the_configured_error(monkeypatch):
 
 def test_l2_adapts_to_the_ratio_of_validation_to_training_loss(monkeypatch):
     calls = watch(monkeypatch, "adapted_l2")
-    learner = make(Library(40), l2=1e-3)
+    learner = make(Library(40), l2=1e-3, l2_rate=0.01)
     learner.train(30 * 8)
     for (before, ratio, low, high, rate), after in calls:
         assert (low, high, rate) == (1.1, 1.5, 0.01)
@@ -163,11 +163,11 @@ def test_overfitting_raises_l2_and_noise_free_plenty_lowers_it():
     rng = np.random.default_rng(0)
     library = Library(24, features=4)
     guesses = [comparison._replace(mu=float(rng.integers(2))) for comparison in library.comparisons()]
-    overfit = make(learning_rate=1e-2, hidden=(32, 32))
+    overfit = make(learning_rate=1e-2, l2_rate=0.01, hidden=(32, 32))
     overfit.add(guesses, library.read)
     overfit.train(200 * 8)
     assert overfit.l2.mean() > 1.5e-4
-    early = make(Library(128))
+    early = make(Library(128), l2_rate=0.01)
     early.train(20 * 8)  # hardly fitted yet: validation loss is no higher than training loss
     assert early.l2.mean() < 1e-4
 

@@ -132,7 +132,7 @@ def test_ctrl_c_and_sigterm_stop_cleanly_and_resumably(
 def test_ctrl_c_while_starting_leaves_no_traceback(tmp_path: Path) -> None:
     root = tmp_path / "run"
     with live(tmp_path / "log", *tiny("reacher", root, "--mode", "async")) as command:
-        until(lambda: (root / "config.json").exists(), "the run's folder")
+        until((root / "config.json").exists, "the run's folder")
         command.send(signal.SIGINT, group=True)
         assert command.wait() != 0
         until(command.log.read_text, "a word on the screen")

@@ -6,6 +6,7 @@ return of random actions), each a mean over seeds; the score over several tasks 
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ class Study:
         """Run what is not finished yet, seed by seed, so that early results cover everything."""
         by_seed = zip(*(self.cells(task, mode) for task in self.tasks for mode in (None, *self.modes)), strict=True)
         run_cells([cell for cells in by_seed for cell in cells], self.out, jobs)
+
+    def write_csv(self) -> Path:
+        """Write the summaries of the finished runs to one file, a row each."""
+        cells = [cell for task in self.tasks for mode in (None, *self.modes) for cell in self.cells(task, mode)]
+        roots = [self.out / cell.name for cell in cells]
+        rows = [read_summary(root) for root in roots if (root / "summary.json").exists()]
+        path = self.out / f"learning-{self.algo}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0] if rows else (), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
 
     def figures(self, task: str, mode: str | None, name: str) -> np.ndarray[Any, Any]:
         """One figure of the finished runs' summaries, a value a seed."""

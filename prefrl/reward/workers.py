@@ -21,7 +21,7 @@ from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 
-_CHUNK_BATCHES = 4
+_CHUNK_BATCHES = 8
 """Gradient steps between two looks at whether to stop."""
 _PUBLISH_SECONDS = 0.25
 _IDLE_SECONDS = 0.05
