@@ -69,7 +69,7 @@ class RoundsCallback(BaseCallback):
         self.last_row: Row = {}
         self._episodes = self._next_round = 0
         self._initial_done = False
-        self._seconds_before = self._steps_before = 0.0
+        self._seconds_before = 0.0
 
     # -- Stable-Baselines3's hooks ------------------------------------------------------------------------------------
 
@@ -84,7 +84,6 @@ class RoundsCallback(BaseCallback):
                 self._begin(self._loop)
             self._next_round = self.model.num_timesteps + self.config.round_steps
             self._checkpoint()
-        self._started_steps = self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps >= self._next_round:
@@ -95,7 +94,9 @@ class RoundsCallback(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._round(last=True)
+        finished_before = self.last_row.get("step") == self.model.num_timesteps
+        if not (finished_before and self.counts["answered"] >= self._budget):
+            self._round(last=True)
 
     # -- rounds -------------------------------------------------------------------------------------------------------
 
@@ -145,14 +146,15 @@ class RoundsCallback(BaseCallback):
             else:
                 loop.ask(step, loop.due(step))
             loop.learn(step)
-        if loop and last and loop.counts["answered"] < self.config.queries.labels:
+        counts = self.counts
+        if last and counts["answered"] < self._budget:
             self._control.warn(
-                f"only {loop.counts['answered']} of {self.config.queries.labels} labels could be asked for: "
+                f"only {counts['answered']} of {self._budget} labels could be asked for: "
                 "there were no more pairs of clips to compare"
             )
-        self._write_metrics(step)
+        self._write_metrics(step, counts)
         self._next_round = step + self.config.round_steps
-        self._say("training")
+        self._say("training", counts)
         if last or self._control.stop or time.monotonic() - self._checkpointed > self.config.checkpoint_seconds:
             self._checkpoint()
         if self._control.stop and not last:
@@ -171,17 +173,20 @@ class RoundsCallback(BaseCallback):
         return self._seconds_before + time.monotonic() - self._started
 
     @property
+    def _budget(self) -> int:
+        return self.config.queries.labels if self._loop else 0
+
+    @property
     def counts(self) -> dict[str, int]:
         """Labels by judgement; all zero on the true reward."""
         return self._loop.counts if self._loop else dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)
 
-    def _write_metrics(self, step: int) -> None:
-        returns = np.array([info["r"] for info in self.model.ep_info_buffer or ()])
+    def _write_metrics(self, step: int, counts: dict[str, int]) -> None:
+        returns = np.array([info["r"] for info in self.model.ep_info_buffer or ()], dtype=np.float64)
         row: Row = {"step": step, "episodes": self._episodes}
         if len(returns):
             row |= {"true_return_mean": float(returns.mean()), "true_return_std": float(returns.std())}
         if self._loop and self._scorer:
-            counts = self._loop.counts
             row |= {"labels": counts["answered"], "pending": counts["pending"]}
             fit = self._loop.worker.metrics
             row |= {"reward_version" if name == "version" else name: value for name, value in fit.items()}
@@ -193,6 +198,9 @@ class RoundsCallback(BaseCallback):
                     "reward_correlation": correlation(predicted, true),
                 }
         row |= {"time_seconds": self.seconds, "time_steps_per_second": step / max(self.seconds, 1e-9)}
+        if self.last_row.get("step") == step:  # a finished run that was given more labels: its last row anew
+            row = self.last_row | row
+            self._metrics = MetricsFile(self._run.metrics, upto=step - 1)
         self._metrics.append(row)
         self.last_row = row
         for name, value in row.items():
@@ -211,7 +219,7 @@ class RoundsCallback(BaseCallback):
             "initial_labels_done": self._initial_done,
             "labels": counts["answered"],
             "labels_pending": counts["pending"],
-            "labels_budget": config.queries.labels if self._loop else 0,
+            "labels_budget": self._budget,
             "true_return": row.get("true_return_mean"),
             "reward_correlation": row.get("reward_correlation"),
             "seconds": self.seconds,
@@ -229,6 +237,7 @@ class RoundsCallback(BaseCallback):
             "loop": self._loop.state_dict() if self._loop else {},
             "scaler": self._scorer.scaler.state_dict() if self._scorer and self._scorer.scaler else {},
             "round": {"next": self._next_round, "episodes": self._episodes, "seconds": self.seconds},
+            "row": self.last_row,
         }
         self._run.save_checkpoint(self.model.num_timesteps, tree)
         self._checkpointed = time.monotonic()
@@ -238,7 +247,7 @@ class RoundsCallback(BaseCallback):
         if not exact:
             self.model._last_obs = self._env.top.reset()  # type: ignore[assignment]
         load_agent_state(self.model, state["agent"], simulators_restored=exact)
-        self._next_round = state["round"]["next"]
+        self._next_round, self.last_row = state["round"]["next"], state["row"]
         self._episodes, self._seconds_before = state["round"]["episodes"], state["round"]["seconds"]
         if self._loop and self._scorer and self._env.recorder:
             first_free = self._loop.load_state_dict(state["loop"], exact=exact)

@@ -60,9 +60,8 @@ class AgentConfig:
             _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
         for name in ("learning_rate", "clip_range", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"agent.{name} must be positive")
-        _require(
-            self.batch_size >= 2 and self.n_envs * self.n_steps >= 2, "agent: a batch or rollout of one step is none"
-        )
+        _require(self.batch_size >= 2, "agent.batch_size must be at least 2")
+        _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
         _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         _require(all(width >= 1 for width in self.net_arch), "agent.net_arch needs widths of at least 1")
 

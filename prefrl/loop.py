@@ -93,7 +93,7 @@ class PreferenceLoop:
         queries = self._keep(self._choose(step, missing), due) if missing > 0 else []
         if queries:
             ids = self._store.add_queries(queries)
-            open_ids = self._store.unanswered(ids)
+            open_ids = self._store.unanswered(ids) if self._replays else ids.keys()
             self._teacher.submit({query_id: query for query_id, query in ids.items() if query_id in open_ids})
         self.collect()
 

@@ -87,6 +87,8 @@ class LabelStore:
         """
         if not create and not path.exists():
             raise PrefrlError(f"{path} is missing")
+        if not create and path.stat().st_size == 0:
+            raise PrefrlError(f"{path} is damaged: it is empty")
         self._path = path
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
         sa.event.listen(self._engine, "connect", _configure_sqlite)

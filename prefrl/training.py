@@ -50,7 +50,8 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
     with ExitStack() as cleanup:
         cleanup.callback(run.lock().release)
         try:
-            return _train(run, control, cleanup)
+            with _stop_on_signals(control), _environment_errors():
+                return _train(run, control, cleanup)
         except StopTraining:
             _say_stopped(run, "stopped; resumable")
             return None
@@ -71,9 +72,10 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     agent.set_logger(Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))]))
     cleanup.callback(agent.logger.close)
     callback = RoundsCallback(run, env, control, loop, scorer)
-    with _stop_on_signals(control), _environment_errors():
-        # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
-        agent.learn(config.steps, callback, log_interval=sys.maxsize, reset_num_timesteps=False)
+    if control.stop:
+        raise StopTraining
+    # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
+    agent.learn(config.steps, callback, log_interval=sys.maxsize, reset_num_timesteps=False)
     if loop:
         loop.worker.close()
     summary = _summarise(run, callback, agent.num_timesteps)
@@ -101,7 +103,7 @@ def _make_loop(
 def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str, threads: int) -> RewardWorker:
     config = run.config
     if config.mode == "async":
-        return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device)
+        return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device, threads)
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
     return InlineLearner(run, store, learner, threads)
 

@@ -121,7 +121,7 @@ def test_a_setting_that_cannot_be(setting: str, told: str, tmp_path: Path) -> No
         (["--set", "reward.members=-3"], "reward.members"),
         (["--set", "reward.batch_size=0"], "reward.batch_size"),
         (["--set", "reward.buffer=31"], "reward.buffer"),
-        (["--set", "reward.batch_size=3001"], "reward.buffer"),
+        (["--set", "reward.buffer=3000", "reward.batch_size=3001"], "reward.buffer"),
         (["--set", "reward.pretrain_comparisons=0"], "reward.pretrain_comparisons"),
         (["--set", "reward.error=1"], "reward.error"),
         (["--set", "reward.error=-0.1"], "reward.error"),
@@ -680,7 +680,7 @@ def test_an_unsuitable_environment_is_refused_with_the_reason(task: str, reason:
 @pytest.mark.usefixtures("odd")
 def test_a_clip_longer_than_any_episode_there_was(tmp_path: Path) -> None:
     flags = ("--steps", "600", "--labels", "2", "--mode", "sync", "--out", tmp_path / "run", *SMALL)
-    done = prefrl("train", "oddenvs:Short-v0", *flags)
+    done = prefrl("train", "oddenvs:Short-v0", *flags, "queries.segment_length=6")
     assert done.code in {1, 2}
     assert "queries.segment_length" in error_line(done)
 
@@ -730,8 +730,15 @@ def fill(disk: Path, leave: int) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("leave", [0, 400_000], ids=["everything", "checkpoint"])
+@pytest.mark.parametrize(
+    ("mode", "leave"),
+    [
+        pytest.param("sync", 400_000, id="checkpoint-sync"),
+        pytest.param("async", 0, id="everything-async"),
+        pytest.param("sync", 0, id="everything-sync", marks=pytest.mark.slow),
+        pytest.param("async", 400_000, id="checkpoint-async", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_loses_nothing(mode: str, leave: int, small_disk: Path, finished: Path, tmp_path: Path) -> None:
     root = small_disk / "run"
     settings = ("checkpoint_seconds=0.0",) if leave else ()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import prefrl_envs  # noqa: F401 - registers the tasks
 import pytest
 from runs import LABELS, label_counts, policy, prefrl, spawned, stored_labels, summary, tiny
 
@@ -273,7 +274,7 @@ def test_the_wheel_works_from_a_folder_with_its_own_envs_and_benchmarks(tmp_path
 
     where = python(
         "-c",
-        "import prefrl, prefrl_envs, prefrl_benchmarks as b; print(prefrl.__file__, prefrl_envs.__file__, b.__file__)",
+        "import prefrl as p, prefrl_envs as e, prefrl_benchmarks as b; print(p.__file__, e.__file__, b.__file__)",
     )
     assert all(path.startswith(str(target)) for path in where.split())
     assert "reacher" in python("-m", "prefrl", "tasks")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
+import prefrl_envs  # noqa: F401 - registers the tasks
 import pytest
 from runs import label_counts, prefrl, spawned, summary
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
 import gymnasium
 import numpy as np
+import prefrl_envs  # noqa: F401 - registers the tasks
 import pytest
 from runs import checkpoints, content, prefrl, refused, tiny
 
@@ -133,11 +135,9 @@ def test_a_video_that_cannot_be_written(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_an_environment_that_cannot_render(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "blindenv.py").write_text(
-        PICTURES.replace("Pictures", "Blind").replace(
-            'metadata = {"render_modes": ["rgb_array"], "render_fps": 25}', ""
-        )
-    )
+    modes = 'metadata = {"render_modes": ["rgb_array"], "render_fps": 25}'
+    assert modes in PICTURES
+    (tmp_path / "blindenv.py").write_text(PICTURES.replace("Pictures", "Blind").replace(modes, ""))
     monkeypatch.syspath_prepend(str(tmp_path))
     root = tmp_path / "run"
     settings = ("queries.segment_length=10", "reward.pretrain_comparisons=64")
@@ -148,8 +148,6 @@ def test_an_environment_that_cannot_render(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_run_without_a_policy_yet(reacher: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "run"
     shutil.copytree(reacher, root)
     for path in checkpoints(root):

@@ -131,7 +131,7 @@ def test_ctrl_c_and_sigterm_stop_cleanly_and_resumably(
 
 def test_ctrl_c_while_starting_leaves_no_traceback(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    with live(tmp_path / "log", *tiny("reacher", root, "--mode", "async")) as command:
+    with live(tmp_path / "log", *tiny("reacher", root, "--mode", "sync")) as command:
         until((root / "config.json").exists, "the run's folder")
         command.send(signal.SIGINT, group=True)
         assert command.wait() != 0
@@ -262,13 +262,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 # -- finished -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_finished_run_resumed_changes_nothing(mode: str, reference: MakeReference, tmp_path: Path) -> None:
-    root = tmp_path / "run"
-    if mode == "sync":
-        shutil.copytree(reference(), root)
-    else:
-        assert prefrl(*tiny("reacher", root, "--mode", mode)).code == 0
+def assert_unchanged_by_resume(root: Path) -> None:
     before = content(root)
     done = prefrl("resume", root)
     assert done.code == 0
@@ -277,12 +271,15 @@ def test_a_finished_run_resumed_changes_nothing(mode: str, reference: MakeRefere
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_a_raised_budget_is_met_exactly(mode: str, reference: MakeReference, tmp_path: Path) -> None:
+def test_a_finished_run_resumed_changes_nothing_until_its_budget_is_raised(
+    mode: str, reference: MakeReference, tmp_path: Path
+) -> None:
     root = tmp_path / "run"
     if mode == "sync":
         shutil.copytree(reference(), root)
     else:
         assert prefrl(*tiny("reacher", root, "--mode", mode)).code == 0
+    assert_unchanged_by_resume(root)
     labels, first = stored_labels(root), summary(root)
     done = prefrl("resume", root, "--labels", str(LABELS + 10), "--steps", str(STEPS + 2500))
     assert done.code == 0, done.err
@@ -294,6 +291,7 @@ def test_a_raised_budget_is_met_exactly(mode: str, reference: MakeReference, tmp
     assert (root / f"summary-{first['steps']}.json").exists()
     steps = [int(row[0]) for row in figures(root)[1:]]
     assert steps == sorted(set(steps))
+    assert_unchanged_by_resume(root)
 
 
 def test_only_labels_raised_on_a_finished_run(reference: MakeReference, tmp_path: Path) -> None:

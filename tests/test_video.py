@@ -68,13 +68,6 @@ def test_odd_sizes(height: int, width: int, tmp_path: Path) -> None:
     assert decoded(path) == list(range(9))
 
 
-def test_a_gif(tmp_path: Path) -> None:
-    path = tmp_path / "clip.gif"
-    write_video(path, frames_of(12), 10)
-    assert path.read_bytes()[:3] == b"GIF"
-    assert count_frames(path) == 12
-
-
 def test_a_folder_is_made_for_it(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "clip.mp4"
     write_video(path, frames_of(3), 10)

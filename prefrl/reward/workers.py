@@ -8,6 +8,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
@@ -111,7 +114,9 @@ class InlineLearner:
 class LearnerProcess:
     """The learner in a spawned process. The two share only the run directory."""
 
-    def __init__(self, run: RunDirectory, ensemble: RewardEnsemble, features: int, device: str) -> None:
+    def __init__(
+        self, run: RunDirectory, ensemble: RewardEnsemble, features: int, device: str, threads: int = 1
+    ) -> None:
         """Start the process.
 
         Args:
@@ -119,20 +124,19 @@ class LearnerProcess:
             ensemble: Gets the published weights.
             features: F.
             device: Where the learner computes.
+            threads: That it may use while the agent waits for the pretraining; after that it takes one.
         """
         self._published = PublishedReward(run.weights, ensemble)
         self.ensemble = ensemble
         context = multiprocessing.get_context("spawn")
-        self._stop = context.Event()
+        # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
+        reader, self._stop = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_learn, args=(run.root, features, device, self._stop), name="prefrl-learner", daemon=True
+            target=_learn, args=(run.root, features, device, threads, reader), name="prefrl-learner", daemon=True
         )
-        # A Ctrl-C reaches the whole process group, the learner too, which has to outlive it: it is born deaf to it.
-        deaf = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if deaf else None
-        self._process.start()
-        if deaf:
-            signal.signal(signal.SIGINT, before)
+        with _deaf_to_signals():
+            self._process.start()
+        reader.close()
 
     @property
     def pid(self) -> int | None:
@@ -169,12 +173,28 @@ class LearnerProcess:
 
     def close(self) -> None:
         """Let the process finish what it is at, publish and save; then pick up its last weights."""
-        self._stop.set()
+        with suppress(OSError):  # it may be gone
+            self._stop.send_bytes(b"stop")
         self._process.join(timeout=30)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         self._published.refresh()
+
+
+@contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    """Processes started herein ignore Ctrl-C and SIGTERM from birth.
+
+    Both often reach a whole process group; the learner has to outlive them until the agent has stopped and says so.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _how_it_ended(exit_code: int | None) -> str:
@@ -183,12 +203,12 @@ def _how_it_ended(exit_code: int | None) -> str:
     return f"exit status {exit_code}; its message is above"
 
 
-def _learn(root: Path, features: int, device: str, stop: threading.Event) -> None:
+def _learn(root: Path, features: int, device: str, threads: int, stop: Connection) -> None:
     """The process: read labels, fit, publish, until told to stop or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to stop
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     try:
         run = RunDirectory.open(root)
         with run.lock("learner", timeout=30):
@@ -199,7 +219,7 @@ def _learn(root: Path, features: int, device: str, stop: threading.Event) -> Non
         sys.exit(1)
 
 
-def _learn_until(stop: threading.Event, run: RunDirectory, features: int, device: str) -> None:
+def _learn_until(stop: Connection, run: RunDirectory, features: int, device: str) -> None:
     store, clips, config = LabelStore(run.labels), ClipFolder(run.clips), run.config
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
     if (state := _saved_state(run)) is not None:
@@ -207,16 +227,17 @@ def _learn_until(stop: threading.Event, run: RunDirectory, features: int, device
         if learner.version:
             learner.publish(run.weights)  # what was published may be damaged, or older than this state
     saved = published = time.monotonic()
-    while not stop.is_set():
+    while not stop.poll():
         learner.add(store.comparisons(after=learner.last_id), clips.load)
         progress = run.read_progress()
         due = learner.due(int(progress.get("step", 0)))
         if not progress.get("initial_labels_done") or due == 0:
-            stop.wait(_IDLE_SECONDS)
+            stop.poll(_IDLE_SECONDS)
             continue
         learner.train(min(due, _CHUNK_BATCHES * config.reward.batch_size))
         now = time.monotonic()
         if learner.pretrained and (learner.version == 0 or now - published > _PUBLISH_SECONDS):
+            torch.set_num_threads(1)  # from here on the agent works beside
             learner.publish(run.weights)
             published = now
         if now - saved > config.checkpoint_seconds:
