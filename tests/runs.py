@@ -110,7 +110,9 @@ class Live:
 
     def learner(self) -> psutil.Process:
         """The reward learner's process."""
-        return until(lambda: next(iter(learners(self.family())), None), f"a learner process; {self.err}")
+        until(lambda: self.ended() or learners(self.family()), "a learner process")
+        assert not self.ended(), self.err
+        return learners(self.family())[0]
 
     def wait(self, timeout: float = DEADLINE) -> int:
         return self.process.wait(timeout)

@@ -115,8 +115,8 @@ def test_a_killed_learner_is_noticed_within_seconds_where_the_environment_is_slo
     settings = ("round_steps=8192", "queries.segment_length=5", "queries.initial_fraction=0.1")
     arguments = tiny("slowenv:Slow-v0", root, "--mode", "async", settings=settings, steps=LONG)
     with live(tmp_path / "log", *arguments) as command:
-        until(lambda: "pretraining" in command.err, "pretraining")
-        until((root / "reward_model" / "weights.safetensors").exists, "a learned reward")
+        weights = root / "reward_model" / "weights.safetensors"
+        until(lambda: command.ended() or weights.exists(), "a learned reward")
         command.learner().kill()
         assert command.wait(SECONDS) == 1
         assert "reward learner" in command.err.splitlines()[-1]
@@ -179,7 +179,7 @@ def test_ctrl_c_while_the_learner_starts_leaves_no_traceback_and_no_process(tmp_
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     root = tmp_path / "run"
     with live(tmp_path / "log", *training(root, settings=("round_steps=1000000",))) as command:
-        until(lambda: progress(root).get("initial_labels_done"), "training")
+        until(lambda: command.ended() or progress(root).get("initial_labels_done"), "training")
         family = command.family()
         command.send(signal.SIGINT)
         until(lambda: "once more" in command.err, "the first Ctrl-C to be noticed")
