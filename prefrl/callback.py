@@ -24,6 +24,8 @@ from prefrl.metrics import MetricsFile, Row, correlation
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
 
+_CHECK_SECONDS = 1.0
+
 
 class StopTraining(Exception):  # noqa: N818 - no error: somebody asked for it
     """Leaves training between two rounds, with a checkpoint written."""
@@ -69,7 +71,7 @@ class RoundsCallback(BaseCallback):
         self.last_row: Row = {}
         self._episodes = self._next_round = 0
         self._initial_done = False
-        self._seconds_before = 0.0
+        self._seconds_before = self._next_check = 0.0
 
     # -- Stable-Baselines3's hooks ------------------------------------------------------------------------------------
 
@@ -91,6 +93,9 @@ class RoundsCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         self._episodes += int(np.count_nonzero(self.locals["dones"]))
+        if self._loop and time.monotonic() > self._next_check:
+            self._loop.worker.check()  # a round may be minutes away where the environment is slow
+            self._next_check = time.monotonic() + _CHECK_SECONDS
         return True
 
     def _on_training_end(self) -> None:

@@ -7,6 +7,7 @@ deleted: undoing one adds a row. The view `labels` shows the answers that stand.
 from __future__ import annotations
 
 import datetime
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -90,8 +91,11 @@ class LabelStore:
         if not create and path.stat().st_size == 0:
             raise PrefrlError(f"{path} is damaged: it is empty")
         self._path = path
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30.0})
-        sa.event.listen(self._engine, "connect", _configure_sqlite)
+        # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
+        writable = create or os.access(path.parent, os.W_OK)
+        url = f"sqlite:///{path}" if writable else f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
+        self._engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+        sa.event.listen(self._engine, "connect", _configure_sqlite if writable else _configure_reader)
         sa.event.listen(self._engine, "begin", _begin_explicitly)
         with self._write() if create else self._read() as connection:
             if create and not sa.inspect(connection).has_table("meta"):
@@ -312,6 +316,10 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _configure_reader(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
 
 
 def _begin_explicitly(connection: sa.Connection) -> None:

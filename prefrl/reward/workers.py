@@ -47,6 +47,9 @@ class RewardWorker(Protocol):
     def ready(self) -> bool:
         """Whether the ensemble is pretrained."""
 
+    def check(self) -> None:
+        """Raise LearnerDiedError if nobody learns any more."""
+
     def work(self, agent_step: int, max_round: int | None) -> None:
         """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done."""
 
@@ -86,6 +89,9 @@ class InlineLearner:
     def ready(self) -> bool:
         """Whether anything was fitted."""
         return self._learner.version > 0
+
+    def check(self) -> None:
+        """Nothing can die."""
 
     def work(self, agent_step: int, max_round: int | None) -> None:
         """Take in the labels of the rounds so far and do the gradient work that is due by this step."""
@@ -153,14 +159,18 @@ class LearnerProcess:
         """Whether weights have been published."""
         return self._published.version > 0
 
+    def check(self) -> None:
+        """Raise LearnerDiedError if the process is gone."""
+        if not self._process.is_alive():
+            raise LearnerDiedError(f"the reward learner's process died ({_how_it_ended(self._process.exitcode)})")
+
     def work(self, agent_step: int, max_round: int | None) -> None:
         """Load newer weights, if there are any.
 
         Raises:
             LearnerDiedError: if the process is gone.
         """
-        if not self._process.is_alive():
-            raise LearnerDiedError(f"the reward learner's process died ({_how_it_ended(self._process.exitcode)})")
+        self.check()
         self._published.refresh()
 
     def state_dict(self) -> Tree:
