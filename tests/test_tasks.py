@@ -157,7 +157,8 @@ def test_any_gymnasium_id_gets_a_clip_of_one_and_a_half_seconds_within_the_paper
     task = find_task("Pendulum-v1")
     assert isinstance(task, GymnasiumTask)
     assert (task.horizon, task.playback_fps, task.segment_length) == (200, 30, 45)
-    assert find_task("CartPole-v1").segment_length == 60  # 75 would be 1.5 s
+    # 75 would be 1.5 s and 60 the paper's most, but poles fall earlier under random actions.
+    assert 5 <= find_task("CartPole-v1").segment_length <= 25
 
 
 @pytest.mark.parametrize(("name", "hint"), [("hoper", "hopper"), ("cheeta", "cheetah"), ("nothing-like-it", "known")])
