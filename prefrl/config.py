@@ -97,7 +97,7 @@ class RewardConfig:
     comparisons_per_step: float = 0.25
     """Gradient work: comparisons fitted for each agent step. The paper's figure, for Atari, is about 0.1; measured on
     hopper and reacher, 0.25 learns better than 0.125, and half the batch as well as the whole."""
-    pretrain_comparisons: int = 12_800
+    pretrain_comparisons: int = 6400
     """Comparisons fitted before the agent trains."""
     buffer: int = 3000
     """The newest comparisons that are trained on (appendix A.2)."""

@@ -34,6 +34,7 @@ ALGOS: dict[str, Settings] = {
 
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
+        "hopper": {"agent.gamma": 0.99},
         "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "swimmer": {"agent.gamma": 0.9995},

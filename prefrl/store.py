@@ -153,14 +153,12 @@ class LabelStore:
 
     def differs(self, queries: Sequence[Query]) -> bool:
         """Whether the store holds one of these queries' keys with other segments."""
+        columns = (_queries.c.round, _queries.c.rank, _queries.c.segment_left, _queries.c.segment_right)
+        rounds = sa.select(*columns).where(_queries.c.round.in_({query.round for query in queries}))
         with self._read() as connection:
-            for query in queries:
-                key = (_queries.c.round == query.round) & (_queries.c.rank == query.rank)
-                sides = sa.select(_queries.c.segment_left, _queries.c.segment_right).where(key)
-                found = connection.execute(sides).first()
-                if found is not None and tuple(found) != (query.left.id, query.right.id):
-                    return True
-        return False
+            held = {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(rounds)}
+        sides = {(query.round, query.rank): (query.left.id, query.right.id) for query in queries}
+        return any(held[key] != sides[key] for key in held.keys() & sides.keys())
 
     def unanswered(self, query_ids: Iterable[int]) -> set[int]:
         """Those of the queries that no answer stands for."""

@@ -45,7 +45,7 @@ class RewardLearner:
             torch.manual_seed(seed)
             self.ensemble = RewardEnsemble(config, features).to(device)
         self.config, self.seed, self.device = config, seed, device
-        self.optimizer = torch.optim.Adam(self.ensemble.network.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.ensemble.network.parameters(), lr=config.learning_rate, fused=True)
         self.l2 = torch.full((config.members,), config.l2, device=device)
         self.losses = torch.full((2, config.members), torch.nan, device=device)
         self.updates = self.fitted = self.version = self.last_id = self.seen = 0
