@@ -103,7 +103,7 @@ def _make_loop(
 def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str, threads: int) -> RewardWorker:
     config = run.config
     if config.mode == "async":
-        return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device, threads)
+        return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device)
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
     return InlineLearner(run, store, learner, threads)
 

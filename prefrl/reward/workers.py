@@ -120,9 +120,7 @@ class InlineLearner:
 class LearnerProcess:
     """The learner in a spawned process. The two share only the run directory."""
 
-    def __init__(
-        self, run: RunDirectory, ensemble: RewardEnsemble, features: int, device: str, threads: int = 1
-    ) -> None:
+    def __init__(self, run: RunDirectory, ensemble: RewardEnsemble, features: int, device: str) -> None:
         """Start the process.
 
         Args:
@@ -130,7 +128,6 @@ class LearnerProcess:
             ensemble: Gets the published weights.
             features: F.
             device: Where the learner computes.
-            threads: That it may use while the agent waits for the pretraining; after that it takes one.
         """
         self._published = PublishedReward(run.weights, ensemble)
         self.ensemble = ensemble
@@ -138,7 +135,7 @@ class LearnerProcess:
         # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
         reader, self._stop = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_learn, args=(run.root, features, device, threads, reader), name="prefrl-learner", daemon=True
+            target=_learn, args=(run.root, features, device, reader), name="prefrl-learner", daemon=True
         )
         with _deaf_to_signals():
             self._process.start()
@@ -213,12 +210,13 @@ def _how_it_ended(exit_code: int | None) -> str:
     return f"exit status {exit_code}; its message is above"
 
 
-def _learn(root: Path, features: int, device: str, threads: int, stop: Connection) -> None:
+def _learn(root: Path, features: int, device: str, stop: Connection) -> None:
     """The process: read labels, fit, publish, until told to stop or the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+    # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
+    torch.set_num_threads(1)
     try:
         run = RunDirectory.open(root)
         with run.lock("learner", timeout=30):
@@ -247,7 +245,6 @@ def _learn_until(stop: Connection, run: RunDirectory, features: int, device: str
         learner.train(min(due, _CHUNK_BATCHES * config.reward.batch_size))
         now = time.monotonic()
         if learner.pretrained and (learner.version == 0 or now - published > _PUBLISH_SECONDS):
-            torch.set_num_threads(1)  # from here on the agent works beside
             learner.publish(run.weights)
             published = now
         if now - saved > config.checkpoint_seconds:
