@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -68,6 +69,8 @@ def train(
     """
     from prefrl.api import create_run
 
+    if track and importlib.util.find_spec("wandb") is None:
+        raise UsageError("--track needs Weights & Biases: pip install wandb")
     run = create_run(
         task,
         teacher=teacher,
@@ -266,9 +269,7 @@ def _parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _track(project: str, run: Any) -> None:
-    try:
-        import wandb
-    except ImportError:
-        raise UsageError("--track needs Weights & Biases: pip install wandb") from None
+    import wandb
+
     name, config = run.root.name, run.config.to_json()
     wandb.init(project=project, name=name, config=config, dir=str(run.root), sync_tensorboard=True)

@@ -216,3 +216,12 @@ def test_bench_help() -> None:
     assert done.code == 0
     assert "speed" in done.out
     assert prefrl("bench", "nonsense").code == 2
+
+
+def test_tracking_without_the_tracker_is_refused_before_a_run_is_made(tmp_path, monkeypatch, capsys) -> None:
+    from prefrl import cli
+
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli._run(["train", "reacher", "--track", "--out", str(tmp_path / "run")]) == 2
+    assert "pip install wandb" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

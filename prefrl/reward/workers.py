@@ -142,11 +142,6 @@ class LearnerProcess:
         reader.close()
 
     @property
-    def pid(self) -> int | None:
-        """The process's id."""
-        return self._process.pid
-
-    @property
     def metrics(self) -> dict[str, float]:
         """Figures of the fit."""
         return self._published.metrics
