@@ -132,13 +132,10 @@ class RoundsCallback(BaseCallback):
         if not loop.counts["answered"]:
             raise PrefrlError(f"the teacher {self.config.teacher} could compare none of the first clips")
         self._initial_done = True
-        self._say("pretraining the reward model")
-        loop.learn(step)
         while not loop.worker.ready:
             self._say("pretraining the reward model")
             if self._control.stop:
                 raise StopTraining
-            time.sleep(0.05)
             loop.learn(step)
         scorer.start()
 

@@ -78,26 +78,26 @@ class RewardConfig:
     """Of the leaky ReLU (appendix A.1)."""
     learning_rate: float = 1e-3
     """Adam's; the paper does not give one."""
-    batch_size: int = 32
-    """Comparisons in a gradient step."""
+    batch_size: int = 16
+    """Comparisons of each member in a gradient step, drawn from its own bootstrap."""
     error: float = 0.1
     """The probability that a teacher answers at random, assumed in the loss (section 2.2.3)."""
     loss: Literal["bradley-terry", "true-reward"] = "bradley-terry"
     """`true-reward` regresses the task's reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
-    l2_rate: float = 0.002
-    """Relative change of the coefficient in a gradient step."""
+    l2_rate: float = 0.008
+    """Relative change of the coefficient each time the validation loss is measured (every 4 gradient steps)."""
     validation_low: float = 1.1
     """Validation loss over training loss under which the penalty is lowered."""
     validation_high: float = 1.5
     """... and over which it is raised."""
     target_std: float = 1.0
     """Standard deviation of the reward that the agent gets (1 for MuJoCo)."""
-    comparisons_per_step: float = 0.25
-    """Gradient work: comparisons fitted for each agent step. The paper's figure, for Atari, is about 0.1; measured on
-    hopper and reacher, 0.25 learns better than 0.125, and half the batch as well as the whole."""
-    pretrain_comparisons: int = 6400
+    comparisons_per_step: float = 0.125
+    """Gradient work: comparisons that each member fits for an agent step. The paper's figure, for Atari, is about
+    0.1."""
+    pretrain_comparisons: int = 3200
     """Comparisons fitted before the agent trains."""
     buffer: int = 3000
     """The newest comparisons that are trained on (appendix A.2)."""

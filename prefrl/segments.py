@@ -38,68 +38,80 @@ class SegmentRecorder(VecEnvWrapper):
         self._discrete = int(venv.action_space.n) if isinstance(venv.action_space, spaces.Discrete) else 0
         action = (self._discrete,) if self._discrete else venv.action_space.shape
         assert action is not None
-        envs = self.num_envs
-        self._observations = np.zeros((envs, length, *space.shape), dtype=space.dtype)
-        self._actions = np.zeros((envs, length, *action), dtype=np.float32)
-        self._true = np.zeros((envs, length), dtype=np.float32)
-        self._filled = np.zeros(envs, dtype=np.int64)
-        self._everyone = np.arange(envs)
+        self._length = length
+        self._nothing = (
+            np.zeros((0, *space.shape), space.dtype),
+            np.zeros((0, *action), np.float32),
+            np.zeros(0, np.float32),
+        )
+        self._open: list[tuple[Array, Array, Floats]] = [self._nothing] * self.num_envs
+        """Each environment's steps since its last cut: a segment that has only begun."""
         self._rollout: list[tuple[Array, Array, Array, Array]] = []
 
     def reset(self) -> VecEnvObs:
-        """Reset every environment; partial segments are dropped."""
-        self._filled[:] = 0
+        """Reset every environment; segments that had begun are dropped, and so is a rollout that was not taken."""
+        self._open = [self._nothing] * self.num_envs
+        self._rollout.clear()
         self._last = np.asarray(self.venv.reset())
         return self._last
 
     def step_async(self, actions: Array) -> None:
         """Note the actions and pass them on."""
-        self._taken = np.eye(self._discrete, dtype=np.float32)[actions] if self._discrete else actions
+        self._taken = actions
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
         observations, rewards, dones, infos = self.venv.step_wait()
         self._rollout.append((self._last, self._taken, rewards, dones))
-        everyone = self._everyone
-        self._observations[everyone, self._filled] = self._last
-        self._actions[everyone, self._filled] = self._taken
-        self._true[everyone, self._filled] = rewards
-        self._filled += 1
-        for env in np.flatnonzero(self._filled == self._true.shape[1]):
-            self._cut(int(env))
-        self._filled[dones] = 0
         if self._hide_endings:
             for env in np.flatnonzero(dones):
                 infos[env]["TimeLimit.truncated"] = True
         self._last = np.asarray(observations)
         return observations, np.zeros_like(rewards), dones, infos
 
-    def _cut(self, env: int) -> None:
-        arrays = (self._observations[env].copy(), self._actions[env].copy(), self._true[env].copy())
-        self.pool.append(Segment(self.recorded, *arrays))
-        self.recorded += 1
-        self._filled[env] = 0
-
     def take_rollout(self) -> tuple[Floats, Floats, Array]:
-        """Hand over the steps since the last call.
+        """Hand over the steps since the last call, and cut segments from them.
 
         Returns:
             (T, E, F) features, (T, E) true rewards, and (T, E) whether an episode ended with the step.
         """
         observations, actions, rewards, dones = (np.stack(arrays) for arrays in zip(*self._rollout, strict=True))
         self._rollout.clear()
+        if self._discrete:
+            actions = np.eye(self._discrete, dtype=np.float32)[actions]
+        rewards = rewards.astype(np.float32)
+        self._cut((observations, actions, rewards), dones)
         shape = rewards.shape
         parts = (observations.reshape(*shape, -1), actions.reshape(*shape, -1))
         features = np.concatenate(parts, axis=2, dtype=np.float32, casting="same_kind")
-        return features, rewards.astype(np.float32), dones
+        return features, rewards, dones
+
+    def _cut(self, rollout: tuple[Array, Array, Floats], dones: Array) -> None:
+        """Cut what is long enough, in the order of time; each environment's rest waits for the next rollout."""
+        cuts = []
+        for env, begun in enumerate(self._open):
+            before, start = len(begun[0]), 0
+            steps = [np.concatenate([old, new[:, env]]) for old, new in zip(begun, rollout, strict=True)]
+            episodes = (np.flatnonzero(dones[:, env]) + before + 1).tolist()
+            for end in [*episodes, before + len(dones)]:
+                while start + self._length <= end:
+                    arrays = [array[start : start + self._length].copy() for array in steps]
+                    start += self._length
+                    cuts.append((start - before, env, arrays))
+                start = end if end in episodes else start
+            observations, actions, rewards = (array[start:].copy() for array in steps)
+            self._open[env] = (observations, actions, rewards)
+        for _, _, arrays in sorted(cuts, key=lambda cut: cut[:2]):
+            self.pool.append(Segment(self.recorded, *arrays))
+            self.recorded += 1
 
     def state_dict(self) -> Tree:
-        """The pool and the partial segments."""
+        """The pool and the segments that have begun; to be taken between two rollouts."""
         return {
             "recorded": self.recorded,
             "last": self._last,
-            "partial": {"o": self._observations, "a": self._actions, "r": self._true, "filled": self._filled},
+            "open": {str(env): dict(zip("oar", arrays, strict=True)) for env, arrays in enumerate(self._open)},
             "pool": {
                 str(segment.id): {"o": segment.observations, "a": segment.actions, "r": segment.true_rewards}
                 for segment in self.pool
@@ -110,9 +122,8 @@ class SegmentRecorder(VecEnvWrapper):
         """Go back to a saved state."""
         self.recorded = state["recorded"]
         self._last = state["last"]
-        partial = state["partial"]
-        self._observations, self._actions, self._true = partial["o"], partial["a"], partial["r"]
-        self._filled = partial["filled"]
+        begun = (state["open"][str(env)] for env in range(self.num_envs))
+        self._open = [(arrays["o"], arrays["a"], arrays["r"]) for arrays in begun]
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]

@@ -215,15 +215,14 @@ class LabelStore:
         Args:
             max_round: Count only queries up to this selection round.
         """
-        judged = sa.select(_labels.c.judgement, sa.func.count()).join(_queries, _queries.c.id == _labels.c.query_id)
-        asked = sa.select(sa.func.count()).select_from(_queries)
+        asked = sa.select(_labels.c.judgement, sa.func.count()).select_from(
+            _queries.outerjoin(_labels, _queries.c.id == _labels.c.query_id)
+        )
         if max_round is not None:
-            judged = judged.where(_queries.c.round <= max_round)
             asked = asked.where(_queries.c.round <= max_round)
+        counts = dict.fromkeys((*Judgement, "pending"), 0)
         with self._read() as connection:
-            counts = {judgement.value: 0 for judgement in Judgement}
-            counts |= {row[0]: row[1] for row in connection.execute(judged.group_by(_labels.c.judgement))}
-            counts["pending"] = int(connection.scalar(asked) or 0) - sum(counts.values())
+            counts |= {row[0] or "pending": row[1] for row in connection.execute(asked.group_by(_labels.c.judgement))}
         counts["answered"] = sum(counts[name] for name in _COUNTED)
         return counts
 

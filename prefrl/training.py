@@ -21,7 +21,7 @@ from prefrl.environments import EnvStack, make_stack
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
-from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.memory import keep_freed_memory
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.run import RunDirectory, commit, version
@@ -64,6 +64,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     config = run.config
     device = choose_device(config.device)
     threads = torch.get_num_threads()
+    keep_freed_memory()
     torch.set_num_threads(1)  # the policy is small: more threads only get in each other's way
     env = make_stack(config)
     cleanup.callback(env.top.close)
@@ -102,10 +103,11 @@ def _make_loop(
 
 def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str, threads: int) -> RewardWorker:
     config = run.config
-    if config.mode == "async":
-        return LearnerProcess(run, RewardEnsemble(config.reward, features).to(device), features, device)
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
-    return InlineLearner(run, store, learner, threads)
+    if config.mode == "sync":
+        return InlineLearner(run, store, learner, threads)
+    # One thread for pretraining: the learner's own process comes up meanwhile, and needs the other core.
+    return LearnerProcess(run, InlineLearner(run, store, learner, threads=1), features, device)
 
 
 def feature_count(env: SegmentRecorder) -> int:

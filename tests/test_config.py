@@ -99,7 +99,7 @@ def test_whole_numbers_serve_where_a_fraction_is_asked_for():
         ("agent.net_arch", [0]),
         ("reward.members", 0),
         ("reward.batch_size", 0),
-        ("reward.buffer", 31),
+        ("reward.buffer", 15),
         ("reward.pretrain_comparisons", 0),
         ("reward.error", 1.0),
         ("reward.error", -0.1),

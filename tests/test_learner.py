@@ -100,7 +100,9 @@ def test_each_comparison_keeps_its_own_bootstrap_wherever_it_lies():
     learner = make(library, upto=100, seed=3)
     for number in (37, 64, 65, 100):
         place = (number - 1) % 64
-        assert learner._multiplicity[:, place].tolist() == multiplicity(3, number, 3).tolist()
+        counts = multiplicity(3, number, 3).tolist()
+        assert [int((bag == place).sum()) for bag in learner._bags] == counts
+        assert [place in out for out in learner._held_out] == [count == 0 for count in counts]
 
 
 def test_bootstrap_is_keyed_by_the_comparison_and_not_by_when_it_came():
@@ -108,10 +110,11 @@ def test_bootstrap_is_keyed_by_the_comparison_and_not_by_when_it_came():
     together, apart = make(library), make()
     for number in range(1, 31):
         apart.add(library.comparisons(number, number), library.read)
-    assert torch.equal(together._multiplicity[:, :30], apart._multiplicity[:, :30])
+    assert all(map(np.array_equal, together._bags, apart._bags))
     late = make()
     late.add(library.comparisons(20, 30), library.read)
-    assert torch.equal(late._multiplicity[:, :11], together._multiplicity[:, 19:30])
+    for bag, other in zip(late._bags, together._bags, strict=True):
+        assert np.array_equal(bag, other[other >= 19] - 19)
 
 
 def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatch):
@@ -121,21 +124,45 @@ def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatc
     flipped = [c._replace(mu=1 - c.mu) if c.id == out_of_bag else c for c in library.comparisons()]
     straight, changed = make(library, l2_rate=0.0), make(l2_rate=0.0)
     changed.add(flipped, library.read)
-    losses = watch(monkeypatch, "split_means")
+    means = watch(monkeypatch, "running_mean")
     straight.train(20 * 8)
     changed.train(20 * 8)
     for one, other in zip(straight.ensemble.network.parameters(), changed.ensemble.network.parameters(), strict=True):
         assert torch.equal(one[0], other[0])
-    validation = torch.stack([result[1][0] for _, result in losses]).detach()
-    assert not torch.equal(validation[:20].nan_to_num(), validation[20:].nan_to_num())
+    first = [arguments[1][0].item() for arguments, _ in means]  # of member 0: four training losses, one validation, …
+    training = [loss for number, loss in enumerate(first, start=1) if number % 5]
+    validation = first[4::5]
+    assert training[:20] == training[20:]
+    assert validation[:5] != validation[5:]
 
 
 def test_every_member_trains_on_its_own_bootstrap():
     learner = make(Library(128))
-    counts = learner._multiplicity[:, :64]
-    assert not torch.equal(counts[0], counts[1])
-    assert ((counts == 0).float().mean(dim=1) - 1 / math.e).abs().max() < 0.2
-    assert (counts > 1).any(dim=1).all()
+    assert not np.array_equal(learner._bags[0], learner._bags[1])
+    for bag, out in zip(learner._bags, learner._held_out, strict=True):
+        assert abs(len(out) / 64 - 1 / math.e) < 0.2
+        assert sorted({*bag, *out}) == list(range(64))
+        assert not {*bag} & {*out}
+        assert np.bincount(bag).max() > 1
+
+
+def test_batches_are_drawn_from_a_bag_in_proportion_to_multiplicity():
+    learner = make(Library(40), batch_size=16)
+    seen = np.zeros((3, 20), dtype=np.int64)
+    real = learner.ensemble.forward_each
+    learner.ensemble.forward_each = lambda x: (count(seen, learner, x), real(x))[1]
+    for _ in range(400):
+        learner._step()
+    for member, bag in enumerate(learner._bags):
+        expected = np.bincount(bag, minlength=20) / len(bag)
+        np.testing.assert_allclose(seen[member] / seen[member].sum(), expected, atol=0.015)
+
+
+def count(seen, learner, features):
+    """Add up, for each member, which of the buffer's comparisons a batch of features holds."""
+    firsts = {value: place for place, value in enumerate(learner._features[: len(learner), 0, 0, 0].tolist())}
+    for member, batch in enumerate(features[:, :, 0, 0, 0].tolist()):
+        np.add.at(seen[member], [firsts[value] for value in batch], 1)
 
 
 def test_loss_gets_the_configured_error(monkeypatch):
@@ -154,6 +181,7 @@ def test_l2_adapts_to_the_ratio_of_validation_to_training_loss(monkeypatch):
         assert (low, high, rate) == (1.1, 1.5, 0.01)
         factors = (after / before).tolist()
         for value, factor in zip(ratio.tolist(), factors, strict=True):
+            assert value > 0
             expected = 1.01 if value > 1.5 else 0.99 if value < 1.1 else 1.0
             assert factor == pytest.approx(expected, rel=1e-5)
     assert torch.equal(learner.l2, calls[-1][1])
@@ -163,11 +191,11 @@ def test_overfitting_raises_l2_and_noise_free_plenty_lowers_it():
     rng = np.random.default_rng(0)
     library = Library(24, features=4)
     guesses = [comparison._replace(mu=float(rng.integers(2))) for comparison in library.comparisons()]
-    overfit = make(learning_rate=1e-2, l2_rate=0.01, hidden=(32, 32))
+    overfit = make(learning_rate=1e-2, l2_rate=0.04, hidden=(32, 32))
     overfit.add(guesses, library.read)
     overfit.train(200 * 8)
     assert overfit.l2.mean() > 1.5e-4
-    early = make(Library(128), l2_rate=0.01)
+    early = make(Library(128), l2_rate=0.04)
     early.train(20 * 8)  # hardly fitted yet: validation loss is no higher than training loss
     assert early.l2.mean() < 1e-4
 
@@ -233,10 +261,10 @@ def test_output_normalisation_follows_the_newest_comparisons_of_the_ring():
 def test_cost_of_a_call_does_not_depend_on_the_labels_there_are(monkeypatch, labels):
     learner = make(Library(2 * labels), buffer=400)
     rows = []
-    real = learner.ensemble.forward
-    monkeypatch.setattr(learner.ensemble, "forward", lambda x: (rows.append(x.shape[:-1].numel()), real(x))[1])
+    real = learner.ensemble.forward_each
+    monkeypatch.setattr(learner.ensemble, "forward_each", lambda x: (rows.append(x.shape[:-1].numel()), real(x))[1])
     learner.train(40)
-    assert rows == [8 * 2 * 5] * 5  # batches of pairs of steps
+    assert rows == [3 * 8 * 2 * 5] * 6  # five batches of pairs of steps for three members, and one to validate
 
 
 def test_due_counts_pretraining_and_steps_in_whole_batches():

@@ -13,7 +13,7 @@ from prefrl.reward.loss import (
     multiplicity,
     preference_logit,
     regression_loss,
-    split_means,
+    running_mean,
 )
 
 logits = st.floats(-30, 30)
@@ -127,28 +127,11 @@ def test_regression_is_the_mean_squared_error_over_both_segments():
     assert regression_loss(torch.zeros(3, 5, 2, 4), torch.zeros(5, 2, 4)).shape == (3, 5)
 
 
-def test_split_means_weight_training_by_multiplicity_and_hold_out_zeros():
-    losses = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
-    training, validation = split_means(losses, torch.tensor([[2.0, 1.0, 0.0, 0.0]]))
-    assert training.item() == pytest.approx((2 * 1 + 2) / 3)
-    assert validation.item() == pytest.approx(3.5)
-
-
-def test_split_means_without_validation_or_training_comparisons():
-    losses = torch.tensor([[1.0, 2.0], [1.0, 2.0]])
-    training, validation = split_means(losses, torch.tensor([[1.0, 1.0], [0.0, 0.0]]))
-    assert training.tolist() == [1.5, 0.0]
-    assert math.isnan(validation[0])
-    assert validation[1] == 1.5
-
-
-def test_held_out_comparisons_give_a_member_no_gradient():
-    losses = torch.ones(2, 3, requires_grad=True)
-    counts = torch.tensor([[0.0, 1.0, 3.0], [2.0, 0.0, 0.0]])
-    training, _ = split_means(losses, counts)
-    training.sum().backward()
-    assert ((losses.grad == 0) == (counts == 0)).all()
-    assert losses.grad[0, 2] == pytest.approx(0.75)
+def test_running_mean_starts_with_the_first_value_and_skips_what_is_missing():
+    nan = math.nan
+    mean = running_mean(torch.tensor([nan, 2.0, 2.0, nan]), torch.tensor([3.0, 4.0, nan, nan]), 0.75)
+    assert mean[:3].tolist() == [3.0, 2.5, 2.0]
+    assert math.isnan(mean[3])
 
 
 def test_multiplicity_depends_on_seed_and_comparison_alone():

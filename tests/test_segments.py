@@ -24,11 +24,17 @@ def actions(env, rng):
     return rng.uniform(-1, 1, size=(env.num_envs, 2)).astype(np.float32)
 
 
-def roll(env, steps, seed=0, *, reset=True):
+def roll(env, steps, seed=0, *, reset=True, take=True):
+    """Step at random; the recorder's rollout is taken every 5 steps, and at the end, unless told not to."""
     rng = np.random.default_rng(seed)
     if reset:
         env.reset()
-    return [env.step(actions(env, rng)) for _ in range(steps)]
+    returned = []
+    for step in range(1, steps + 1):
+        returned.append(env.step(actions(env, rng)))
+        if take and isinstance(env, SegmentRecorder) and (step % 5 == 0 or step == steps):
+            env.take_rollout()
+    return returned
 
 
 def logged(venv, tag):
@@ -118,6 +124,8 @@ def test_the_agent_gets_fresh_zeros():
         _, rewards, _, _ = env.step(actions(env, rng))
         assert (rewards == 0).all()
         rewards += 9.0  # as Stable-Baselines3 does at a time limit
+    env.take_rollout()
+    assert env.pool
     assert all((segment.true_rewards < 900).all() for segment in env.pool)
     for segment in env.pool:
         expected = 100 * segment.observations[:, 1] + segment.observations[:, 2] + 1
@@ -134,7 +142,7 @@ def test_reset_drops_partial_segments():
 
 def test_a_rollout_is_every_step_since_the_last_call():
     env = recorder(envs=2, length=3)
-    roll(env, 9)
+    roll(env, 9, take=False)
     features, true, dones = env.take_rollout()
     assert features.shape == (9, 2, 5)
     assert true.shape == dones.shape == (9, 2)
@@ -145,13 +153,13 @@ def test_a_rollout_is_every_step_since_the_last_call():
         np.testing.assert_array_equal(features[:, tag, 3:], [step[1] for step in log])
         np.testing.assert_array_equal(true[:, tag], [step[2] for step in log])
     assert np.flatnonzero(dones[:, 0]).tolist() == [6]
-    roll(env, 4, seed=1, reset=False)
+    roll(env, 4, seed=1, reset=False, take=False)
     assert env.take_rollout()[0].shape == (4, 2, 5)
 
 
 def test_a_rollout_s_features_are_those_of_the_segments():
     env = recorder(envs=1, length=7, lengths=(7,))
-    roll(env, 7)
+    roll(env, 7, take=False)
     features, true, _ = env.take_rollout()
     np.testing.assert_array_equal(features[:, 0], env.pool[0].features)
     np.testing.assert_array_equal(true[:, 0], env.pool[0].true_rewards)
@@ -200,13 +208,14 @@ def test_recording_goes_on_from_a_saved_state_with_partial_segments(tmp_path, st
     through, other = recorder(length=3, pool=4), recorder(length=3, pool=4)
     roll(through, steps)
     roll(other.venv, steps)  # the same environments, stepped alike, not recorded
-    through.take_rollout() if steps else None
     other.load_state_dict(through_file(tmp_path, through.state_dict()))
     for env in (through, other):
         roll(env, 11, seed=5, reset=False)
+        roll(env, 2, seed=6, reset=False, take=False)
+    rollouts = [env.take_rollout() for env in (through, other)]
     assert same_tree(through.state_dict(), other.state_dict())
     assert [segment.id for segment in through.pool] == [segment.id for segment in other.pool]
-    for one, same in zip(through.take_rollout(), other.take_rollout(), strict=True):
+    for one, same in zip(*rollouts, strict=True):
         np.testing.assert_array_equal(one, same)
 
 
@@ -215,10 +224,11 @@ def test_a_loaded_state_is_free_of_what_was_recorded_before(tmp_path):
     roll(env, 4)
     state = through_file(tmp_path, env.state_dict())
     roll(env, 7, seed=1, reset=False)
+    roll(env, 2, seed=1, reset=False, take=False)
     env.load_state_dict(state)
     assert env.recorded == 1
     assert [segment.id for segment in env.pool] == [0]
-    roll(env, 2, seed=2, reset=False)
+    roll(env, 2, seed=2, reset=False, take=False)
     assert len(env.take_rollout()[0]) == 2
     assert [segment.id for segment in env.pool] == [0, 1]
 

@@ -51,9 +51,25 @@ class RewardEnsemble(nn.Module):
         Returns:
             (K, ...)
         """
-        rows = ((features - self.input_mean) / self.input_std).clamp(-_INPUT_CLIP, _INPUT_CLIP)
-        outputs: Tensor = self.network(rows.reshape(-1, rows.shape[-1]))
+        rows = self._normalised(features).reshape(-1, self.features)
+        outputs: Tensor = self.network(rows)
         return outputs.reshape(-1, *features.shape[:-1])
+
+    def forward_each(self, features: Tensor) -> Tensor:
+        """Each member's reward, before output normalisation, for features of its own.
+
+        Args:
+            features: (K, ..., F).
+
+        Returns:
+            (K, ...)
+        """
+        rows = self._normalised(features).reshape(len(features), -1, self.features)
+        outputs: Tensor = self.network(rows)
+        return outputs.reshape(features.shape[:-1])
+
+    def _normalised(self, features: Tensor) -> Tensor:
+        return ((features - self.input_mean) / self.input_std).clamp(-_INPUT_CLIP, _INPUT_CLIP)
 
     @torch.no_grad()
     def reward(self, features: Tensor) -> Tensor:

@@ -16,14 +16,24 @@ from torch import Tensor
 from prefrl.config import RewardConfig
 from prefrl.files import Tree, save_tree
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.loss import adapted_l2, comparison_loss, multiplicity, preference_logit, regression_loss, split_means
-from prefrl.types import Comparison, Floats
+from prefrl.reward.loss import (
+    adapted_l2,
+    comparison_loss,
+    multiplicity,
+    preference_logit,
+    regression_loss,
+    running_mean,
+)
+from prefrl.types import Array, Comparison, Floats
 
 ReadSegment = Callable[[int], tuple[Floats, Floats]]
 """segment id -> features (L, F), true rewards (L,)"""
 
-_LOSS_DECAY = 0.9
-"""Of the running means of training and validation loss, per gradient step: about the last ten batches."""
+_VALIDATION_STEPS = 4
+"""Gradient steps between two looks at the validation loss, which costs a third of a gradient step."""
+_LOSS_DECAY = 0.97
+"""Of the running means of training and validation loss, per gradient step: about the last 33 steps."""
+_ANY_PLACE = np.zeros(1, dtype=np.int64)
 _NORMALISATION_COMPARISONS = 64
 """The newest comparisons whose steps set the output normalisation: near the agent's present behaviour, and cheap."""
 
@@ -55,7 +65,11 @@ class RewardLearner:
         self._features = torch.empty(capacity, 2, length, features, device=device)
         self._true = torch.empty(capacity, 2, length, device=device)
         self._mu = torch.empty(capacity, device=device)
-        self._multiplicity = torch.empty(config.members, capacity, device=device)
+        self._multiplicity = np.zeros((config.members, capacity), dtype=np.int64)
+        self._bags: list[Array] = []
+        """Each member's bootstrap, as places in the buffer: a comparison of multiplicity m is there m times."""
+        self._held_out: list[Array] = []
+        """Each member's out-of-bag comparisons: its validation set."""
 
     def __len__(self) -> int:
         """Comparisons in the buffer."""
@@ -76,11 +90,13 @@ class RewardLearner:
                 self._true[place, side] = torch.from_numpy(true_rewards)
                 self._moments += np.stack([features.mean(axis=0), np.square(features, dtype=np.float64).mean(axis=0)])
             self._mu[place] = comparison.mu
-            draws = multiplicity(self.seed, comparison.id, self.config.members)
-            self._multiplicity[:, place] = torch.from_numpy(draws)
+            self._multiplicity[:, place] = multiplicity(self.seed, comparison.id, self.config.members)
             self.last_id = comparison.id
             self.seen += 1
         if self.seen > before:
+            counts, places = self._multiplicity[:, : len(self)], np.arange(len(self))
+            self._bags = [np.repeat(places, count) for count in counts]
+            self._held_out = [places[count == 0] for count in counts]
             mean, square = self._moments / (2 * self.seen)
             std = np.sqrt(np.maximum(square - mean**2, 1e-8))
             self.ensemble.input_mean.copy_(torch.from_numpy(mean))
@@ -107,29 +123,41 @@ class RewardLearner:
         if not len(self):
             return
         for _ in range(max(1, comparisons // self.config.batch_size)):
-            self._step(torch.from_numpy(self._rng.integers(len(self), size=self.config.batch_size)))
+            self._step()
+            if self.updates % _VALIDATION_STEPS == 0:
+                self._validate()
 
-    def _step(self, batch: Tensor) -> None:
-        """One gradient step. Out-of-bag comparisons of the batch give the validation loss in the same pass."""
-        rewards = self.ensemble(self._features[batch])
+    def _step(self) -> None:
+        """One gradient step, for each member on a batch from its own bootstrap."""
+        losses = self._losses(self._bags)
+        penalty = (self.l2 * self.ensemble.network.squared_norm()).sum()
+        self.optimizer.zero_grad()
+        (losses.nan_to_num().sum() + penalty).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.losses[0] = running_mean(self.losses[0], losses.detach(), _LOSS_DECAY)
+        self.updates += 1
+        self.fitted += self.config.batch_size
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        """Measure the loss on comparisons that a member does not train on, and adapt its L2 penalty to it."""
+        config = self.config
+        self.losses[1] = running_mean(self.losses[1], self._losses(self._held_out), _LOSS_DECAY**_VALIDATION_STEPS)
+        ratio = self.losses[1] / self.losses[0]
+        self.l2 = adapted_l2(self.l2, ratio, config.validation_low, config.validation_high, config.l2_rate)
+
+    def _losses(self, places: list[Array]) -> Tensor:
+        """(K,) each member's mean loss over a batch drawn from its own places; NaN for a member that has none."""
+        size = self.config.batch_size
+        drawn = [self._rng.choice(own if len(own) else _ANY_PLACE, size) for own in places]
+        batch = torch.from_numpy(np.stack(drawn)).to(self.device)
+        rewards = self.ensemble.forward_each(self._features[batch])
         if self.config.loss == "true-reward":
             losses = regression_loss(rewards, self._true[batch])
         else:
             losses = comparison_loss(preference_logit(rewards), self._mu[batch], self.config.error)
-        training, validation = split_means(losses, self._multiplicity[:, batch])
-        penalty = (self.l2 * self.ensemble.network.squared_norm()).sum()
-        self.optimizer.zero_grad()
-        (training.sum() + penalty).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        held = self._multiplicity[:, batch].sum(dim=1) > 0
-        newest = torch.stack([training.detach().where(held, torch.nan), validation.detach()])
-        mixed = _LOSS_DECAY * self.losses + (1 - _LOSS_DECAY) * newest
-        self.losses = torch.where(newest.isnan(), self.losses, torch.where(self.losses.isnan(), newest, mixed))
-        config = self.config
-        ratio = self.losses[1] / self.losses[0]
-        self.l2 = adapted_l2(self.l2, ratio, config.validation_low, config.validation_high, config.l2_rate)
-        self.updates += 1
-        self.fitted += config.batch_size
+        there = torch.tensor([len(own) > 0 for own in places], device=self.device)
+        return losses.mean(dim=1).where(there, torch.nan)
 
     def normalise(self) -> None:
         """Fit the output normalisation to the newest comparisons; before weights are used or published."""

@@ -61,23 +61,19 @@ def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
     return (rewards - true_rewards).square().mean(dim=(-2, -1))
 
 
-def split_means(losses: Tensor, multiplicity: Tensor) -> tuple[Tensor, Tensor]:
-    """Each member's training and validation loss from one batch.
-
-    A comparison with multiplicity m counts m times in that member's training loss; with 0 it is out of that member's
-    bootstrap and counts once in its validation loss. Both are means, so that they compare.
+def running_mean(mean: Tensor, newest: Tensor, decay: float) -> Tensor:
+    """The next exponentially weighted mean, where NaN stands for "not yet" (the mean) or "none this time" (the newest).
 
     Args:
-        losses: (K, B).
-        multiplicity: (K, B) bootstrap multiplicities.
+        mean: (K,) so far.
+        newest: (K,) values.
+        decay: Weight of what was there.
 
     Returns:
-        (K,) training loss, 0 where a member has no comparison in this batch; (K,) validation loss, NaN likewise.
+        (K,)
     """
-    training = (losses * multiplicity).sum(dim=1) / multiplicity.sum(dim=1).clamp(min=1)
-    held_out = (multiplicity == 0).to(losses.dtype)
-    validation = (losses * held_out).sum(dim=1) / held_out.sum(dim=1)
-    return training, validation
+    mixed = decay * mean + (1 - decay) * newest
+    return torch.where(newest.isnan(), mean, torch.where(mean.isnan(), newest, mixed))
 
 
 def multiplicity(seed: int, comparison_id: int, members: int) -> Array:

@@ -19,6 +19,7 @@ import torch
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
+from prefrl.memory import keep_freed_memory
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
@@ -51,7 +52,10 @@ class RewardWorker(Protocol):
         """Raise LearnerDiedError if nobody learns any more."""
 
     def work(self, agent_step: int, max_round: int | None) -> None:
-        """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done."""
+        """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done.
+
+        Until the ensemble is `ready`, a call does a share of the pretraining.
+        """
 
     def state_dict(self) -> Tree:
         """What the agent's checkpoint must hold of it."""
@@ -87,7 +91,7 @@ class InlineLearner:
 
     @property
     def ready(self) -> bool:
-        """Whether anything was fitted."""
+        """Whether the pretrained ensemble has been published."""
         return self._learner.version > 0
 
     def check(self) -> None:
@@ -100,9 +104,10 @@ class InlineLearner:
         if due := learner.due(agent_step):
             # The agent waits meanwhile, so every core is free; its own small networks are faster on one.
             torch.set_num_threads(self._threads)
-            learner.train(due)
+            learner.train(due if learner.pretrained else min(due, _CHUNK_BATCHES * learner.config.batch_size))
             torch.set_num_threads(1)
-            learner.publish(self._run.weights)
+            if learner.pretrained:
+                learner.publish(self._run.weights)
 
     def state_dict(self) -> Tree:
         """The learner's state."""
@@ -118,19 +123,24 @@ class InlineLearner:
 
 
 class LearnerProcess:
-    """The learner in a spawned process. The two share only the run directory."""
+    """The learner in a spawned process. The two share only the run directory.
 
-    def __init__(self, run: RunDirectory, ensemble: RewardEnsemble, features: int, device: str) -> None:
+    Pretraining is done here, as the agent has to wait for it anyway and the process takes seconds to come up.
+    """
+
+    def __init__(self, run: RunDirectory, pretraining: InlineLearner, features: int, device: str) -> None:
         """Start the process.
 
         Args:
             run: The run.
-            ensemble: Gets the published weights.
+            pretraining: Fits the ensemble until it is pretrained, and hands over to the process then.
             features: F.
             device: Where the learner computes.
         """
-        self._published = PublishedReward(run.weights, ensemble)
-        self.ensemble = ensemble
+        self._run = run
+        self._pretraining: InlineLearner | None = pretraining
+        self.ensemble = pretraining.ensemble
+        self._published = PublishedReward(run.weights, self.ensemble)
         context = multiprocessing.get_context("spawn")
         # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
         reader, self._stop = context.Pipe(duplex=False)
@@ -157,12 +167,17 @@ class LearnerProcess:
             raise LearnerDiedError(f"the reward learner's process died ({_how_it_ended(self._process.exitcode)})")
 
     def work(self, agent_step: int, max_round: int | None) -> None:
-        """Load newer weights, if there are any.
+        """Load newer weights, if there are any; before there are, pretrain.
 
         Raises:
             LearnerDiedError: if the process is gone.
         """
         self.check()
+        if self._pretraining:
+            self._pretraining.work(agent_step, max_round)
+            if self._pretraining.ready:
+                save_tree(self._run.learner_state, self._pretraining.state_dict())
+                self._pretraining = None
         self._published.refresh()
 
     def state_dict(self) -> Tree:
@@ -171,6 +186,7 @@ class LearnerProcess:
 
     def load_state_dict(self, state: Tree) -> None:
         """Nothing: the process finds its own state; only its published weights are picked up."""
+        self._pretraining = None
         self._published.refresh()
 
     def close(self) -> None:
@@ -212,6 +228,7 @@ def _learn(root: Path, features: int, device: str, stop: Connection) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         run = RunDirectory.open(root)
         with run.lock("learner", timeout=30):
@@ -225,6 +242,9 @@ def _learn(root: Path, features: int, device: str, stop: Connection) -> None:
 def _learn_until(stop: Connection, run: RunDirectory, features: int, device: str) -> None:
     store, clips, config = LabelStore(run.labels), ClipFolder(run.clips), run.config
     learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
+    while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
+        if stop.poll(_IDLE_SECONDS):
+            return
     if (state := _saved_state(run)) is not None:
         learner.load_state_dict(state, store.comparisons(upto=state["counters"]["last_id"]), clips.load)
         if learner.version:
@@ -232,9 +252,8 @@ def _learn_until(stop: Connection, run: RunDirectory, features: int, device: str
     saved = published = time.monotonic()
     while not stop.poll():
         learner.add(store.comparisons(after=learner.last_id), clips.load)
-        progress = run.read_progress()
-        due = learner.due(int(progress.get("step", 0)))
-        if not progress.get("initial_labels_done") or due == 0:
+        due = learner.due(int(run.read_progress().get("step", 0)))
+        if due == 0 or not len(learner):
             stop.poll(_IDLE_SECONDS)
             continue
         learner.train(min(due, _CHUNK_BATCHES * config.reward.batch_size))
