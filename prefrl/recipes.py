@@ -35,6 +35,7 @@ ALGOS: dict[str, Settings] = {
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
         "hopper": {"agent.gamma": 0.99},
+        "walker": {"agent.n_envs": 4, "agent.n_steps": 512, "agent.gamma": 0.97, "agent.gae_lambda": 0.9},
         "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "swimmer": {"agent.gamma": 0.9995},
