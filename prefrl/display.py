@@ -21,7 +21,7 @@ class TrainingDisplay:
         self._console = console or Console(stderr=True)
         self._live: Progress | None = None
         self._last = -_PLAIN_SECONDS
-        self._state = ""
+        self._state = self._line = ""
         self._start: tuple[float, int] | None = None
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
@@ -56,7 +56,10 @@ class TrainingDisplay:
         now = time.monotonic()
         if status["state"] != self._state or now - self._last >= _PLAIN_SECONDS or status["step"] >= status["steps"]:
             self._state, self._last = status["state"], now
-            self._console.print(f"{status['state']}: {details(status, rate)}", soft_wrap=True, highlight=False)
+            line = f"{status['state']}: {details(status, rate)}"
+            if line != self._line:
+                self._console.print(line, soft_wrap=True, highlight=False)
+            self._line = line
 
     def warn(self, line: str) -> None:
         """Show a line that stays."""

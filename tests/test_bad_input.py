@@ -120,7 +120,7 @@ def test_a_setting_that_cannot_be(setting: str, told: str, tmp_path: Path) -> No
         (["--set", "reward.members=0"], "reward.members"),
         (["--set", "reward.members=-3"], "reward.members"),
         (["--set", "reward.batch_size=0"], "reward.batch_size"),
-        (["--set", "reward.buffer=31"], "reward.buffer"),
+        (["--set", "reward.buffer=15"], "reward.buffer"),
         (["--set", "reward.buffer=3000", "reward.batch_size=3001"], "reward.buffer"),
         (["--set", "reward.pretrain_comparisons=0"], "reward.pretrain_comparisons"),
         (["--set", "reward.error=1"], "reward.error"),
