@@ -44,11 +44,11 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
         score: Gives predicted rewards for each rollout; None trains on the true reward.
     """
     agent = config.agent
-    rate = agent.learning_rate
+    rate, end = agent.learning_rate, agent.learning_rate_end
     shared: dict[str, Any] = {
-        "policy": "MlpPolicy",
+        "policy": "CnnPolicy" if config.images else "MlpPolicy",
         "env": env.top,
-        "learning_rate": (lambda remaining: rate * remaining) if agent.learning_rate_decay else rate,
+        "learning_rate": (lambda left: rate * (end + (1 - end) * left)) if agent.learning_rate_decay else rate,
         "n_steps": agent.n_steps,
         "gamma": agent.gamma,
         "gae_lambda": agent.gae_lambda,
@@ -58,8 +58,8 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
         "normalize_advantage": agent.normalise_advantage,
         "policy_kwargs": policy_kwargs(config, env.top.action_space),
         "seed": config.seed,
-        # A policy this small is faster on the CPU than on any GPU; the reward model goes where it is told.
-        "device": "cpu",
+        # A policy for vectors is so small that it is faster on the CPU than on any GPU.
+        "device": choose_device(config.device) if config.images else "cpu",
     }
     if score is not None:
         shared |= {"rollout_buffer_class": ScoredRolloutBuffer, "rollout_buffer_kwargs": {"score": score}}
@@ -70,6 +70,8 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
 
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
     """What the policy network is made with."""
+    if config.images:
+        return {}
     agent = config.agent
     kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
     if isinstance(actions, spaces.Box):

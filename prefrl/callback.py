@@ -92,7 +92,7 @@ class RoundsCallback(BaseCallback):
             self._round()
 
     def _on_step(self) -> bool:
-        self._episodes += int(np.count_nonzero(self.locals["dones"]))
+        self._episodes += ended_episodes(self.locals["infos"])
         if self._loop and time.monotonic() > self._next_check:
             self._loop.worker.check()  # a round may be minutes away where the environment is slow
             self._next_check = time.monotonic() + _CHECK_SECONDS
@@ -260,6 +260,11 @@ class RoundsCallback(BaseCallback):
             self._initial_done = True
 
 
+def ended_episodes(infos: list[dict[str, Any]]) -> int:
+    """Episodes that ended with a step: real ones, also where the agent is not told."""
+    return sum("episode" in info for info in infos)
+
+
 class _StepCounter(BaseCallback):
     """Counts episodes while the untrained policy is rolled, and nothing else."""
 
@@ -268,5 +273,5 @@ class _StepCounter(BaseCallback):
         self._rounds = rounds
 
     def _on_step(self) -> bool:
-        self._rounds._episodes += int(np.count_nonzero(self.locals["dones"]))
+        self._rounds._episodes += ended_episodes(self.locals["infos"])
         return True

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from prefrl.errors import PrefrlError
-from prefrl.files import load_tree, save_tree
-from prefrl.types import Floats, Segment
+from prefrl.files import DamagedFileError, load_tree, save_tree
+from prefrl.types import Array, Floats, Segment
 
 
 class ClipFolder:
@@ -29,11 +31,11 @@ class ClipFolder:
         path = self._file(segment.id)
         if path.exists():
             return np.array_equal(self.load(segment.id)[0], segment.features)
-        save_tree(path, {"features": segment.features, "true_rewards": segment.true_rewards})
+        save_tree(path, {"features": _packed(segment.features), "true_rewards": segment.true_rewards})
         return True
 
-    def load(self, segment_id: int) -> tuple[Floats, Floats]:
-        """Read a segment's (L, F) features and (L,) true rewards.
+    def load(self, segment_id: int) -> tuple[Array, Floats]:
+        """Read a segment's features, (L, F) or images as they are kept, and (L,) true rewards.
 
         Raises:
             PrefrlError: if the clip is missing or damaged.
@@ -42,4 +44,21 @@ class ClipFolder:
             tree = load_tree(self._file(segment_id))
         except FileNotFoundError as error:
             raise PrefrlError(f"the clip {error} is missing") from None
-        return tree["features"], tree["true_rewards"]
+        try:
+            return _unpacked(tree["features"]), tree["true_rewards"]
+        except (zlib.error, ValueError) as error:
+            raise DamagedFileError(f"the clip {self._file(segment_id)} is damaged: {error}") from None
+
+
+def _packed(features: Array) -> Any:
+    """Numbers as they are; images deflated, which saves nine tenths and more of them."""
+    if features.dtype != np.uint8:
+        return features
+    deflated = np.frombuffer(zlib.compress(features.tobytes()), np.uint8)
+    return {"deflated": deflated, "shape": list(features.shape)}
+
+
+def _unpacked(kept: Any) -> Array:
+    if not isinstance(kept, dict):
+        return np.asarray(kept)
+    return np.frombuffer(zlib.decompress(kept["deflated"]), np.uint8).reshape(kept["shape"])

@@ -28,7 +28,9 @@ class AgentConfig:
     """Steps of each environment in a rollout."""
     learning_rate: float = 3e-4
     learning_rate_decay: bool = False
-    """Whether the learning rate falls linearly to zero over the run."""
+    """Whether the learning rate falls linearly over the run."""
+    learning_rate_end: float = 0.0
+    """The share of it that is left at the end, where it falls."""
     batch_size: int = 256
     """Steps in a minibatch (PPO)."""
     n_epochs: int = 10
@@ -62,6 +64,7 @@ class AgentConfig:
             _require(getattr(self, name) > 0, f"agent.{name} must be positive")
         _require(self.batch_size >= 2, "agent.batch_size must be at least 2")
         _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
+        _require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
         _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         _require(all(width >= 1 for width in self.net_arch), "agent.net_arch needs widths of at least 1")
 
@@ -72,8 +75,12 @@ class RewardConfig:
 
     members: int = 3
     """K, the predictors in the ensemble."""
+    network: Literal["mlp", "cnn"] = "mlp"
+    """For vectors (appendix A.1) or for images (appendix A.2)."""
     hidden: tuple[int, ...] = (64, 64)
-    """Hidden units of each predictor (appendix A.1)."""
+    """Hidden units of each MLP (appendix A.1)."""
+    dropout: float = 0.5
+    """Of the convolutions (appendix A.2)."""
     negative_slope: float = 0.01
     """Of the leaky ReLU (appendix A.1)."""
     learning_rate: float = 1e-3
@@ -108,6 +115,7 @@ class RewardConfig:
             _require(getattr(self, name) >= 1, f"reward.{name} must be at least 1")
         _require(self.buffer >= self.batch_size, "reward.buffer must hold at least one batch (reward.batch_size)")
         _require(0 <= self.error < 1, "reward.error must be in [0, 1)")
+        _require(0 <= self.dropout < 1, "reward.dropout must be in [0, 1)")
         _require(self.learning_rate > 0, "reward.learning_rate must be positive")
         _require(self.target_std > 0, "reward.target_std must be positive")
         _require(self.comparisons_per_step >= 0, "reward.comparisons_per_step must not be negative")
@@ -139,10 +147,14 @@ class QueryConfig:
     pool: int = 1000
     """The newest segments that candidates are drawn from."""
 
+    initial_limit: int | None = None
+    """... and no more than this."""
+
     @property
     def initial_labels(self) -> int:
         """Labels asked before training starts."""
-        return max(1, round(self.labels * self.initial_fraction))
+        wanted = max(1, round(self.labels * self.initial_fraction))
+        return min(wanted, self.initial_limit or wanted)
 
     def validate(self) -> None:
         """Raise UsageError for numbers that cannot work."""
@@ -150,6 +162,7 @@ class QueryConfig:
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
         _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
         _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
+        _require(self.initial_limit is None or self.initial_limit >= 1, "queries.initial_limit must be at least 1")
         _require(
             self.schedule_constant is None or self.schedule_constant > 0, "queries.schedule_constant must be positive"
         )
@@ -166,6 +179,8 @@ class RunConfig:
     """The Gymnasium id."""
     horizon: int | None = None
     """Steps in an episode, where the task has one length."""
+    frame_stack: int = 1
+    """How many of the newest frames an observation is a stack of; 1: it is none."""
     hide_endings: bool = False
     """Whether endings other than the time limit are hidden from the agent (bootstrapped as a time limit is)."""
     playback_fps: int = 30
@@ -186,6 +201,11 @@ class RunConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
+
+    @property
+    def images(self) -> bool:
+        """Whether observations are images."""
+        return self.reward.network == "cnn"
 
     @property
     def learns_reward(self) -> bool:

@@ -7,13 +7,23 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.preprocessing import is_image_space_channels_first
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnv,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
 
 from prefrl.config import RunConfig
+from prefrl.engines import EngineVecEnv
 from prefrl.files import Tree
 from prefrl.segments import SegmentRecorder
 from prefrl.snapshots import load_env, save_env
-from prefrl.tasks import make_env
+from prefrl.tasks import make_engine, make_env
+from prefrl.types import is_image
 
 OBSERVATION_CLIP = 10.0
 
@@ -22,7 +32,7 @@ OBSERVATION_CLIP = 10.0
 class EnvStack:
     """The wrappers around the environments, from the simulators up to what the agent steps."""
 
-    simulators: DummyVecEnv
+    simulators: DummyVecEnv | EngineVecEnv
     monitor: VecMonitor
     """True returns of whole episodes."""
     recorder: SegmentRecorder | None
@@ -32,7 +42,7 @@ class EnvStack:
 
     def state_dict(self) -> Tree:
         """All of the stack's state; `simulators` is null where the simulators cannot be saved."""
-        simulators = [save_env(env) for env in self.simulators.envs]
+        simulators = [save_env(env) for env in _single(self.simulators)] or [None]
         whole = all(simulator is not None for simulator in simulators)
         state: Tree = {
             "simulators": {str(index): simulator for index, simulator in enumerate(simulators)} if whole else None,
@@ -57,7 +67,7 @@ class EnvStack:
             load_normaliser_state(self.normaliser, state["normaliser"])
         if state["simulators"] is None:
             return False
-        for index, env in enumerate(self.simulators.envs):
+        for index, env in enumerate(_single(self.simulators)):
             load_env(env, state["simulators"][str(index)])
         self.monitor.episode_returns = state["monitor"]["returns"]
         self.monitor.episode_lengths = state["monitor"]["lengths"]
@@ -73,13 +83,19 @@ def make_stack(config: RunConfig) -> EnvStack:
     not drift with the agent's running statistics.
     """
     agent = config.agent
-    simulators = DummyVecEnv([partial(make_env, config.env_id)] * agent.n_envs)
-    monitor = VecMonitor(VecCheckNan(simulators, raise_exception=True))
+    engine = make_engine(config.env_id, agent.n_envs)
+    simulators = EngineVecEnv(engine) if engine else DummyVecEnv([partial(make_env, config.env_id)] * agent.n_envs)
+    space = simulators.observation_space
+    images = is_image(space.shape or (), space.dtype)
+    monitor = VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
     top: VecEnv = monitor
+    if images and config.frame_stack == 1 and not is_image_space_channels_first(space):  # type: ignore[arg-type]
+        top = VecTransposeImage(top)
     recorder = None
     if config.learns_reward:
         queries = config.queries
-        top = recorder = SegmentRecorder(top, queries.segment_length, queries.pool, hide_endings=config.hide_endings)
+        length, pool = queries.segment_length, queries.pool
+        top = recorder = SegmentRecorder(top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings)
     normaliser = None
     scale_reward = agent.normalise_reward and not config.learns_reward
     if agent.normalise_observations or scale_reward:
@@ -91,6 +107,11 @@ def make_stack(config: RunConfig) -> EnvStack:
             gamma=agent.gamma,
         )
     return EnvStack(simulators, monitor, recorder, normaliser, top)
+
+
+def _single(simulators: DummyVecEnv | EngineVecEnv) -> list[Any]:
+    """The simulators one by one; none where an engine has them inside."""
+    return simulators.envs if isinstance(simulators, DummyVecEnv) else []
 
 
 def normaliser_state(normaliser: VecNormalize) -> Tree:

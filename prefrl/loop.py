@@ -203,6 +203,8 @@ class PreferenceLoop:
             sides = []
             for segment in (left, right):
                 features, true_rewards = self._clips.load(segment)
-                sides.append(Segment(segment, features, features[:, :0], true_rewards))
+                steps, stack = len(true_rewards), self.config.frame_stack
+                # Only what a teacher needs: of vectors the clip has the actions among the features.
+                sides.append(Segment(segment, features, np.zeros((steps, 0), np.float32), true_rewards, stack))
             queries[query_id] = Query(self.round, 0, sides[0], sides[1], step)
         return queries

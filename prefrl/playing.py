@@ -10,7 +10,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from stable_baselines3.common.policies import ActorCriticPolicy
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 
 from prefrl.agents import policy_kwargs
 from prefrl.config import RunConfig
@@ -19,6 +20,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import Tree, load_tree
 from prefrl.rendering import prepare, render
 from prefrl.reward.ensemble import RewardEnsemble, load_weights
+from prefrl.reward.inputs import inputs_of
 from prefrl.run import RunDirectory
 from prefrl.tasks import make_env
 from prefrl.types import Array, Floats
@@ -64,6 +66,8 @@ class Reward:
             (N,) of mean zero and the recipe's deviation (1 for MuJoCo) over the newest clips compared.
         """
         steps = len(observations)
+        if self.ensemble.inputs.images:
+            return self.ensemble.score(np.asarray(observations))
         if self._discrete:
             actions = np.eye(self._discrete, dtype=np.float32)[actions]
         parts = (np.asarray(observations).reshape(steps, -1), np.asarray(actions).reshape(steps, -1))
@@ -87,7 +91,9 @@ def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
     state = run.load_checkpoint(lambda line: None)
     if state is None:
         raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
-    network = ActorCriticPolicy(
+    images = run.config.images
+    kind = ActorCriticCnnPolicy if images else ActorCriticPolicy
+    network = kind(
         env.observation_space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space)
     )
     network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
@@ -108,12 +114,12 @@ def load_reward(root: str | Path) -> Reward:
     if not run.weights.exists():
         raise PrefrlError(f"{root} has no learned reward yet")
     tree = load_tree(run.weights)
-    ensemble = RewardEnsemble(run.config.reward, len(tree["weights"]["input_mean"]))
-    load_weights(ensemble, tree)
     env = make_env(run.config.env_id)
-    discrete = int(getattr(env.action_space, "n", 0))
     env.close()
-    return Reward(ensemble, discrete)
+    observations = env.observation_space.shape or ()
+    ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(env.action_space)))
+    load_weights(ensemble, tree)
+    return Reward(ensemble, int(getattr(env.action_space, "n", 0)))
 
 
 @dataclass(frozen=True)

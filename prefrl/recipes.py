@@ -32,6 +32,42 @@ ALGOS: dict[str, Settings] = {
 }
 """The agent, for every task."""
 
+IMAGES: dict[str, Settings] = {
+    "ppo": {
+        "agent.n_steps": 128,
+        "agent.n_epochs": 4,
+        "agent.learning_rate": 2.5e-4,
+        "agent.clip_range": 0.1,
+        "agent.gamma": 0.99,
+        "agent.ent_coef": 0.01,
+    },
+    "a2c": {
+        "agent.n_envs": 16,
+        "agent.n_steps": 5,
+        "agent.learning_rate": 7e-4,
+        "agent.gae_lambda": 1.0,
+        "agent.ent_coef": 0.01,
+        "agent.normalise_advantage": False,
+    },
+}
+"""The agent where observations are images, over `ALGOS`: the customary settings for Atari."""
+
+IMAGE_REWARD: Settings = {
+    "agent.normalise_observations": False,
+    "reward.network": "cnn",
+    "reward.learning_rate": 3e-4,
+    "reward.target_std": 0.05,
+    "reward.comparisons_per_step": 0.02,
+    "reward.pretrain_comparisons": 1600,
+    "queries.labels": 2000,
+    "queries.initial_fraction": 0.1,
+    "queries.initial_limit": 500,
+    "queries.pool": 256,
+    "checkpoint_seconds": 60.0,
+    "steps": 1_000_000,
+}
+"""What else is different for images: a comparison costs a thousand times as much to fit as one of vectors."""
+
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
         "hopper": {"agent.gamma": 0.99},
@@ -40,6 +76,15 @@ TASKS: dict[str, dict[str, Settings]] = {
         "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "swimmer": {"agent.gamma": 0.9995},
         "pendulum": {"agent.log_std_init": 0.5, "agent.gamma": 0.99},
+        "moving-dot": {
+            "steps": 40_000,
+            "agent.learning_rate": 1e-3,
+            "agent.gamma": 0.9,
+            "queries.labels": 100,
+            "queries.initial_fraction": 0.25,
+            "reward.comparisons_per_step": 0.1,
+            "reward.pretrain_comparisons": 800,
+        },
     },
     "a2c": {
         "hopper": {"agent.gamma": 0.995},
@@ -110,6 +155,7 @@ def resolve(
             "ablation": ablation,
         },
         ALGOS[algo],
+        IMAGES[algo] | IMAGE_REWARD | {"frame_stack": facts.frame_stack} if facts.images else {},
         TASKS[algo].get(facts.name, {}),
         LEARNED_REWARD if base.learns_reward else {},
         RECIPES[recipe],

@@ -73,8 +73,7 @@ class RolloutScorer:
         features, true, dones = self._recorder.take_rollout()
         if not self._started:
             return np.zeros_like(true)
-        steps, envs, width = features.shape
-        predicted = self._worker.ensemble.score(features.reshape(-1, width)).reshape(steps, envs)
+        predicted = self._worker.ensemble.score(features.reshape(-1, *features.shape[2:])).reshape(true.shape)
         self._pairs.append((predicted, true))
         return self.scaler(predicted, dones) if self.scaler else predicted
 

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from prefrl.files import Tree
-from prefrl.types import Array, Floats, Segment
+from prefrl.types import Array, Floats, Segment, is_image
 
 
 class SegmentRecorder(VecEnvWrapper):
@@ -20,13 +20,14 @@ class SegmentRecorder(VecEnvWrapper):
     segments of L steps, back to back within an episode, into the pool that queries are drawn from.
     """
 
-    def __init__(self, venv: VecEnv, length: int, pool: int, *, hide_endings: bool = False) -> None:
+    def __init__(self, venv: VecEnv, length: int, pool: int, *, stack: int = 1, hide_endings: bool = False) -> None:
         """Wrap a vector environment.
 
         Args:
             venv: The environments.
             length: L, steps of a segment.
             pool: The newest segments that are kept.
+            stack: How many of the newest frames an observation is a stack of.
             hide_endings: Whether an episode's end is to look like a time limit to the agent.
         """
         super().__init__(venv)
@@ -38,7 +39,7 @@ class SegmentRecorder(VecEnvWrapper):
         self._discrete = int(venv.action_space.n) if isinstance(venv.action_space, spaces.Discrete) else 0
         action = (self._discrete,) if self._discrete else venv.action_space.shape
         assert action is not None
-        self._length = length
+        self._length, self._stack = length, stack
         self._nothing = (
             np.zeros((0, *space.shape), space.dtype),
             np.zeros((0, *action), np.float32),
@@ -70,11 +71,12 @@ class SegmentRecorder(VecEnvWrapper):
         self._last = np.asarray(observations)
         return observations, np.zeros_like(rewards), dones, infos
 
-    def take_rollout(self) -> tuple[Floats, Floats, Array]:
+    def take_rollout(self) -> tuple[Array, Floats, Array]:
         """Hand over the steps since the last call, and cut segments from them.
 
         Returns:
-            (T, E, F) features, (T, E) true rewards, and (T, E) whether an episode ended with the step.
+            (T, E, F) features or images as they were observed, (T, E) true rewards, and (T, E) whether an episode ended
+            with the step.
         """
         observations, actions, rewards, dones = (np.stack(arrays) for arrays in zip(*self._rollout, strict=True))
         self._rollout.clear()
@@ -83,9 +85,17 @@ class SegmentRecorder(VecEnvWrapper):
         rewards = rewards.astype(np.float32)
         self._cut((observations, actions, rewards), dones)
         shape = rewards.shape
+        if is_image(observations.shape[2:], observations.dtype):
+            return observations, rewards, dones
         parts = (observations.reshape(*shape, -1), actions.reshape(*shape, -1))
         features = np.concatenate(parts, axis=2, dtype=np.float32, casting="same_kind")
         return features, rewards, dones
+
+    def _film(self, observations: Array) -> Array:
+        """A segment's frames, each once: the first observation's whole stack, then the newest frame of each other."""
+        if self._stack == 1:
+            return observations.copy()
+        return np.concatenate([observations[0, :-1], observations[:, -1]])
 
     def _cut(self, rollout: tuple[Array, Array, Floats], dones: Array) -> None:
         """Cut what is long enough, in the order of time; each environment's rest waits for the next rollout."""
@@ -96,14 +106,14 @@ class SegmentRecorder(VecEnvWrapper):
             episodes = (np.flatnonzero(dones[:, env]) + before + 1).tolist()
             for end in [*episodes, before + len(dones)]:
                 while start + self._length <= end:
-                    arrays = [array[start : start + self._length].copy() for array in steps]
+                    seen, taken, rewarded = (array[start : start + self._length] for array in steps)
                     start += self._length
-                    cuts.append((start - before, env, arrays))
+                    cuts.append((start - before, env, (self._film(seen), taken.copy(), rewarded.copy())))
                 start = end if end in episodes else start
             observations, actions, rewards = (array[start:].copy() for array in steps)
             self._open[env] = (observations, actions, rewards)
         for _, _, arrays in sorted(cuts, key=lambda cut: cut[:2]):
-            self.pool.append(Segment(self.recorded, *arrays))
+            self.pool.append(Segment(self.recorded, *arrays, stack=self._stack))
             self.recorded += 1
 
     def state_dict(self) -> Tree:
@@ -113,7 +123,7 @@ class SegmentRecorder(VecEnvWrapper):
             "last": self._last,
             "open": {str(env): dict(zip("oar", arrays, strict=True)) for env, arrays in enumerate(self._open)},
             "pool": {
-                str(segment.id): {"o": segment.observations, "a": segment.actions, "r": segment.true_rewards}
+                str(segment.id): {"o": segment.frames, "a": segment.actions, "r": segment.true_rewards}
                 for segment in self.pool
             },
         }
@@ -127,5 +137,5 @@ class SegmentRecorder(VecEnvWrapper):
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]
-            self.pool.append(Segment(int(key), arrays["o"], arrays["a"], arrays["r"]))
+            self.pool.append(Segment(int(key), arrays["o"], arrays["a"], arrays["r"], self._stack))
         self._rollout.clear()

@@ -18,7 +18,8 @@ def save_env(env: Env) -> Tree | None:
     """Everything that an environment's next step depends on.
 
     Args:
-        env: A MuJoCo environment, or one whose whole state is the array `state` (Gymnasium's classic control).
+        env: A MuJoCo environment; one whose whole state is the array `state` (Gymnasium's classic control); or one
+            that has `save_state() -> dict of arrays and plain values` and `load_state(dict)` itself.
 
     Returns:
         None where the simulator cannot be saved.
@@ -28,6 +29,8 @@ def save_env(env: Env) -> Tree | None:
         simulator: Tree = {"mujoco": _mujoco_arrays(base)}
     elif _is_classic(base):
         simulator = {"state": np.asarray(base.state, dtype=np.float64)}  # type: ignore[attr-defined]
+    elif hasattr(base, "save_state"):
+        simulator = {"own": copy.deepcopy(base.save_state())}
     else:
         return None
     limit = _time_limit(env)
@@ -41,6 +44,8 @@ def load_env(env: Env, saved: Tree) -> None:
     simulator = saved["simulator"]
     if "mujoco" in simulator:
         _load_mujoco(base, simulator["mujoco"])
+    elif "own" in simulator:
+        base.load_state(simulator["own"])  # type: ignore[attr-defined]
     else:
         kind = type(base.state)  # type: ignore[attr-defined]
         state = simulator["state"]

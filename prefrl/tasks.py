@@ -16,8 +16,10 @@ from typing import Any, Protocol
 
 import gymnasium
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 
 from prefrl.errors import UsageError, unknown
+from prefrl.types import is_image
 
 
 class TaskFacts(Protocol):
@@ -47,6 +49,14 @@ class TaskFacts(Protocol):
     def instruction(self) -> str:
         """What a labeller is told."""
 
+    @property
+    def frame_stack(self) -> int:
+        """How many of the newest frames an observation is a stack of; 1 where it is none."""
+
+    @property
+    def images(self) -> bool:
+        """Whether observations are images."""
+
 
 @dataclass(frozen=True)
 class GymnasiumTask:
@@ -58,6 +68,8 @@ class GymnasiumTask:
     segment_length: int
     playback_fps: int
     instruction: str = "Prefer the clip in which better things happen; judge only what you see."
+    frame_stack: int = 1
+    images: bool = False
 
 
 @cache
@@ -94,7 +106,8 @@ def find_task(name: str) -> TaskFacts:
     fps = int(env.metadata.get("render_fps") or 30)
     length = min(max(15, min(60, round(1.5 * fps))), _short_episode(env))
     env.close()
-    return GymnasiumTask(name, name, spec.max_episode_steps, length, fps)
+    images = is_image(env.observation_space.shape or (), env.observation_space.dtype)
+    return GymnasiumTask(name, name, spec.max_episode_steps, length, fps, images=images)
 
 
 def _short_episode(env: gymnasium.Env[Any, Any], episodes: int = 10, most: int = 1000) -> int:
@@ -143,13 +156,30 @@ def unsuitable(env: gymnasium.Env[Any, Any]) -> str | None:
     observation, action = env.observation_space, env.action_space
     if not isinstance(observation, spaces.Box):
         return f"its observations are a {type(observation).__name__}, not a Box"
-    if len(observation.shape) == 3:
-        return "its observations are images, which need a convolutional reward model"
+    if len(observation.shape) == 3 and not is_image(observation.shape, observation.dtype):
+        return f"its observations look like images but are {observation.dtype}, not uint8"
+    if is_image(observation.shape, observation.dtype) and len(observation.shape) == 2:
+        return "its observations are images without channels"
     if not isinstance(action, spaces.Box | spaces.Discrete):
         return f"its actions are a {type(action).__name__}, neither a Box nor Discrete"
     if isinstance(action, spaces.Discrete) and action.start != 0:
         return "its discrete actions do not start at 0"
     return None
+
+
+def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any] | None:
+    """Many copies of an environment on an engine of its own; None for one that registers none.
+
+    Raises:
+        UsageError: if it cannot be made.
+    """
+    known_tasks()
+    if gymnasium.spec(env_id).vector_entry_point is None:
+        return None
+    try:
+        return gymnasium.make_vec(env_id, envs, vectorization_mode="vector_entry_point")
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UsageError(f"{env_id} cannot be made: {error}") from None
 
 
 def _quiet_mujoco() -> None:

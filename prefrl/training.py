@@ -17,11 +17,13 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from prefrl.agents import choose_device, make_agent
 from prefrl.callback import Control, RoundsCallback, StopTraining
 from prefrl.clips import ClipFolder
+from prefrl.config import RunConfig
 from prefrl.environments import EnvStack, make_stack
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
 from prefrl.memory import keep_freed_memory
+from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.run import RunDirectory, commit, version
@@ -92,7 +94,7 @@ def _make_loop(
     assert recorder is not None
     store = LabelStore(run.labels, create=not run.begun)
     cleanup.callback(store.close)
-    worker = _make_worker(run, store, feature_count(recorder), device, threads)
+    worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads)
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)
     loop = PreferenceLoop(config, store, clips, recorder.pool, make_teacher(config.teacher), worker)
@@ -101,20 +103,18 @@ def _make_loop(
     return loop, RolloutScorer(recorder, worker, scaler)
 
 
-def _make_worker(run: RunDirectory, store: LabelStore, features: int, device: str, threads: int) -> RewardWorker:
+def _make_worker(run: RunDirectory, store: LabelStore, inputs: Inputs, device: str, threads: int) -> RewardWorker:
     config = run.config
-    learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
+    learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     if config.mode == "sync":
         return InlineLearner(run, store, learner, threads)
     # One thread for pretraining: the learner's own process comes up meanwhile, and needs the other core.
-    return LearnerProcess(run, InlineLearner(run, store, learner, threads=1), features, device)
+    return LearnerProcess(run, InlineLearner(run, store, learner, threads=1), inputs, device)
 
 
-def feature_count(env: SegmentRecorder) -> int:
-    """F: the flattened observation and action (one-hot where discrete) of one step."""
-    observation, action = env.observation_space, env.action_space
-    width = int(action.n) if isinstance(action, spaces.Discrete) else spaces.flatdim(action)
-    return spaces.flatdim(observation) + width
+def recorder_inputs(config: RunConfig, env: SegmentRecorder) -> Inputs:
+    """What the reward model reads of the recorder's steps."""
+    return inputs_of(config, env.observation_space.shape or (), spaces.flatdim(env.action_space))
 
 
 def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summary:

@@ -18,6 +18,11 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 
+def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether arrays of this shape and type are images or frames, and not numbers that mean something each."""
+    return len(shape) in {2, 3} and dtype == np.uint8
+
+
 class Judgement(StrEnum):
     """What a teacher says of a query (paper, section 2.2.3)."""
 
@@ -38,24 +43,36 @@ class Segment:
 
     id: int
     """Serial number within the run."""
-    observations: Array
-    """(L, *observation), as the environment gave them, before any normalisation."""
+    frames: Array
+    """(L, *observation), as the environment gave them, before any normalisation. Where observations are stacks of the
+    newest frames, the film that they are windows of, (L + stack - 1, H, W): each frame once."""
     actions: Array
     """(L, *action), as the environment got them; one-hot where discrete."""
     true_rewards: Array
     """(L,) the task's own reward: for metrics and synthetic teachers, never for the reward model."""
+    stack: int = 1
+    """How many frames an observation shows."""
 
     def __post_init__(self) -> None:
         """Reject arrays of different lengths."""
-        if not len(self.observations) == len(self.actions) == len(self.true_rewards):
+        if not len(self.frames) - self.stack + 1 == len(self.actions) == len(self.true_rewards):
             raise ValueError("a segment's observations, actions and rewards must have the same length")
 
     def __len__(self) -> int:
-        return len(self.observations)
+        return len(self.true_rewards)
 
     @property
-    def features(self) -> Floats:
-        """(L, F) observations, flattened, beside actions: what a reward model reads."""
+    def observations(self) -> Array:
+        """(L, *observation); of stacks, a view of the film."""
+        if self.stack == 1:
+            return self.frames
+        return np.moveaxis(np.lib.stride_tricks.sliding_window_view(self.frames, self.stack, axis=0), -1, 1)
+
+    @property
+    def features(self) -> Array:
+        """What a reward model reads: images as they are kept, or (L, F) observations, flattened, beside actions."""
+        if is_image(self.frames.shape[1:], self.frames.dtype):
+            return self.frames
         steps = len(self)
         parts = (self.observations.reshape(steps, -1), self.actions.reshape(steps, -1))
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

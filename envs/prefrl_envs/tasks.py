@@ -1,13 +1,14 @@
 """One table of task facts: what each task is called, how long a clip of it is, what a person is told.
 
-The eight MuJoCo tasks are those of the paper (section 3.1.1). Clip lengths are 1.5 s at the playback rates of its
-appendix A.1, which gives its 15 to 60 steps; instructions are in our words, after its appendix B. Nothing here knows of
-training: recipes belong to the trainer.
+The eight MuJoCo tasks and the seven Atari games are those of the paper (sections 3.1.1 and 3.1.2). Clip lengths are
+1.5 s at the playback rates of its appendix A.1 (its 15 to 60 steps), and 25 steps for Atari; instructions are
+in our words, after its appendix B. Nothing here knows of training: recipes belong to the trainer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,14 +19,56 @@ class Task:
     """What a person types."""
     env_id: str
     """The Gymnasium id."""
-    horizon: int
-    """Steps in an episode; no episode ends earlier."""
+    entry_point: str
+    """What Gymnasium makes it with."""
+    horizon: int | None
+    """Steps in an episode; no episode ends earlier. None: one endless episode."""
     segment_length: int
     """Steps in a clip (L)."""
     playback_fps: int
     """Steps shown per second when a clip is played; a playback rate, not the simulator's 1/dt."""
     instruction: str
     """What a labeller is told."""
+    frame_stack: int = 1
+    """How many of the newest frames an observation is a stack of; each is the stack before, rolled on by one."""
+    vector_entry_point: str | None = None
+    """What Gymnasium makes many copies with, where an engine does that faster than one by one."""
+    kwargs: Mapping[str, str] = field(default_factory=dict)
+    """For the entry points."""
+
+    @property
+    def images(self) -> bool:
+        """Whether observations are images."""
+        return self.frame_stack > 1
+
+
+_GAMES = {
+    "beamrider": "Shoot enemy ships, and never be shot.",
+    "breakout": "Hit the ball, break bricks, and do not let the ball drop.",
+    "enduro": "Pass other cars, and do not be passed.",
+    "pong": "Get the ball past the left paddle; do not let it pass yours, on the right.",
+    "qbert": "Change the colour of as many tiles as possible; do not fall off, and do not run into enemies.",
+    "seaquest": "Shoot enemies and collect divers; mind the air, and do not run into anything.",
+    "spaceinvaders": "Shoot aliens, and do not be shot.",
+}
+_GAME_IDS = {"beamrider": "BeamRider", "spaceinvaders": "SpaceInvaders"}
+
+
+def _game(name: str, instruction: str) -> Task:
+    """The facts of an Atari game."""
+    return Task(
+        name=name,
+        env_id=f"prefrl/{_GAME_IDS.get(name, name.capitalize())}-v0",
+        entry_point="prefrl_envs.atari:AtariGame",
+        vector_entry_point="prefrl_envs.atari:AtariGames",
+        kwargs={"game": name},
+        horizon=None,
+        segment_length=25,
+        playback_fps=15,
+        instruction=f"{instruction} Ignore score, lives and level. A clip all of which lies after a death is average; "
+        "any clip in which a life is lost is bad.",
+        frame_stack=4,
+    )
 
 
 TASKS: dict[str, Task] = {
@@ -34,6 +77,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="hopper",
             env_id="prefrl/Hopper-v0",
+            entry_point="prefrl_envs.mujoco:hopper",
             horizon=1000,
             segment_length=60,
             playback_fps=40,
@@ -43,6 +87,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="walker",
             env_id="prefrl/Walker-v0",
+            entry_point="prefrl_envs.mujoco:walker",
             horizon=1000,
             segment_length=45,
             playback_fps=30,
@@ -52,6 +97,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="swimmer",
             env_id="prefrl/Swimmer-v0",
+            entry_point="prefrl_envs.mujoco:swimmer",
             horizon=1000,
             segment_length=60,
             playback_fps=40,
@@ -60,6 +106,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="cheetah",
             env_id="prefrl/Cheetah-v0",
+            entry_point="prefrl_envs.mujoco:cheetah",
             horizon=1000,
             segment_length=30,
             playback_fps=20,
@@ -68,6 +115,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="ant",
             env_id="prefrl/Ant-v0",
+            entry_point="prefrl_envs.mujoco:ant",
             horizon=1000,
             segment_length=30,
             playback_fps=20,
@@ -77,6 +125,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="reacher",
             env_id="prefrl/Reacher-v0",
+            entry_point="prefrl_envs.mujoco:reacher",
             horizon=50,
             segment_length=15,
             playback_fps=10,
@@ -86,6 +135,7 @@ TASKS: dict[str, Task] = {
         Task(
             name="double-pendulum",
             env_id="prefrl/DoublePendulum-v0",
+            entry_point="prefrl_envs.mujoco:double_pendulum",
             horizon=1000,
             segment_length=15,
             playback_fps=10,
@@ -95,10 +145,23 @@ TASKS: dict[str, Task] = {
         Task(
             name="pendulum",
             env_id="prefrl/Pendulum-v0",
+            entry_point="prefrl_envs.mujoco:pendulum",
             horizon=1000,
             segment_length=15,
             playback_fps=10,
             instruction="The pole should point straight up. A pole that is in view and up beats one out of view.",
+        ),
+        *(_game(name, instruction) for name, instruction in _GAMES.items()),
+        Task(
+            name="moving-dot",
+            env_id="prefrl/MovingDot-v0",
+            entry_point="prefrl_envs.moving_dot:MovingDot",
+            horizon=60,
+            segment_length=15,
+            playback_fps=15,
+            instruction="The dot should get to the middle of the screen, and stay there. Prefer the clip in which it "
+            "is nearer to the middle over its whole length.",
+            frame_stack=4,
         ),
     )
 }

@@ -11,18 +11,21 @@ from torch import Tensor, nn
 
 from prefrl.config import RewardConfig
 from prefrl.files import DamagedFileError, Tree, load_tree
+from prefrl.reward.inputs import Inputs
 from prefrl.reward.loss import preference_logit
-from prefrl.reward.networks import StackedMLP
+from prefrl.reward.networks import StackedCNN, StackedMLP
 from prefrl.types import Array, Floats, Segment
 
 _INPUT_CLIP = 10.0
+_CHUNK_NUMBERS = 2**23
+"""Numbers in the largest batch that is only predicted: 300 stacks of Atari frames, or every vector there will be."""
 
 
 class RewardEnsemble(nn.Module):
     """K predictors; their outputs are normalised separately, averaged, and the average scaled to one deviation.
 
-    Inputs are normalised by statistics of the labelled segments that travel with the weights, never by the agent's own
-    running normalisation, which would drift under the model.
+    Vectors are normalised by statistics of the labelled segments that travel with the weights, never by the agent's own
+    running normalisation, which would drift under the model; images are divided by 255.
     """
 
     input_mean: Tensor
@@ -31,62 +34,79 @@ class RewardEnsemble(nn.Module):
     member_std: Tensor
     scale: Tensor
 
-    def __init__(self, config: RewardConfig, features: int) -> None:
+    network: StackedMLP | StackedCNN
+
+    def __init__(self, config: RewardConfig, inputs: Inputs) -> None:
         super().__init__()
-        self.features = features
+        self.inputs = inputs
         self.target_std = config.target_std
-        self.network = StackedMLP(config.members, features, config.hidden, config.negative_slope)
-        self.register_buffer("input_mean", torch.zeros(features))
-        self.register_buffer("input_std", torch.ones(features))
+        if inputs.images:
+            channels, height, width = inputs.step
+            size = (channels, height, width)
+            self.network = StackedCNN(config.members, size, config.negative_slope, config.dropout)
+        else:
+            self.network = StackedMLP(config.members, inputs.step[0], config.hidden, config.negative_slope)
+        self.register_buffer("input_mean", torch.zeros(1 if inputs.images else inputs.step))
+        self.register_buffer("input_std", torch.full((1,), 255.0) if inputs.images else torch.ones(inputs.step))
         self.register_buffer("member_mean", torch.zeros(config.members, 1))
         self.register_buffer("member_std", torch.ones(config.members, 1))
         self.register_buffer("scale", torch.tensor(config.target_std))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, steps: Tensor) -> Tensor:
         """Each member's reward before output normalisation.
 
         Args:
-            features: (..., F).
+            steps: (..., *step).
 
         Returns:
             (K, ...)
         """
-        rows = self._normalised(features).reshape(-1, self.features)
-        outputs: Tensor = self.network(rows)
-        return outputs.reshape(-1, *features.shape[:-1])
+        shape = steps.shape[: -len(self.inputs.step)]
+        outputs: Tensor = self.network(self._normalised(steps.reshape(-1, *self.inputs.step)))
+        return outputs.reshape(-1, *shape)
 
-    def forward_each(self, features: Tensor) -> Tensor:
-        """Each member's reward, before output normalisation, for features of its own.
+    def forward_each(self, steps: Tensor) -> Tensor:
+        """Each member's reward, before output normalisation, for steps of its own.
 
         Args:
-            features: (K, ..., F).
+            steps: (K, ..., *step).
 
         Returns:
             (K, ...)
         """
-        rows = self._normalised(features).reshape(len(features), -1, self.features)
-        outputs: Tensor = self.network(rows)
-        return outputs.reshape(features.shape[:-1])
+        shape = steps.shape[: -len(self.inputs.step)]
+        outputs: Tensor = self.network(self._normalised(steps.reshape(len(steps), -1, *self.inputs.step)))
+        return outputs.reshape(shape)
 
-    def _normalised(self, features: Tensor) -> Tensor:
-        return ((features - self.input_mean) / self.input_std).clamp(-_INPUT_CLIP, _INPUT_CLIP)
+    def _normalised(self, steps: Tensor) -> Tensor:
+        return ((steps - self.input_mean) / self.input_std).clamp(-_INPUT_CLIP, _INPUT_CLIP)
 
     @torch.no_grad()
-    def reward(self, features: Tensor) -> Tensor:
+    def predict(self, steps: Tensor) -> Tensor:
+        """`forward` without gradients and dropout, in batches that fit into memory: (N, *step) to (K, N)."""
+        training = self.training
+        self.eval()
+        size = max(1, _CHUNK_NUMBERS // steps[0].numel())
+        outputs = torch.cat([self(chunk.to(self.scale.device)) for chunk in torch.split(steps, size)], dim=1)
+        self.train(training)
+        return outputs
+
+    @torch.no_grad()
+    def reward(self, steps: Tensor) -> Tensor:
         """The reward that the agent gets.
 
         Args:
-            features: (N, F).
+            steps: (N, *step).
 
         Returns:
             (N,) mean zero and the target deviation over the segments that the normalisation was fitted to.
         """
-        return self._average(self(features)) * self.scale
+        return self._average(self.predict(steps)) * self.scale
 
     @torch.no_grad()
-    def fit_output_normalisation(self, features: Tensor) -> None:
-        """Set each member's mean and deviation, then the scale of their average, from a sample of steps (N, F)."""
-        outputs = self(features)
+    def fit_output_normalisation(self, steps: Tensor) -> None:
+        """Set each member's mean and deviation, then the scale of their average, from a sample of steps (N, *step)."""
+        outputs = self.predict(steps)
         self.member_mean.copy_(outputs.mean(dim=1, keepdim=True))
         self.member_std.copy_(outputs.std(dim=1, keepdim=True).clamp(min=1e-6))
         # Averaging members that disagree shrinks the deviation; the agent is promised a fixed one.
@@ -107,14 +127,15 @@ class RewardEnsemble(nn.Module):
             (K, B)
         """
         used, places = np.unique(pairs, return_inverse=True)
-        features = np.stack([segments[index].features for index in used])
-        outputs = self(torch.as_tensor(features, device=self.scale.device))
+        kept = torch.from_numpy(np.stack([segments[index].features for index in used]))
+        steps = self.inputs.steps(kept)
+        outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
         logits = preference_logit(outputs[:, torch.as_tensor(places.reshape(pairs.shape))])
         return np.asarray(torch.sigmoid(logits).cpu().numpy())
 
-    def score(self, features: Floats) -> Floats:
-        """`reward` from and to NumPy: (N, F) to (N,)."""
-        rewards = self.reward(torch.as_tensor(features, device=self.scale.device))
+    def score(self, steps: Array) -> Floats:
+        """`reward` from and to NumPy: (N, *step) to (N,)."""
+        rewards = self.reward(torch.from_numpy(steps))
         return np.asarray(rewards.cpu().numpy())
 
 

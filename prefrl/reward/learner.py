@@ -16,6 +16,7 @@ from torch import Tensor
 from prefrl.config import RewardConfig
 from prefrl.files import Tree, save_tree
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.inputs import Inputs
 from prefrl.reward.loss import (
     adapted_l2,
     comparison_loss,
@@ -26,43 +27,44 @@ from prefrl.reward.loss import (
 )
 from prefrl.types import Array, Comparison, Floats
 
-ReadSegment = Callable[[int], tuple[Floats, Floats]]
-"""segment id -> features (L, F), true rewards (L,)"""
+ReadSegment = Callable[[int], tuple[Array, Floats]]
+"""segment id -> its features as they are kept, true rewards (L,)"""
 
 _VALIDATION_STEPS = 4
 """Gradient steps between two looks at the validation loss, which costs a third of a gradient step."""
 _LOSS_DECAY = 0.97
 """Of the running means of training and validation loss, per gradient step: about the last 33 steps."""
 _ANY_PLACE = np.zeros(1, dtype=np.int64)
-_NORMALISATION_COMPARISONS = 64
+_NORMALISATION_COMPARISONS, _NORMALISATION_IMAGES = 64, 8
 """The newest comparisons whose steps set the output normalisation: near the agent's present behaviour, and cheap."""
 
 
 class RewardLearner:
     """Fits an ensemble to the newest comparisons."""
 
-    def __init__(self, config: RewardConfig, features: int, length: int, seed: int, device: str = "cpu") -> None:
+    def __init__(self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str = "cpu") -> None:
         """Make an untrained learner.
 
         Args:
             config: The reward model and how to fit it.
-            features: F, of a step.
+            inputs: What it reads of a step.
             length: L, of a segment.
             seed: Of initial weights, batches and bootstraps.
             device: Where torch computes.
         """
         with torch.random.fork_rng(devices=[]):  # leaves the agent's random state alone
             torch.manual_seed(seed)
-            self.ensemble = RewardEnsemble(config, features).to(device)
+            self.ensemble = RewardEnsemble(config, inputs).to(device)
+            self._torch_rng = torch.get_rng_state()
         self.config, self.seed, self.device = config, seed, device
         self.optimizer = torch.optim.Adam(self.ensemble.network.parameters(), lr=config.learning_rate, fused=True)
         self.l2 = torch.full((config.members,), config.l2, device=device)
         self.losses = torch.full((2, config.members), torch.nan, device=device)
         self.updates = self.fitted = self.version = self.last_id = self.seen = 0
         self._rng = np.random.default_rng(seed)
-        self._moments = np.zeros((2, features))
+        self._moments = np.zeros((2, *inputs.step)) if not inputs.images else np.zeros(0)
         capacity = config.buffer
-        self._features = torch.empty(capacity, 2, length, features, device=device)
+        self._features = inputs.empty(capacity, length, device)
         self._true = torch.empty(capacity, 2, length, device=device)
         self._mu = torch.empty(capacity, device=device)
         self._multiplicity = np.zeros((config.members, capacity), dtype=np.int64)
@@ -88,7 +90,9 @@ class RewardLearner:
                 features, true_rewards = read(segment)
                 self._features[place, side] = torch.from_numpy(features)
                 self._true[place, side] = torch.from_numpy(true_rewards)
-                self._moments += np.stack([features.mean(axis=0), np.square(features, dtype=np.float64).mean(axis=0)])
+                if self._moments.size:
+                    squares = np.square(features, dtype=np.float64)
+                    self._moments += np.stack([features.mean(axis=0), squares.mean(axis=0)])
             self._mu[place] = comparison.mu
             self._multiplicity[:, place] = multiplicity(self.seed, comparison.id, self.config.members)
             self.last_id = comparison.id
@@ -97,6 +101,7 @@ class RewardLearner:
             counts, places = self._multiplicity[:, : len(self)], np.arange(len(self))
             self._bags = [np.repeat(places, count) for count in counts]
             self._held_out = [places[count == 0] for count in counts]
+        if self.seen > before and self._moments.size:
             mean, square = self._moments / (2 * self.seen)
             std = np.sqrt(np.maximum(square - mean**2, 1e-8))
             self.ensemble.input_mean.copy_(torch.from_numpy(mean))
@@ -122,10 +127,15 @@ class RewardLearner:
         """Take gradient steps over random batches until this many comparisons were fitted."""
         if not len(self):
             return
-        for _ in range(max(1, comparisons // self.config.batch_size)):
-            self._step()
-            if self.updates % _VALIDATION_STEPS == 0:
-                self._validate()
+        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's
+            torch.set_rng_state(self._torch_rng)
+            self.ensemble.train()
+            for _ in range(max(1, comparisons // self.config.batch_size)):
+                self._step()
+                if self.updates % _VALIDATION_STEPS == 0:
+                    self._validate()
+            self.ensemble.eval()
+            self._torch_rng = torch.get_rng_state()
 
     def _step(self) -> None:
         """One gradient step, for each member on a batch from its own bootstrap."""
@@ -142,7 +152,9 @@ class RewardLearner:
     def _validate(self) -> None:
         """Measure the loss on comparisons that a member does not train on, and adapt its L2 penalty to it."""
         config = self.config
+        self.ensemble.eval()
         self.losses[1] = running_mean(self.losses[1], self._losses(self._held_out), _LOSS_DECAY**_VALIDATION_STEPS)
+        self.ensemble.train()
         ratio = self.losses[1] / self.losses[0]
         self.l2 = adapted_l2(self.l2, ratio, config.validation_low, config.validation_high, config.l2_rate)
 
@@ -151,7 +163,7 @@ class RewardLearner:
         size = self.config.batch_size
         drawn = [self._rng.choice(own if len(own) else _ANY_PLACE, size) for own in places]
         batch = torch.from_numpy(np.stack(drawn)).to(self.device)
-        rewards = self.ensemble.forward_each(self._features[batch])
+        rewards = self.ensemble.forward_each(self.ensemble.inputs.steps(self._features[batch]))
         if self.config.loss == "true-reward":
             losses = regression_loss(rewards, self._true[batch])
         else:
@@ -163,9 +175,10 @@ class RewardLearner:
         """Fit the output normalisation to the newest comparisons; before weights are used or published."""
         if not len(self):
             return
-        count = min(len(self), _NORMALISATION_COMPARISONS)
+        inputs = self.ensemble.inputs
+        count = min(len(self), _NORMALISATION_IMAGES if inputs.images else _NORMALISATION_COMPARISONS)
         newest = torch.arange(self.seen - count, self.seen) % self.config.buffer
-        self.ensemble.fit_output_normalisation(self._features[newest].reshape(-1, self.ensemble.features))
+        self.ensemble.fit_output_normalisation(inputs.steps(self._features[newest]).flatten(0, 2))
 
     def metrics(self) -> dict[str, float]:
         """Figures of the fit; losses are means over members, in nats."""
@@ -194,6 +207,7 @@ class RewardLearner:
             "losses": self.losses,
             "moments": self._moments,
             "rng": self._rng.bit_generator.state,
+            "torch_rng": self._torch_rng,
             "counters": {name: getattr(self, name) for name in _COUNTERS},
         }
 
@@ -215,6 +229,7 @@ class RewardLearner:
         was = state["counters"]["seen"]  # more than are left, where answers were taken back
         self._moments = state["moments"] * (len(kept) / was if was else 1.0)
         self._rng.bit_generator.state = state["rng"]
+        self._torch_rng = torch.from_numpy(state["torch_rng"])
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
         self.seen = len(kept)

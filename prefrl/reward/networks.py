@@ -1,4 +1,4 @@
-"""Reward predictors: K networks of one shape, evaluated together."""
+"""Reward predictors: K networks of one shape, evaluated together. All have the interface of `StackedMLP`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from prefrl.errors import UsageError
 
 
 class StackedMLP(nn.Module):
@@ -53,3 +55,64 @@ class StackedMLP(nn.Module):
     def squared_norm(self) -> Tensor:
         """(K,) each member's sum of squared weights (biases apart), what the L2 penalty is on."""
         return torch.stack([weight.square().sum(dim=(1, 2)) for weight in self.weights]).sum(dim=0)
+
+
+class StackedCNN(nn.Module):
+    """K convolutional networks for images (paper, appendix A.2).
+
+    Four convolutions of 7, 5, 3 and 3 pixels with strides 3, 2, 1 and 1 and 16 filters each, every one with batch
+    normalisation, leaky ReLU and dropout; then 64 units and the reward. One network after another: on a CPU, grouped
+    convolutions over all members take longer than this loop.
+    """
+
+    LAYERS = ((7, 3), (5, 2), (3, 1), (3, 1))
+    """Size and stride of each convolution."""
+    FILTERS, UNITS = 16, 64
+
+    def __init__(self, members: int, step: tuple[int, int, int], negative_slope: float, dropout: float) -> None:
+        """Initialise each member independently, as torch does.
+
+        Args:
+            members: K.
+            step: (C, H, W) of an image.
+            negative_slope: Of the leaky ReLU.
+            dropout: Share of the convolutions' outputs dropped in training.
+
+        Raises:
+            UsageError: if the image is too small for four convolutions.
+        """
+        super().__init__()
+        channels, *size = step
+        for kernel, stride in self.LAYERS:
+            size = [(pixels - kernel) // stride + 1 for pixels in size]
+        if min(size) < 1:
+            raise UsageError(f"images of {step[1]} x {step[2]} pixels are too small for the convolutional reward model")
+        self.members = nn.ModuleList()
+        for _ in range(members):
+            layers: list[nn.Module] = []
+            for fan_in, (kernel, stride) in zip((channels, *[self.FILTERS] * 3), self.LAYERS, strict=True):
+                layers += [nn.Conv2d(fan_in, self.FILTERS, kernel, stride), nn.BatchNorm2d(self.FILTERS)]
+                layers += [nn.LeakyReLU(negative_slope, inplace=True), nn.Dropout(dropout)]
+            layers += [nn.Flatten(), nn.Linear(self.FILTERS * size[0] * size[1], self.UNITS)]
+            layers += [nn.LeakyReLU(negative_slope), nn.Linear(self.UNITS, 1)]
+            self.members.append(nn.Sequential(*layers))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            images: (N, C, H, W), the same for every member, or (K, N, C, H, W).
+
+        Returns:
+            (K, N) unnormalised rewards.
+        """
+        batches = images if images.ndim == 5 else [images] * len(self.members)
+        return torch.stack([member(batch)[:, 0] for member, batch in zip(self.members, batches, strict=True)])
+
+    def squared_norm(self) -> Tensor:
+        """(K,) each member's sum of squared weights; biases and normalisation apart."""
+        norms = []
+        for member in self.members:
+            weights = [layer.weight for layer in member.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+            norms.append(torch.stack([weight.square().sum() for weight in weights]).sum())
+        return torch.stack(norms)

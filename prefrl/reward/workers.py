@@ -21,6 +21,7 @@ from prefrl.errors import PrefrlError, explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
 from prefrl.memory import keep_freed_memory
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
+from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
@@ -128,13 +129,13 @@ class LearnerProcess:
     Pretraining is done here, as the agent has to wait for it anyway and the process takes seconds to come up.
     """
 
-    def __init__(self, run: RunDirectory, pretraining: InlineLearner, features: int, device: str) -> None:
+    def __init__(self, run: RunDirectory, pretraining: InlineLearner, inputs: Inputs, device: str) -> None:
         """Start the process.
 
         Args:
             run: The run.
             pretraining: Fits the ensemble until it is pretrained, and hands over to the process then.
-            features: F.
+            inputs: What the reward model reads.
             device: Where the learner computes.
         """
         self._run = run
@@ -145,7 +146,7 @@ class LearnerProcess:
         # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
         reader, self._stop = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_learn, args=(run.root, features, device, reader), name="prefrl-learner", daemon=True
+            target=_learn, args=(run.root, inputs, device, reader), name="prefrl-learner", daemon=True
         )
         with _deaf_to_signals():
             self._process.start()
@@ -221,7 +222,7 @@ def _how_it_ended(exit_code: int | None) -> str:
     return f"exit status {exit_code}; its message is above"
 
 
-def _learn(root: Path, features: int, device: str, stop: Connection) -> None:
+def _learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
     """The process: read labels, fit, publish, until told to stop or the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -232,16 +233,16 @@ def _learn(root: Path, features: int, device: str, stop: Connection) -> None:
     try:
         run = RunDirectory.open(root)
         with run.lock("learner", timeout=30):
-            _learn_until(stop, run, features, device)
+            _learn_until(stop, run, inputs, device)
     except Exception as error:
         # The parent only sees that this process ended: the reason has to be said here.
         print(f"reward learner: {explain(error)}", file=sys.stderr)
         sys.exit(1)
 
 
-def _learn_until(stop: Connection, run: RunDirectory, features: int, device: str) -> None:
+def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: str) -> None:
     store, clips, config = LabelStore(run.labels), ClipFolder(run.clips), run.config
-    learner = RewardLearner(config.reward, features, config.queries.segment_length, config.seed, device)
+    learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
         if stop.poll(_IDLE_SECONDS):
             return

@@ -1,0 +1,86 @@
+"""Gymnasium's vector environments as Stable-Baselines3's: nobody else offers this bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from prefrl.errors import UsageError
+from prefrl.types import Array
+
+
+class EngineVecEnv(VecEnv):
+    """Steps a `gymnasium.vector.VectorEnv` (ale-py's `AtariVectorEnv`, Gymnasium's own) for an SB3 algorithm.
+
+    What the two disagree on: SB3 wants the last observation of an episode in the `infos` of the step that ends it, and
+    a list of dictionaries where Gymnasium has a dictionary of arrays. Only steps with something to tell pay for that.
+    """
+
+    def __init__(self, engine: VectorEnv[Any, Any, Any]) -> None:
+        """Wrap an engine.
+
+        Args:
+            engine: Resets an environment in the step that ends it (`AutoresetMode.SAME_STEP`).
+
+        Raises:
+            UsageError: for any other way of resetting, which would hand the agent steps that are none.
+        """
+        mode = engine.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            raise UsageError(f"a vector environment must reset in the same step, not {mode}: autoreset_mode=SAME_STEP")
+        self.engine = engine
+        super().__init__(engine.num_envs, engine.single_observation_space, engine.single_action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Reset every environment, with the seeds that `seed` gave, once."""
+        first = self._seeds[0]  # both libraries count up from it
+        observations, _ = self.engine.reset(seed=None if first is None else int(first))
+        self._reset_seeds()
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        return np.asarray(observations)
+
+    def step_async(self, actions: Array) -> None:
+        """Keep the actions for `step_wait`: the engine steps with its own threads."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every environment."""
+        observations, rewards, terminated, truncated, told = self.engine.step(self._actions)
+        dones = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for env in np.flatnonzero(dones):
+            infos[env]["TimeLimit.truncated"] = bool(truncated[env] and not terminated[env])
+            infos[env]["terminal_observation"] = told["final_obs"][env]
+        if "episode" in told:
+            for env in np.flatnonzero(told["_episode"]):
+                infos[env]["episode"] = {name: values[env].item() for name, values in told["episode"].items()}
+        return np.asarray(observations), np.asarray(rewards, np.float32), dones, infos
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.engine.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the engine, once for each environment."""
+        return [getattr(self.engine, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refuse: the environments are not objects of their own."""
+        raise AttributeError(f"an engine's environments have no attribute {attr_name!r} to set")
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        """Refuse: the environments are not objects of their own."""
+        raise AttributeError(f"an engine's environments have no method {method_name!r}")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """Whether an environment is wrapped, which none is."""
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[Array | None]:
+        """Refuse: an engine has no screen."""
+        raise NotImplementedError("an engine has no screen to show")
