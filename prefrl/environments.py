@@ -83,8 +83,11 @@ def make_stack(config: RunConfig) -> EnvStack:
     not drift with the agent's running statistics.
     """
     agent = config.agent
-    engine = make_engine(config.env_id, agent.n_envs)
-    simulators = EngineVecEnv(engine) if engine else DummyVecEnv([partial(make_env, config.env_id)] * agent.n_envs)
+    simulators: DummyVecEnv | EngineVecEnv
+    if config.native_engine:
+        simulators = EngineVecEnv(make_engine(config.env_id, agent.n_envs))
+    else:
+        simulators = DummyVecEnv([partial(make_env, config.env_id)] * agent.n_envs)
     space = simulators.observation_space
     images = is_image(space.shape or (), space.dtype)
     monitor = VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))

@@ -151,6 +151,7 @@ def resolve(
             "hide_endings": isinstance(facts, GymnasiumTask),
             "playback_fps": facts.playback_fps,
             "queries.segment_length": facts.segment_length,
+            "native_engine": facts.native_engine,
             "algo": algo,
             "ablation": ablation,
         },

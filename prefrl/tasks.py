@@ -57,6 +57,10 @@ class TaskFacts(Protocol):
     def images(self) -> bool:
         """Whether observations are images."""
 
+    @property
+    def native_engine(self) -> bool:
+        """Whether Gymnasium's `make_vec` gives an engine that steps many copies at once."""
+
 
 @dataclass(frozen=True)
 class GymnasiumTask:
@@ -70,6 +74,7 @@ class GymnasiumTask:
     instruction: str = "Prefer the clip in which better things happen; judge only what you see."
     frame_stack: int = 1
     images: bool = False
+    native_engine: bool = False
 
 
 @cache
@@ -167,15 +172,13 @@ def unsuitable(env: gymnasium.Env[Any, Any]) -> str | None:
     return None
 
 
-def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any] | None:
-    """Many copies of an environment on an engine of its own; None for one that registers none.
+def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
+    """Many copies of an environment on an engine of its own.
 
     Raises:
         UsageError: if it cannot be made.
     """
     known_tasks()
-    if gymnasium.spec(env_id).vector_entry_point is None:
-        return None
     try:
         return gymnasium.make_vec(env_id, envs, vectorization_mode="vector_entry_point")
     except (gymnasium.error.Error, ImportError) as error:

@@ -8,6 +8,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from prefrl.buffers import ScoredRolloutBuffer
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.inputs import Inputs
 from prefrl.scoring import ReturnScaler, RolloutScorer
 from prefrl.segments import SegmentRecorder
 
@@ -113,7 +114,7 @@ class Worker:
 
     def __init__(self, features=5):
         torch.manual_seed(0)
-        self.ensemble = RewardEnsemble(tiny_reward(), features)
+        self.ensemble = RewardEnsemble(tiny_reward(), Inputs((features,)))
 
 
 def test_the_true_reward_never_reaches_the_agent():

@@ -5,6 +5,7 @@ from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.files import save_tree
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble, load_weights
+from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
@@ -12,7 +13,7 @@ from prefrl.reward.networks import StackedMLP
 
 def ensemble(features=4, seed=0, **changes):
     torch.manual_seed(seed)
-    return RewardEnsemble(tiny_reward(**changes), features)
+    return RewardEnsemble(tiny_reward(**changes), Inputs((features,)))
 
 
 def rows(count=500, features=4, seed=0):
@@ -137,7 +138,7 @@ def test_score_is_the_reward_from_and_to_numpy():
 
 def test_published_weights_give_the_reader_the_same_rewards(tmp_path):
     library = Library(40)
-    learner = RewardLearner(tiny_reward(), 4, 5, seed=0)
+    learner = RewardLearner(tiny_reward(), Inputs((4,)), 5, seed=0)
     learner.add(library.comparisons(), library.read)
     learner.train(64)
     learner.publish(tmp_path / "weights")
@@ -176,7 +177,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
 
 def test_the_logit_of_normalised_inputs_is_that_of_the_labelled_segments():
     library = Library(60)
-    learner = RewardLearner(tiny_reward(), 4, 5, seed=0)
+    learner = RewardLearner(tiny_reward(), Inputs((4,)), 5, seed=0)
     learner.add(library.comparisons(), library.read)
     steps = library.features.reshape(-1, 4)
     normalised = (steps - learner.ensemble.input_mean.numpy()) / learner.ensemble.input_std.numpy()

@@ -12,6 +12,7 @@ from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.reward import learner as learner_module
 from prefrl.reward.ensemble import PublishedReward
+from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.workers import InlineLearner
@@ -20,7 +21,7 @@ from prefrl.types import Answer, Comparison, Judgement, Query
 
 
 def make(library=None, *, features=4, length=5, seed=0, upto=None, **changes):
-    made = RewardLearner(tiny_reward(**changes), features, length, seed)
+    made = RewardLearner(tiny_reward(**changes), Inputs((features,)), length, seed)
     if library is not None:
         made.add(library.comparisons(last=upto), library.read)
     return made
@@ -45,7 +46,7 @@ def watch(monkeypatch, name):
 
 def test_recovers_a_linear_reward_from_comparisons():
     library = Library(600, length=8, features=6)
-    learner = RewardLearner(RewardConfig(hidden=(32, 32), buffer=400, pretrain_comparisons=1), 6, 8, seed=0)
+    learner = RewardLearner(RewardConfig(hidden=(32, 32), buffer=400, pretrain_comparisons=1), Inputs((6,)), 8, seed=0)
     learner.add(library.comparisons(), library.read)
     learner.train(150 * 64)
     learner.normalise()

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from prefrl.recipes import resolve
 from prefrl.segments import SegmentRecorder
-from prefrl.training import feature_count
+from prefrl.training import recorder_inputs
 from prefrl.types import Segment
 
 
@@ -163,13 +164,13 @@ def test_a_rollout_s_features_are_those_of_the_segments():
     features, true, _ = env.take_rollout()
     np.testing.assert_array_equal(features[:, 0], env.pool[0].features)
     np.testing.assert_array_equal(true[:, 0], env.pool[0].true_rewards)
-    assert features.shape[2] == feature_count(env) == 5
+    assert features.shape[2] == recorder_inputs(resolve("hopper"), env).step[0] == 5
 
 
 def test_discrete_actions_are_one_hot_and_counted_as_features():
     env = recorder(envs=2, length=2, discrete=4)
     roll(env, 10)
-    assert feature_count(env) == 7
+    assert recorder_inputs(resolve("hopper"), env).step == (7,)
     for segment in env.pool:
         assert segment.actions.shape == (2, 4)
         assert (segment.actions.sum(axis=1) == 1).all()

@@ -41,6 +41,11 @@ class Task:
         """Whether observations are images."""
         return self.frame_stack > 1
 
+    @property
+    def native_engine(self) -> bool:
+        """Whether an engine steps many copies at once."""
+        return self.vector_entry_point is not None
+
 
 _GAMES = {
     "beamrider": "Shoot enemy ships, and never be shot.",
