@@ -182,7 +182,7 @@ class RunConfig:
     frame_stack: int = 1
     """How many of the newest frames an observation is a stack of; 1: it is none."""
     native_engine: bool = False
-    """Whether one engine steps all environments, fast but without snapshots and screen; else Python does, one by one."""
+    """Whether one engine steps all environments: fast, but without snapshots and a screen to show."""
     hide_endings: bool = False
     """Whether endings other than the time limit are hidden from the agent (bootstrapped as a time limit is)."""
     playback_fps: int = 30

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefrl.display import clock, details
 from prefrl.files import read_json
-from prefrl.recipes import ALGOS, TASKS, resolve
+from prefrl.recipes import resolve, task_settings
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.tasks import known_tasks
@@ -18,7 +18,7 @@ def task_lines() -> list[str]:
     lines = []
     for name, facts in known_tasks().items():
         config = resolve(name)
-        own = {**ALGOS["ppo"], **TASKS["ppo"].get(name, {})}
+        own = task_settings(facts, "ppo")
         recipe = " ".join(f"{key.removeprefix('agent.')}={value}" for key, value in own.items())
         lines.append(
             f"{name:<16} {facts.env_id:<26} {facts.segment_length:>2}-step clips, {config.queries.labels} labels, "

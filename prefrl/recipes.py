@@ -11,7 +11,7 @@ from typing import Any
 from prefrl.ablations import ABLATIONS
 from prefrl.config import RunConfig, replace
 from prefrl.errors import unknown
-from prefrl.tasks import GymnasiumTask, find_task
+from prefrl.tasks import GymnasiumTask, TaskFacts, find_task
 from prefrl.teachers import check_teacher
 
 Settings = dict[str, Any]
@@ -30,13 +30,14 @@ ALGOS: dict[str, Settings] = {
         "agent.log_std_init": -1.0,
     },
 }
-"""The agent, for every task."""
+"""The agent where observations are vectors."""
 
 IMAGES: dict[str, Settings] = {
     "ppo": {
         "agent.n_steps": 128,
         "agent.n_epochs": 4,
         "agent.learning_rate": 2.5e-4,
+        "agent.learning_rate_decay": True,
         "agent.clip_range": 0.1,
         "agent.gamma": 0.99,
         "agent.ent_coef": 0.01,
@@ -45,12 +46,13 @@ IMAGES: dict[str, Settings] = {
         "agent.n_envs": 16,
         "agent.n_steps": 5,
         "agent.learning_rate": 7e-4,
+        "agent.learning_rate_decay": True,
         "agent.gae_lambda": 1.0,
         "agent.ent_coef": 0.01,
         "agent.normalise_advantage": False,
     },
 }
-"""The agent where observations are images, over `ALGOS`: the customary settings for Atari."""
+"""The agent where observations are images: the customary settings for Atari."""
 
 IMAGE_REWARD: Settings = {
     "agent.normalise_observations": False,
@@ -155,9 +157,8 @@ def resolve(
             "algo": algo,
             "ablation": ablation,
         },
-        ALGOS[algo],
-        IMAGES[algo] | IMAGE_REWARD | {"frame_stack": facts.frame_stack} if facts.images else {},
-        TASKS[algo].get(facts.name, {}),
+        {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
+        task_settings(facts, algo),
         LEARNED_REWARD if base.learns_reward else {},
         RECIPES[recipe],
         _paper_details(facts.name, base.learns_reward) if recipe == "paper" else {},
@@ -170,6 +171,11 @@ def resolve(
     config = replace(base, merged).validate()
     check_teacher(config.teacher)
     return config
+
+
+def task_settings(facts: TaskFacts, algo: str) -> Settings:
+    """A task's agent, and what else its own recipe sets."""
+    return (IMAGES if facts.images else ALGOS)[algo] | TASKS[algo].get(facts.name, {})
 
 
 def _paper_details(task: str, learns_reward: bool) -> Settings:

@@ -91,7 +91,7 @@ def test_tasks_one_line_each_with_its_recipe() -> None:
     for line in lines:
         assert "prefrl/" in line
         assert "learning_rate" in line
-        assert "700 labels" in line
+        assert " labels, " in line
 
 
 def test_train_reports_on_stderr_and_its_result_on_stdout(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from prefrl.clips import ClipFolder
 from prefrl.config import QueryConfig, RunConfig
 from prefrl.loop import PreferenceLoop
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.inputs import Inputs
 from prefrl.store import LabelStore
 from prefrl.teachers.oracle import judge
 from prefrl.types import Answer, Judgement
@@ -45,7 +46,7 @@ class Worker:
 
     def __init__(self, ready=True):
         torch.manual_seed(0)
-        self.ensemble, self.ready, self.metrics, self.calls = RewardEnsemble(tiny_reward(), 3), ready, {}, []
+        self.ensemble, self.ready, self.metrics, self.calls = RewardEnsemble(tiny_reward(), Inputs((3,))), ready, {}, []
 
     def work(self, agent_step, max_round):
         self.calls.append((agent_step, max_round))
