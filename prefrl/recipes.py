@@ -72,7 +72,12 @@ IMAGE_REWARD: Settings = {
 
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
-        "hopper": {"agent.gamma": 0.99},
+        "hopper": {
+            "agent.gamma": 0.99,
+            "agent.learning_rate": 5e-4,
+            "agent.net_arch": [256, 256],
+            "agent.activation": "relu",
+        },
         "walker": {"agent.n_envs": 4, "agent.n_steps": 512, "agent.gamma": 0.97, "agent.gae_lambda": 0.9},
         "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},

@@ -24,7 +24,9 @@ from runs import (
     until,
 )
 
-TASKS = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
+MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
+ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
+TASKS = (*MUJOCO, *ATARI, "moving-dot")
 COMMANDS = ("train", "resume", "status", "play", "tasks", "doctor", "bench")
 
 
