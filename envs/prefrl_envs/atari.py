@@ -70,7 +70,7 @@ GAMES = {
     "beamrider": Game("beam_rider", (Box(10, 18, 61, 107), Box(32, 40, 20, 31))),
     "breakout": Game("breakout", (Box(5, 15, 36, 80),)),
     "enduro": Game("enduro", (Box(164, 173, 56, 104), Box(179, 188, 80, 104))),
-    "pong": Game("pong", (Box(1, 21, 16, 48), Box(1, 21, 96, 128)), penalty=0.0),
+    "pong": Game("pong", (Box(1, 21, 20, 48), Box(1, 21, 100, 128)), penalty=0.0),
     "qbert": Game("qbert", (Box(6, 13, 34, 71),)),
     "seaquest": Game("seaquest", (Box(9, 17, 59, 105),)),
     "spaceinvaders": Game("space_invaders", (Box(10, 20, 4, 64),)),
