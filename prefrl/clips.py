@@ -61,4 +61,4 @@ def _packed(features: Array) -> Any:
 def _unpacked(kept: Any) -> Array:
     if not isinstance(kept, dict):
         return np.asarray(kept)
-    return np.frombuffer(zlib.decompress(kept["deflated"]), np.uint8).reshape(kept["shape"])
+    return np.frombuffer(bytearray(zlib.decompress(kept["deflated"])), np.uint8).reshape(kept["shape"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
@@ -31,6 +32,8 @@ from prefrl.scoring import ReturnScaler, RolloutScorer
 from prefrl.segments import SegmentRecorder
 from prefrl.store import LabelStore
 from prefrl.teachers import make_teacher
+from prefrl.teachers.simulated import Episodes
+from prefrl.types import Teacher
 
 Summary = dict[str, Any]
 
@@ -70,7 +73,14 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     torch.set_num_threads(1)  # the policy is small: more threads only get in each other's way
     env = make_stack(config)
     cleanup.callback(env.top.close)
-    loop, scorer = _make_loop(run, env, device, threads, cleanup) if config.learns_reward else (None, None)
+
+    def episodes() -> Episodes | None:
+        newest = list(agent.ep_info_buffer or ())[-10:]
+        means = (float(np.mean([info[name] for info in newest])) for name in ("r", "l")) if newest else ()
+        return Episodes(*means) if newest else None
+
+    teacher = make_teacher(config.teacher, config.seed, episodes) if config.learns_reward else None
+    loop, scorer = _make_loop(run, env, teacher, device, threads, cleanup) if teacher else (None, None)
     agent = make_agent(config, env, scorer)
     agent.set_logger(Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))]))
     cleanup.callback(agent.logger.close)
@@ -87,7 +97,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
 
 
 def _make_loop(
-    run: RunDirectory, env: EnvStack, device: str, threads: int, cleanup: ExitStack
+    run: RunDirectory, env: EnvStack, teacher: Teacher, device: str, threads: int, cleanup: ExitStack
 ) -> tuple[PreferenceLoop, RolloutScorer]:
     config = run.config
     recorder = env.recorder
@@ -97,7 +107,7 @@ def _make_loop(
     worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads)
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)
-    loop = PreferenceLoop(config, store, clips, recorder.pool, make_teacher(config.teacher), worker)
+    loop = PreferenceLoop(config, store, clips, recorder.pool, teacher, worker)
     agent = config.agent
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
     return loop, RolloutScorer(recorder, worker, scaler)

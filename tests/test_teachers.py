@@ -4,12 +4,30 @@ from helpers import segment
 
 from prefrl.errors import UsageError
 from prefrl.teachers import TEACHERS, check_teacher, make_teacher
-from prefrl.teachers.oracle import Oracle, judge
+from prefrl.teachers.simulated import Episodes, Shortcomings, discounted
+from prefrl.teachers.simulated import judge as judge_rewards
 from prefrl.types import Judgement, Query
 
 
-def query(left, right, step=7):
-    return Query(1, 0, segment(0, left), segment(1, right), step)
+def query(left, right, step=7, rank=0):
+    return Query(1, rank, segment(0, left), segment(1, right), step)
+
+
+def judge(asked, ways=TEACHERS["oracle"], threshold=0.0, chance=(0.5, 0.5)):
+    sides = (asked.left.true_rewards, asked.right.true_rewards)
+    return judge_rewards(*sides, ways, threshold, np.array(chance))
+
+
+def made(name="oracle", seed=0, episodes=lambda: None):
+    return make_teacher(name, seed, episodes)
+
+
+def shares(name, left, right, *, threshold=0.0, draws=4000):
+    """The share of each judgement among many of one pair."""
+    teacher = made(name, episodes=lambda: Episodes(threshold / len(left), 1.0) if threshold else None)
+    teacher.submit({rank: query(left, right, rank=rank) for rank in range(draws)})
+    said = [answer.judgement.value for answer in teacher.collect()]
+    return {judgement.value: said.count(judgement.value) / draws for judgement in Judgement}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +58,7 @@ def test_oracle_does_not_depend_on_the_side():
 
 
 def test_oracle_answers_each_query_once_at_the_step_it_was_asked():
-    oracle = Oracle()
+    oracle = made()
     assert list(oracle.collect()) == []
     oracle.submit({5: query([1.0], [2.0]), 9: query([2.0], [1.0], step=8)})
     oracle.submit({6: query([2.0], [2.0])})
@@ -56,7 +74,7 @@ def test_judgements_have_the_paper_s_distributions():
 
 
 def test_teachers_are_made_anew_each_time():
-    assert make_teacher("oracle") is not make_teacher("oracle")
+    assert made() is not made()
     assert all(check_teacher(name) == name for name in [*TEACHERS, "none"])
 
 
@@ -64,3 +82,92 @@ def test_teachers_are_made_anew_each_time():
 def test_an_unknown_teacher_is_refused_with_the_nearest_names(name, hint):
     with pytest.raises(UsageError, match=hint):
         check_teacher(name)
+
+
+# -- B-Pref's teachers: four standard errors of 4000 draws are at most 0.032 ------------------------------------------
+
+
+def test_boltzmann_prefers_by_the_logistic_rule():
+    found = shares("boltzmann", [1.0, 0.5], [0.5, 0.0])
+    assert found["left"] == pytest.approx(1 / (1 + np.exp(-1.0)), abs=0.03)
+    assert found["left"] + found["right"] == 1
+    assert shares("boltzmann", [1e6], [-1e6], draws=50)["left"] == 1  # no overflow
+    assert shares("boltzmann", [-1e6], [1e6], draws=50)["right"] == 1
+    assert shares("boltzmann", [1.0], [1.0])["left"] == pytest.approx(0.5, abs=0.03)  # it never says equal
+
+
+def test_a_teacher_who_errs_mixes_up_a_tenth():
+    found = shares("mistake", [2.0], [1.0])
+    assert found["right"] == pytest.approx(0.1, abs=0.02)
+    assert shares("mistake", [1.0], [1.0])["equal"] == 1
+
+
+def test_a_teacher_who_skips_answers_only_where_a_clip_is_worth_it():
+    assert shares("skip", [0.5, 0.4], [0.1, 0.0], threshold=10.0, draws=5)["incomparable"] == 1  # 0.9 < 0.1 · 10
+    assert shares("skip", [0.6, 0.5], [0.1, 0.0], threshold=10.0, draws=5)["left"] == 1
+    assert shares("skip", [0.5, 0.4], [0.1, 0.0], draws=5)["left"] == 1  # no episode has ended: no threshold
+
+
+def test_a_teacher_of_equals_ties_what_is_closer_than_the_threshold():
+    assert shares("equal", [5.0], [4.1], threshold=10.0, draws=5)["equal"] == 1
+    assert shares("equal", [5.0], [3.9], threshold=10.0, draws=5)["left"] == 1
+
+
+def test_thresholds_are_applied_once():
+    """epsilon (L / T) R: a clip of 3 of 30 steps, mean return 200, epsilon 0.1: a threshold of 2, and not of 0.2."""
+    teacher = made("equal", episodes=lambda: Episodes(200.0, 30.0))
+    teacher.submit({0: query([1.0, 0, 0], [-0.9, 0, 0]), 1: query([1.0, 0, 0], [-1.1, 0, 0])})
+    assert [answer.judgement.value for answer in teacher.collect()] == ["equal", "left"]
+
+
+def test_a_myopic_teacher_weighs_the_last_step_whole():
+    assert discounted(np.array([1.0, 2.0, 4.0], np.float32), 0.5) == 0.25 + 1 + 4
+    assert judge(query([3.0, 0.0, 0.0], [0.0, 0.0, 2.5])) is Judgement.LEFT
+    assert judge(query([3.0, 0.0, 0.0], [0.0, 0.0, 2.5]), TEACHERS["myopic"]) is Judgement.RIGHT
+
+
+def test_equal_overrides_a_mistake_and_a_skip_comes_first():
+    ways = TEACHERS["equal"] + TEACHERS["mistake"] + TEACHERS["skip"]
+    assert ways == Shortcomings(mistake=0.1, skip=0.1, equal=0.1)
+    assert judge(query([5.0], [4.5]), ways, 10.0, (0.5, 0.0)) is Judgement.EQUAL
+    assert judge(query([0.5], [0.4]), ways, 10.0, (0.5, 0.0)) is Judgement.INCOMPARABLE
+    assert judge(query([5.0], [3.0]), ways, 10.0, (0.5, 0.0)) is Judgement.RIGHT
+
+
+def test_teachers_add_up_by_name():
+    teacher = made("boltzmann+mistake")
+    assert teacher._ways == Shortcomings(rationality=1.0, mistake=0.1)
+    teacher.submit({0: query([9.0], [0.0])})
+    assert teacher.collect()[0].teacher == "boltzmann+mistake"
+    with pytest.raises(UsageError, match="mistake"):
+        check_teacher("oracle+mistke")
+    with pytest.raises(UsageError):
+        check_teacher("none+mistake")
+
+
+def test_people_like_ties_and_errors_are_at_people_s_rates():
+    rng = np.random.default_rng(0)
+    teacher = made("people-like")
+    levels = rng.gamma(2.0, 2.0, size=(2, 3000))  # returns of clips over a training run: from standing to running
+    teacher.submit({n: query([a], [b], rank=n) for n, (a, b) in enumerate(levels.T)})
+    said = [answer.judgement for answer in teacher.collect()]
+    ties = np.mean([judgement is Judgement.EQUAL for judgement in said])
+    assert 0.02 < ties < 0.15
+    wrong = [
+        (judgement is Judgement.LEFT) != (a > b)
+        for judgement, a, b in zip(said, *levels, strict=True)
+        if judgement is not Judgement.EQUAL
+    ]
+    assert 0.05 < np.mean(wrong) < 0.1
+
+
+def test_chance_is_the_query_s_own():
+    """A query asked again after a resume is judged as it was; another seed's is not."""
+    asked = {rank: query([1.0], [0.8], rank=rank) for rank in range(60)}
+    said = []
+    for seed in (0, 0, 1):
+        teacher = made("boltzmann", seed=seed)
+        for number in reversed(asked) if said else asked:
+            teacher.submit({number: asked[number]})
+        said.append({answer.query_id: answer.judgement for answer in teacher.collect()})
+    assert said[0] == said[1] != said[2]
