@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -52,9 +53,6 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
         "n_steps": agent.n_steps,
         "gamma": agent.gamma,
         "gae_lambda": agent.gae_lambda,
-        "ent_coef": agent.ent_coef,
-        "vf_coef": agent.vf_coef,
-        "max_grad_norm": agent.max_grad_norm,
         "normalize_advantage": agent.normalise_advantage,
         "policy_kwargs": policy_kwargs(config, env.top.action_space),
         "seed": config.seed,
@@ -63,6 +61,9 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
     }
     if score is not None:
         shared |= {"rollout_buffer_class": ScoredRolloutBuffer, "rollout_buffer_kwargs": {"score": score}}
+    if config.algo == "trpo":  # whose value network is fitted apart, and whose entropy bonus is the scorer's
+        return TRPO(**shared, batch_size=agent.batch_size, n_critic_updates=agent.n_epochs, target_kl=agent.target_kl)
+    shared |= {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
     if config.algo == "a2c":
         return A2C(**shared, use_rms_prop=agent.optimiser == "rmsprop")
     return PPO(**shared, batch_size=agent.batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)

@@ -52,7 +52,7 @@ def train(
     Args:
         task: A task's name (`prefrl tasks`) or any Gymnasium id with Box observations and Box or Discrete actions.
         teacher: `oracle`, or `none` to train on the true reward.
-        algo: `ppo` or `a2c`.
+        algo: `ppo`, `a2c` or `trpo`.
         labels: Comparisons in all; default 700.
         steps: Agent steps in all; default 300,000.
         seed: Of everything random.

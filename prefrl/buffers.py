@@ -11,8 +11,8 @@ from torch import Tensor
 
 from prefrl.types import Floats
 
-ScoreRollout = Callable[[], Floats]
-"""() -> (T, E) predicted rewards of the steps since the last call"""
+ScoreRollout = Callable[[Floats], Floats]
+"""(T, E) log-probabilities of the actions -> (T, E) predicted rewards of the steps since the last call"""
 
 
 class ScoredRolloutBuffer(RolloutBuffer):
@@ -35,5 +35,5 @@ class ScoredRolloutBuffer(RolloutBuffer):
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray[Any, Any]) -> None:
         """Score, then compute returns and advantages as usual."""
-        self.rewards += self._score()
+        self.rewards += self._score(self.log_probs)
         super().compute_returns_and_advantage(last_values, dones)

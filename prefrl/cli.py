@@ -54,7 +54,7 @@ def train(
     Args:
         task: A task's name (see `prefrl tasks`), or any Gymnasium id.
         teacher: Who compares: oracle, or none to train on the true reward.
-        algo: ppo or a2c.
+        algo: ppo, a2c or trpo.
         labels: Comparisons in all (default 700).
         steps: Agent steps in all (default 300,000).
         seed: Of everything random.
@@ -162,7 +162,7 @@ def speed(
 
     Args:
         task: A task.
-        algo: ppo or a2c.
+        algo: ppo, a2c or trpo.
         steps: Agent steps of each run.
         labels: Labels of each preference run.
         alternations: Runs of each kind; ratios are taken within an alternation.
@@ -193,7 +193,7 @@ def learning(
     Args:
         out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
         tasks: Tasks.
-        algo: ppo or a2c.
+        algo: ppo, a2c or trpo.
         modes: Of the preference runs.
         seeds: Seeds 0, 1, ... of each.
         steps: Agent steps of each run.

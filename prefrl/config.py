@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from prefrl.errors import UsageError
 
-Algo = Literal["ppo", "a2c"]
+Algo = Literal["ppo", "a2c", "trpo"]
 Mode = Literal["async", "sync"]
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -32,9 +32,11 @@ class AgentConfig:
     learning_rate_end: float = 0.0
     """The share of it that is left at the end, where it falls."""
     batch_size: int = 256
-    """Steps in a minibatch (PPO)."""
+    """Steps in a minibatch (PPO; TRPO's value network)."""
     n_epochs: int = 10
-    """Passes over a rollout (PPO)."""
+    """Passes over a rollout (PPO); of the value network's fit alone (TRPO)."""
+    target_kl: float = 0.01
+    """The furthest a step may take the policy (TRPO)."""
     clip_range: float = 0.2
     """PPO's clipping."""
     gamma: float = 0.99
@@ -60,7 +62,7 @@ class AgentConfig:
         """Raise UsageError for numbers that cannot work."""
         for name in ("n_envs", "n_steps", "batch_size", "n_epochs"):
             _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
-        for name in ("learning_rate", "clip_range", "max_grad_norm"):
+        for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
             _require(getattr(self, name) > 0, f"agent.{name} must be positive")
         _require(self.batch_size >= 2, "agent.batch_size must be at least 2")
         _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")

@@ -29,8 +29,14 @@ ALGOS: dict[str, Settings] = {
         "agent.learning_rate_decay": True,
         "agent.log_std_init": -1.0,
     },
+    "trpo": {
+        "agent.learning_rate": 1e-3,
+        "agent.gamma": 0.995,
+        "agent.gae_lambda": 0.97,
+        "agent.log_std_init": -1.0,
+    },
 }
-"""The agent where observations are vectors."""
+"""The agent where observations are vectors. TRPO has the paper's discount and lambda (appendix A.1)."""
 
 IMAGES: dict[str, Settings] = {
     "ppo": {
@@ -51,6 +57,7 @@ IMAGES: dict[str, Settings] = {
         "agent.ent_coef": 0.01,
         "agent.normalise_advantage": False,
     },
+    "trpo": {"agent.n_steps": 128, "agent.learning_rate": 1e-3, "agent.gamma": 0.99},
 }
 """The agent where observations are images: the customary settings for Atari."""
 
@@ -71,6 +78,7 @@ IMAGE_REWARD: Settings = {
 """What else is different for images: a comparison costs a thousand times as much to fit as one of vectors."""
 
 TASKS: dict[str, dict[str, Settings]] = {
+    "trpo": {},
     "ppo": {
         "hopper": {
             "agent.gamma": 0.99,
@@ -107,22 +115,31 @@ TASKS: dict[str, dict[str, Settings]] = {
 }
 """What a task's agent needs otherwise, by algorithm and task."""
 
-LEARNED_REWARD: Settings = {}
-"""What changes when the reward is learned."""
+PAPER_ENTROPY, _SWIMMER_ENTROPY = 0.01, 0.001
+"""The paper's entropy bonus on MuJoCo: only with a learned reward, and less for swimmer (appendix A.1)."""
 
-_PAPER_STEPS = {"pendulum": 2_000_000}
-RECIPES: dict[str, Settings] = {
-    "default": {},
-    "paper": {
-        "steps": 20_000_000,
-        "queries.schedule_constant": 2e6,
-        "reward.comparisons_per_step": 0.1,
-        "agent.gamma": 0.995,
-        "agent.gae_lambda": 0.97,
-    },
+RECIPES = ("default", "paper")
+PAPER_MUJOCO: Settings = {
+    "steps": 20_000_000,
+    "queries.schedule_constant": 2e6,
+    "reward.comparisons_per_step": 0.1,
+    "agent.gamma": 0.995,
+    "agent.gae_lambda": 0.97,
 }
-PAPER_ENTROPY = {"swimmer": 0.001}
-"""The paper's entropy bonus with learned reward is 0.01, but for swimmer (appendix A.1)."""
+"""The paper's absolute constants where observations are vectors (appendix A.1); its agent is `--algo trpo`."""
+_PAPER_STEPS = {"pendulum": 2_000_000}
+PAPER_ATARI: Settings = {
+    "steps": 50_000_000,
+    "agent.normalise_reward": False,
+    "agent.learning_rate_end": 1 - 50 / 80,
+    "queries.labels": 5500,
+    "queries.initial_fraction": 1 / 11,
+    "queries.schedule_constant": 5e6,
+    "queries.schedule_bins": 10,
+    "reward.comparisons_per_step": 0.1,
+    "reward.pretrain_comparisons": 200 * 500,
+}
+"""... and where they are images (appendix A.2); its agent is `--algo a2c`, whose rate would be zero at 80 M steps."""
 
 
 def resolve(
@@ -139,7 +156,7 @@ def resolve(
     Args:
         task: A task's name or a Gymnasium id.
         teacher: Who answers; `none` trains on the true reward.
-        algo: `ppo` or `a2c`.
+        algo: `ppo`, `a2c` or `trpo`.
         recipe: A name in `RECIPES`.
         ablation: A name in `ABLATIONS`.
         settings: Dotted settings laid over everything else, e.g. {"reward.members": 1}.
@@ -164,9 +181,8 @@ def resolve(
         },
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         task_settings(facts, algo),
-        LEARNED_REWARD if base.learns_reward else {},
-        RECIPES[recipe],
-        _paper_details(facts.name, base.learns_reward) if recipe == "paper" else {},
+        _entropy(facts, algo, recipe) if base.learns_reward else {},
+        _paper(facts) if recipe == "paper" else {},
         ABLATIONS[ablation] if ablation else {},
         settings or {},
     ]
@@ -183,8 +199,14 @@ def task_settings(facts: TaskFacts, algo: str) -> Settings:
     return (IMAGES if facts.images else ALGOS)[algo] | TASKS[algo].get(facts.name, {})
 
 
-def _paper_details(task: str, learns_reward: bool) -> Settings:
-    details: Settings = {"steps": _PAPER_STEPS.get(task, RECIPES["paper"]["steps"])}
-    if learns_reward:
-        details["agent.ent_coef"] = PAPER_ENTROPY.get(task, 0.01)
-    return details
+def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:
+    """The paper's bonus, for its own optimiser or its own recipe; other agents on vectors do without."""
+    if facts.images or (algo != "trpo" and recipe != "paper"):
+        return {}
+    return {"agent.ent_coef": _SWIMMER_ENTROPY if facts.name == "swimmer" else PAPER_ENTROPY}
+
+
+def _paper(facts: TaskFacts) -> Settings:
+    if facts.images:
+        return PAPER_ATARI
+    return PAPER_MUJOCO | {"steps": _PAPER_STEPS.get(facts.name, PAPER_MUJOCO["steps"])}

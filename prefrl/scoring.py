@@ -53,14 +53,19 @@ class ReturnScaler:
 class RolloutScorer:
     """Scores each rollout in one call, and keeps predicted beside true rewards until they are taken."""
 
-    def __init__(self, recorder: SegmentRecorder, worker: RewardWorker, scaler: ReturnScaler | None) -> None:
+    def __init__(
+        self, recorder: SegmentRecorder, worker: RewardWorker, scaler: ReturnScaler | None, entropy: float = 0.0
+    ) -> None:
         """Make a scorer.
 
         Args:
             recorder: Has the rollouts.
             worker: Has the reward model.
             scaler: The agent's own scaling of its reward; None for none.
+            entropy: The bonus on the policy's entropy, for an algorithm whose objective has none: each step's reward
+                gets -entropy times the action's log-probability, whose mean is the entropy.
         """
+        self._entropy = entropy
         self._recorder, self._worker, self.scaler, self._started = recorder, worker, scaler, False
         self._pairs: list[tuple[Floats, Floats]] = []
 
@@ -68,14 +73,15 @@ class RolloutScorer:
         """From here on, rollouts are scored; before, when there is no reward model yet, their reward is zero."""
         self._started = True
 
-    def __call__(self) -> Floats:
-        """The (T, E) rewards of the rollout just recorded."""
+    def __call__(self, log_probs: Floats) -> Floats:
+        """The (T, E) rewards of the rollout just recorded, whose actions had these (T, E) log-probabilities."""
         features, true, dones = self._recorder.take_rollout()
         if not self._started:
             return np.zeros_like(true)
         predicted = self._worker.ensemble.score(features.reshape(-1, *features.shape[2:])).reshape(true.shape)
         self._pairs.append((predicted, true))
-        return self.scaler(predicted, dones) if self.scaler else predicted
+        rewards = predicted - self._entropy * log_probs
+        return self.scaler(rewards, dones) if self.scaler else rewards
 
     def take(self) -> tuple[Floats, Floats]:
         """Predicted and true rewards of the rollouts since the last call, flat."""

@@ -110,7 +110,7 @@ def _make_loop(
     loop = PreferenceLoop(config, store, clips, recorder.pool, teacher, worker)
     agent = config.agent
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
-    return loop, RolloutScorer(recorder, worker, scaler)
+    return loop, RolloutScorer(recorder, worker, scaler, agent.ent_coef if config.algo == "trpo" else 0.0)
 
 
 def _make_worker(run: RunDirectory, store: LabelStore, inputs: Inputs, device: str, threads: int) -> RewardWorker:

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import same_tree, through_file
+from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
 from prefrl.agents import agent_state, choose_device, load_agent_state, make_agent
 from prefrl.environments import make_stack
@@ -11,7 +13,14 @@ from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 
 SMALL = {"agent.n_envs": 2, "agent.n_steps": 32, "agent.batch_size": 16, "agent.n_epochs": 2, "agent.net_arch": [8]}
-TASKS = [("reacher", "ppo"), ("reacher", "a2c"), ("CartPole-v1", "ppo"), ("Pendulum-v1", "a2c")]
+TASKS = [
+    ("reacher", "ppo"),
+    ("reacher", "a2c"),
+    ("reacher", "trpo"),
+    ("CartPole-v1", "ppo"),
+    ("Pendulum-v1", "a2c"),
+    ("moving-dot", "ppo"),
+]
 
 
 def build(task, algo, score=None, **settings):
@@ -126,6 +135,19 @@ def test_the_algorithm_is_built_from_the_configuration():
     assert isinstance(a2c, A2C)
     assert a2c.ent_coef == 0.01
     stack.top.close()
+    stack, trpo = build("reacher", "trpo", **{"agent.target_kl": 0.02})
+    assert isinstance(trpo, TRPO)
+    assert (trpo.target_kl, trpo.gae_lambda, trpo.n_critic_updates) == (0.02, 0.97, 2)
+    stack.top.close()
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c"])
+def test_images_get_a_convolutional_policy(algo):
+    stack, model = build("moving-dot", algo)
+    assert isinstance(model.policy, ActorCriticCnnPolicy)
+    assert model.observation_space.shape == (4, 48, 48)
+    model.learn(64)
+    stack.top.close()
 
 
 @pytest.mark.parametrize("decay", [False, True])
@@ -133,6 +155,13 @@ def test_the_learning_rate_may_fall_to_zero(decay):
     stack, model = build("reacher", "ppo", **{"agent.learning_rate_decay": decay, "agent.learning_rate": 1e-3})
     rates = [model.lr_schedule(remaining) for remaining in (1.0, 0.5, 0.0)]
     assert rates == pytest.approx([1e-3, 5e-4, 0.0] if decay else [1e-3] * 3)
+    stack.top.close()
+
+
+def test_the_learning_rate_may_fall_part_of_the_way():
+    settings = {"agent.learning_rate_decay": True, "agent.learning_rate": 1e-3, "agent.learning_rate_end": 0.5}
+    stack, model = build("reacher", "ppo", **settings)
+    assert [model.lr_schedule(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([1e-3, 7.5e-4, 5e-4])
     stack.top.close()
 
 

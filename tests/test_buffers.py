@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +67,7 @@ def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, **options):
 
 
 def numbered(_):
-    return lambda: np.arange(24, dtype=np.float32).reshape(12, 2)
+    return lambda log_probs: np.arange(24, dtype=np.float32).reshape(12, 2)
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
@@ -73,20 +75,20 @@ def test_the_bootstrap_at_a_time_limit_stays_in_and_rewards_are_added(algorithm)
     watch, _ = run(numbered, algorithm=algorithm, truncate=True)
     for rollout, terminal in zip(watch.rollouts, watch.terminal_values, strict=True):
         assert np.count_nonzero(terminal) == 4
-        np.testing.assert_allclose(rollout["rewards"], numbered(None)() + GAMMA * terminal, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(rollout["rewards"], numbered(None)(None) + GAMMA * terminal, rtol=1e-5, atol=1e-5)
 
 
 def test_there_is_no_bootstrap_at_a_true_ending():
     watch, _ = run(numbered)
     for rollout in watch.rollouts:
-        np.testing.assert_array_equal(rollout["rewards"], numbered(None)())
+        np.testing.assert_array_equal(rollout["rewards"], numbered(None)(None))
 
 
 def test_there_is_a_bootstrap_at_a_hidden_ending():
     watch, _ = run(numbered, hide_endings=True)
     for rollout, terminal in zip(watch.rollouts, watch.terminal_values, strict=True):
         assert np.count_nonzero(terminal) == 4
-        np.testing.assert_allclose(rollout["rewards"], numbered(None)() + GAMMA * terminal, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(rollout["rewards"], numbered(None)(None) + GAMMA * terminal, rtol=1e-5, atol=1e-5)
 
 
 def test_advantages_and_returns_are_of_the_predicted_rewards():
@@ -105,7 +107,7 @@ def test_advantages_and_returns_are_of_the_predicted_rewards():
 
 def test_each_rollout_is_scored_once_with_the_weights_of_that_moment():
     scores = iter([np.full((12, 2), 1.0, np.float32), np.full((12, 2), 5.0, np.float32)])
-    watch, _ = run(lambda _: lambda: next(scores))
+    watch, _ = run(lambda _: lambda log_probs: next(scores))
     assert [set(rollout["rewards"].ravel()) for rollout in watch.rollouts] == [{1.0}, {5.0}]
 
 
@@ -154,7 +156,7 @@ def test_the_agent_s_observation_normaliser_does_not_reach_the_reward_model():
         rng = np.random.default_rng(0)
         for _ in range(20):
             top.step(rng.uniform(-1, 1, (1, 2)).astype(np.float32))
-        return scorer()
+        return scorer(np.zeros((20, 1), np.float32))
 
     np.testing.assert_array_equal(scored(normalise=False), scored(normalise=True))
 
@@ -190,3 +192,15 @@ def test_return_scaling_goes_on_from_a_saved_state(tmp_path):
     resumed.load_state_dict(through_file(tmp_path, through.state_dict()))
     for part in parts[2:]:
         np.testing.assert_array_equal(through(*part), resumed(*part))
+
+
+def test_an_entropy_bonus_for_an_algorithm_that_has_none():
+    rng = np.random.default_rng(0)
+    rollout = (rng.normal(size=(8, 1, 5)).astype(np.float32), np.zeros((8, 1), np.float32), np.zeros((8, 1), bool))
+    recorder = SimpleNamespace(take_rollout=lambda: rollout)
+    plain, bonus = (RolloutScorer(recorder, Worker(), None, entropy) for entropy in (0.0, 0.1))
+    log_probs = np.linspace(-2, 1, 8, dtype=np.float32)[:, None]
+    for scorer in (plain, bonus):
+        scorer.start()
+    np.testing.assert_allclose(bonus(log_probs) - plain(log_probs), -0.1 * log_probs, atol=1e-6)
+    np.testing.assert_allclose(plain.take()[0], bonus.take()[0])  # metrics are of the reward model alone

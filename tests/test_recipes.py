@@ -4,7 +4,7 @@ from test_tasks import FACTS
 from prefrl.ablations import ABLATIONS
 from prefrl.config import replace
 from prefrl.errors import UsageError
-from prefrl.recipes import ALGOS, RECIPES, resolve
+from prefrl.recipes import ALGOS, IMAGES, RECIPES, TASKS, resolve
 
 
 @pytest.mark.parametrize("algo", ALGOS)
@@ -98,4 +98,32 @@ def test_what_cannot_be_used_is_refused_with_a_hint(arguments, hint):
 
 def test_recipes_are_default_and_paper():
     assert set(RECIPES) == {"default", "paper"}
-    assert set(ALGOS) == {"ppo", "a2c"}
+    assert set(ALGOS) == set(IMAGES) == set(TASKS) == {"ppo", "a2c", "trpo"}
+
+
+def test_the_paper_s_atari_recipe():
+    config = resolve("seaquest", algo="a2c", recipe="paper")
+    agent, reward, queries = config.agent, config.reward, config.queries
+    assert config.steps == 50_000_000
+    assert (agent.n_envs, agent.n_steps, agent.gamma, agent.ent_coef, agent.optimiser) == (16, 5, 0.99, 0.01, "rmsprop")
+    assert (agent.learning_rate, agent.learning_rate_decay) == (7e-4, True)
+    assert agent.learning_rate_end == pytest.approx(30 / 80)  # towards zero at 80 M steps
+    assert (queries.labels, queries.initial_labels, queries.segment_length) == (5500, 500, 25)
+    assert (queries.schedule_constant, queries.schedule_bins) == (5e6, 10)
+    assert (reward.network, reward.dropout, reward.target_std, reward.buffer) == ("cnn", 0.5, 0.05, 3000)
+    assert reward.pretrain_comparisons == 200 * 500
+    assert (config.frame_stack, config.native_engine) == (4, True)
+
+
+def test_trpo_has_the_paper_s_discount_lambda_and_entropy_bonus():
+    for task, bonus in (("hopper", 0.01), ("swimmer", 0.001)):
+        agent = resolve(task, algo="trpo").agent
+        assert (agent.gamma, agent.gae_lambda, agent.ent_coef) == (0.995, 0.97, bonus)
+        assert resolve(task, algo="trpo", teacher="none").agent.ent_coef == 0
+    assert resolve("hopper").agent.ent_coef == 0
+
+
+def test_initial_labels_of_games_are_at_most_the_paper_s():
+    assert resolve("pong", settings={"queries.labels": 2000}).queries.initial_labels == 200
+    assert resolve("pong", settings={"queries.labels": 20_000, "steps": 50_000_000}).queries.initial_labels == 500
+    assert resolve("pong", ablation="no-online").queries.initial_labels == 2000
