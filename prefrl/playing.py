@@ -165,10 +165,12 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
             while not over:
                 if video and len(frames) < max_frames:
                     frames.append(render(env))
-                observation, reward, terminated, truncated, _ = env.step(policy(observation))
+                observation, reward, terminated, truncated, info = env.step(policy(observation))
                 total += float(reward)
-                over = terminated or truncated
-            returns.append(total)
+                # Where endings are hidden from the agent, the environment tells of them, and of the real score.
+                ended = "episode" in info
+                over = terminated or truncated or ended
+            returns.append(float(info["episode"]["r"]) if ended else total)
     finally:
         env.close()
     if video:

@@ -156,6 +156,27 @@ TASKS: dict[str, Task] = {
             playback_fps=10,
             instruction="The pole should point straight up. A pole that is in view and up beats one out of view.",
         ),
+        Task(
+            name="hopper-backflip",
+            env_id="prefrl/HopperBackflip-v0",
+            entry_point="prefrl_envs.mujoco:hopper_backflip",
+            horizon=1000,
+            segment_length=60,
+            playback_fps=40,
+            instruction="The hopper should do backflips, one after the other. Prefer the clip in which it turns "
+            "further backward in the air; landing on its foot is better than falling. If neither turns, prefer the "
+            "higher jump.",
+        ),
+        Task(
+            name="cheetah-one-leg",
+            env_id="prefrl/CheetahOneLeg-v0",
+            entry_point="prefrl_envs.mujoco:cheetah_one_leg",
+            horizon=1000,
+            segment_length=30,
+            playback_fps=20,
+            instruction="The cheetah should move forward on one leg. Prefer the clip in which the front foot stays off "
+            "the ground for longer; if both are alike, the one that moves further to the right.",
+        ),
         *(_game(name, instruction) for name, instruction in _GAMES.items()),
         Task(
             name="moving-dot",
