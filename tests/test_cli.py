@@ -26,7 +26,8 @@ from runs import (
 
 MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
 ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
-TASKS = (*MUJOCO, *ATARI, "moving-dot")
+NOVEL = ("hopper-backflip", "cheetah-one-leg")
+TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot")
 COMMANDS = ("train", "resume", "status", "play", "tasks", "doctor", "bench")
 
 

@@ -96,17 +96,18 @@ def pendulum(**kwargs: Any) -> gymnasium.Env[Any, Any]:
 
 
 def hopper_backflip(**kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """Backward rotation of the torso in rad/s (at most 10), times how far its top is above 0.45 m.
+    """Backward rotation of the torso in rad/s (at most 10) times its height in m; forward rotation costs double.
 
-    The reward is ours, for scripted teachers: the paper had people judge (section 3.2). The height makes a roll on the
-    ground worth nothing. `info["flips"]` counts whole turns backward since the episode began, less those forward.
+    The reward is ours, for scripted teachers: the paper had people judge (section 3.2). The height is for turning in
+    the air and not on the ground; without the double cost, rocking pays (backward while high, forward while low).
+    `info["flips"]` counts whole turns backward since the episode began, less those forward.
     """
     return Backflips(HopperEnv(**_ENDLESS, **kwargs), _backflip)
 
 
 def _backflip(_: float, env: mujoco_env.MujocoEnv) -> float:
     rotation = float(np.clip(-env.data.qvel[2], -10.0, 10.0))
-    return rotation * max(0.0, float(env.data.qpos[1]) - 0.45)
+    return rotation * float(env.data.qpos[1]) if rotation > 0 else 2.0 * rotation
 
 
 class Backflips(EndlessTask):
