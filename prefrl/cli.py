@@ -177,6 +177,21 @@ def speed(
 
 
 @bench.command
+def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
+    """Compare how fast a game steps on the C++ engine and with Stable-Baselines3's Python wrappers.
+
+    Args:
+        game: A game.
+        envs: Environments stepped together.
+        steps: Agent steps of each timing.
+        alternations: Timings of each; ratios are taken within an alternation.
+    """
+    from prefrl_benchmarks.engines import measure, report_lines
+
+    print("\n".join(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations))))
+
+
+@bench.command
 def learning(
     *,
     out: Path,
