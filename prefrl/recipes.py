@@ -10,7 +10,7 @@ from typing import Any
 
 from prefrl.ablations import ABLATIONS
 from prefrl.config import RunConfig, replace
-from prefrl.errors import unknown
+from prefrl.errors import UsageError, unknown
 from prefrl.tasks import GymnasiumTask, TaskFacts, find_task
 from prefrl.teachers import check_teacher
 
@@ -190,6 +190,9 @@ def resolve(
     for layer in layers:
         merged |= layer
     config = replace(base, merged).validate()
+    if config.images != facts.images:
+        seen = "images, which need reward.network=cnn" if facts.images else "vectors, which need reward.network=mlp"
+        raise UsageError(f"the observations of {facts.name} are {seen}")
     check_teacher(config.teacher)
     return config
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from prefrl_envs import TASKS
-from prefrl_envs.atari import GAMES, SIZE, SKIP, AtariGame, AtariGames, Box
+from prefrl_envs.atari import GAMES, SIZE, SKIP, AtariGame, AtariGames, Box, Game
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.engines import EngineVecEnv
@@ -127,6 +127,12 @@ def test_masks_lie_inside_the_screen_and_round_outward(game: str) -> None:
         assert small.bottom == math.ceil(box.bottom * 0.4)
         assert small.left <= box.left * 84 / 160 < small.left + 1
         assert small.right - 1 < box.right * 84 / 160 <= small.right
+
+
+@pytest.mark.parametrize("box", [(0, 211, 0, 5), (5, 5, 0, 5), (0, 5, -1, 5), (0, 5, 100, 161)])
+def test_a_mask_outside_the_screen_is_refused(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError, match="not inside the screen"):
+        Game("pong", (Box(*box),))
 
 
 @pytest.mark.parametrize("game", ["beamrider", "pong"])

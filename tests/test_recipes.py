@@ -127,3 +127,9 @@ def test_initial_labels_of_games_are_at_most_the_paper_s():
     assert resolve("pong", settings={"queries.labels": 2000}).queries.initial_labels == 200
     assert resolve("pong", settings={"queries.labels": 20_000, "steps": 50_000_000}).queries.initial_labels == 500
     assert resolve("pong", ablation="no-online").queries.initial_labels == 2000
+
+
+@pytest.mark.parametrize(("task", "network"), [("pong", "mlp"), ("moving-dot", "mlp"), ("hopper", "cnn")])
+def test_a_network_for_other_observations_is_refused(task, network):
+    with pytest.raises(UsageError, match="observations"):
+        resolve(task, settings={"reward.network": network})

@@ -65,6 +65,12 @@ class Game:
     penalty: float = 1.0
     """What the end of a game costs, the paper does not say how much; as much as the largest reward of a step here."""
 
+    def __post_init__(self) -> None:
+        """Reject masks that are not on the screen."""
+        for box in self.masks:
+            if not (0 <= box.top < box.bottom <= SCREEN[0] and 0 <= box.left < box.right <= SCREEN[1]):
+                raise ValueError(f"the mask {tuple(box)} of {self.rom} is not inside the screen of {SCREEN} pixels")
+
 
 GAMES = {
     "beamrider": Game("beam_rider", (Box(10, 18, 61, 107), Box(32, 40, 20, 31))),
