@@ -21,6 +21,9 @@ from gymnasium.vector import VectorEnv
 from prefrl.errors import UsageError, unknown
 from prefrl.types import is_image
 
+_SMALLEST_IMAGE = 43
+"""Pixels each way that the paper's four convolutions need."""
+
 
 class TaskFacts(Protocol):
     """What a task table says of a task; see `prefrl_envs.Task`."""
@@ -165,6 +168,8 @@ def unsuitable(env: gymnasium.Env[Any, Any]) -> str | None:
         return f"its observations look like images but are {observation.dtype}, not uint8"
     if is_image(observation.shape, observation.dtype) and len(observation.shape) == 2:
         return "its observations are images without channels"
+    if is_image(observation.shape, observation.dtype) and sorted(observation.shape)[1] < _SMALLEST_IMAGE:
+        return f"its images are too small: the reward model's convolutions need {_SMALLEST_IMAGE} pixels each way"
     if not isinstance(action, spaces.Box | spaces.Discrete):
         return f"its actions are a {type(action).__name__}, neither a Box nor Discrete"
     if isinstance(action, spaces.Discrete) and action.start != 0:

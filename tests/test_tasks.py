@@ -129,7 +129,7 @@ def test_the_table_s_facts(name):
 
 
 def test_there_are_the_paper_s_eight_tasks():
-    assert list(known_tasks()) == list(FACTS)
+    assert list(known_tasks())[: len(FACTS)] == list(FACTS)
 
 
 @pytest.mark.parametrize("name", FACTS)
@@ -180,7 +180,9 @@ BOX = spaces.Box(-1, 1, (3,))
     [
         (spaces.Discrete(3), BOX, "observations are a Discrete"),
         (spaces.Dict({"a": BOX}), BOX, "observations are a Dict"),
-        (spaces.Box(0, 255, (84, 84, 3), np.uint8), BOX, "images"),
+        (spaces.Box(0, 255, (84, 84, 3), np.float32), BOX, "look like images but are float32"),
+        (spaces.Box(0, 255, (84, 84), np.uint8), BOX, "without channels"),
+        (spaces.Box(0, 255, (84, 42, 3), np.uint8), BOX, "too small"),
         (BOX, spaces.MultiDiscrete([2, 2]), "actions are a MultiDiscrete"),
         (BOX, spaces.Discrete(3, start=1), "start at 0"),
     ],
