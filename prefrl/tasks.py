@@ -164,16 +164,20 @@ def unsuitable(env: gymnasium.Env[Any, Any]) -> str | None:
     observation, action = env.observation_space, env.action_space
     if not isinstance(observation, spaces.Box):
         return f"its observations are a {type(observation).__name__}, not a Box"
-    if len(observation.shape) == 3 and not is_image(observation.shape, observation.dtype):
-        return f"its observations look like images but are {observation.dtype}, not uint8"
-    if is_image(observation.shape, observation.dtype) and len(observation.shape) == 2:
-        return "its observations are images without channels"
-    if is_image(observation.shape, observation.dtype) and sorted(observation.shape)[1] < _SMALLEST_IMAGE:
-        return f"its images are too small: the reward model's convolutions need {_SMALLEST_IMAGE} pixels each way"
     if not isinstance(action, spaces.Box | spaces.Discrete):
         return f"its actions are a {type(action).__name__}, neither a Box nor Discrete"
     if isinstance(action, spaces.Discrete) and action.start != 0:
         return "its discrete actions do not start at 0"
+    return _unsuitable_images(observation.shape, observation.dtype)
+
+
+def _unsuitable_images(shape: tuple[int, ...], dtype: Any) -> str | None:
+    if not is_image(shape, dtype):
+        return f"its observations look like images but are {dtype}, not uint8" if len(shape) == 3 else None
+    if len(shape) == 2:
+        return "its observations are images without channels"
+    if sorted(shape)[1] < _SMALLEST_IMAGE:
+        return f"its images are too small: the reward model's convolutions need {_SMALLEST_IMAGE} pixels each way"
     return None
 
 
