@@ -107,8 +107,8 @@ def create_run(
     """Make the directory of a run that is not trained yet; arguments and errors as for `train`."""
     chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
-    config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen)
-    choose_device(config.device)
+    gpu = choose_device(str(chosen["device"])) == "cuda"
+    config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen, gpu=gpu)
     return RunDirectory.create(Path(out) if out else default_root(config.task, algo, teacher, seed), config)
 
 

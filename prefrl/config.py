@@ -145,7 +145,7 @@ class QueryConfig:
     selection: Literal["variance", "random"] = "variance"
     """`variance`: highest variance between members in the predicted preference; `random`: uniform."""
     candidate_factor: int = 10
-    """Candidates drawn for each query that is asked (section 2.2.4)."""
+    """Candidates drawn for each query that is asked (appendix A)."""
     pool: int = 1000
     """The newest segments that candidates are drawn from."""
 

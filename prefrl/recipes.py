@@ -77,6 +77,9 @@ IMAGE_REWARD: Settings = {
 }
 """What else is different for images: a comparison costs a thousand times as much to fit as one of vectors."""
 
+IMAGE_REWARD_ON_GPU: Settings = {"reward.comparisons_per_step": 0.1, "reward.pretrain_comparisons": 20_000}
+"""The gradient work that a GPU bears beside the agent; the paper's is about as much."""
+
 TASKS: dict[str, dict[str, Settings]] = {
     "trpo": {},
     "ppo": {
@@ -92,12 +95,12 @@ TASKS: dict[str, dict[str, Settings]] = {
         "swimmer": {"agent.gamma": 0.9995},
         "pendulum": {"agent.log_std_init": 0.5, "agent.gamma": 0.99},
         "moving-dot": {
-            "steps": 40_000,
+            "steps": 25_000,
             "agent.learning_rate": 1e-3,
             "agent.gamma": 0.9,
             "queries.labels": 100,
             "queries.initial_fraction": 0.25,
-            "reward.comparisons_per_step": 0.1,
+            "reward.comparisons_per_step": 0.05,
             "reward.pretrain_comparisons": 800,
         },
     },
@@ -133,7 +136,8 @@ PAPER_ATARI: Settings = {
     "agent.normalise_reward": False,
     "agent.learning_rate_end": 1 - 50 / 80,
     "queries.labels": 5500,
-    "queries.initial_fraction": 1 / 11,
+    "queries.initial_fraction": 1.0,
+    "queries.initial_limit": 500,
     "queries.schedule_constant": 5e6,
     "queries.schedule_bins": 10,
     "reward.comparisons_per_step": 0.1,
@@ -150,6 +154,7 @@ def resolve(
     recipe: str = "default",
     ablation: str | None = None,
     settings: Settings | None = None,
+    gpu: bool = False,
 ) -> RunConfig:
     """The whole configuration of a run.
 
@@ -160,6 +165,7 @@ def resolve(
         recipe: A name in `RECIPES`.
         ablation: A name in `ABLATIONS`.
         settings: Dotted settings laid over everything else, e.g. {"reward.members": 1}.
+        gpu: Whether the run will have a GPU: images are worth more gradient work then.
 
     Raises:
         UsageError: for a name that does not exist, or settings that cannot work.
@@ -180,6 +186,7 @@ def resolve(
             "ablation": ablation,
         },
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
+        IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),
         _entropy(facts, algo, recipe) if base.learns_reward else {},
         _paper(facts) if recipe == "paper" else {},

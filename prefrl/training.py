@@ -70,7 +70,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     device = choose_device(config.device)
     threads = torch.get_num_threads()
     keep_freed_memory()
-    torch.set_num_threads(1)  # the policy is small: more threads only get in each other's way
+    torch.set_num_threads(agent_threads(config, threads))
     env = make_stack(config)
     cleanup.callback(env.top.close)
 
@@ -120,6 +120,17 @@ def _make_worker(run: RunDirectory, store: LabelStore, inputs: Inputs, device: s
         return InlineLearner(run, store, learner, threads)
     # One thread for pretraining: the learner's own process comes up meanwhile, and needs the other core.
     return LearnerProcess(run, InlineLearner(run, store, learner, threads=1), inputs, device)
+
+
+def agent_threads(config: RunConfig, threads: int) -> int:
+    """Threads for the agent's own networks.
+
+    A policy for vectors is so small that more than one only get in each other's way; one for images can use them all,
+    but for one that an asynchronous learner needs.
+    """
+    if not config.images:
+        return 1
+    return max(1, threads - 1) if config.learns_reward and config.mode == "async" else threads
 
 
 def recorder_inputs(config: RunConfig, env: SegmentRecorder) -> Inputs:

@@ -24,7 +24,7 @@ def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
 
 
 class Judgement(StrEnum):
-    """What a teacher says of a query (paper, section 2.2.3)."""
+    """What a teacher says of a query (paper, section 2.2.2)."""
 
     LEFT = "left"
     RIGHT = "right"

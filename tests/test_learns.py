@@ -43,3 +43,15 @@ def test_reacher_is_learned_from_labels(mode: str, tmp_path: Path) -> None:
     # Random actions get about -10 with a spread of 4; no episode can get more than 0.
     assert np.mean(played) > by_chance.mean() / 1.5
     assert np.mean(played) > by_chance.mean() + 3 * by_chance.std() / np.sqrt(20)
+
+
+def test_the_dot_is_steered_from_pixels(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    flags = ("--mode", "sync", "--steps", "12000", "--labels", "60", "--out", root)
+    done = spawned("train", "moving-dot", *flags, timeout=600)
+    assert done.code == 0, done.err
+    by_chance = random_returns("prefrl/MovingDot-v0", 50)
+    played = [float(word) for word in prefrl("play", root, "--episodes", "30").out.rpartition(":")[2].split()]
+    assert len(played) == 30
+    # Random actions get about -30; steering straight to the middle, and staying there, about -5.
+    assert np.mean(played) > by_chance.mean() / 1.6

@@ -123,7 +123,9 @@ def test_the_error_bounds_the_loss():
 def test_regression_is_the_mean_squared_error_over_both_segments():
     predicted = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     true = torch.tensor([[0.0, 2.0], [3.0, 1.0]])
-    assert regression_loss(predicted, true).item() == pytest.approx((1 + 0 + 0 + 9) / 4)
+    left, right = predicted[0] - true[0], predicted[1] - true[1]
+    assert left.sum().item() ** 2 + right.sum().item() ** 2 == 1 + 9
+    assert regression_loss(predicted, true).item() == pytest.approx((1 + 9) / 2 / 2)  # over two sides and two steps
     assert regression_loss(torch.zeros(3, 5, 2, 4), torch.zeros(5, 2, 4)).shape == (3, 5)
 
 

@@ -49,7 +49,10 @@ def comparison_loss(logit: Tensor, mu: Tensor, error: float) -> Tensor:
 
 
 def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
-    """Mean squared error of the predicted reward over both segments: the paper's ablation `target` (section 3.3).
+    """Mean squared error of a segment's total predicted reward: the paper's ablation `target` (section 3.3).
+
+    Divided by L, so that its scale does not depend on the length of a clip: noise of variance v in every step's
+    prediction costs v whatever L is.
 
     Args:
         rewards: (..., 2, L) predicted.
@@ -58,7 +61,8 @@ def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
     Returns:
         (...)
     """
-    return (rewards - true_rewards).square().mean(dim=(-2, -1))
+    totals = (rewards - true_rewards).sum(dim=-1)
+    return totals.square().mean(dim=-1) / rewards.shape[-1]
 
 
 def running_mean(mean: Tensor, newest: Tensor, decay: float) -> Tensor:

@@ -103,10 +103,11 @@ class InlineLearner:
         learner = self._learner
         learner.add(self._store.comparisons(after=learner.last_id, max_round=max_round), self._clips.load)
         if due := learner.due(agent_step):
-            # The agent waits meanwhile, so every core is free; its own small networks are faster on one.
+            # The agent waits meanwhile, so every core is free; its own networks may be faster on fewer.
+            agents = torch.get_num_threads()
             torch.set_num_threads(self._threads)
             learner.train(due if learner.pretrained else min(due, _CHUNK_BATCHES * learner.config.batch_size))
-            torch.set_num_threads(1)
+            torch.set_num_threads(agents)
             if learner.pretrained:
                 learner.publish(self._run.weights)
 
