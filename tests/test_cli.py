@@ -26,7 +26,7 @@ from runs import (
 
 MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
 ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
-NOVEL = ("hopper-backflip", "cheetah-one-leg")
+NOVEL = ("hopper-backflip", "cheetah-one-leg", "enduro-even")
 TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot")
 COMMANDS = ("train", "resume", "status", "play", "tasks", "doctor", "bench")
 

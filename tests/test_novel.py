@@ -61,7 +61,21 @@ def test_one_leg_pays_for_speed_and_a_front_foot_in_the_air():
     env.close()
 
 
-@pytest.mark.parametrize("name", ["hopper-backflip", "cheetah-one-leg"])
+@pytest.mark.parametrize("name", ["hopper-backflip", "cheetah-one-leg", "enduro-even"])
 def test_each_has_an_instruction_for_a_person(name):
     assert len(TASKS[name].instruction) > 60
-    assert TASKS[name].horizon == 1000
+    assert TASKS[name].horizon in {1000, None}
+
+
+def test_driving_level_pays_and_passing_costs():
+    env = gymnasium.make("prefrl/EnduroEven-v0", noops=0)
+    env.reset(seed=0)
+    fire, brake = 1, 4
+    standing = [env.step(0)[1] for _ in range(15)][-1]
+    driving = [env.step(fire)[1] for _ in range(35)]
+    assert 0 < standing < 0.05
+    assert max(driving) == pytest.approx(0.1)
+    assert min(driving) < -0.85  # it has passed a car
+    braking = [env.step(brake)[1] for _ in range(40)]
+    assert min(braking) < -0.85  # a car has passed it
+    env.close()

@@ -179,6 +179,17 @@ TASKS: dict[str, Task] = {
         ),
         *(_game(name, instruction) for name, instruction in _GAMES.items()),
         Task(
+            name="enduro-even",
+            env_id="prefrl/EnduroEven-v0",
+            entry_point="prefrl_envs.atari:EnduroEven",
+            horizon=None,
+            segment_length=25,
+            playback_fps=15,
+            instruction="Drive level with the other cars. Prefer the clip in which the car keeps up with the traffic "
+            "and neither passes others nor is passed; standing still is bad.",
+            frame_stack=4,
+        ),
+        Task(
             name="moving-dot",
             env_id="prefrl/MovingDot-v0",
             entry_point="prefrl_envs.moving_dot:MovingDot",
