@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,27 +68,31 @@ def train(
         track: Whether to log to Weights & Biases too.
         wandb_project_name: The project there.
     """
-    from prefrl.api import create_run
-
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
-    run = create_run(
-        task,
-        teacher=teacher,
-        algo=algo,
-        labels=labels,
-        steps=steps,
-        seed=seed,
-        mode=mode,
-        device=device,
-        out=out,
-        ablation=ablation,
-        recipe=recipe,
-        settings=_parse_settings(settings),
-    )
-    if track:
-        _track(wandb_project_name, run)
-    return _train(run.root)
+
+    def create() -> Path:
+        from prefrl.api import create_run
+
+        run = create_run(
+            task,
+            teacher=teacher,
+            algo=algo,
+            labels=labels,
+            steps=steps,
+            seed=seed,
+            mode=mode,
+            device=device,
+            out=out,
+            ablation=ablation,
+            recipe=recipe,
+            settings=_parse_settings(settings),
+        )
+        if track:
+            _track(wandb_project_name, run)
+        return run.root
+
+    return _train(create)
 
 
 @app.command
@@ -99,7 +104,7 @@ def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | 
         labels: A higher label budget.
         steps: More steps in all.
     """
-    return _train(run, labels=labels, steps=steps)
+    return _train(lambda: run, labels=labels, steps=steps)
 
 
 @app.command
@@ -247,20 +252,25 @@ def _run(arguments: list[str]) -> int:
         return 1
 
 
-def _train(root: Path, *, labels: int | None = None, steps: int | None = None) -> int:
-    """Train or resume, with progress on the screen."""
+def _train(find: Callable[[], Path], *, labels: int | None = None, steps: int | None = None) -> int:
+    """Train or resume the run that `find` finds or makes, with progress on the screen."""
     from prefrl.api import resume as resume_run
     from prefrl.callback import Control
     from prefrl.display import TrainingDisplay
+    from prefrl.training import stop_on_signals
 
-    with TrainingDisplay() as display:
-        control = Control(report=display.report, warn=display.warn)
-        try:
-            done = resume_run(root, labels=labels, steps=steps, control=control)
-        except UsageError:
-            raise
-        except (PrefrlError, OSError) as error:
-            raise PrefrlError(f"{explain(error)}; the run can be resumed: prefrl resume {root}") from error
+    control = Control()
+    # From before there is a run: an interrupt that is raised while libraries start up may be swallowed by one of them.
+    with stop_on_signals(control):
+        root = find()
+        with TrainingDisplay() as display:
+            control.report, control.warn = display.report, display.warn
+            try:
+                done = resume_run(root, labels=labels, steps=steps, control=control)
+            except UsageError:
+                raise
+            except (PrefrlError, OSError) as error:
+                raise PrefrlError(f"{explain(error)}; the run can be resumed: prefrl resume {root}") from error
     if done.summary is None:
         print(f"prefrl: stopped; `prefrl resume {root}` goes on", file=sys.stderr)
         return 1

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
@@ -92,7 +93,7 @@ def make_stack(config: RunConfig) -> EnvStack:
     images = is_image(space.shape or (), space.dtype)
     monitor = VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
     top: VecEnv = monitor
-    if images and config.frame_stack == 1 and not is_image_space_channels_first(space):  # type: ignore[arg-type]
+    if observed_space(config, space) != space:
         top = VecTransposeImage(top)
     recorder = None
     if config.learns_reward:
@@ -110,6 +111,13 @@ def make_stack(config: RunConfig) -> EnvStack:
             gamma=agent.gamma,
         )
     return EnvStack(simulators, monitor, recorder, normaliser, top)
+
+
+def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:
+    """The space of observations as they are recorded and as the agent gets them: of images, channels come first."""
+    if not config.images or config.frame_stack > 1 or is_image_space_channels_first(space):  # type: ignore[arg-type]
+        return space
+    return VecTransposeImage.transpose_space(space)  # type: ignore[arg-type]
 
 
 def _single(simulators: DummyVecEnv | EngineVecEnv) -> list[Any]:

@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 
 from prefrl.agents import policy_kwargs
 from prefrl.config import RunConfig
-from prefrl.environments import OBSERVATION_CLIP
+from prefrl.environments import OBSERVATION_CLIP, observed_space
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import Tree, load_tree
 from prefrl.rendering import prepare, render
@@ -67,7 +67,9 @@ class Reward:
         """
         steps = len(observations)
         if self.ensemble.inputs.images:
-            return self.ensemble.score(np.asarray(observations))
+            if observations.shape[1:] != self.ensemble.inputs.step:  # channels last, as the environment gives them
+                observations = np.moveaxis(observations, -1, 1)
+            return self.ensemble.score(np.ascontiguousarray(observations))
         if self._discrete:
             actions = np.eye(self._discrete, dtype=np.float32)[actions]
         parts = (np.asarray(observations).reshape(steps, -1), np.asarray(actions).reshape(steps, -1))
@@ -93,9 +95,8 @@ def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
         raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
     images = run.config.images
     kind = ActorCriticCnnPolicy if images else ActorCriticPolicy
-    network = kind(
-        env.observation_space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space)
-    )
+    space = observed_space(run.config, env.observation_space)
+    network = kind(space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space))
     network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
     network.set_training_mode(False)
     return Policy(network, state["env"].get("normaliser", {}))
@@ -116,7 +117,7 @@ def load_reward(root: str | Path) -> Reward:
     tree = load_tree(run.weights)
     env = make_env(run.config.env_id)
     env.close()
-    observations = env.observation_space.shape or ()
+    observations = observed_space(run.config, env.observation_space).shape or ()
     ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(env.action_space)))
     load_weights(ensemble, tree)
     return Reward(ensemble, int(getattr(env.action_space, "n", 0)))

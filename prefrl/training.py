@@ -55,7 +55,7 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
     with ExitStack() as cleanup:
         cleanup.callback(run.lock().release)
         try:
-            with _stop_on_signals(control), _environment_errors():
+            with stop_on_signals(control), _environment_errors():
                 return _train(run, control, cleanup)
         except StopTraining:
             _say_stopped(run, "stopped; resumable")
@@ -176,7 +176,7 @@ def _say_stopped(run: RunDirectory, state: str) -> None:
 
 
 @contextmanager
-def _stop_on_signals(control: Control) -> Iterator[None]:
+def stop_on_signals(control: Control) -> Iterator[None]:
     """Ctrl-C or SIGTERM asks for a clean stop; a second one does not wait for it."""
 
     def ask(number: int, frame: object) -> None:

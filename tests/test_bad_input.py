@@ -594,7 +594,8 @@ gymnasium.register("NaNObservationReset-v0", Odd, 50, kwargs={"where": "observat
 gymnasium.register("Short-v0", Short)
 gymnasium.register("Ten-v0", Short, max_episode_steps=10)
 gymnasium.register("Broken-v0", Broken)
-gymnasium.register("Image-v0", spaced(spaces.Box(0, 255, (64, 64, 3), np.uint8), BOX), max_episode_steps=50)
+gymnasium.register("Image-v0", spaced(spaces.Box(0, 1, (64, 64, 3), np.float32), BOX), max_episode_steps=50)
+gymnasium.register("Small-v0", spaced(spaces.Box(0, 255, (32, 64, 3), np.uint8), BOX), max_episode_steps=50)
 gymnasium.register("DictObservation-v0", spaced(spaces.Dict(a=BOX), BOX), max_episode_steps=50)
 gymnasium.register("TupleAction-v0", spaced(BOX, spaces.Tuple((BOX, BOX))), max_episode_steps=50)
 gymnasium.register("MultiBinaryAction-v0", spaced(BOX, spaces.MultiBinary(3)), max_episode_steps=50)
@@ -662,6 +663,7 @@ def test_a_value_that_is_not_finite_in_an_asynchronous_run(tmp_path: Path) -> No
         ("FrozenLake-v1", "Discrete"),
         ("Blackjack-v1", "Tuple"),
         ("oddenvs:Image-v0", "images"),
+        ("oddenvs:Small-v0", "too small"),
         ("oddenvs:DictObservation-v0", "Dict"),
         ("oddenvs:TupleAction-v0", "Tuple"),
         ("oddenvs:MultiBinaryAction-v0", "MultiBinary"),
