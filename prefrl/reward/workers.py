@@ -26,9 +26,11 @@ from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 
-_CHUNK_BATCHES = 8
-"""Gradient steps between two looks at whether to stop."""
+_CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
+"""Gradient steps between two looks at whether to stop: some hundredths of a second, or a second or two."""
 _PUBLISH_SECONDS = 0.25
+_PUBLISH_SHARE = 0.1
+"""Of the learner's time that normalising and publishing may take."""
 _IDLE_SECONDS = 0.05
 
 
@@ -106,7 +108,7 @@ class InlineLearner:
             # The agent waits meanwhile, so every core is free; its own networks may be faster on fewer.
             agents = torch.get_num_threads()
             torch.set_num_threads(self._threads)
-            learner.train(due if learner.pretrained else min(due, _CHUNK_BATCHES * learner.config.batch_size))
+            learner.train(due if learner.pretrained else min(due, _chunk(learner)))
             torch.set_num_threads(agents)
             if learner.pretrained:
                 learner.publish(self._run.weights)
@@ -252,17 +254,19 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
         if learner.version:
             learner.publish(run.weights)  # what was published may be damaged, or older than this state
     saved = published = time.monotonic()
+    pause = _PUBLISH_SECONDS
     while not stop.poll():
         learner.add(store.comparisons(after=learner.last_id), clips.load)
         due = learner.due(int(run.read_progress().get("step", 0)))
         if due == 0 or not len(learner):
             stop.poll(_IDLE_SECONDS)
             continue
-        learner.train(min(due, _CHUNK_BATCHES * config.reward.batch_size))
+        learner.train(min(due, _chunk(learner)))
         now = time.monotonic()
-        if learner.pretrained and (learner.version == 0 or now - published > _PUBLISH_SECONDS):
+        if learner.pretrained and (learner.version == 0 or now - published > pause):
             learner.publish(run.weights)
-            published = now
+            published = time.monotonic()
+            pause = max(_PUBLISH_SECONDS, (published - now) / _PUBLISH_SHARE)
         if now - saved > config.checkpoint_seconds:
             save_tree(run.learner_state, learner.state_dict())
             saved = now
@@ -270,6 +274,12 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
         learner.publish(run.weights)
     save_tree(run.learner_state, learner.state_dict(), durable=True)
     store.close()
+
+
+def _chunk(learner: RewardLearner) -> int:
+    """Comparisons to be fitted at a time."""
+    batches = _CHUNK_IMAGE_BATCHES if learner.ensemble.inputs.images else _CHUNK_BATCHES
+    return batches * learner.config.batch_size
 
 
 def _saved_state(run: RunDirectory) -> Tree | None:
