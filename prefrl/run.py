@@ -51,8 +51,10 @@ class RunDirectory:
             raise UsageError(f"{root} is a file, not a folder")
         if (root / "config.json").exists():
             held = cls.open(root)
-            state = "a finished run" if held.finished else "an unfinished run"
-            raise UsageError(f"{root} is {state}; `prefrl resume {root}` goes on with it, or choose another --out")
+            state, more = ("a finished run", " --steps N") if held.finished else ("an unfinished run", "")
+            raise UsageError(
+                f"{root} is {state}; `prefrl resume {root}{more}` goes on with it, or choose another --out"
+            )
         run = cls(root, config)
         try:
             if root.exists() and any(root.iterdir()):

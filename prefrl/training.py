@@ -60,8 +60,11 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
         except StopTraining:
             _say_stopped(run, "stopped; resumable")
             return None
+        except KeyboardInterrupt:
+            _say_stopped(run, "stopped at once, on being asked twice; resumable")
+            raise
         except BaseException as error:
-            _say_stopped(run, f"stopped: {explain(error) or 'interrupted'}")
+            _say_stopped(run, f"stopped: {explain(error)}")
             raise
 
 

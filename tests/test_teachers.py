@@ -13,9 +13,9 @@ def query(left, right, step=7, rank=0):
     return Query(1, rank, segment(0, left), segment(1, right), step)
 
 
-def judge(asked, ways=TEACHERS["oracle"], threshold=0.0, chance=(0.5, 0.5)):
+def judge(asked, ways=TEACHERS["oracle"], usual=0.0, chance=(0.5, 0.5)):
     sides = (asked.left.true_rewards, asked.right.true_rewards)
-    return judge_rewards(*sides, ways, threshold, np.array(chance))
+    return judge_rewards(*sides, ways, usual, np.array(chance))
 
 
 def made(name="oracle", seed=0, episodes=lambda: None):
@@ -106,6 +106,14 @@ def test_a_teacher_who_skips_answers_only_where_a_clip_is_worth_it():
     assert shares("skip", [0.5, 0.4], [0.1, 0.0], threshold=10.0, draws=5)["incomparable"] == 1  # 0.9 < 0.1 · 10
     assert shares("skip", [0.6, 0.5], [0.1, 0.0], threshold=10.0, draws=5)["left"] == 1
     assert shares("skip", [0.5, 0.4], [0.1, 0.0], draws=5)["left"] == 1  # no episode has ended: no threshold
+
+
+def test_thresholds_serve_tasks_whose_rewards_are_costs():
+    """The usual sum is -10: a clip at -19.5 falls short of it by more than nine tenths of its size, at -18 not."""
+    assert judge(query([-19.5], [-25.0]), TEACHERS["skip"], -10.0) is Judgement.INCOMPARABLE
+    assert judge(query([-18.0], [-25.0]), TEACHERS["skip"], -10.0) is Judgement.LEFT
+    assert judge(query([-5.0], [-5.9]), TEACHERS["equal"], -10.0) is Judgement.EQUAL
+    assert judge(query([-5.0], [-6.1]), TEACHERS["equal"], -10.0) is Judgement.LEFT
 
 
 def test_a_teacher_of_equals_ties_what_is_closer_than_the_threshold():

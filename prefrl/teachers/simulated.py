@@ -76,9 +76,9 @@ class SimulatedTeacher:
         episodes = self._episodes()
         for query_id, query in queries.items():
             rewards = (query.left.true_rewards, query.right.true_rewards)
-            threshold = 0.0 if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
+            usual = 0.0 if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
             chance = np.random.default_rng([self._seed, query.round, query.rank]).random(2)
-            judgement = judge(*rewards, self._ways, threshold, chance)
+            judgement = judge(*rewards, self._ways, usual, chance)
             self._answers.append(Answer(query_id, judgement, self._name, query.agent_step))
 
     def collect(self) -> Sequence[Answer]:
@@ -87,18 +87,22 @@ class SimulatedTeacher:
         return answers
 
 
-def judge(left: Floats, right: Floats, ways: Shortcomings, threshold: float, chance: Array) -> Judgement:
+def judge(left: Floats, right: Floats, ways: Shortcomings, usual: float, chance: Array) -> Judgement:
     """One judgement, by B-Pref's formulas.
+
+    Its thresholds are shares of the usual sum, which is never negative in its tasks: clips worth less than epsilon
+    times the usual are skipped. Read as "falls short of the usual by more than 1 - epsilon of its size", the same rule
+    serves tasks whose rewards are costs.
 
     Args:
         left: (L,) true rewards.
         right: (L,) true rewards.
         ways: The teacher's shortcomings.
-        threshold: The mean return of recent episodes, scaled to the length of a clip; each epsilon is a share of it.
+        usual: The mean return of recent episodes, scaled to the length of a clip.
         chance: (2,) uniform numbers: one for the Boltzmann rule, one for the mistake.
     """
     plain = undiscounted(left), undiscounted(right)
-    if ways.skip and max(plain) < ways.skip * threshold:
+    if ways.skip and max(plain) < usual - (1 - ways.skip) * abs(usual):
         return Judgement.INCOMPARABLE
     difference = discounted(left, ways.discount) - discounted(right, ways.discount)
     if math.isfinite(ways.rationality):
@@ -108,7 +112,7 @@ def judge(left: Floats, right: Floats, ways: Shortcomings, threshold: float, cha
     if chance[1] < ways.mistake:
         prefers_left = not prefers_left
     gap, size = abs(plain[0] - plain[1]), max(abs(plain[0]), abs(plain[1]))
-    too_close = (bool(ways.equal) and gap < ways.equal * threshold) or gap < ways.noticeable * size
+    too_close = (bool(ways.equal) and gap < ways.equal * abs(usual)) or gap < ways.noticeable * size
     if too_close or (difference == 0 and not math.isfinite(ways.rationality)):
         return Judgement.EQUAL
     return Judgement.LEFT if prefers_left else Judgement.RIGHT
