@@ -52,9 +52,8 @@ class RunDirectory:
         if (root / "config.json").exists():
             held = cls.open(root)
             state, more = ("a finished run", " --steps N") if held.finished else ("an unfinished run", "")
-            raise UsageError(
-                f"{root} is {state}; `prefrl resume {root}{more}` goes on with it, or choose another --out"
-            )
+            hint = f"`prefrl resume {root}{more}` goes on with it, or choose another --out"
+            raise UsageError(f"{root} is {state}; {hint}")
         run = cls(root, config)
         try:
             if root.exists() and any(root.iterdir()):
