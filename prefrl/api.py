@@ -54,7 +54,7 @@ def train(
         teacher: `oracle`, or `none` to train on the true reward.
         algo: `ppo`, `a2c` or `trpo`.
         labels: Comparisons in all; default 700.
-        steps: Agent steps in all; default 300,000.
+        steps: Agent steps in all; default: the recipe's.
         seed: Of everything random.
         mode: `async`: the reward learner has a process of its own; `sync`: it alternates with the agent, and the same
             seed gives the same figures.

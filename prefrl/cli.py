@@ -57,7 +57,7 @@ def train(
         teacher: Who compares: oracle, or none to train on the true reward.
         algo: ppo, a2c or trpo.
         labels: Comparisons in all (default 700).
-        steps: Agent steps in all (default 300,000).
+        steps: Agent steps in all (default: the recipe's).
         seed: Of everything random.
         mode: Whether the reward learner runs beside the agent (async) or alternates with it, repeatably (sync).
         device: Where the reward model computes.

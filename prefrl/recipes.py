@@ -94,15 +94,7 @@ TASKS: dict[str, dict[str, Settings]] = {
         "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "swimmer": {"agent.gamma": 0.9995},
         "pendulum": {"agent.log_std_init": 0.5, "agent.gamma": 0.99},
-        "moving-dot": {
-            "steps": 25_000,
-            "agent.learning_rate": 1e-3,
-            "agent.gamma": 0.9,
-            "queries.labels": 100,
-            "queries.initial_fraction": 0.25,
-            "reward.comparisons_per_step": 0.05,
-            "reward.pretrain_comparisons": 800,
-        },
+        "moving-dot": {"agent.learning_rate": 1e-3, "agent.gamma": 0.9},
     },
     "a2c": {
         "hopper": {"agent.gamma": 0.995},
@@ -117,6 +109,17 @@ TASKS: dict[str, dict[str, Settings]] = {
     },
 }
 """What a task's agent needs otherwise, by algorithm and task."""
+
+SCALES: dict[str, Settings] = {
+    "moving-dot": {
+        "steps": 25_000,
+        "queries.labels": 100,
+        "queries.initial_fraction": 0.25,
+        "reward.comparisons_per_step": 0.05,
+        "reward.pretrain_comparisons": 800,
+    },
+}
+"""How much of everything a task needs, whatever the algorithm, where that is not what others need."""
 
 PAPER_ENTROPY, _SWIMMER_ENTROPY = 0.01, 0.001
 """The paper's entropy bonus on MuJoCo: only with a learned reward, and less for swimmer (appendix A.1)."""
@@ -206,7 +209,7 @@ def resolve(
 
 def task_settings(facts: TaskFacts, algo: str) -> Settings:
     """A task's agent, and what else its own recipe sets."""
-    return (IMAGES if facts.images else ALGOS)[algo] | TASKS[algo].get(facts.name, {})
+    return (IMAGES if facts.images else ALGOS)[algo] | TASKS[algo].get(facts.name, {}) | SCALES.get(facts.name, {})
 
 
 def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:

@@ -133,3 +133,9 @@ def test_initial_labels_of_games_are_at_most_the_paper_s():
 def test_a_network_for_other_observations_is_refused(task, network):
     with pytest.raises(UsageError, match="observations"):
         resolve(task, settings={"reward.network": network})
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "trpo"])
+def test_a_task_s_scale_does_not_depend_on_the_algorithm(algo):
+    config = resolve("moving-dot", algo=algo)
+    assert (config.steps, config.queries.labels) == (25_000, 100)
