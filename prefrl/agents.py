@@ -11,7 +11,8 @@ from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from torch import nn
+from stable_baselines3.common.torch_layers import NatureCNN
+from torch import Tensor, nn
 
 from prefrl.buffers import ScoredRolloutBuffer, ScoreRollout
 from prefrl.config import RunConfig
@@ -21,6 +22,14 @@ from prefrl.files import Tree
 from prefrl.reward.learner import load_optimizer_state, optimizer_state
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+class ChannelsLastCNN(NatureCNN):
+    """The usual network for games, for images laid out pixel by pixel: with weights to match, a third less CPU time."""
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(N, C, H, W) images to (N, features)."""
+        return super().forward(observations.contiguous(memory_format=torch.channels_last))
 
 
 def choose_device(device: str) -> str:
@@ -61,6 +70,15 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
     }
     if score is not None:
         shared |= {"rollout_buffer_class": ScoredRolloutBuffer, "rollout_buffer_kwargs": {"score": score}}
+    model = _algorithm(config, shared)
+    if config.images:
+        model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _algorithm(config: RunConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    """The algorithm with its own settings beside those that all share."""
+    agent = config.agent
     if config.algo == "trpo":  # whose value network is fitted apart, and whose entropy bonus is the scorer's
         return TRPO(**shared, batch_size=agent.batch_size, n_critic_updates=agent.n_epochs, target_kl=agent.target_kl)
     shared |= {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
@@ -72,7 +90,7 @@ def make_agent(config: RunConfig, env: EnvStack, score: ScoreRollout | None) -> 
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
     """What the policy network is made with."""
     if config.images:
-        return {}
+        return {"features_extractor_class": ChannelsLastCNN}
     agent = config.agent
     kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
     if isinstance(actions, spaces.Box):

@@ -121,8 +121,8 @@ def _make_worker(run: RunDirectory, store: LabelStore, inputs: Inputs, device: s
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     if config.mode == "sync":
         return InlineLearner(run, store, learner, threads)
-    # One thread for pretraining: the learner's own process comes up meanwhile, and needs the other core.
-    return LearnerProcess(run, InlineLearner(run, store, learner, threads=1), inputs, device)
+    # For vectors one thread: the learner's own process comes up meanwhile, and needs the other core for as long.
+    return LearnerProcess(run, InlineLearner(run, store, learner, threads if config.images else 1), inputs, device)
 
 
 def agent_threads(config: RunConfig, threads: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -243,9 +244,17 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
     return {str(index): dict(values) for index, values in optimizer.state_dict()["state"].items()}
 
 
+def _laid_out_as(parameter: Tensor, value: Any) -> Tensor:
+    """The value as a tensor, laid out in memory as the parameter is: a fused optimiser pairs them place by place."""
+    tensor = torch.as_tensor(value)
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+
+
 def load_optimizer_state(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
     """Restore what `optimizer_state` gave; hyperparameters stay those the optimiser was made with."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
-        int(index): {name: torch.as_tensor(value) for name, value in values.items()} for index, values in tree.items()
+        int(index): {name: _laid_out_as(parameters[int(index)], value) for name, value in values.items()}
+        for index, values in tree.items()
     }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -62,7 +62,8 @@ class StackedCNN(nn.Module):
 
     Four convolutions of 7, 5, 3 and 3 pixels with strides 3, 2, 1 and 1 and 16 filters each, every one with batch
     normalisation, leaky ReLU and dropout; then 64 units and the reward. One network after another: on a CPU, grouped
-    convolutions over all members take longer than this loop.
+    convolutions over all members take longer than this loop. Images are laid out pixel by pixel (channels last), which
+    more than halves a CPU's time.
     """
 
     LAYERS = ((7, 3), (5, 2), (3, 1), (3, 1))
@@ -96,6 +97,7 @@ class StackedCNN(nn.Module):
             layers += [nn.Flatten(), nn.Linear(self.FILTERS * size[0] * size[1], self.UNITS)]
             layers += [nn.LeakyReLU(negative_slope), nn.Linear(self.UNITS, 1)]
             self.members.append(nn.Sequential(*layers))
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
         """Predict.
@@ -106,7 +108,10 @@ class StackedCNN(nn.Module):
         Returns:
             (K, N) unnormalised rewards.
         """
-        batches = images if images.ndim == 5 else [images] * len(self.members)
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+            return torch.stack([member(images)[:, 0] for member in self.members])
+        batches = (batch.contiguous(memory_format=torch.channels_last) for batch in images)
         return torch.stack([member(batch)[:, 0] for member, batch in zip(self.members, batches, strict=True)])
 
     def squared_norm(self) -> Tensor:
