@@ -85,7 +85,7 @@ class RewardConfig:
     """Of the convolutions (appendix A.2)."""
     negative_slope: float = 0.01
     """Of the leaky ReLU (appendix A.1)."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Adam's; the paper does not give one."""
     batch_size: int = 16
     """Comparisons of each member in a gradient step, drawn from its own bootstrap."""
@@ -95,7 +95,7 @@ class RewardConfig:
     """`true-reward` regresses the task's reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
-    l2_rate: float = 0.008
+    l2_rate: float = 0.03
     """Relative change of the coefficient each time the validation loss is measured (every 4 gradient steps)."""
     validation_low: float = 1.1
     """Validation loss over training loss under which the penalty is lowered."""
@@ -103,7 +103,7 @@ class RewardConfig:
     """... and over which it is raised."""
     target_std: float = 1.0
     """Standard deviation of the reward that the agent gets (1 for MuJoCo)."""
-    comparisons_per_step: float = 0.125
+    comparisons_per_step: float = 0.08
     """Gradient work: comparisons that each member fits for an agent step. The paper's figure, for Atari, is about
     0.1."""
     pretrain_comparisons: int = 3200
@@ -198,7 +198,7 @@ class RunConfig:
     device: Device = "auto"
     recipe: str = "default"
     ablation: str | None = None
-    round_steps: int = 2048
+    round_steps: int = 4096
     """Agent steps between two rounds of labelling and metrics, at least."""
     checkpoint_seconds: float = 20.0
     """Seconds between two checkpoints, at least."""

@@ -78,6 +78,7 @@ class RolloutScorer:
         features, true, dones = self._recorder.take_rollout()
         if not self._started:
             return np.zeros_like(true)
+        self._worker.refresh()
         predicted = self._worker.ensemble.score(features.reshape(-1, *features.shape[2:])).reshape(true.shape)
         self._pairs.append((predicted, true))
         rewards = predicted - self._entropy * log_probs

@@ -117,6 +117,10 @@ class Worker:
     def __init__(self, features=5):
         torch.manual_seed(0)
         self.ensemble = RewardEnsemble(tiny_reward(), Inputs((features,)))
+        self.refreshed = 0
+
+    def refresh(self):
+        self.refreshed += 1
 
 
 def test_the_true_reward_never_reaches_the_agent():

@@ -54,6 +54,9 @@ class RewardWorker(Protocol):
     def check(self) -> None:
         """Raise LearnerDiedError if nobody learns any more."""
 
+    def refresh(self) -> None:
+        """Pick up what another process has published meanwhile; cheap where there is nothing new."""
+
     def work(self, agent_step: int, max_round: int | None) -> None:
         """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done.
 
@@ -99,6 +102,9 @@ class InlineLearner:
 
     def check(self) -> None:
         """Nothing can die."""
+
+    def refresh(self) -> None:
+        """Nobody else publishes."""
 
     def work(self, agent_step: int, max_round: int | None) -> None:
         """Take in the labels of the rounds so far and do the gradient work that is due by this step."""
@@ -170,8 +176,12 @@ class LearnerProcess:
         if not self._process.is_alive():
             raise LearnerDiedError(f"the reward learner's process died ({_how_it_ended(self._process.exitcode)})")
 
+    def refresh(self) -> None:
+        """Load newer weights, if there are any."""
+        self._published.refresh()
+
     def work(self, agent_step: int, max_round: int | None) -> None:
-        """Load newer weights, if there are any; before there are, pretrain.
+        """Refresh; before there is anything to load, pretrain.
 
         Raises:
             LearnerDiedError: if the process is gone.
@@ -182,7 +192,7 @@ class LearnerProcess:
             if self._pretraining.ready:
                 save_tree(self._run.learner_state, self._pretraining.state_dict())
                 self._pretraining = None
-        self._published.refresh()
+        self.refresh()
 
     def state_dict(self) -> Tree:
         """Nothing: the process keeps its own state."""
@@ -191,7 +201,7 @@ class LearnerProcess:
     def load_state_dict(self, state: Tree) -> None:
         """Nothing: the process finds its own state; only its published weights are picked up."""
         self._pretraining = None
-        self._published.refresh()
+        self.refresh()
 
     def close(self) -> None:
         """Let the process finish what it is at, publish and save; then pick up its last weights."""
@@ -201,7 +211,7 @@ class LearnerProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        self._published.refresh()
+        self.refresh()
 
 
 @contextmanager
@@ -256,9 +266,9 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
     saved = published = time.monotonic()
     pause = _PUBLISH_SECONDS
     while not stop.poll():
-        learner.add(store.comparisons(after=learner.last_id), clips.load)
-        due = learner.due(int(run.read_progress().get("step", 0)))
-        if due == 0 or not len(learner):
+        if due := learner.due(int(run.read_progress().get("step", 0))):
+            learner.add(store.comparisons(after=learner.last_id), clips.load)
+        if not due or not len(learner):
             stop.poll(_IDLE_SECONDS)
             continue
         learner.train(min(due, _chunk(learner)))
