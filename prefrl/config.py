@@ -85,7 +85,7 @@ class RewardConfig:
     """Of the convolutions (appendix A.2)."""
     negative_slope: float = 0.01
     """Of the leaky ReLU (appendix A.1)."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     """Adam's; the paper does not give one."""
     batch_size: int = 16
     """Comparisons of each member in a gradient step, drawn from its own bootstrap."""
@@ -95,7 +95,7 @@ class RewardConfig:
     """`true-reward` regresses the task's reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
-    l2_rate: float = 0.03
+    l2_rate: float = 0.02
     """Relative change of the coefficient each time the validation loss is measured (every 4 gradient steps)."""
     validation_low: float = 1.1
     """Validation loss over training loss under which the penalty is lowered."""

@@ -264,19 +264,21 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
         if learner.version:
             learner.publish(run.weights)  # what was published may be damaged, or older than this state
     saved = published = time.monotonic()
+    newest = learner.updates
     pause = _PUBLISH_SECONDS
     while not stop.poll():
         if due := learner.due(int(run.read_progress().get("step", 0))):
             learner.add(store.comparisons(after=learner.last_id), clips.load)
-        if not due or not len(learner):
-            stop.poll(_IDLE_SECONDS)
-            continue
-        learner.train(min(due, _chunk(learner)))
+        idle = not due or not len(learner)
+        if not idle:
+            learner.train(min(due, _chunk(learner)))
         now = time.monotonic()
-        if learner.pretrained and (learner.version == 0 or now - published > pause):
+        if learner.pretrained and learner.updates > newest and (idle or now - published > pause):
             learner.publish(run.weights)
-            published = time.monotonic()
+            newest, published = learner.updates, time.monotonic()
             pause = max(_PUBLISH_SECONDS, (published - now) / _PUBLISH_SHARE)
+        if idle:
+            stop.poll(_IDLE_SECONDS)
         if now - saved > config.checkpoint_seconds:
             save_tree(run.learner_state, learner.state_dict())
             saved = now
