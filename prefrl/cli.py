@@ -220,11 +220,40 @@ def learning(
         labels: Labels of each preference run.
         jobs: Runs at a time.
     """
-    from prefrl_benchmarks.learning import Study, score_lines
+    from prefrl_benchmarks.learning import Study, Variant, report
 
-    study = Study(out, tasks, algo, modes, seeds, steps, labels)
-    study.run(jobs)
-    print("\n".join([*score_lines(study), f"all figures: {study.write_csv()}"]))
+    variants = tuple(Variant(mode, mode=mode) for mode in modes)
+    report(Study(f"learning-{algo}", out, tasks, algo, variants, seeds, steps, labels), jobs)
+
+
+@bench.command
+def ablations(
+    *,
+    out: Path,
+    tasks: tuple[str, ...] = ("cheetah", "hopper"),
+    algo: str = "ppo",
+    seeds: int = 3,
+    steps: int = 300_000,
+    labels: int = 700,
+    jobs: int = 2,
+) -> None:
+    """Train with each of the paper's ablations, in sync mode, and print scores beside the full method's.
+
+    Args:
+        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
+        tasks: Tasks.
+        algo: ppo, a2c or trpo.
+        seeds: Seeds 0, 1, ... of each.
+        steps: Agent steps of each run.
+        labels: Labels of each run.
+        jobs: Runs at a time.
+    """
+    from prefrl_benchmarks.learning import Study, Variant, report
+
+    from prefrl.ablations import ABLATIONS
+
+    variants = (Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
+    report(Study(f"ablations-{algo}", out, tasks, algo, variants, seeds, steps, labels), jobs)
 
 
 def main() -> None:

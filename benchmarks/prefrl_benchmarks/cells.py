@@ -24,12 +24,14 @@ class Cell:
     seed: int
     steps: int
     labels: int
+    ablation: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """A folder name that says what is in it."""
         what = "none" if self.teacher == "none" else f"{self.teacher}-{self.mode}-{self.labels}"
+        what += f"-{self.ablation}" if self.ablation else ""
         return f"{self.task}_{self.algo}_{what}_s{self.seed}"
 
     def arguments(self, root: Path) -> list[str]:
@@ -40,6 +42,8 @@ class Cell:
             words += [f"--{flag}", str(value)]
         if self.teacher != "none":
             words += ["--labels", str(self.labels)]
+        if self.ablation:
+            words += ["--ablation", self.ablation]
         if self.settings:
             words += ["--set", *(f"{key}={json.dumps(value)}" for key, value in self.settings.items())]
         return words

@@ -20,42 +20,66 @@ RANDOM_EPISODES = 30
 
 
 @dataclass(frozen=True)
+class Variant:
+    """One way to train, which a study compares with others."""
+
+    name: str
+    teacher: str = "oracle"
+    mode: str = "sync"
+    ablation: str | None = None
+
+
+TRUE = Variant("true", teacher="none")
+"""The yardstick: the task's own reward."""
+
+
+@dataclass(frozen=True)
 class Study:
     """What to compare, and where its runs lie."""
 
+    name: str
     out: Path
     tasks: tuple[str, ...]
     algo: str
-    modes: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    """Beside `TRUE`, which always is there."""
     seeds: int
     steps: int
     labels: int
 
-    def cells(self, task: str, mode: str | None) -> list[Cell]:
-        """The runs of a task from labels in a mode, or on the true reward (None); one a seed."""
-        teacher, where = ("none", "sync") if mode is None else ("oracle", mode)
-        return [Cell(task, self.algo, teacher, where, seed, self.steps, self.labels) for seed in range(self.seeds)]
+    def cells(self, task: str, variant: Variant) -> list[Cell]:
+        """The runs of a task in one way; one a seed."""
+        how = (variant.teacher, variant.mode)
+        return [
+            Cell(task, self.algo, *how, seed, self.steps, self.labels, variant.ablation) for seed in range(self.seeds)
+        ]
+
+    def columns(self) -> list[list[Cell]]:
+        """The runs of each task in each way."""
+        return [self.cells(task, variant) for task in self.tasks for variant in (TRUE, *self.variants)]
 
     def run(self, jobs: int) -> None:
         """Run what is not finished yet, seed by seed, so that early results cover everything."""
-        by_seed = zip(*(self.cells(task, mode) for task in self.tasks for mode in (None, *self.modes)), strict=True)
-        run_cells([cell for cells in by_seed for cell in cells], self.out, jobs)
+        run_cells([cell for cells in zip(*self.columns(), strict=True) for cell in cells], self.out, jobs)
 
     def write_csv(self) -> Path:
         """Write the summaries of the finished runs to one file, a row each."""
-        cells = [cell for task in self.tasks for mode in (None, *self.modes) for cell in self.cells(task, mode)]
-        roots = [self.out / cell.name for cell in cells]
-        rows = [read_summary(root) for root in roots if (root / "summary.json").exists()]
-        path = self.out / f"learning-{self.algo}.csv"
+        rows = [
+            read_summary(self.out / cell.name) | {"ablation": cell.ablation or ""}
+            for cells in self.columns()
+            for cell in cells
+            if (self.out / cell.name / "summary.json").exists()
+        ]
+        path = self.out / f"{self.name}.csv"
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0] if rows else (), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         return path
 
-    def figures(self, task: str, mode: str | None, name: str) -> np.ndarray[Any, Any]:
+    def figures(self, task: str, variant: Variant, name: str) -> np.ndarray[Any, Any]:
         """One figure of the finished runs' summaries, a value a seed."""
-        roots = [self.out / cell.name for cell in self.cells(task, mode)]
+        roots = [self.out / cell.name for cell in self.cells(task, variant)]
         values = [read_summary(root)[name] for root in roots if (root / "summary.json").exists()]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
@@ -78,26 +102,33 @@ def random_return(task: str, episodes: int = RANDOM_EPISODES, seed: int = 0) -> 
 
 
 def score_lines(study: Study) -> list[str]:
-    """A table: each task's returns and scores, and each mode's score over the tasks."""
+    """A table: each task's returns and scores, and each variant's score over the tasks."""
+    width = 2 + max(len(variant.name) for variant in study.variants)
     lines = [
-        f"{'task':<16}{'mode':<8}{'runs':>5}{'random':>9}{'true':>9}{'labels':>9}{'score':>7}{'corr':>6}{'steps/s':>9}"
+        f"{'task':<16}{'':<{width}}{'runs':>5}{'random':>9}{'true':>9}{'labels':>9}{'score':>7}{'corr':>6}{'steps/s':>9}"
     ]
-    for mode in study.modes:
+    floors = {task: random_return(task) for task in study.tasks}
+    for variant in study.variants:
         scores = []
-        for task in study.tasks:
-            floor = random_return(task)
-            baseline = study.figures(task, None, "true_return_mean")
-            ours = study.figures(task, mode, "true_return_mean")
+        for task, floor in floors.items():
+            baseline = study.figures(task, TRUE, "true_return_mean")
+            ours = study.figures(task, variant, "true_return_mean")
             if not len(baseline) or not len(ours):
-                lines.append(f"{task:<16}{mode:<8} no finished runs")
+                lines.append(f"{task:<16}{variant.name:<{width}} no finished runs")
                 continue
             scores.append((ours.mean() - floor) / (baseline.mean() - floor))
-            correlation = np.nanmean(study.figures(task, mode, "reward_correlation"))
-            rate = np.median(study.figures(task, mode, "steps_per_second"))
+            correlation = np.nanmean(study.figures(task, variant, "reward_correlation"))
+            rate = np.median(study.figures(task, variant, "steps_per_second"))
             lines.append(
-                f"{task:<16}{mode:<8}{len(ours):>5}{floor:>9.1f}{baseline.mean():>9.1f}{ours.mean():>9.1f}"
+                f"{task:<16}{variant.name:<{width}}{len(ours):>5}{floor:>9.1f}{baseline.mean():>9.1f}{ours.mean():>9.1f}"
                 f"{scores[-1]:>7.2f}{correlation:>6.2f}{rate:>9.0f}"
             )
         if scores:
-            lines.append(f"{'together':<16}{mode:<8}{'':>32}{np.mean(scores):>7.2f}")
+            lines.append(f"{'together':<16}{variant.name:<{width}}{'':>32}{np.mean(scores):>7.3f}")
     return lines
+
+
+def report(study: Study, jobs: int) -> None:
+    """Run a study, some runs at a time, and print what came out."""
+    study.run(jobs)
+    print("\n".join([*score_lines(study), f"all figures: {study.write_csv()}"]))
