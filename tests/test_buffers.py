@@ -148,6 +148,7 @@ def test_scores_are_of_the_recorder_s_raw_arrays():
     np.testing.assert_array_equal(predicted, watch.rollouts[0]["rewards"].ravel())
     np.testing.assert_array_equal(true, np.array([[step[2] for step in log] for log in logs]).T.ravel())
     assert scorers[0].take()[0].size == 0
+    assert worker.refreshed == 1  # so that weights are as new as can be, however far apart the rounds are
 
 
 def test_the_agent_s_observation_normaliser_does_not_reach_the_reward_model():
