@@ -161,6 +161,8 @@ def speed(
     steps: int = 100_000,
     labels: int = 700,
     alternations: int = 5,
+    modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
+    threads: int | None = None,
     out: Path | None = None,
 ) -> None:
     """Compare preference training (sync and async) with training on the true reward, in alternation.
@@ -171,11 +173,15 @@ def speed(
         steps: Agent steps of each run.
         labels: Labels of each preference run.
         alternations: Runs of each kind; ratios are taken within an alternation.
+        modes: Of the preference runs.
+        threads: That each process may use; by default it decides itself.
         out: Where to write the figures as JSON.
     """
     from prefrl_benchmarks.speed import measure, report_lines
 
-    result = measure(task, algo=algo, steps=steps, labels=labels, alternations=alternations)
+    result = measure(
+        task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, threads=threads
+    )
     print("\n".join(report_lines(result)))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n")
@@ -202,7 +208,7 @@ def learning(
     out: Path,
     tasks: tuple[str, ...] = ("cheetah", "hopper", "reacher"),
     algo: str = "ppo",
-    modes: tuple[str, ...] = ("sync", "async"),
+    modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
     seeds: int = 5,
     steps: int = 300_000,
     labels: int = 700,
