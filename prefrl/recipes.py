@@ -64,7 +64,7 @@ IMAGES: dict[str, Settings] = {
 IMAGE_REWARD: Settings = {
     "agent.normalise_observations": False,
     "reward.network": "cnn",
-    "reward.learning_rate": 3e-4,
+    "reward.learning_rate": 1e-3,
     "reward.target_std": 0.05,
     "reward.comparisons_per_step": 0.03,
     "reward.pretrain_comparisons": 1600,
@@ -88,6 +88,14 @@ TASKS: dict[str, dict[str, Settings]] = {
             "agent.learning_rate": 5e-4,
             "agent.net_arch": [256, 256],
             "agent.activation": "relu",
+        },
+        "hopper-backflip": {
+            "agent.gamma": 0.99,
+            "agent.learning_rate": 5e-4,
+            "agent.net_arch": [256, 256],
+            "agent.activation": "relu",
+            "agent.log_std_init": -0.5,
+            "agent.ent_coef": 0.002,
         },
         "walker": {"agent.n_envs": 4, "agent.n_steps": 512, "agent.gamma": 0.97, "agent.gae_lambda": 0.9},
         "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
@@ -118,6 +126,7 @@ SCALES: dict[str, Settings] = {
         "reward.comparisons_per_step": 0.05,
         "reward.pretrain_comparisons": 800,
     },
+    "hopper-backflip": {"steps": 700_000, "queries.labels": 900},
 }
 """How much of everything a task needs, whatever the algorithm, where that is not what others need."""
 
@@ -145,6 +154,7 @@ PAPER_ATARI: Settings = {
     "queries.schedule_bins": 10,
     "reward.comparisons_per_step": 0.1,
     "reward.pretrain_comparisons": 200 * 500,
+    "reward.learning_rate": 3e-4,
 }
 """... and where they are images (appendix A.2); its agent is `--algo a2c`, whose rate would be zero at 80 M steps."""
 

@@ -36,7 +36,31 @@ def test_backward_rotation_pays_more_the_higher_it_is(hopper):
 
 
 def test_rocking_does_not_pay(hopper):
-    assert spin(hopper, -6)[0] + spin(hopper, 6)[0] < 0
+    there_and_back = spin(hopper, -6)[0] + spin(hopper, 6)[0]
+    assert there_and_back < 2 * spin(hopper, 0)[0] + 0.5
+
+
+def test_lying_on_the_ground_costs(hopper):
+    assert spin(hopper, 0, height=0.2)[0] == pytest.approx(2 * (0.2 - 1), abs=0.2)
+
+
+def test_its_angle_is_seen_as_a_direction_that_does_not_grow_with_turns(hopper):
+    base = hopper.unwrapped
+    seen = []
+    for turns in (0, 3):
+        base.data.qpos[:], base.data.qvel[:] = 0, 0
+        base.data.qpos[1:3] = 5.0, 0.7 + 2 * np.pi * turns
+        mujoco.mj_forward(base.model, base.data)
+        seen.append(hopper.step(np.zeros(3))[0])
+    np.testing.assert_allclose(*seen, atol=1e-6)
+    assert seen[0][1:3] == pytest.approx([np.sin(0.7), np.cos(0.7)], abs=0.05)
+    assert seen[0].shape == hopper.observation_space.shape
+
+
+def test_its_observation_after_a_reset_is_of_the_same_kind(hopper):
+    observation, _ = hopper.reset(seed=1)
+    assert hopper.observation_space.contains(observation)
+    assert observation[2] == pytest.approx(1, abs=1e-3)
 
 
 def test_whole_turns_are_counted(hopper):
@@ -64,7 +88,7 @@ def test_one_leg_pays_for_speed_and_a_front_foot_in_the_air():
 @pytest.mark.parametrize("name", ["hopper-backflip", "cheetah-one-leg", "enduro-even"])
 def test_each_has_an_instruction_for_a_person(name):
     assert len(TASKS[name].instruction) > 60
-    assert TASKS[name].horizon in {1000, None}
+    assert TASKS[name].horizon in {300, 1000, None}
 
 
 def test_driving_level_pays_and_passing_costs():

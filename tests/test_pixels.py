@@ -163,8 +163,12 @@ def test_images_are_divided_by_255_and_nothing_else() -> None:
     learner = RewardLearner(resolve("moving-dot").reward, DOT, 15, seed=0)
     films = {number: (film(15, size=SIZE, seed=number).features, np.zeros(15, np.float32)) for number in range(4)}
     learner.add([Comparison(1, 0, 1, 1.0), Comparison(2, 2, 3, 0.0)], films.__getitem__)
-    steps = torch.full((1, 4, SIZE, SIZE), 255, dtype=torch.uint8)
-    assert (learner.ensemble._normalised(steps) == 1).all()
+    seen = []
+    for member in learner.ensemble.network.members:
+        member.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    learner.ensemble.predict(torch.full((1, 4, SIZE, SIZE), 255, dtype=torch.uint8))
+    assert len(seen) == 3
+    assert all((images == 1).all() for images in seen)
 
 
 def test_dropout_is_off_where_rewards_are_predicted() -> None:

@@ -25,7 +25,7 @@ class RewardEnsemble(nn.Module):
     """K predictors; their outputs are normalised separately, averaged, and the average scaled to one deviation.
 
     Vectors are normalised by statistics of the labelled segments that travel with the weights, never by the agent's own
-    running normalisation, which would drift under the model; images are divided by 255.
+    running normalisation, which would drift under the model; images go in as they are.
     """
 
     input_mean: Tensor
@@ -47,7 +47,7 @@ class RewardEnsemble(nn.Module):
         else:
             self.network = StackedMLP(config.members, inputs.step[0], config.hidden, config.negative_slope)
         self.register_buffer("input_mean", torch.zeros(1 if inputs.images else inputs.step))
-        self.register_buffer("input_std", torch.full((1,), 255.0) if inputs.images else torch.ones(inputs.step))
+        self.register_buffer("input_std", torch.ones(1 if inputs.images else inputs.step))
         self.register_buffer("member_mean", torch.zeros(config.members, 1))
         self.register_buffer("member_std", torch.ones(config.members, 1))
         self.register_buffer("scale", torch.tensor(config.target_std))
@@ -79,6 +79,8 @@ class RewardEnsemble(nn.Module):
         return outputs.reshape(shape)
 
     def _normalised(self, steps: Tensor) -> Tensor:
+        if self.inputs.images:
+            return steps
         return ((steps - self.input_mean) / self.input_std).clamp(-_INPUT_CLIP, _INPUT_CLIP)
 
     @torch.no_grad()
