@@ -7,8 +7,9 @@ import pytest
 from helpers import segments
 from sqlalchemy import text
 
+from prefrl.database import STORE_VERSION
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.store import STORE_VERSION, LabelStore
+from prefrl.store import LabelStore
 from prefrl.types import Answer, Comparison, Judgement, Query
 
 POOL = segments(40)

@@ -101,8 +101,8 @@ def hopper_backflip(**kwargs: Any) -> gymnasium.Env[Any, Any]:
 
     The reward is ours, for scripted teachers: the paper had people judge (section 3.2). Turns are measured as the angle
     turned, which cancels where the hopper rocks to and fro; a reward by the velocity at a step's end was exploited by
-    trembling, one by angle times height by rocking. The observation has the sine and the cosine of the torso's angle in place of
-    the angle, which would grow with every turn. `info["flips"]` counts whole turns backward since the episode began,
+    trembling, one by angle times height by rocking. The observation has sine and cosine of the torso's angle in place
+    of the angle, which would grow with every turn. `info["flips"]` counts whole turns backward since the episode began,
     less those forward.
     """
     return Backflips(HopperEnv(**_ENDLESS, **kwargs))

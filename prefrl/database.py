@@ -1,0 +1,184 @@
+"""The database under a run's labels: its tables, its transactions, and its errors in one clear line.
+
+Everything goes through SQLAlchemy Core, so that another database can serve by its URL.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError
+
+from prefrl.errors import PrefrlError, UsageError, is_disk_full
+
+STORE_VERSION = 1
+
+METADATA = sa.MetaData()
+META = sa.Table(
+    "meta",
+    METADATA,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+SEGMENTS = sa.Table(
+    "segments",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("length", sa.Integer, nullable=False),
+    sa.Column("agent_step", sa.Integer, nullable=False),
+)
+QUERIES = sa.Table(
+    "queries",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("segment_left", sa.ForeignKey("segments.id"), nullable=False),
+    sa.Column("segment_right", sa.ForeignKey("segments.id"), nullable=False),
+    sa.Column("agent_step", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.String, nullable=False),
+    sa.UniqueConstraint("round", "rank"),
+)
+HISTORY = sa.Table(
+    "comparisons",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
+    sa.Column("judgement", sa.String, nullable=True, doc="null in a row that undoes another"),
+    sa.Column("undoes", sa.ForeignKey("comparisons.id"), nullable=True, unique=True),
+    sa.Column("teacher", sa.String, nullable=False),
+    sa.Column("labeller", sa.String, nullable=True),
+    sa.Column("agent_step", sa.Integer, nullable=False),
+    sa.Column("shown_left", sa.ForeignKey("segments.id"), nullable=False),
+    sa.Column("response_seconds", sa.Float, nullable=True),
+    sa.Column("created_at", sa.String, nullable=False),
+    sqlite_autoincrement=True,
+)
+_CREATE_VIEW = """
+CREATE VIEW labels AS
+SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at
+FROM comparisons AS given
+WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
+"""
+LABELS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", "shown_left")))
+
+
+class Database:
+    """One run's SQLite file. Any number of processes may have it open at once."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        """Open it.
+
+        Args:
+            path: The file.
+            create: Whether to make it where it is missing.
+
+        Raises:
+            UsageError: if it was made by a newer version.
+            PrefrlError: if it is missing or damaged.
+        """
+        if not create and not path.exists():
+            raise PrefrlError(f"{path} is missing")
+        if not create and path.stat().st_size == 0:
+            raise PrefrlError(f"{path} is damaged: it is empty")
+        self._path = path
+        # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
+        writable = create or os.access(path.parent, os.W_OK)
+        url = f"sqlite:///{path}" if writable else f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
+        self._engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+        sa.event.listen(self._engine, "connect", _configure_sqlite if writable else _configure_reader)
+        sa.event.listen(self._engine, "begin", _begin_explicitly)
+        with self.write() if create else self.read() as connection:
+            if create and not sa.inspect(connection).has_table("meta"):
+                METADATA.create_all(connection)
+                connection.execute(sa.text(_CREATE_VIEW))
+                connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
+            version = connection.scalar(sa.select(META.c.value).where(META.c.key == "version"))
+            if version is None or not str(version).isdigit():
+                raise PrefrlError(f"{path} is damaged: it has no version")
+            if int(version) > STORE_VERSION:
+                raise UsageError(f"{path} was made by a newer version of prefrl (store version {version})")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    def check(self) -> None:
+        """Read the whole file.
+
+        Raises:
+            PrefrlError: if any of it is damaged.
+        """
+        with self.read() as connection:
+            report = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
+        if report != ["ok"]:
+            raise PrefrlError(f"{self._path} is damaged: {report[0]}")
+
+    def read(self) -> Transaction:
+        """A transaction that only reads; it never waits for a writer."""
+        return Transaction(self._engine, self._path)
+
+    def write(self) -> Transaction:
+        """A transaction that has the file for itself."""
+        return Transaction(self._engine.execution_options(writes=True), self._path)
+
+
+class Transaction:
+    """A transaction whose database errors come out as one clear line."""
+
+    def __init__(self, engine: sa.Engine, path: Path) -> None:
+        self._context, self._path = engine.begin(), path
+
+    def __enter__(self) -> sa.Connection:
+        try:
+            return self._context.__enter__()
+        except DatabaseError as error:
+            raise _explained(error, self._path) from error
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._context.__exit__(kind, error, trace)
+        except DatabaseError as failure:
+            raise _explained(failure, self._path) from failure
+        if isinstance(error, DatabaseError):
+            raise _explained(error, self._path) from error
+
+
+def _explained(error: DatabaseError, path: Path) -> PrefrlError:
+    # SQLite reports a disk too full for its shared-memory file as an input/output error.
+    cramped = "disk I/O error" in str(error.orig) or "unable to open" in str(error.orig)
+    if is_disk_full(error) or (cramped and shutil.disk_usage(path.parent).free < 2**17):
+        return PrefrlError(f"the disk is full: {path} could not be written; nothing stored is lost")
+    cause = str(error.orig)
+    if "malformed" in cause or "not a database" in cause or "no such table" in cause:
+        return PrefrlError(f"{path} is damaged: {cause}")
+    return PrefrlError(f"{path}: {cause}")
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    """Autocommit off our hands (transactions begin explicitly), write-ahead log, every commit on the disk."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _configure_reader(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+
+
+def _begin_explicitly(connection: sa.Connection) -> None:
+    """Writers take the lock at once, so that no transaction can fail half-way; readers never wait for them."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def now() -> str:
+    """The time of day, as it is stored."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
