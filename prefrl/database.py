@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 METADATA = sa.MetaData()
 META = sa.Table(
@@ -59,6 +59,28 @@ HISTORY = sa.Table(
     sa.Column("created_at", sa.String, nullable=False),
     sqlite_autoincrement=True,
 )
+LEASES = sa.Table(
+    "leases",
+    METADATA,
+    sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
+    sa.Column("viewer", sa.String, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False, doc="seconds since 1970"),
+)
+RENDERED = sa.Table(
+    "rendered",
+    METADATA,
+    sa.Column("segment_id", sa.ForeignKey("segments.id"), primary_key=True),
+    sa.Column("frames", sa.Integer, nullable=False, doc="0 where it could not be rendered"),
+    sa.Column("problem", sa.String, nullable=True),
+    sa.Column("created_at", sa.String, nullable=False),
+)
+WITHDRAWN = sa.Table(
+    "withdrawn",
+    METADATA,
+    sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("created_at", sa.String, nullable=False),
+)
 _CREATE_VIEW = """
 CREATE VIEW labels AS
 SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at
@@ -98,11 +120,23 @@ class Database:
                 METADATA.create_all(connection)
                 connection.execute(sa.text(_CREATE_VIEW))
                 connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
-            version = connection.scalar(sa.select(META.c.value).where(META.c.key == "version"))
-            if version is None or not str(version).isdigit():
-                raise PrefrlError(f"{path} is damaged: it has no version")
-            if int(version) > STORE_VERSION:
-                raise UsageError(f"{path} was made by a newer version of prefrl (store version {version})")
+            version = self._version(connection)
+        if writable and version < STORE_VERSION:
+            self._upgrade()
+
+    def _version(self, connection: sa.Connection) -> int:
+        version = connection.scalar(sa.select(META.c.value).where(META.c.key == "version"))
+        if version is None or not str(version).isdigit():
+            raise PrefrlError(f"{self._path} is damaged: it has no version")
+        if int(version) > STORE_VERSION:
+            raise UsageError(f"{self._path} was made by a newer version of prefrl (store version {version})")
+        return int(version)
+
+    def _upgrade(self) -> None:
+        """Add the tables that older versions lacked; what is there stays as it is."""
+        with self.write() as connection:
+            METADATA.create_all(connection)
+            connection.execute(META.update().where(META.c.key == "version").values(value=str(STORE_VERSION)))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -116,6 +150,10 @@ class Database:
         """
         with self.read() as connection:
             report = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
+            # SQLite takes what is cut off from the end for zeros, which may pass for an empty page.
+            page = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
+        if self._path.stat().st_size % page:
+            raise PrefrlError(f"{self._path} is damaged: its end is cut off")
         if report != ["ok"]:
             raise PrefrlError(f"{self._path} is damaged: {report[0]}")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.database import HISTORY, LABELS, QUERIES, SEGMENTS, Database, now
+from prefrl.database import HISTORY, LABELS, QUERIES, SEGMENTS, WITHDRAWN, Database, now
 from prefrl.errors import UsageError
 from prefrl.types import Answer, Comparison, Judgement, Query
 
@@ -81,17 +81,21 @@ class LabelStore:
         return asked - answered
 
     def pending(self) -> list[tuple[int, int, int, int]]:
-        """Queries that no answer stands for: their id, left and right segment, and agent step."""
-        answered = sa.select(LABELS.c.query_id)
+        """Queries still waiting for an answer: their id, left and right segment, and agent step."""
+        settled = sa.union(sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id))
         columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
-        query = sa.select(*columns).where(QUERIES.c.id.not_in(answered)).order_by(QUERIES.c.id)
+        query = sa.select(*columns).where(QUERIES.c.id.not_in(settled)).order_by(QUERIES.c.id)
         with self._read() as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
-    def add_answers(self, answers: Sequence[Answer]) -> None:
-        """Append answers in one transaction; an answer to a query that has one is left out."""
+    def add_answers(self, answers: Sequence[Answer]) -> set[int]:
+        """Append answers in one transaction; an answer to a query that has one is left out.
+
+        Returns:
+            The queries whose answers were taken.
+        """
         if not answers:
-            return
+            return set()
         asked = {answer.query_id: answer for answer in reversed(answers)}
         with self._write() as connection:
             answered = set(connection.scalars(sa.select(LABELS.c.query_id).where(LABELS.c.query_id.in_(asked))))
@@ -107,6 +111,7 @@ class LabelStore:
             ]
             if rows:
                 connection.execute(HISTORY.insert(), rows)
+        return set(asked) - answered
 
     def undo(self, comparison_id: int) -> None:
         """Append a row that takes an answer back; the answer itself stays in the history.
@@ -123,7 +128,7 @@ class LabelStore:
             connection.execute(HISTORY.insert().values(undo))
 
     def counts(self, max_round: int | None = None) -> dict[str, int]:
-        """Standing answers by judgement, and `pending`: queries without one.
+        """Standing answers by judgement, and `pending`: queries without one that were not withdrawn.
 
         Args:
             max_round: Count only queries up to this selection round.
@@ -131,6 +136,7 @@ class LabelStore:
         asked = sa.select(LABELS.c.judgement, sa.func.count()).select_from(
             QUERIES.outerjoin(LABELS, QUERIES.c.id == LABELS.c.query_id)
         )
+        asked = asked.where(LABELS.c.id.is_not(None) | QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id)))
         if max_round is not None:
             asked = asked.where(QUERIES.c.round <= max_round)
         counts = dict.fromkeys((*Judgement, "pending"), 0)

@@ -1,0 +1,252 @@
+"""The queue of pairs for people: leases, rendering, withdrawals."""
+
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from helpers import segments
+
+from prefrl.database import STORE_VERSION
+from prefrl.queue import LEASE_SECONDS, LabelQueue
+from prefrl.store import LabelStore
+from prefrl.types import Answer, Judgement, Query
+
+POOL = segments(40)
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self):
+        self.time = 1e9
+
+    def __call__(self):
+        return self.time
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = LabelStore(tmp_path / "labels.sqlite", create=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def queue(store, clock):
+    return LabelQueue(store, clock=clock)
+
+
+def ask(store, count, *, round_=1):
+    start = 4 * (round_ - 1)
+    pairs = [(POOL[start + 2 * rank], POOL[start + 2 * rank + 1]) for rank in range(count)]
+    return list(store.add_queries([Query(round_, rank, *pair, 100) for rank, pair in enumerate(pairs)]))
+
+
+def render_all(queue):
+    while ids := queue.to_render():
+        for segment in ids:
+            queue.rendered(segment, 30)
+
+
+def said(query_id, judgement=Judgement.LEFT):
+    return Answer(query_id, judgement, "human", 100, "ann", 1.5)
+
+
+def held(queue, viewer, count=1):
+    return [lease.query_id for lease in queue.lease(viewer, count)]
+
+
+def test_only_pairs_whose_clips_are_both_there_are_shown(store, queue):
+    (first,) = ask(store, 1)
+    assert held(queue, "a") == []
+    left, right = queue.to_render()
+    queue.rendered(left, 30)
+    assert held(queue, "a") == []
+    queue.rendered(right, 30)
+    assert held(queue, "a") == [first]
+    assert queue.to_render() == []
+
+
+def test_a_lease_says_what_is_on_which_side(store, queue):
+    ask(store, 1)
+    render_all(queue)
+    (lease,) = queue.lease("a")
+    assert (lease.left, lease.right, lease.agent_step) == (POOL[0].id, POOL[1].id, 100)
+
+
+def test_two_viewers_never_have_the_same_pair(store, queue):
+    ids = ask(store, 4)
+    render_all(queue)
+    a, b = held(queue, "a", 3), held(queue, "b", 3)
+    assert (a, b) == (ids[:3], ids[3:])
+
+
+def test_earlier_rounds_and_better_ranks_come_first(store, queue):
+    later = ask(store, 2, round_=2)
+    earlier = ask(store, 2, round_=1)
+    render_all(queue)
+    assert held(queue, "a", 4) == earlier + later
+
+
+def test_a_viewer_keeps_what_it_has_and_gets_more(store, queue):
+    ids = ask(store, 3)
+    render_all(queue)
+    assert held(queue, "a", 1) == ids[:1]
+    assert held(queue, "a", 3) == ids
+
+
+def test_a_lease_expires_and_another_viewer_gets_the_pair(store, queue, clock):
+    ids = ask(store, 1)
+    render_all(queue)
+    assert held(queue, "a") == ids
+    clock.time += LEASE_SECONDS - 1
+    assert held(queue, "b") == []
+    clock.time += 2
+    assert held(queue, "b") == ids
+    assert held(queue, "a") == []
+
+
+def test_a_lease_that_is_renewed_does_not_expire(store, queue, clock):
+    ids = ask(store, 1)
+    render_all(queue)
+    for _ in range(5):
+        assert held(queue, "a") == ids
+        clock.time += LEASE_SECONDS / 2
+        queue.renew("a")
+    assert held(queue, "b") == []
+
+
+def test_a_clock_set_back_does_not_keep_a_pair_for_ever(store, queue, clock):
+    ids = ask(store, 1)
+    render_all(queue)
+    assert held(queue, "a") == ids
+    clock.time -= 1e6
+    assert held(queue, "b") == ids
+
+
+def test_what_is_released_is_free_at_once(store, queue):
+    ids = ask(store, 2)
+    render_all(queue)
+    assert held(queue, "a", 2) == ids
+    queue.release("a")
+    assert held(queue, "b", 2) == ids
+
+
+def test_an_answered_pair_is_gone_and_its_answer_stands(store, queue):
+    first, second = ask(store, 2)
+    render_all(queue)
+    assert held(queue, "a") == [first]
+    assert queue.answer(said(first))
+    assert held(queue, "a") == [second]
+    assert store.counts()["left"] == 1
+
+
+def test_the_first_answer_stands_and_the_second_is_told(store, queue, clock):
+    (first,) = ask(store, 1)
+    render_all(queue)
+    held(queue, "a")
+    clock.time += 2 * LEASE_SECONDS
+    held(queue, "b")
+    assert queue.answer(said(first))
+    assert not queue.answer(said(first, Judgement.RIGHT))
+    assert (store.counts()["left"], store.counts()["right"]) == (1, 0)
+
+
+def test_an_answer_that_was_taken_back_comes_again(store, queue):
+    (first,) = ask(store, 1)
+    render_all(queue)
+    held(queue, "a")
+    queue.answer(said(first))
+    store.undo(1)
+    assert held(queue, "a") == [first]
+
+
+def test_a_pair_that_cannot_be_shown_is_withdrawn_with_the_reason(store, queue):
+    first, second = ask(store, 2)
+    queue.unrenderable(POOL[0].id, "the simulator has no state")
+    render_all(queue)
+    assert held(queue, "a", 2) == [second]
+    assert queue.problems() == [f"clip {POOL[0].id} cannot be shown: the simulator has no state"]
+    assert store.counts()["pending"] == 1  # so that another pair is asked instead
+    assert [row[0] for row in store.pending()] == [second]
+    assert first not in {row[0] for row in store.pending()}
+
+
+def test_what_was_answered_is_not_withdrawn(store, queue):
+    (first,) = ask(store, 1)
+    render_all(queue)
+    queue.answer(said(first))
+    queue.unrenderable(POOL[0].id, "damaged since")
+    assert queue.problems() == []
+    queue.withdraw(first, "a person flagged it after all")
+    assert store.counts()["left"] == 1  # the answer is still an answer
+
+
+def test_withdrawing_twice_says_it_once(store, queue):
+    (first,) = ask(store, 1)
+    for _ in range(2):
+        queue.withdraw(first, "bad clip")
+    assert queue.problems() == ["bad clip"]
+
+
+def test_what_is_waited_for_can_be_told(store, queue):
+    ask(store, 3)
+    assert queue.waiting() == {"ready": 0, "unrendered": 3, "leased": 0}
+    for segment in queue.to_render()[:4]:
+        queue.rendered(segment, 30)
+    held(queue, "a")
+    assert queue.waiting() == {"ready": 2, "unrendered": 1, "leased": 1}
+
+
+def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_labels(tmp_path, store):
+    ids = ask(store, 1)
+    store.add_answers([said(ids[0])])
+    store.close()
+    connection = sqlite3.connect(tmp_path / "labels.sqlite")
+    for table in ("leases", "rendered", "withdrawn"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("UPDATE meta SET value = '1' WHERE key = 'version'")
+    connection.commit()
+    connection.close()
+    again = LabelStore(tmp_path / "labels.sqlite")
+    assert again.counts()["left"] == 1
+    assert LabelQueue(again).waiting()["ready"] == 0
+    again.close()
+    connection = sqlite3.connect(tmp_path / "labels.sqlite")
+    assert connection.execute("SELECT value FROM meta").fetchall() == [(str(STORE_VERSION),)]
+    connection.close()
+
+
+_VIEWER = """
+import sys
+from pathlib import Path
+from prefrl.queue import LabelQueue
+from prefrl.store import LabelStore
+from prefrl.types import Answer, Judgement
+
+store = LabelStore(Path(sys.argv[1]))
+queue = LabelQueue(store)
+while leases := queue.lease(sys.argv[2], 3):
+    for lease in leases:
+        print(lease.query_id, queue.answer(Answer(lease.query_id, Judgement.LEFT, "human", 0, sys.argv[2])))
+store.close()
+"""
+
+
+def test_viewers_at_once_share_the_pairs_and_double_none(tmp_path, store, queue):
+    pool = segments(61)
+    ids = list(store.add_queries([Query(1, rank, pool[rank], pool[rank + 1], 0) for rank in range(60)]))
+    real = LabelQueue(store)
+    render_all(real)
+    command = [sys.executable, "-c", _VIEWER, str(tmp_path / "labels.sqlite")]
+    viewers = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in ("a", "b", "c")]
+    lines = [line.split() for viewer in viewers for line in viewer.communicate(timeout=60)[0].splitlines()]
+    assert sorted(int(number) for number, _ in lines) == ids
+    assert {taken for _, taken in lines} == {"True"}
+    assert store.counts()["answered"] == 60
