@@ -1,4 +1,7 @@
-"""Clips on disk: for each segment that is asked about, the training copy that the reward learner reads."""
+"""Clips on disk: for each segment that is asked about, the training copy that the reward learner reads.
+
+For segments that people will see, there is also what it takes to show them, and the video once it is rendered.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from prefrl.errors import PrefrlError
-from prefrl.files import DamagedFileError, load_tree, save_tree
+from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
 from prefrl.types import Array, Floats, Segment
 
 
@@ -33,6 +36,31 @@ class ClipFolder:
             return np.array_equal(self.load(segment.id)[0], segment.features)
         save_tree(path, {"features": _packed(segment.features), "true_rewards": segment.true_rewards})
         return True
+
+    def save_scene(self, segment: Segment) -> None:
+        """Write what it takes to show a segment, unless it is there."""
+        path = self._scene_file(segment.id)
+        if segment.scene is not None and not path.exists():
+            save_tree(path, {"scene": segment.scene, "actions": segment.actions})
+
+    def load_scene(self, segment_id: int) -> tuple[Tree, Array]:
+        """Read a segment's scene and its (L, *action) actions.
+
+        Raises:
+            PrefrlError: if it is missing or damaged.
+        """
+        try:
+            tree = load_tree(self._scene_file(segment_id))
+        except FileNotFoundError as error:
+            raise PrefrlError(f"the scene {error} is missing") from None
+        return tree["scene"], tree["actions"]
+
+    def video(self, segment_id: int) -> Path:
+        """Where a segment's video lies, or is to lie."""
+        return self._path / f"{segment_id:08d}.mkv"
+
+    def _scene_file(self, segment_id: int) -> Path:
+        return self._path / f"{segment_id:08d}.scene.safetensors"
 
     def load(self, segment_id: int) -> tuple[Array, Floats]:
         """Read a segment's features, (L, F) or images as they are kept, and (L,) true rewards.

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from prefrl.files import Tree
+from prefrl.scenes import Scenes
 from prefrl.types import Array, Floats, Segment, is_image
 
 
@@ -20,7 +21,16 @@ class SegmentRecorder(VecEnvWrapper):
     segments of L steps, back to back within an episode, into the pool that queries are drawn from.
     """
 
-    def __init__(self, venv: VecEnv, length: int, pool: int, *, stack: int = 1, hide_endings: bool = False) -> None:
+    def __init__(
+        self,
+        venv: VecEnv,
+        length: int,
+        pool: int,
+        *,
+        stack: int = 1,
+        hide_endings: bool = False,
+        scenes: Scenes | None = None,
+    ) -> None:
         """Wrap a vector environment.
 
         Args:
@@ -29,8 +39,10 @@ class SegmentRecorder(VecEnvWrapper):
             pool: The newest segments that are kept.
             stack: How many of the newest frames an observation is a stack of.
             hide_endings: Whether an episode's end is to look like a time limit to the agent.
+            scenes: Takes what it needs to show segments to people; None where nobody will look.
         """
         super().__init__(venv)
+        self._scenes = scenes
         self.pool: deque[Segment] = deque(maxlen=pool)
         self.recorded = 0
         self._hide_endings = hide_endings
@@ -54,10 +66,14 @@ class SegmentRecorder(VecEnvWrapper):
         self._open = [self._nothing] * self.num_envs
         self._rollout.clear()
         self._last = np.asarray(self.venv.reset())
+        if self._scenes:
+            self._scenes.reset()
         return self._last
 
     def step_async(self, actions: Array) -> None:
         """Note the actions and pass them on."""
+        if self._scenes:
+            self._scenes.before_step()
         self._taken = actions
         self.venv.step_async(actions)
 
@@ -65,6 +81,8 @@ class SegmentRecorder(VecEnvWrapper):
         """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
         observations, rewards, dones, infos = self.venv.step_wait()
         self._rollout.append((self._last, self._taken, rewards, dones))
+        if self._scenes:
+            self._scenes.after_step(dones)
         if self._hide_endings:
             for env in np.flatnonzero(dones):
                 infos[env]["TimeLimit.truncated"] = True
@@ -108,12 +126,16 @@ class SegmentRecorder(VecEnvWrapper):
                 while start + self._length <= end:
                     seen, taken, rewarded = (array[start : start + self._length] for array in steps)
                     start += self._length
-                    cuts.append((start - before, env, (self._film(seen), taken.copy(), rewarded.copy())))
-                start = end if end in episodes else start
+                    scene = self._scenes.take(env) if self._scenes else None
+                    cuts.append((start - before, env, (self._film(seen), taken.copy(), rewarded.copy()), scene))
+                if end in episodes:
+                    if self._scenes and start < end:
+                        self._scenes.drop(env)
+                    start = end
             observations, actions, rewards = (array[start:].copy() for array in steps)
             self._open[env] = (observations, actions, rewards)
-        for _, _, arrays in sorted(cuts, key=lambda cut: cut[:2]):
-            self.pool.append(Segment(self.recorded, *arrays, stack=self._stack))
+        for _, _, arrays, scene in sorted(cuts, key=lambda cut: cut[:2]):
+            self.pool.append(Segment(self.recorded, *arrays, stack=self._stack, scene=scene))
             self.recorded += 1
 
     def state_dict(self) -> Tree:
@@ -124,8 +146,10 @@ class SegmentRecorder(VecEnvWrapper):
             "open": {str(env): dict(zip("oar", arrays, strict=True)) for env, arrays in enumerate(self._open)},
             "pool": {
                 str(segment.id): {"o": segment.frames, "a": segment.actions, "r": segment.true_rewards}
+                | ({"scene": segment.scene} if segment.scene else {})
                 for segment in self.pool
             },
+            "scenes": self._scenes.state_dict() if self._scenes else {},
         }
 
     def load_state_dict(self, state: Tree) -> None:
@@ -137,5 +161,8 @@ class SegmentRecorder(VecEnvWrapper):
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]
-            self.pool.append(Segment(int(key), arrays["o"], arrays["a"], arrays["r"], self._stack))
+            values = (arrays["o"], arrays["a"], arrays["r"])
+            self.pool.append(Segment(int(key), *values, self._stack, arrays.get("scene")))
+        if self._scenes:
+            self._scenes.load_state_dict(state["scenes"])
         self._rollout.clear()

@@ -52,6 +52,8 @@ class Segment:
     """(L,) the task's own reward: for metrics and synthetic teachers, never for the reward model."""
     stack: int = 1
     """How many frames an observation shows."""
+    scene: dict[str, Any] | None = None
+    """What it takes to show it to a person (`prefrl.scenes`); None where nobody will look."""
 
     def __post_init__(self) -> None:
         """Reject arrays of different lengths."""

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +16,7 @@ from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
 from prefrl.memory import keep_freed_memory
+from prefrl.processes import deaf_to_signals, how_it_ended, settle_beside_parent
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
@@ -157,7 +154,7 @@ class LearnerProcess:
         self._process = context.Process(
             target=_learn, args=(run.root, inputs, device, reader), name="prefrl-learner", daemon=True
         )
-        with _deaf_to_signals():
+        with deaf_to_signals():
             self._process.start()
         reader.close()
 
@@ -174,7 +171,7 @@ class LearnerProcess:
     def check(self) -> None:
         """Raise LearnerDiedError if the process is gone."""
         if not self._process.is_alive():
-            raise LearnerDiedError(f"the reward learner's process died ({_how_it_ended(self._process.exitcode)})")
+            raise LearnerDiedError(f"the reward learner's process died ({how_it_ended(self._process.exitcode)})")
 
     def refresh(self) -> None:
         """Load newer weights, if there are any."""
@@ -214,32 +211,9 @@ class LearnerProcess:
         self.refresh()
 
 
-@contextmanager
-def _deaf_to_signals() -> Iterator[None]:
-    """Processes started herein ignore Ctrl-C and SIGTERM from birth.
-
-    Both often reach a whole process group; the learner has to outlive them until the agent has stopped and says so.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _how_it_ended(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"killed by signal {-exit_code}"
-    return f"exit status {exit_code}; its message is above"
-
-
 def _learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
     """The process: read labels, fit, publish, until told to stop or the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    settle_beside_parent()
     # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -300,10 +274,3 @@ def _saved_state(run: RunDirectory) -> Tree | None:
         return load_tree(run.learner_state)
     except (FileNotFoundError, DamagedFileError):
         return None
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)

@@ -1,0 +1,163 @@
+"""The renderer: a process beside the agent that films, for people, the segments that they will be asked about.
+
+It replays each from the simulator's state at its first step, in an environment of its own, so that no frame is rendered
+in the agent's path and none that nobody will see.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError, UsageError, explain
+from prefrl.film import read_film, write_film
+from prefrl.processes import deaf_to_signals, how_it_ended, settle_beside_parent
+from prefrl.queue import LabelQueue
+from prefrl.rendering import prepare, render
+from prefrl.run import RunDirectory
+from prefrl.scenes import filmed
+from prefrl.snapshots import load_env
+from prefrl.store import LabelStore
+from prefrl.tasks import make_env
+from prefrl.types import Array
+
+SIZE = 320
+"""Pixels of a side, for MuJoCo: 6 ms a frame in software."""
+_IDLE_SECONDS = 0.2
+_RESTART_SECONDS = 5.0
+"""Between two starts at least, for a renderer that dies again and again."""
+_NICE = 10
+
+
+class Stage:
+    """An environment to replay segments in."""
+
+    def __init__(self, env_id: str) -> None:
+        """Set it up.
+
+        Raises:
+            UsageError: if this machine cannot render it.
+        """
+        os.environ.setdefault("MUJOCO_GL", "egl")
+        try:
+            self._env = make_env(env_id, render_mode="rgb_array", width=SIZE, height=SIZE)
+        except TypeError:  # no simulator whose pictures have a size to choose
+            self._env = make_env(env_id, render_mode="rgb_array")
+        self._env.reset(seed=0)
+        prepare(self._env)
+
+    def film(self, scene: dict[str, Any], actions: Array) -> Array:
+        """A segment's frames (L, H, W, 3), one after each of its (L, *action) actions.
+
+        After, since an emulator has no picture of a state that it was put into; of what was filmed, one before each.
+        """
+        if (frames := filmed(scene)) is not None:
+            return np.stack(frames)
+        self._env.reset()
+        load_env(self._env, scene["state"])
+        shown = []
+        for action in actions:
+            self._env.step(self._action(action))
+            shown.append(render(self._env))
+        return np.stack(shown)
+
+    def _action(self, recorded: Array) -> Any:
+        space: gymnasium.Space[Any] = self._env.action_space
+        return int(recorded.argmax()) if isinstance(space, spaces.Discrete) else recorded
+
+    def close(self) -> None:
+        """Let go of the environment."""
+        self._env.close()
+
+
+class RendererProcess:
+    """The process, as the agent's side sees it: started, watched, and started again where it died."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        """Start it."""
+        self._run = run
+        self._context = multiprocessing.get_context("spawn")
+        self._start()
+
+    def _start(self) -> None:
+        reader, self._stop = self._context.Pipe(duplex=False)
+        self._process = self._context.Process(
+            target=_render, args=(self._run.root, reader), name="prefrl-renderer", daemon=True
+        )
+        with deaf_to_signals():
+            self._process.start()
+        reader.close()
+        self._started = time.monotonic()
+
+    def check(self) -> str | None:
+        """Start it again if it died; what happened, in words, or None."""
+        if self._process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
+            return None
+        ended = how_it_ended(self._process.exitcode)
+        self._start()
+        return f"the renderer died ({ended}) and was started again"
+
+    def close(self) -> None:
+        """Let it finish its clip, and end."""
+        with suppress(OSError):  # it may be gone
+            self._stop.send_bytes(b"stop")
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _render(root: Path, stop: Connection) -> None:
+    settle_beside_parent()
+    os.nice(_NICE)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        run = RunDirectory.open(root)
+        with run.lock("renderer", timeout=30):
+            _render_until(stop, run)
+    except Exception as error:
+        print(f"renderer: {explain(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _render_until(stop: Connection, run: RunDirectory) -> None:
+    store = LabelStore(run.labels)
+    queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), None
+    while not stop.poll():
+        for segment in queue.to_render():
+            try:
+                stage = stage or Stage(run.config.env_id)
+                render_clip(segment, clips, stage, run.config.playback_fps, queue)
+            except (PrefrlError, UsageError) as error:
+                queue.unrenderable(segment, explain(error))
+            if stop.poll():
+                break
+        else:
+            stop.poll(_IDLE_SECONDS)
+    store.close()
+
+
+def render_clip(segment: int, clips: ClipFolder, stage: Stage, fps: int, queue: LabelQueue) -> None:
+    """Film a segment, read the film back, and say that it is there.
+
+    Raises:
+        PrefrlError: if it cannot be filmed.
+    """
+    scene, actions = clips.load_scene(segment)
+    frames = stage.film(scene, actions)
+    if len(frames) != len(actions):
+        raise PrefrlError(f"{len(frames)} frames for {len(actions)} steps")
+    write_film(clips.video(segment), frames, fps)
+    read_film(clips.video(segment), len(actions))
+    queue.rendered(segment, len(actions))

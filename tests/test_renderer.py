@@ -1,0 +1,206 @@
+"""What people see of a segment is what the agent did: scenes, replays, lossless films."""
+
+import itertools
+
+import gymnasium
+import numpy as np
+import pytest
+from helpers import segments
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError
+from prefrl.files import DamagedFileError, load_tree, save_tree
+from prefrl.film import read_film, write_film
+from prefrl.queue import LabelQueue
+from prefrl.renderer import Stage, render_clip
+from prefrl.scenes import Scenes
+from prefrl.segments import SegmentRecorder
+from prefrl.store import LabelStore
+from prefrl.tasks import make_env
+from prefrl.types import Query
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")
+
+
+def noise(frames=7, height=33, width=48):
+    return np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def test_a_film_is_what_was_written_to_the_pixel(tmp_path):
+    write_film(tmp_path / "a.mkv", noise(), 30)
+    np.testing.assert_array_equal(read_film(tmp_path / "a.mkv", 7), noise())
+
+
+@pytest.mark.parametrize("part", [0.0, 0.2, 0.7])
+def test_a_truncated_film_is_an_error_of_ours(tmp_path, part):
+    path = tmp_path / "a.mkv"
+    write_film(path, noise(), 30)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    with pytest.raises(DamagedFileError, match="clip"):
+        read_film(path, 7)
+
+
+def test_a_missing_film_is_an_error_of_ours(tmp_path):
+    with pytest.raises(DamagedFileError, match="clip"):
+        read_film(tmp_path / "none.mkv")
+
+
+class Filmed(gymnasium.Wrapper):
+    """Renders after each step, as a witness."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.seen = []
+
+    def step(self, action):
+        result = self.env.step(action)
+        self.seen.append(self.render())
+        return result
+
+
+def record(env_id, steps, length, seed=0):
+    """Random actions in one environment that is filmed live; its segments, and the frames of every step."""
+    witness = Filmed(make_env(env_id, render_mode="rgb_array"))
+    scenes = Scenes([witness], length)
+    recorder = SegmentRecorder(DummyVecEnv([lambda: witness]), length, 100, scenes=scenes)
+    recorder.seed(seed)
+    recorder.reset()
+    rng = np.random.default_rng(seed)
+    space = witness.action_space
+    for _ in range(steps):
+        discrete = isinstance(space, gymnasium.spaces.Discrete)
+        action = rng.integers(space.n) if discrete else rng.uniform(-1, 1, space.shape).astype(np.float32)
+        recorder.step(np.array([action]))
+    recorder.take_rollout()
+    return list(recorder.pool), witness.seen
+
+
+@pytest.mark.parametrize(
+    ("env_id", "steps", "length"),
+    [("prefrl/MovingDot-v0", 150, 15), ("prefrl/Pong-v0", 60, 25)],
+)
+def test_a_replay_shows_what_the_agent_did(env_id, steps, length):
+    kept, seen = record(env_id, steps, length)
+    assert len(kept) >= 2
+    stage = Stage(env_id)
+    shown = [stage.film(segment.scene, segment.actions) for segment in kept]
+    stage.close()
+    for frames in shown:
+        starts = [start for start in range(len(seen) - length + 1) if np.array_equal(seen[start], frames[0])]
+        assert any(np.array_equal(np.stack(seen[start : start + length]), frames) for start in starts)
+
+
+def test_a_replay_of_mujoco_passes_through_the_same_states():
+    length = 20
+    witness = make_env("prefrl/Hopper-v0")
+    recorder = SegmentRecorder(DummyVecEnv([lambda: witness]), length, 100, scenes=Scenes([witness], length))
+    recorder.seed(0)
+    recorder.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(3 * length):
+        recorder.step(rng.uniform(-1, 1, (1, 3)).astype(np.float32))
+    recorder.take_rollout()
+    stage = Stage("prefrl/Hopper-v0")
+    seen = []
+    for segment in recorder.pool:
+        frames = stage.film(segment.scene, segment.actions)
+        assert frames.shape == (length, 320, 320, 3)
+        seen.append((stage._env.unwrapped._get_obs(), segment))
+    for (reached, _), (_, following) in itertools.pairwise(seen):
+        np.testing.assert_allclose(reached, following.observations[0], atol=1e-6)
+    stage.close()
+
+
+class Stateless(gymnasium.Env):
+    """Its state cannot be saved."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self):
+        self.count = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        return np.zeros(1, np.float32), 0.0, self.count % 7 == 0, False, {}
+
+    def render(self):
+        return np.full((16, 16, 3), self.count, np.uint8)
+
+
+def test_what_cannot_be_replayed_is_filmed_as_it_goes(tmp_path):
+    env = Stateless()
+    recorder = SegmentRecorder(DummyVecEnv([lambda: env]), 3, 100, scenes=Scenes([env], 3))
+    recorder.reset()
+    for _ in range(14):
+        recorder.step(np.array([0]))
+    recorder.take_rollout()
+    stage = Stage("CartPole-v1")  # is not asked
+    firsts = []
+    for segment in recorder.pool:
+        save_tree(tmp_path / "scene", segment.scene)
+        frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
+        firsts.append(frames[:, 0, 0, 0].tolist())
+    stage.close()
+    # Episodes of seven steps: two segments of three, and one step left over.
+    assert firsts == [[0, 1, 2], [3, 4, 5], [7, 8, 9], [10, 11, 12]]
+
+
+def test_scenes_go_on_from_a_checkpoint():
+    def stack():
+        env = make_env("prefrl/MovingDot-v0")
+        return SegmentRecorder(DummyVecEnv([lambda: env]), 15, 100, scenes=Scenes([env], 15))
+
+    through, other = stack(), stack()
+    for recorder in (through, other):
+        recorder.seed(0)
+        recorder.reset()
+    for _ in range(20):
+        through.step(np.array([1]))
+    through.take_rollout()
+    other.load_state_dict(through.state_dict())
+    assert other.pool[0].scene is not None
+    assert len(other._scenes._begun[0]) == 1  # the segment that has begun
+    for _ in range(15):
+        other.step(np.array([1]))
+    other.take_rollout()
+    assert len(other.pool) == 2
+
+
+@pytest.fixture
+def queue(tmp_path):
+    store = LabelStore(tmp_path / "labels.sqlite", create=True)
+    yield LabelQueue(store), store
+    store.close()
+
+
+def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
+    queue, store = queue
+    (tmp_path / "clips").mkdir()
+    clips = ClipFolder(tmp_path / "clips")
+    kept, _ = record("prefrl/MovingDot-v0", 60, 15)
+    store.add_queries([Query(1, 0, kept[0], kept[1], 0)])
+    for segment in kept[:2]:
+        clips.save_scene(segment)
+    stage = Stage("prefrl/MovingDot-v0")
+    for number in queue.to_render():
+        assert queue.lease("a") == []
+        render_clip(number, clips, stage, 15, queue)
+    stage.close()
+    (lease,) = queue.lease("a")
+    assert len(read_film(clips.video(lease.left), 15)) == 15
+
+
+def test_a_clip_without_a_scene_is_an_error_that_says_so(tmp_path, queue):
+    queue, store = queue
+    pool = segments(2)
+    store.add_queries([Query(1, 0, pool[0], pool[1], 0)])
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(PrefrlError, match="scene"):
+        render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), Stage("CartPole-v1"), 15, queue)
