@@ -1,1 +1,1 @@
-"""The desktop viewer in which people compare clips (not written yet)."""
+"""The desktop viewer in which people compare clips."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -21,8 +21,12 @@ from prefrl.errors import PrefrlError
 from prefrl.files import Tree
 from prefrl.loop import PreferenceLoop
 from prefrl.metrics import MetricsFile, Row, correlation
+from prefrl.reward.beside import Beside
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
+
+if TYPE_CHECKING:
+    from prefrl.renderer import RendererProcess
 
 _CHECK_SECONDS = 1.0
 
@@ -41,6 +45,8 @@ class Control:
     """Called with the run's progress at each round."""
     warn: Callable[[str], None] = lambda line: None
     """Called with a line that the user should see."""
+    learner: Beside | None = None
+    """The reward learner's process, where it was started ahead; an asynchronous training takes it over."""
 
 
 class RoundsCallback(BaseCallback):
@@ -55,6 +61,7 @@ class RoundsCallback(BaseCallback):
         control: Control,
         loop: PreferenceLoop | None,
         scorer: RolloutScorer | None,
+        renderer: RendererProcess | None = None,
     ) -> None:
         """Make the callback; without loop and scorer it trains on the true reward.
 
@@ -64,9 +71,11 @@ class RoundsCallback(BaseCallback):
             control: How it is stopped, and whom it tells.
             loop: Asks for preferences.
             scorer: Gives the agent its reward.
+            renderer: Films clips for people.
         """
         super().__init__()
         self._run, self._env, self._control, self._loop, self._scorer = run, env, control, loop, scorer
+        self._renderer = renderer
         self.config = run.config
         self.last_row: Row = {}
         self._episodes = self._next_round = 0
@@ -94,9 +103,15 @@ class RoundsCallback(BaseCallback):
     def _on_step(self) -> bool:
         self._episodes += ended_episodes(self.locals["infos"])
         if self._loop and time.monotonic() > self._next_check:
-            self._loop.worker.check()  # a round may be minutes away where the environment is slow
-            self._next_check = time.monotonic() + _CHECK_SECONDS
+            self._check(self._loop)  # a round may be minutes away where the environment is slow
         return True
+
+    def _check(self, loop: PreferenceLoop) -> None:
+        """See to the processes beside the agent, now and then."""
+        self._next_check = time.monotonic() + _CHECK_SECONDS
+        loop.worker.check()
+        if self._renderer and (happened := self._renderer.check()):
+            self._control.warn(happened)
 
     def _on_training_end(self) -> None:
         finished_before = self.last_row.get("step") == self.model.num_timesteps
@@ -147,6 +162,8 @@ class RoundsCallback(BaseCallback):
                 loop.settle(step, lambda: loop.due(step), self._waiting)
             else:
                 loop.ask(step, loop.due(step))
+                if self.config.asks_people:
+                    loop.wait_for_people(step, self._waiting)
             loop.learn(step)
         counts = self.counts
         if last and counts["answered"] < self._budget:
@@ -163,6 +180,10 @@ class RoundsCallback(BaseCallback):
             raise StopTraining
 
     def _waiting(self, counts: dict[str, int]) -> None:
+        if time.monotonic() < self._next_check and not self._control.stop:
+            return
+        if self._loop:
+            self._check(self._loop)
         self._say(f"waiting for {counts['pending']} labels from {self.config.teacher}", counts)
         if self._control.stop:
             raise StopTraining

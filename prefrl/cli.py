@@ -9,12 +9,15 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
+
+if TYPE_CHECKING:
+    from prefrl.reward.beside import Beside
 
 app = tyro.extras.SubcommandApp()
 bench = tyro.extras.SubcommandApp()
@@ -71,6 +74,10 @@ def train(
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
 
+    from prefrl.reward.beside import start_learner
+
+    learner = start_learner() if mode == "async" and teacher != "none" else None
+
     def create() -> Path:
         from prefrl.api import create_run
 
@@ -92,7 +99,11 @@ def train(
             _track(wandb_project_name, run)
         return run.root
 
-    return _train(create)
+    try:
+        return _train(create, learner=learner)
+    finally:
+        if learner:
+            learner.discard()
 
 
 @app.command
@@ -119,6 +130,21 @@ def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
 
     now = run_status(run)
     print(json.dumps(now, indent=2) if as_json else "\n".join(status_lines(now)))
+
+
+@app.command
+def label(run: Positional[Path], /, *, labeller: str | None = None) -> int:
+    """Compare clips in a window, for a run whose teacher is `human`; close it and come back whenever you like.
+
+    Args:
+        run: The run directory.
+        labeller: Your name, as it is stored with your answers; default: your user name.
+    """
+    import getpass
+
+    from clip_viewer.app import label as open_viewer
+
+    return open_viewer(run, labeller or getpass.getuser())
 
 
 @app.command
@@ -287,14 +313,16 @@ def _run(arguments: list[str]) -> int:
         return 1
 
 
-def _train(find: Callable[[], Path], *, labels: int | None = None, steps: int | None = None) -> int:
+def _train(
+    find: Callable[[], Path], *, labels: int | None = None, steps: int | None = None, learner: Beside | None = None
+) -> int:
     """Train or resume the run that `find` finds or makes, with progress on the screen."""
     from prefrl.api import resume as resume_run
     from prefrl.callback import Control
     from prefrl.display import TrainingDisplay
     from prefrl.training import stop_on_signals
 
-    control = Control()
+    control = Control(learner=learner)
     # From before there is a run: an interrupt that is raised while libraries start up may be swallowed by one of them.
     with stop_on_signals(control):
         root = find()

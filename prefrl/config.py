@@ -148,6 +148,8 @@ class QueryConfig:
     """Candidates drawn for each query that is asked (appendix A)."""
     pool: int = 1000
     """The newest segments that candidates are drawn from."""
+    lead: int = 25
+    """How many labels people may be behind the schedule before the agent waits for them (asynchronous mode)."""
 
     initial_limit: int | None = None
     """... and no more than this."""
@@ -163,6 +165,7 @@ class QueryConfig:
         for name in ("labels", "segment_length", "candidate_factor"):
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
         _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
+        _require(self.lead >= 0, "queries.lead must not be negative")
         _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
         _require(self.initial_limit is None or self.initial_limit >= 1, "queries.initial_limit must be at least 1")
         _require(
@@ -189,6 +192,8 @@ class RunConfig:
     """Whether endings other than the time limit are hidden from the agent (bootstrapped as a time limit is)."""
     playback_fps: int = 30
     """Steps shown per second when a clip is played."""
+    instruction: str = "Prefer the clip in which the agent does better."
+    """What people are asked to prefer."""
     teacher: str = "oracle"
     algo: Algo = "ppo"
     mode: Mode = "async"
@@ -215,6 +220,11 @@ class RunConfig:
     def learns_reward(self) -> bool:
         """Whether the agent learns from preferences; false for the baseline on the true reward."""
         return self.teacher != "none"
+
+    @property
+    def asks_people(self) -> bool:
+        """Whether people answer, who need clips to look at."""
+        return self.teacher == "human"
 
     def validate(self) -> RunConfig:
         """Check every number; returns self.

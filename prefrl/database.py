@@ -87,7 +87,10 @@ SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, respo
 FROM comparisons AS given
 WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
 """
-LABELS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", "shown_left")))
+LABELS = sa.table(
+    "labels",
+    *(sa.column(name) for name in ("id", "query_id", "judgement", "labeller", "shown_left", "response_seconds")),
+)
 
 
 class Database:

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import (
 from prefrl.config import RunConfig
 from prefrl.engines import EngineVecEnv
 from prefrl.files import Tree
+from prefrl.scenes import Scenes
 from prefrl.segments import SegmentRecorder
 from prefrl.snapshots import load_env, save_env
 from prefrl.tasks import make_engine, make_env
@@ -88,7 +89,8 @@ def make_stack(config: RunConfig) -> EnvStack:
     if config.native_engine:
         simulators = EngineVecEnv(make_engine(config.env_id, agent.n_envs))
     else:
-        simulators = DummyVecEnv([partial(make_env, config.env_id)] * agent.n_envs)
+        mode = {"render_mode": "rgb_array"} if config.asks_people else {}
+        simulators = DummyVecEnv([partial(make_env, config.env_id, **mode)] * agent.n_envs)
     space = simulators.observation_space
     images = is_image(space.shape or (), space.dtype)
     monitor = VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
@@ -99,7 +101,10 @@ def make_stack(config: RunConfig) -> EnvStack:
     if config.learns_reward:
         queries = config.queries
         length, pool = queries.segment_length, queries.pool
-        top = recorder = SegmentRecorder(top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings)
+        scenes = Scenes(_single(simulators), length) if config.asks_people else None
+        top = recorder = SegmentRecorder(
+            top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings, scenes=scenes
+        )
     normaliser = None
     scale_reward = agent.normalise_reward and not config.learns_reward
     if agent.normalise_observations or scale_reward:

@@ -115,9 +115,10 @@ class PreferenceLoop:
         return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
 
     def _keep(self, queries: list[Query], due: int) -> list[Query]:
-        """Save the clips of queries. Where a replayed round does not repeat itself, it is asked anew under new ids.
+        """Save the clips of queries, and what it takes to show them.
 
-        That happens where a run is resumed on a machine that rounds differently: old labels stay with their old clips.
+        Where a replayed round does not repeat itself, it is asked anew under new ids. That happens where a run is
+        resumed on a machine that rounds differently: old labels stay with their old clips.
         """
         segments = {segment.id: segment for query in queries for segment in (query.left, query.right)}
         differing = [number for number, segment in segments.items() if not self._clips.save(segment)]
@@ -133,6 +134,8 @@ class PreferenceLoop:
                 query._replace(round=self.round, left=segments[query.left.id], right=segments[query.right.id])
                 for query in queries
             ][: max(0, self._missing(due))]
+        for segment in {segment.id: segment for query in queries for segment in (query.left, query.right)}.values():
+            self._clips.save_scene(segment)
         self._asked |= {(min(q.left.id, q.right.id), max(q.left.id, q.right.id)) for q in queries}
         return queries
 
@@ -157,6 +160,12 @@ class PreferenceLoop:
                 self.collect()
             if counts["answered"] >= due() or len(self._asked) == asked:
                 return  # all there, or the pool has no pair left that was not asked about
+
+    def wait_for_people(self, step: int, waiting: Callable[[dict[str, int]], None]) -> None:
+        """Wait while people are further behind the schedule than they may be; arguments as for `settle`."""
+        while (counts := self.counts)["pending"] and counts["answered"] + self.config.queries.lead < self.due(step):
+            waiting(counts)
+            time.sleep(_POLL_SECONDS)
 
     def learn(self, step: int) -> None:
         """Bring the reward model up to date."""

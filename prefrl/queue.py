@@ -70,6 +70,25 @@ class LabelQueue:
             query = sa.select(*columns).where(QUERIES.c.id.in_(held), self._ready())
             return [Lease(*row) for row in connection.execute(query.order_by(QUERIES.c.round, QUERIES.c.rank))]
 
+    def take_back(self, viewer: str, labeller: str) -> int | None:
+        """Undo a labeller's newest answer that stands, and give its pair to the viewer to answer again.
+
+        Returns:
+            The query; None where the labeller has no answer to take back.
+        """
+        mine = sa.select(LABELS.c.id, LABELS.c.query_id).where(LABELS.c.labeller == labeller)
+        with self._read() as connection:
+            newest = connection.execute(mine.order_by(LABELS.c.id.desc()).limit(1)).first()
+        if newest is None:
+            return None
+        self._store.undo(newest.id)
+        with self._write() as connection:
+            connection.execute(LEASES.delete().where(LEASES.c.query_id == newest.query_id))
+            expires_at = self._clock() + LEASE_SECONDS
+            row = {"query_id": newest.query_id, "viewer": viewer, "expires_at": expires_at}
+            connection.execute(LEASES.insert().values(row))
+        return int(newest.query_id)
+
     def renew(self, viewer: str) -> None:
         """Keep the pairs in hand for another while."""
         with self._write() as connection:

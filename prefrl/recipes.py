@@ -193,8 +193,10 @@ def resolve(
             "horizon": facts.horizon,
             "hide_endings": isinstance(facts, GymnasiumTask),
             "playback_fps": facts.playback_fps,
+            "instruction": facts.instruction,
             "queries.segment_length": facts.segment_length,
-            "native_engine": facts.native_engine,
+            # An engine of many games at once has neither snapshots nor colours to show people.
+            "native_engine": facts.native_engine and not base.asks_people,
             "algo": algo,
             "ablation": ablation,
         },

@@ -24,6 +24,7 @@ from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
 from prefrl.memory import keep_freed_memory
+from prefrl.reward.beside import Beside
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
@@ -83,11 +84,19 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
         return Episodes(*means) if newest else None
 
     teacher = make_teacher(config.teacher, config.seed, episodes) if config.learns_reward else None
-    loop, scorer = _make_loop(run, env, teacher, device, threads, cleanup) if teacher else (None, None)
+    loop, scorer = None, None
+    if teacher:
+        loop, scorer = _make_loop(run, env, teacher, device, threads, cleanup, control.learner)
     agent = make_agent(config, env, scorer)
     agent.set_logger(Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))]))
     cleanup.callback(agent.logger.close)
-    callback = RoundsCallback(run, env, control, loop, scorer)
+    renderer = None
+    if config.asks_people:
+        from prefrl.renderer import RendererProcess  # noqa: PLC0415 - only people need the video library
+
+        renderer = RendererProcess(run)
+        cleanup.callback(renderer.close)
+    callback = RoundsCallback(run, env, control, loop, scorer, renderer)
     if control.stop:
         raise StopTraining
     # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
@@ -100,14 +109,20 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
 
 
 def _make_loop(
-    run: RunDirectory, env: EnvStack, teacher: Teacher, device: str, threads: int, cleanup: ExitStack
+    run: RunDirectory,
+    env: EnvStack,
+    teacher: Teacher,
+    device: str,
+    threads: int,
+    cleanup: ExitStack,
+    started: Beside | None,
 ) -> tuple[PreferenceLoop, RolloutScorer]:
     config = run.config
     recorder = env.recorder
     assert recorder is not None
     store = LabelStore(run.labels, create=not run.begun)
     cleanup.callback(store.close)
-    worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads)
+    worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads, started)
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)
     loop = PreferenceLoop(config, store, clips, recorder.pool, teacher, worker)
@@ -116,13 +131,16 @@ def _make_loop(
     return loop, RolloutScorer(recorder, worker, scaler, agent.ent_coef if config.algo == "trpo" else 0.0)
 
 
-def _make_worker(run: RunDirectory, store: LabelStore, inputs: Inputs, device: str, threads: int) -> RewardWorker:
+def _make_worker(
+    run: RunDirectory, store: LabelStore, inputs: Inputs, device: str, threads: int, started: Beside | None
+) -> RewardWorker:
     config = run.config
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     if config.mode == "sync":
         return InlineLearner(run, store, learner, threads)
     # For vectors one thread: the learner's own process comes up meanwhile, and needs the other core for as long.
-    return LearnerProcess(run, InlineLearner(run, store, learner, threads if config.images else 1), inputs, device)
+    pretraining = InlineLearner(run, store, learner, threads if config.images else 1)
+    return LearnerProcess(run, pretraining, inputs, device, started)
 
 
 def agent_threads(config: RunConfig, threads: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import time
 from contextlib import suppress
@@ -16,7 +15,8 @@ from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
 from prefrl.memory import keep_freed_memory
-from prefrl.processes import deaf_to_signals, how_it_ended, settle_beside_parent
+from prefrl.processes import how_it_ended
+from prefrl.reward.beside import Beside, start_learner
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
@@ -135,28 +135,25 @@ class LearnerProcess:
     Pretraining is done here, as the agent has to wait for it anyway and the process takes seconds to come up.
     """
 
-    def __init__(self, run: RunDirectory, pretraining: InlineLearner, inputs: Inputs, device: str) -> None:
-        """Start the process.
+    def __init__(
+        self, run: RunDirectory, pretraining: InlineLearner, inputs: Inputs, device: str, started: Beside | None = None
+    ) -> None:
+        """Give the process its work.
 
         Args:
             run: The run.
             pretraining: Fits the ensemble until it is pretrained, and hands over to the process then.
             inputs: What the reward model reads.
             device: Where the learner computes.
+            started: The process, where it was started before.
         """
         self._run = run
         self._pretraining: InlineLearner | None = pretraining
         self.ensemble = pretraining.ensemble
         self._published = PublishedReward(run.weights, self.ensemble)
-        context = multiprocessing.get_context("spawn")
-        # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
-        reader, self._stop = context.Pipe(duplex=False)
-        self._process = context.Process(
-            target=_learn, args=(run.root, inputs, device, reader), name="prefrl-learner", daemon=True
-        )
-        with deaf_to_signals():
-            self._process.start()
-        reader.close()
+        self._beside = started or start_learner()
+        with suppress(OSError):  # `check` notices that it is gone
+            self._beside.pipe.send((run.root, inputs, device))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -170,8 +167,9 @@ class LearnerProcess:
 
     def check(self) -> None:
         """Raise LearnerDiedError if the process is gone."""
-        if not self._process.is_alive():
-            raise LearnerDiedError(f"the reward learner's process died ({how_it_ended(self._process.exitcode)})")
+        process = self._beside.process
+        if not process.is_alive():
+            raise LearnerDiedError(f"the reward learner's process died ({how_it_ended(process.exitcode)})")
 
     def refresh(self) -> None:
         """Load newer weights, if there are any."""
@@ -202,18 +200,12 @@ class LearnerProcess:
 
     def close(self) -> None:
         """Let the process finish what it is at, publish and save; then pick up its last weights."""
-        with suppress(OSError):  # it may be gone
-            self._stop.send_bytes(b"stop")
-        self._process.join(timeout=30)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._beside.stop()
         self.refresh()
 
 
-def _learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
-    """The process: read labels, fit, publish, until told to stop or the parent is gone."""
-    settle_beside_parent()
+def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
+    """The process's work: read labels, fit, publish, until told to stop or the parent is gone."""
     # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from functools import reduce
 
 from prefrl.errors import unknown
+from prefrl.teachers.human import HumanTeacher
 from prefrl.teachers.simulated import Episodes, Shortcomings, SimulatedTeacher
+from prefrl.types import Teacher
 
 NO_TEACHER = "none"
 """Trains on the true reward: the baseline."""
+HUMAN = "human"
+"""People, with `prefrl label`."""
 
 TEACHERS: dict[str, Shortcomings] = {
     "oracle": Shortcomings(),
@@ -30,14 +34,17 @@ def check_teacher(name: str) -> str:
     Raises:
         UsageError: if it is not.
     """
-    parts = [NO_TEACHER] if name == NO_TEACHER else name.split("+")
-    for part in parts:
-        if part not in TEACHERS and name != NO_TEACHER:
-            raise unknown("teacher", part, [*TEACHERS, NO_TEACHER])
+    if name in {NO_TEACHER, HUMAN}:
+        return name
+    for part in name.split("+"):
+        if part not in TEACHERS:
+            raise unknown("teacher", part, [*TEACHERS, HUMAN, NO_TEACHER])
     return name
 
 
-def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) -> SimulatedTeacher:
+def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) -> Teacher:
     """The teacher of that name; arguments as for `SimulatedTeacher`."""
+    if name == HUMAN:
+        return HumanTeacher()
     ways = reduce(Shortcomings.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
     return SimulatedTeacher(name, ways, seed, episodes)

@@ -1,0 +1,90 @@
+"""Fetches and decodes the next pairs off the window's thread, so that each answer is followed by one at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtGui import QImage
+
+from clip_viewer.session import IN_HAND, Progress, Session
+from prefrl.errors import PrefrlError, explain
+from prefrl.queue import Lease
+from prefrl.types import Array
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A pair, ready to be painted."""
+
+    lease: Lease
+    left: list[QImage]
+    right: list[QImage]
+
+
+def images(frames: Array) -> list[QImage]:
+    """(F, H, W, 3) frames as images that own their pixels."""
+    height, width = frames.shape[1:3]
+    kept = (np.ascontiguousarray(frame) for frame in frames)
+    return [QImage(frame.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy() for frame in kept]
+
+
+class Fetcher(QObject):
+    """A thread that keeps some pairs ready."""
+
+    ready = Signal(object)
+    """A `Shown` pair."""
+    progressed = Signal(object)
+    """A `Progress`."""
+    failed = Signal(str)
+    """Something is wrong with the run's files."""
+
+    def __init__(self, session: Session) -> None:
+        """Get ready for a session; `start` begins."""
+        super().__init__()
+        self._session = session
+        self._known: set[int] = set()
+        self._lock = threading.Lock()
+        self._wake, self._stopped = threading.Event(), False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self) -> None:
+        """Begin to fetch."""
+        self._thread.start()
+
+    def wake(self, forget: int | None = None) -> None:
+        """Look for pairs at once.
+
+        Args:
+            forget: A query that was dealt with, or is to be fetched again.
+        """
+        with self._lock:
+            self._known.discard(forget or -1)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop; waits for what it is at."""
+        self._stopped = True
+        self._wake.set()
+        self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        report: Callable[[Progress], None] = self.progressed.emit
+        while not self._stopped:
+            try:
+                for lease in self._session.leases(IN_HAND):
+                    with self._lock:
+                        new = lease.query_id not in self._known
+                        self._known.add(lease.query_id)
+                    if new and (pair := self._session.load(lease)):
+                        self.ready.emit(Shown(lease, images(pair.left), images(pair.right)))
+                report(self._session.progress())
+            except PrefrlError as error:
+                self.failed.emit(explain(error))
+            self._wake.wait(_POLL_SECONDS)
+            self._wake.clear()

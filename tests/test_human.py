@@ -1,0 +1,138 @@
+"""People in the loop, without a window: a scripted person answers through the queue, as a viewer does."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import prefrl
+from prefrl.clips import ClipFolder
+from prefrl.film import read_film
+from prefrl.queue import LabelQueue
+from prefrl.recipes import resolve
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.teachers import HUMAN, check_teacher
+from prefrl.types import Answer, Judgement
+
+SMALL = {
+    "agent.n_steps": 64,
+    "agent.n_envs": 2,
+    "agent.batch_size": 64,
+    "round_steps": 128,
+    "reward.pretrain_comparisons": 64,
+    "reward.comparisons_per_step": 0.02,
+}
+
+
+class Person(threading.Thread):
+    """Watches for pairs and prefers what the true reward prefers."""
+
+    def __init__(self, root, *, until, pause=0.0):
+        super().__init__(daemon=True)
+        self.root, self.until, self.pause = root, until, pause
+        self.shown = []
+
+    def run(self):
+        while not (self.root / "labels.sqlite").exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        store = LabelStore(self.root / "labels.sqlite")
+        queue, clips = LabelQueue(store), ClipFolder(self.root / "clips")
+        while len(self.shown) < self.until and not (self.root / "summary.json").exists():
+            for lease in queue.lease("person"):
+                totals = [clips.load(segment)[1].sum() for segment in (lease.left, lease.right)]
+                for segment in (lease.left, lease.right):
+                    assert len(read_film(clips.video(segment), 15)) == 15
+                judgement = Judgement.LEFT if totals[0] > totals[1] else Judgement.RIGHT
+                assert queue.answer(Answer(lease.query_id, judgement, "human", lease.agent_step, "ann", 0.1))
+                self.shown.append((lease.query_id, judgement))
+                time.sleep(self.pause)
+            time.sleep(0.01)
+        store.close()
+
+
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_an_agent_trains_from_a_person_s_answers(tmp_path, mode):
+    root = tmp_path / "run"
+    person = Person(root, until=12)
+    person.start()
+    run = prefrl.train("moving-dot", teacher="human", mode=mode, labels=12, steps=2000, out=root, settings=SMALL)
+    person.join(timeout=10)
+    assert run.summary["labels_answered"] == 12
+    assert run.summary["teacher"] == "human"
+    store = LabelStore(root / "labels.sqlite")
+    said = dict(person.shown)
+    assert {c.mu for c in store.comparisons()} <= {0.0, 1.0}
+    assert len(said) == store.counts()["answered"] == 12
+    store.close()
+
+
+def test_the_agent_waits_where_people_fall_too_far_behind_and_goes_on_by_itself(tmp_path):
+    root = tmp_path / "run"
+    seen = []
+    control_states = lambda progress: seen.append(progress["state"])  # noqa: E731
+    person = Person(root, until=12, pause=0.15)
+    person.start()
+    settings = SMALL | {"queries.lead": 0}
+    prefrl.train(
+        "moving-dot", teacher="human", labels=12, steps=2000, out=root, settings=settings, report=control_states
+    )
+    assert any(state.startswith("waiting for") and "human" in state for state in seen)
+    assert seen[-1] == "training"
+
+
+def test_people_get_the_engine_that_has_pictures():
+    assert resolve("pong").native_engine
+    assert not resolve("pong", teacher="human").native_engine
+
+
+def test_people_are_a_teacher_of_their_own():
+    assert check_teacher("human") == HUMAN
+    with pytest.raises(prefrl.UsageError, match="human"):
+        check_teacher("human+skip")
+
+
+def test_the_renderer_ends_with_the_run_and_can_be_killed(tmp_path):
+    root = tmp_path / "run"
+    words = [f"{key}={value}" for key, value in SMALL.items()]
+    command = [sys.executable, "-m", "prefrl", "train", "moving-dot", "--teacher", "human", "--labels", "12"]
+    command += ["--steps", "2000", "--out", str(root), "--set", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (root / "labels.sqlite").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        while time.monotonic() < deadline:
+            import psutil
+
+            children = psutil.Process(process.pid).children()
+            beside = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            if len(beside) == 2:
+                break
+            time.sleep(0.1)
+        for child in beside:
+            if child.nice() > 0:
+                child.kill()  # the renderer: it is started again
+        person = Person(root, until=12)
+        person.start()
+        assert process.wait(timeout=120) == 0, process.stderr.read()
+        assert len(person.shown) == 12
+        assert "renderer died" in process.stderr.read()
+    finally:
+        process.kill()
+        process.stderr.close()
+    assert not any(child.is_running() for child in beside)
+
+
+def test_a_run_of_people_can_be_looked_at_while_it_waits(tmp_path):
+    root = tmp_path / "run"
+    config = resolve("moving-dot", teacher="human", settings=SMALL | {"queries.labels": 12, "steps": 2000})
+    run = RunDirectory.create(root, config)
+    assert run.config.asks_people
+    assert np.isclose(config.queries.lead, 25)
+    assert os.listdir(root / "clips") == []
