@@ -7,6 +7,7 @@ from typing import Any
 
 from prefrl.display import clock, details
 from prefrl.files import read_json
+from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve, task_settings
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
@@ -46,6 +47,9 @@ def run_status(root: Path) -> dict[str, Any]:
     if config.learns_reward and (run.labels.exists() or run.begun):
         store = LabelStore(run.labels)
         now["label_counts"] = store.counts()
+        if config.asks_people:
+            queue = LabelQueue(store)
+            now["queue"] = queue.waiting() | {"problems": queue.problems()}
         store.close()
     return now
 
@@ -60,6 +64,14 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
             f"{counts['pending']} waited for"
         )
+    if queue := status.get("queue"):
+        lines.append(
+            f"pairs: {queue['ready']} ready to be labelled ({queue['leased']} of them in a viewer), "
+            f"{queue['unrendered']} to be rendered"
+        )
+        lines += [f"withdrawn: {problem}" for problem in queue["problems"][:3]]
+        if queue["ready"]:
+            lines.append(f"label them with: prefrl label {status['run']}")
     if not status["finished"] and not status["running"]:
         lines.append(f"go on with: prefrl resume {status['run']}")
     return lines

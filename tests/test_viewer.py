@@ -20,6 +20,7 @@ from clip_viewer.session import Session
 from clip_viewer.window import LabelWindow
 from prefrl.errors import UsageError
 from prefrl.film import write_film
+from prefrl.overview import run_status, status_lines
 from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
@@ -297,3 +298,11 @@ def test_closing_gives_the_pairs_back(window, run):
     window.close()
     store = run[1]
     assert held <= {lease.query_id for lease in LabelQueue(store).lease("other", 6)}
+
+
+def test_status_says_what_can_be_labelled_and_what_was_withdrawn(run):
+    LabelQueue(run[1]).withdraw(1, "bad clip")
+    lines = status_lines(run_status(run[0].root))
+    assert any(line.startswith("pairs: 5 ready") for line in lines)
+    assert "withdrawn: bad clip" in lines
+    assert any("prefrl label" in line for line in lines)
