@@ -94,8 +94,8 @@ TASKS: dict[str, dict[str, Settings]] = {
             "agent.learning_rate": 5e-4,
             "agent.net_arch": [256, 256],
             "agent.activation": "relu",
-            "agent.log_std_init": -0.5,
-            "agent.ent_coef": 0.002,
+            "agent.log_std_init": 0.0,
+            "agent.ent_coef": 0.005,
         },
         "walker": {"agent.n_envs": 4, "agent.n_steps": 512, "agent.gamma": 0.97, "agent.gae_lambda": 0.9},
         "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
@@ -126,7 +126,7 @@ SCALES: dict[str, Settings] = {
         "reward.comparisons_per_step": 0.05,
         "reward.pretrain_comparisons": 800,
     },
-    "hopper-backflip": {"steps": 700_000, "queries.labels": 900},
+    "hopper-backflip": {"steps": 500_000, "queries.labels": 900},
 }
 """How much of everything a task needs, whatever the algorithm, where that is not what others need."""
 

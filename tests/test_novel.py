@@ -37,11 +37,7 @@ def test_backward_rotation_pays_more_the_higher_it_is(hopper):
 
 def test_rocking_does_not_pay(hopper):
     there_and_back = spin(hopper, -6)[0] + spin(hopper, 6)[0]
-    assert there_and_back < 2 * spin(hopper, 0)[0] + 0.5
-
-
-def test_lying_on_the_ground_costs(hopper):
-    assert spin(hopper, 0, height=0.2)[0] == pytest.approx(2 * (0.2 - 1), abs=0.2)
+    assert abs(there_and_back) < 0.5
 
 
 def test_its_angle_is_seen_as_a_direction_that_does_not_grow_with_turns(hopper):

@@ -97,7 +97,7 @@ def pendulum(**kwargs: Any) -> gymnasium.Env[Any, Any]:
 
 
 def hopper_backflip(**kwargs: Any) -> gymnasium.Env[Any, Any]:
-    """Backward turn in the step, in rad/s, times 1 + 0.3 z, and 2 (z - 1): somersaults, and not lying on the ground.
+    """Backward turn in the step, in rad/s, times 1 + 0.3 z: somersaults, better in the air.
 
     The reward is ours, for scripted teachers: the paper had people judge (section 3.2). Turns are measured as the angle
     turned, which cancels where the hopper rocks to and fro; a reward by the velocity at a step's end was exploited by
@@ -129,7 +129,7 @@ class Backflips(gymnasium.Wrapper[Any, Any, Any, Any]):
         observation, _, _, truncated, info = self.env.step(action)
         after, z = float(self._mujoco.data.qpos[2]), float(self._mujoco.data.qpos[1])
         info["flips"] = int(-after / (2 * np.pi))
-        reward = (before - after) / self._mujoco.dt * (1 + 0.3 * z) + 2.0 * (z - 1.0)
+        reward = (before - after) / self._mujoco.dt * (1 + 0.3 * z)
         return _with_direction(observation), reward, False, truncated, info
 
 
