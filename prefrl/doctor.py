@@ -27,7 +27,17 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything."""
-    checks: list[Callable[[], Finding]] = [_python, _torch, _mujoco, _rendering, _video, _gpu, _memory, _folder]
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _torch,
+        _mujoco,
+        _rendering,
+        _video,
+        _viewer,
+        _gpu,
+        _memory,
+        _folder,
+    ]
     return [check() for check in checks]
 
 
@@ -74,6 +84,28 @@ def _video() -> Finding:
         return Finding("video", True, f"ffmpeg at {imageio_ffmpeg.get_ffmpeg_exe()}")
     except (ImportError, RuntimeError) as error:
         return Finding("video", False, str(error), "pip install imageio-ffmpeg", optional=True)
+
+
+def _viewer() -> Finding:
+    """Opens a window on no screen, in a process of its own: a library that Qt lacks ends the process."""
+    if importlib.util.find_spec("PySide6") is None:
+        return Finding("viewer", False, "PySide6 is missing", "pip install 'prefrl[viewer]'", optional=True)
+    script = "from PySide6.QtWidgets import QApplication, QLabel; a = QApplication([]); QLabel('x').show()"
+    packages = "libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1"
+    on_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))
+    environment = dict(os.environ) if on_screen else dict(os.environ) | {"QT_QPA_PLATFORM": "offscreen"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("viewer", False, "no window within a minute", optional=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return Finding("viewer", False, lines[0], f"apt-get install {packages}", optional=True)
+    if not on_screen:
+        return Finding("viewer", False, "there is no display (DISPLAY is not set)", "ssh -X", optional=True)
+    return Finding("viewer", True, "Qt opens windows", optional=True)
 
 
 def _gpu() -> Finding:
