@@ -127,6 +127,8 @@ SCALES: dict[str, Settings] = {
         "reward.pretrain_comparisons": 800,
     },
     "hopper-backflip": {"steps": 500_000, "queries.labels": 900},
+    "cheetah-one-leg": {"queries.labels": 800},
+    "enduro-even": {"queries.labels": 1300},
 }
 """How much of everything a task needs, whatever the algorithm, where that is not what others need."""
 
