@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -240,3 +244,22 @@ def test_a_learner_that_fails_says_why(tmp_path: Path) -> None:
     assert done.code == 1
     error_line(done)
     assert clip.name in done.err
+
+
+def test_a_command_that_cannot_begin_leaves_no_learner_behind(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefrl", "train", "nonsense", "--out", str(tmp_path / "run")],
+        env=os.environ | {"MARKED_BY_TEST": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("prefrl: unknown task")
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("MARKED_BY_TEST") == str(tmp_path):
+                left.append(process.cmdline())
+    assert left == []
