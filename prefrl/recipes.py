@@ -120,7 +120,7 @@ TASKS: dict[str, dict[str, Settings]] = {
 
 SCALES: dict[str, Settings] = {
     "moving-dot": {
-        "steps": 25_000,
+        "steps": 50_000,
         "queries.labels": 100,
         "queries.initial_fraction": 0.25,
         "reward.comparisons_per_step": 0.05,

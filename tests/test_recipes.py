@@ -138,4 +138,4 @@ def test_a_network_for_other_observations_is_refused(task, network):
 @pytest.mark.parametrize("algo", ["ppo", "a2c", "trpo"])
 def test_a_task_s_scale_does_not_depend_on_the_algorithm(algo):
     config = resolve("moving-dot", algo=algo)
-    assert (config.steps, config.queries.labels) == (25_000, 100)
+    assert (config.steps, config.queries.labels) == (50_000, 100)
