@@ -51,7 +51,8 @@ def train(
 
     Args:
         task: A task's name (`prefrl tasks`) or any Gymnasium id with Box observations and Box or Discrete actions.
-        teacher: `oracle`, or `none` to train on the true reward.
+        teacher: `oracle`, `human`, one of B-Pref's, several of them joined by `+`, or `none` to train on the true
+            reward.
         algo: `ppo`, `a2c` or `trpo`.
         labels: Comparisons in all; default 700.
         steps: Agent steps in all; default: the recipe's.

@@ -57,7 +57,8 @@ def train(
 
     Args:
         task: A task's name (see `prefrl tasks`), or any Gymnasium id.
-        teacher: Who compares: oracle, or none to train on the true reward.
+        teacher: Who compares: oracle, human (with `prefrl label`), mistake and others of B-Pref's, or none to train on
+            the true reward.
         algo: ppo, a2c or trpo.
         labels: Comparisons in all (default 700).
         steps: Agent steps in all (default: the recipe's).
