@@ -66,7 +66,7 @@ IMAGE_REWARD: Settings = {
     "reward.network": "cnn",
     "reward.learning_rate": 1e-3,
     "reward.target_std": 0.05,
-    "reward.comparisons_per_step": 0.03,
+    "reward.comparisons_per_step": 0.02,
     "reward.pretrain_comparisons": 1600,
     "queries.labels": 2000,
     "queries.initial_fraction": 0.1,
