@@ -61,7 +61,7 @@ class Fetcher(QObject):
         """Look for pairs at once.
 
         Args:
-            forget: A query that was dealt with, or is to be fetched again.
+            forget: A query that is to be fetched again.
         """
         with self._lock:
             self._known.discard(forget or -1)

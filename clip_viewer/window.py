@@ -24,6 +24,7 @@ from clip_viewer.fetcher import Fetcher, Shown
 from clip_viewer.pace import Pace
 from clip_viewer.player import Player
 from clip_viewer.session import Progress, Session
+from prefrl.errors import PrefrlError, explain
 from prefrl.types import Judgement
 
 HELP = """\
@@ -81,6 +82,7 @@ class LabelWindow(QMainWindow):
         config = session.run.config
         self.player, self.pace = Player(config.playback_fps), Pace()
         self.pairs: deque[Shown] = deque()
+        self._done: set[int] = set()
         self._shown_at = self._ticked_at = time.monotonic()
         self._build(config.instruction)
         self.setWindowTitle(f"{config.task} - {session.run.root}")
@@ -175,18 +177,21 @@ class LabelWindow(QMainWindow):
         if not self.pairs:
             return
         now = time.monotonic()
-        shown = self.pairs.popleft()
-        if not self._session.answer(shown.lease, judgement, now - self._shown_at):
+        try:
+            taken = self._session.answer(self.pairs[0].lease, judgement, now - self._shown_at)
+        except PrefrlError as error:  # a full disk, say: the pair stays, and nothing was said of it
+            self._say(f"not stored: {explain(error)}")
+            return
+        if not taken:
             self._say("somebody else had answered that pair; theirs stands")
         self.pace.answered(now)
-        self._dealt_with(shown)
+        self._next()
 
     def flag(self) -> None:
         """Take a pair with a broken clip out of the queue."""
         if self.pairs:
-            shown = self.pairs.popleft()
-            self._session.flag(shown.lease, f"{self._session.labeller} says that a clip is broken")
-            self._dealt_with(shown)
+            self._session.flag(self.pairs[0].lease, f"{self._session.labeller} says that a clip is broken")
+            self._next()
 
     def undo(self) -> None:
         """Take the last answer back and show its pair again."""
@@ -195,6 +200,7 @@ class LabelWindow(QMainWindow):
             self._say("there is no answer of yours to take back")
             return
         self._say("taken back: answer again")
+        self._done.discard(query_id)
         self._fetcher.wake(forget=query_id)
 
     def pause(self) -> None:
@@ -224,11 +230,15 @@ class LabelWindow(QMainWindow):
 
     # -- what happens meanwhile ---------------------------------------------------------------------------------------
 
-    def _dealt_with(self, shown: Shown) -> None:
+    def _next(self) -> None:
+        """The first pair is dealt with."""
+        self._done.add(self.pairs.popleft().lease.query_id)
         self._present()
-        self._fetcher.wake(forget=shown.lease.query_id)
+        self._fetcher.wake()
 
     def _on_pair(self, shown: Shown) -> None:
+        if shown.lease.query_id in self._done:
+            return  # it was on its way while it was answered
         held = [pair for pair in self.pairs if pair.lease.query_id != shown.lease.query_id]
         first = held[0] if held else None
         self.pairs = deque(sorted([*held, shown], key=lambda pair: pair.lease.query_id))

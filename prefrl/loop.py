@@ -134,7 +134,7 @@ class PreferenceLoop:
                 query._replace(round=self.round, left=segments[query.left.id], right=segments[query.right.id])
                 for query in queries
             ][: max(0, self._missing(due))]
-        for segment in {segment.id: segment for query in queries for segment in (query.left, query.right)}.values():
+        for segment in segments.values():
             self._clips.save_scene(segment)
         self._asked |= {(min(q.left.id, q.right.id), max(q.left.id, q.right.id)) for q in queries}
         return queries

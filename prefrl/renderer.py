@@ -20,7 +20,7 @@ import numpy as np
 from gymnasium import spaces
 
 from prefrl.clips import ClipFolder
-from prefrl.errors import PrefrlError, UsageError, explain
+from prefrl.errors import PrefrlError, explain
 from prefrl.film import read_film, write_film
 from prefrl.processes import deaf_to_signals, how_it_ended, settle_beside_parent
 from prefrl.queue import LabelQueue
@@ -139,7 +139,9 @@ def _render_until(stop: Connection, run: RunDirectory) -> None:
             try:
                 stage = stage or Stage(run.config.env_id)
                 render_clip(segment, clips, stage, run.config.playback_fps, queue)
-            except (PrefrlError, UsageError) as error:
+            except OSError:
+                raise  # a full disk, say: no fault of the clip's
+            except Exception as error:  # whatever a user's environment raises
                 queue.unrenderable(segment, explain(error))
             if stop.poll():
                 break

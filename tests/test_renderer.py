@@ -1,6 +1,9 @@
 """What people see of a segment is what the agent did: scenes, replays, lossless films."""
 
 import itertools
+import multiprocessing
+import threading
+import time
 
 import gymnasium
 import numpy as np
@@ -13,7 +16,9 @@ from prefrl.errors import PrefrlError
 from prefrl.files import DamagedFileError, load_tree, save_tree
 from prefrl.film import read_film, write_film
 from prefrl.queue import LabelQueue
-from prefrl.renderer import Stage, render_clip
+from prefrl.recipes import resolve
+from prefrl.renderer import Stage, _render_until, render_clip
+from prefrl.run import RunDirectory
 from prefrl.scenes import Scenes
 from prefrl.segments import SegmentRecorder
 from prefrl.store import LabelStore
@@ -204,3 +209,28 @@ def test_a_clip_without_a_scene_is_an_error_that_says_so(tmp_path, queue):
     (tmp_path / "clips").mkdir()
     with pytest.raises(PrefrlError, match="scene"):
         render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), Stage("CartPole-v1"), 15, queue)
+
+
+def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatch):
+    run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
+    store = LabelStore(run.labels, create=True)
+    kept, _ = record("prefrl/MovingDot-v0", 60, 15)
+    store.add_queries([Query(1, 0, kept[0], kept[1], 0)])
+    for segment in kept[:2]:
+        ClipFolder(run.clips).save_scene(segment)
+
+    def broken(*_):
+        raise ZeroDivisionError("in a user's render")
+
+    monkeypatch.setattr(Stage, "film", broken)
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    working = threading.Thread(target=_render_until, args=(reader, run))
+    working.start()
+    deadline = time.monotonic() + 20
+    while not LabelQueue(store).problems() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    writer.send(None)
+    working.join(timeout=10)
+    assert "user's render" in LabelQueue(store).problems()[0]
+    assert store.counts()["pending"] == 0
+    store.close()

@@ -18,7 +18,7 @@ from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
 from clip_viewer.window import LabelWindow
-from prefrl.errors import UsageError
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.film import write_film
 from prefrl.overview import run_status, status_lines
 from prefrl.queue import LabelQueue
@@ -291,6 +291,27 @@ def test_the_next_pair_is_there_within_50_ms_of_the_key(tmp_path, qtbot):
     window.close()
     store.close()
     assert np.median(taken) < 0.05
+
+
+def test_a_pair_on_its_way_while_it_is_answered_does_not_come_again(window, qtbot):
+    shown = window.pairs[0]
+    qtbot.keyClick(window, Qt.Key.Key_Left)
+    window._on_pair(shown)
+    assert all(pair.lease.query_id != shown.lease.query_id for pair in window.pairs)
+
+
+def test_an_answer_that_cannot_be_stored_leaves_the_pair(window, run, qtbot, monkeypatch):
+    def full(*_):
+        raise PrefrlError("the disk is full")
+
+    first = window.pairs[0].lease.query_id
+    with monkeypatch.context() as patch:
+        patch.setattr(window._session, "answer", full)
+        qtbot.keyClick(window, Qt.Key.Key_Left)
+    assert window.pairs[0].lease.query_id == first
+    assert "disk is full" in window.status.text()
+    qtbot.keyClick(window, Qt.Key.Key_Left)
+    assert run[1].counts()["left"] == 1
 
 
 def test_closing_gives_the_pairs_back(window, run):
