@@ -21,7 +21,7 @@ from prefrl.errors import PrefrlError
 from prefrl.files import Tree
 from prefrl.loop import PreferenceLoop
 from prefrl.metrics import MetricsFile, Row, correlation
-from prefrl.reward.beside import Beside
+from prefrl.processes import Beside
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
 

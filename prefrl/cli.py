@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 
 if TYPE_CHECKING:
-    from prefrl.reward.beside import Beside
+    from prefrl.processes import Beside
 
 app = tyro.extras.SubcommandApp()
 bench = tyro.extras.SubcommandApp()

@@ -6,14 +6,59 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, NamedTuple
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class Beside(NamedTuple):
+    """A process beside the agent, and the pipe by which it is given work and stopped."""
+
+    process: SpawnProcess
+    pipe: Connection
+
+    def stop(self, timeout: float = 30) -> None:
+        """Let it finish what it is at; one that does not is killed."""
+        with suppress(OSError):  # it may be gone
+            self.pipe.send(None)
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+    def discard(self) -> None:
+        """End it at once, where it is still there: it never got work."""
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def start_beside(name: str, target: Callable[..., None], *arguments: Any) -> Beside:
+    """Start a process; its target gets the reading end of the pipe, and the arguments."""
+    context = multiprocessing.get_context("spawn")
+    # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_begin, args=(target, reader, *arguments), name=name, daemon=True)
+    with _deaf_to_signals():
+        process.start()
+    reader.close()
+    return Beside(process, writer)
+
+
+def _begin(target: Callable[..., None], pipe: Connection, *arguments: Any) -> None:
+    """The process stays deaf to signals, and ends with its parent, however that ends."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    target(pipe, *arguments)
+
+
 @contextmanager
-def deaf_to_signals() -> Iterator[None]:
+def _deaf_to_signals() -> Iterator[None]:
     """Processes started herein ignore Ctrl-C and SIGTERM from birth.
 
     Both often reach a whole process group; the processes beside the agent have to outlive them until the agent has
@@ -26,13 +71,6 @@ def deaf_to_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def settle_beside_parent() -> None:
-    """To be called first in such a process: stay deaf to signals, and end with the parent, however that ends."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def how_it_ended(exit_code: int | None) -> str:

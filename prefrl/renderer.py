@@ -6,11 +6,9 @@ in the agent's path and none that nobody will see.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import time
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from gymnasium import spaces
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, explain
 from prefrl.film import read_film, write_film
-from prefrl.processes import deaf_to_signals, how_it_ended, settle_beside_parent
+from prefrl.processes import how_it_ended, start_beside
 from prefrl.queue import LabelQueue
 from prefrl.rendering import prepare, render
 from prefrl.run import RunDirectory
@@ -87,39 +85,27 @@ class RendererProcess:
     def __init__(self, run: RunDirectory) -> None:
         """Start it."""
         self._run = run
-        self._context = multiprocessing.get_context("spawn")
         self._start()
 
     def _start(self) -> None:
-        reader, self._stop = self._context.Pipe(duplex=False)
-        self._process = self._context.Process(
-            target=_render, args=(self._run.root, reader), name="prefrl-renderer", daemon=True
-        )
-        with deaf_to_signals():
-            self._process.start()
-        reader.close()
+        self._beside = start_beside("prefrl-renderer", _render, self._run.root)
         self._started = time.monotonic()
 
     def check(self) -> str | None:
         """Start it again if it died; what happened, in words, or None."""
-        if self._process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
+        process = self._beside.process
+        if process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
             return None
-        ended = how_it_ended(self._process.exitcode)
+        ended = how_it_ended(process.exitcode)
         self._start()
         return f"the renderer died ({ended}) and was started again"
 
     def close(self) -> None:
         """Let it finish its clip, and end."""
-        with suppress(OSError):  # it may be gone
-            self._stop.send_bytes(b"stop")
-        self._process.join(timeout=10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._beside.stop(timeout=10)
 
 
-def _render(root: Path, stop: Connection) -> None:
-    settle_beside_parent()
+def _render(stop: Connection, root: Path) -> None:
     os.nice(_NICE)
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

@@ -24,7 +24,7 @@ from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
 from prefrl.memory import keep_freed_memory
-from prefrl.reward.beside import Beside
+from prefrl.processes import Beside
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker

@@ -15,8 +15,8 @@ from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
 from prefrl.memory import keep_freed_memory
-from prefrl.processes import how_it_ended
-from prefrl.reward.beside import Beside, start_learner
+from prefrl.processes import Beside, how_it_ended
+from prefrl.reward.beside import start_learner
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
