@@ -17,6 +17,7 @@ from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.film import read_film
 from prefrl.queue import LabelQueue, Lease
+from prefrl.repeats import Repeats
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Answer, Array, Judgement
@@ -47,6 +48,8 @@ class Progress:
     """Why there is no pair to show; None where there is one."""
     problems: tuple[str, ...]
     """Clips that could not be shown."""
+    agent_waits: bool = False
+    """Whether the agent can do nothing before there are more labels."""
 
 
 class Session:
@@ -92,6 +95,7 @@ class Session:
         if self._queue is None and self.run.labels.exists():
             self._store = LabelStore(self.run.labels)
             self._queue = LabelQueue(self._store)
+            self._repeats = Repeats(self._store, self._queue, self.run.config.queries.repeats)
         return self._queue
 
     def leases(self, wanted: int = IN_HAND) -> list[Lease]:
@@ -100,6 +104,7 @@ class Session:
         if queue is None:
             return []
         queue.renew(self.viewer)
+        self._repeats.ask(self.viewer, self.labeller)
         return queue.lease(self.viewer, wanted)
 
     def load(self, lease: Lease) -> Pair | None:
@@ -148,9 +153,17 @@ class Session:
         reason = None
         if waiting["ready"] == 0:
             reason = "clips are being rendered" if waiting["unrendered"] else self._agent("waiting for the agent")
-        if counts["answered"] >= budget:
+        if self._store.closed:
+            budget, reason = counts["answered"], "the run finishes with the labels there are"
+        elif counts["answered"] >= budget:
             reason = "all labels are given: the agent trains on to its end"
-        return Progress(counts["answered"], budget, reason, tuple(queue.problems()[:5]))
+        waits = str(self.run.read_progress().get("state", "")).startswith("waiting for")
+        return Progress(counts["answered"], budget, reason, tuple(queue.problems()[:5]), waits)
+
+    def finish(self) -> None:
+        """Ask no more: the run goes on to its end with the labels there are."""
+        if self._connect() and self._store:
+            self._store.closed = True
 
     def _agent(self, otherwise: str) -> str:
         """What the run says of itself, where that explains that there is nothing to label."""

@@ -15,6 +15,7 @@ from prefrl.errors import UsageError
 from prefrl.files import read_json
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
 from prefrl.training import Summary, train_run
 
 
@@ -133,14 +134,17 @@ def resume(
         PrefrlError: for what else a user can cause.
     """
     run = RunDirectory.open(Path(root))
+    reopened = labels is not None and _closed(run)
     raised = {"queries.labels": labels, "steps": steps}
     changes = {name: value for name, value in raised.items() if value is not None}
     config = replace(run.config, changes).validate()
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
         raise UsageError("--labels and --steps can only be raised when a run is resumed")
-    if config != run.config:
+    if config != run.config or reopened:
         run = RunDirectory(run.root, config)
         lock = run.lock()
+        if reopened:
+            finish_asking(run.root, closed=False)
         if run.finished:
             old = read_json(run.summary)
             run.summary.rename(run.root / f"summary-{old['steps']}.json")
@@ -149,6 +153,38 @@ def resume(
     elif run.finished:
         return TrainedRun(run.root, read_json(run.summary))
     return TrainedRun(run.root, train_run(run, control))
+
+
+def finish_asking(root: str | Path, *, closed: bool = True) -> int:
+    """Let a run finish with the labels there are; `resume` with `labels` makes it ask again.
+
+    Args:
+        root: The run directory; the run may be live.
+        closed: False to ask again.
+
+    Returns:
+        How many labels there are.
+
+    Raises:
+        UsageError: if the folder is no run, or has no labels yet.
+    """
+    run = RunDirectory.open(Path(root))
+    if not run.labels.exists():
+        raise UsageError(f"{root} has no labels to finish with")
+    store = LabelStore(run.labels)
+    store.closed = closed
+    answered = store.counts()["answered"]
+    store.close()
+    return answered
+
+
+def _closed(run: RunDirectory) -> bool:
+    if not run.labels.exists():
+        return False
+    store = LabelStore(run.labels)
+    closed = store.closed
+    store.close()
+    return closed
 
 
 def default_root(task: str, algo: str, teacher: str, seed: int) -> Path:

@@ -166,7 +166,7 @@ class RoundsCallback(BaseCallback):
                     loop.wait_for_people(step, self._waiting)
             loop.learn(step)
         counts = self.counts
-        if last and counts["answered"] < self._budget:
+        if last and loop and not loop.closed and counts["answered"] < self._budget:
             self._control.warn(
                 f"only {counts['answered']} of {self._budget} labels could be asked for: "
                 "there were no more pairs of clips to compare"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 app = tyro.extras.SubcommandApp()
 bench = tyro.extras.SubcommandApp()
+labels_app = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Measure: speed and learning against training on the true reward.")
+app.command(labels_app, name="labels", help="What became of a run's labels, and what is to become of them.")
 
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
 
@@ -178,6 +180,33 @@ def doctor() -> int:
         if finding.remedy:
             print(f"      mend with: {finding.remedy}")
     return 0 if all(finding.ok or finding.optional for finding in findings) else 1
+
+
+@labels_app.command
+def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """Tell how good the labels are: agreement, response times, ties.
+
+    Args:
+        run: The run directory.
+        as_json: Print it as JSON.
+    """
+    from prefrl.quality import report as report_labels
+    from prefrl.quality import report_lines
+
+    found = report_labels(run)
+    print(json.dumps(found, indent=2) if as_json else "\n".join(report_lines(found)))
+
+
+@labels_app.command
+def finish(run: Positional[Path], /) -> None:
+    """Ask no more: the run goes on to its end with the labels there are.
+
+    Args:
+        run: The run directory; `prefrl resume RUN --labels N` makes it ask again.
+    """
+    from prefrl.api import finish_asking
+
+    print(f"{run} finishes with its {finish_asking(run)} labels; `prefrl resume {run} --labels N` makes it ask again")
 
 
 @bench.command

@@ -150,6 +150,8 @@ class QueryConfig:
     """The newest segments that candidates are drawn from."""
     lead: int = 25
     """How many labels people may be behind the schedule before the agent waits for them (asynchronous mode)."""
+    repeats: float = 0.05
+    """How often people are asked again, with the sides swapped: for each answer, beside the budget."""
 
     initial_limit: int | None = None
     """... and no more than this."""
@@ -166,6 +168,7 @@ class QueryConfig:
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
         _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
         _require(self.lead >= 0, "queries.lead must not be negative")
+        _require(0 <= self.repeats <= 1, "queries.repeats must be in [0, 1]")
         _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
         _require(self.initial_limit is None or self.initial_limit >= 1, "queries.initial_limit must be at least 1")
         _require(

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 METADATA = sa.MetaData()
 META = sa.Table(
@@ -81,16 +81,20 @@ WITHDRAWN = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("created_at", sa.String, nullable=False),
 )
+REPEATS = sa.Table(
+    "repeats",
+    METADATA,
+    sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
+    sa.Column("original_id", sa.ForeignKey("queries.id"), nullable=False, unique=True),
+)
 _CREATE_VIEW = """
 CREATE VIEW labels AS
 SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at
 FROM comparisons AS given
 WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
 """
-LABELS = sa.table(
-    "labels",
-    *(sa.column(name) for name in ("id", "query_id", "judgement", "labeller", "shown_left", "response_seconds")),
-)
+_SHOWN = ("id", "query_id", "judgement", "teacher", "labeller", "shown_left", "response_seconds")
+LABELS = sa.table("labels", *(sa.column(name) for name in _SHOWN))
 
 
 class Database:

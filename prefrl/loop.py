@@ -61,6 +61,11 @@ class PreferenceLoop:
         return self._store.counts(self._max_round)
 
     @property
+    def closed(self) -> bool:
+        """Whether somebody said that the run is to finish with the labels there are."""
+        return self._store.closed
+
+    @property
     def _max_round(self) -> int | None:
         return self.round if self._replays else None
 
@@ -98,6 +103,8 @@ class PreferenceLoop:
         self.collect()
 
     def _missing(self, due: int) -> int:
+        if self.closed:
+            return 0
         counts = self.counts
         return due - counts["answered"] - counts["pending"]
 
@@ -159,7 +166,7 @@ class PreferenceLoop:
                 time.sleep(_POLL_SECONDS)
                 self.collect()
             if counts["answered"] >= due() or len(self._asked) == asked:
-                return  # all there, or the pool has no pair left that was not asked about
+                return  # all there, or nothing is left to ask
 
     def wait_for_people(self, step: int, waiting: Callable[[dict[str, int]], None]) -> None:
         """Wait while people are further behind the schedule than they may be; arguments as for `settle`."""

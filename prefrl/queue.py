@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from prefrl.database import LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWN, now
-from prefrl.store import LabelStore
+from prefrl.store import LabelStore, is_closed
 from prefrl.types import Answer
 
 LEASE_SECONDS = 60.0
@@ -55,6 +55,8 @@ class LabelQueue:
             count: Pairs wanted in hand; fewer where there are no more.
         """
         with self._write() as connection:
+            if is_closed(connection):
+                return []
             at = self._clock()
             connection.execute(LEASES.delete().where(~self._valid(at)))
             held = sa.select(LEASES.c.query_id).where(LEASES.c.viewer == viewer)
@@ -84,10 +86,13 @@ class LabelQueue:
         self._store.undo(newest.id)
         with self._write() as connection:
             connection.execute(LEASES.delete().where(LEASES.c.query_id == newest.query_id))
-            expires_at = self._clock() + LEASE_SECONDS
-            row = {"query_id": newest.query_id, "viewer": viewer, "expires_at": expires_at}
-            connection.execute(LEASES.insert().values(row))
+            self.give(connection, int(newest.query_id), viewer)
         return int(newest.query_id)
+
+    def give(self, connection: sa.Connection, query_id: int, viewer: str) -> None:
+        """Put a query that nobody has into a viewer's hand."""
+        row = {"query_id": query_id, "viewer": viewer, "expires_at": self._clock() + LEASE_SECONDS}
+        connection.execute(LEASES.insert().values(row))
 
     def renew(self, viewer: str) -> None:
         """Keep the pairs in hand for another while."""
@@ -126,6 +131,8 @@ class LabelQueue:
         query = sa.select(QUERIES.c.segment_left, QUERIES.c.segment_right).where(self._open())
         wanted = sa.or_(QUERIES.c.segment_left.not_in(done), QUERIES.c.segment_right.not_in(done))
         with self._read() as connection:
+            if is_closed(connection):
+                return []
             rendered = set(connection.scalars(done))
             pairs = connection.execute(query.where(wanted).order_by(QUERIES.c.round, QUERIES.c.rank).limit(limit))
             ids = dict.fromkeys(segment for pair in pairs for segment in pair)
@@ -154,6 +161,8 @@ class LabelQueue:
         leased = sa.select(LEASES.c.query_id).where(self._valid(self._clock()))
         count = sa.select(sa.func.count()).select_from(QUERIES)
         with self._read() as connection:
+            if is_closed(connection):
+                return {"ready": 0, "unrendered": 0, "leased": 0}
             ready = connection.scalar(count.where(self._ready())) or 0
             everything = connection.scalar(count.where(self._open())) or 0
             in_hand = connection.scalar(count.where(self._ready(), QUERIES.c.id.in_(leased))) or 0

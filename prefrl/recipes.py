@@ -80,6 +80,9 @@ IMAGE_REWARD: Settings = {
 IMAGE_REWARD_ON_GPU: Settings = {"reward.comparisons_per_step": 0.1, "reward.pretrain_comparisons": 20_000}
 """The gradient work that a GPU bears beside the agent; the paper's is about as much."""
 
+HUMAN: Settings = {"steps": 10_000_000, "reward.comparisons_per_step": 0.01}
+"""Where people compare clips of vectors: 10 M steps last about as long as a person needs for 700 labels."""
+
 TASKS: dict[str, dict[str, Settings]] = {
     "trpo": {},
     "ppo": {
@@ -205,6 +208,7 @@ def resolve(
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),
+        HUMAN if base.asks_people and not facts.images else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
         _paper(facts) if recipe == "paper" else {},
         ABLATIONS[ablation] if ablation else {},

@@ -36,6 +36,12 @@ _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
 """Between two starts at least, for a renderer that dies again and again."""
 _NICE = 10
+_NO_STAGE = 3
+"""Exit status of a renderer that can show nothing of its task, however often it is started."""
+
+
+class NoStageError(PrefrlError):
+    """Nothing of the task can be rendered here."""
 
 
 class Stage:
@@ -70,6 +76,14 @@ class Stage:
             shown.append(render(self._env))
         return np.stack(shown)
 
+    def rehearse(self) -> None:
+        """Render one frame.
+
+        Raises:
+            UsageError: if this machine cannot.
+        """
+        render(self._env)
+
     def _action(self, recorded: Array) -> Any:
         space: gymnasium.Space[Any] = self._env.action_space
         return int(recorded.argmax()) if isinstance(space, spaces.Discrete) else recorded
@@ -92,8 +106,14 @@ class RendererProcess:
         self._started = time.monotonic()
 
     def check(self) -> str | None:
-        """Start it again if it died; what happened, in words, or None."""
+        """Start it again if it died; what happened, in words, or None.
+
+        Raises:
+            PrefrlError: if this machine cannot show the task at all, so that nothing could ever be labelled.
+        """
         process = self._beside.process
+        if process.exitcode == _NO_STAGE:
+            raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
         if process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
             return None
         ended = how_it_ended(process.exitcode)
@@ -114,16 +134,15 @@ def _render(stop: Connection, root: Path) -> None:
             _render_until(stop, run)
     except Exception as error:
         print(f"renderer: {explain(error)}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(_NO_STAGE if isinstance(error, NoStageError) else 1)
 
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
     store = LabelStore(run.labels)
-    queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), None
+    queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), make_stage(run.config.env_id)
     while not stop.poll():
         for segment in queue.to_render():
             try:
-                stage = stage or Stage(run.config.env_id)
                 render_clip(segment, clips, stage, run.config.playback_fps, queue)
             except OSError:
                 raise  # a full disk, say: no fault of the clip's
@@ -134,6 +153,20 @@ def _render_until(stop: Connection, run: RunDirectory) -> None:
         else:
             stop.poll(_IDLE_SECONDS)
     store.close()
+
+
+def make_stage(env_id: str) -> Stage:
+    """A stage that has shown one frame.
+
+    Raises:
+        NoStageError: if this machine, or the environment, cannot show any.
+    """
+    try:
+        stage = Stage(env_id)
+        stage.rehearse()
+    except Exception as error:  # whatever a user's environment raises
+        raise NoStageError(explain(error)) from error
+    return stage
 
 
 def render_clip(segment: int, clips: ClipFolder, stage: Stage, fps: int, queue: LabelQueue) -> None:

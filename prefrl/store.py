@@ -11,11 +11,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.database import HISTORY, LABELS, QUERIES, SEGMENTS, WITHDRAWN, Database, now
+from prefrl.database import HISTORY, LABELS, META, QUERIES, REPEATS, SEGMENTS, WITHDRAWN, Database, now
 from prefrl.errors import UsageError
 from prefrl.types import Answer, Comparison, Judgement, Query
 
 _COUNTED = (Judgement.LEFT.value, Judgement.RIGHT.value, Judgement.EQUAL.value)
+_NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
+"""Queries that only ask again measure the people: they are no labels to train on, and none of the budget."""
+_ASKING, _CLOSED = "asking", "closed"
 
 
 class LabelStore:
@@ -84,7 +87,7 @@ class LabelStore:
         """Queries still waiting for an answer: their id, left and right segment, and agent step."""
         settled = sa.union(sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id))
         columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
-        query = sa.select(*columns).where(QUERIES.c.id.not_in(settled)).order_by(QUERIES.c.id)
+        query = sa.select(*columns).where(QUERIES.c.id.not_in(settled), _NO_REPEAT).order_by(QUERIES.c.id)
         with self._read() as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
@@ -128,7 +131,7 @@ class LabelStore:
             connection.execute(HISTORY.insert().values(undo))
 
     def counts(self, max_round: int | None = None) -> dict[str, int]:
-        """Standing answers by judgement, and `pending`: queries without one that were not withdrawn.
+        """Standing answers by judgement, and `pending`: queries without one that is still wanted.
 
         Args:
             max_round: Count only queries up to this selection round.
@@ -136,12 +139,15 @@ class LabelStore:
         asked = sa.select(LABELS.c.judgement, sa.func.count()).select_from(
             QUERIES.outerjoin(LABELS, QUERIES.c.id == LABELS.c.query_id)
         )
-        asked = asked.where(LABELS.c.id.is_not(None) | QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id)))
+        wanted = QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id))
+        asked = asked.where(LABELS.c.id.is_not(None) | wanted, _NO_REPEAT)
         if max_round is not None:
             asked = asked.where(QUERIES.c.round <= max_round)
         counts = dict.fromkeys((*Judgement, "pending"), 0)
         with self._read() as connection:
             counts |= {row[0] or "pending": row[1] for row in connection.execute(asked.group_by(LABELS.c.judgement))}
+            if is_closed(connection):
+                counts["pending"] = 0
         counts["answered"] = sum(counts[name] for name in _COUNTED)
         return counts
 
@@ -156,7 +162,7 @@ class LabelStore:
         query = (
             sa.select(LABELS.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, LABELS.c.judgement)
             .join(QUERIES, QUERIES.c.id == LABELS.c.query_id)
-            .where(LABELS.c.id > after, LABELS.c.judgement.in_(_COUNTED))
+            .where(LABELS.c.id > after, LABELS.c.judgement.in_(_COUNTED), _NO_REPEAT)
             .order_by(LABELS.c.id)
         )
         if upto is not None:
@@ -166,6 +172,19 @@ class LabelStore:
         with self._read() as connection:
             rows = connection.execute(query).all()
         return [Comparison(row[0], row[1], row[2], Judgement(row[3]).mu or 0.0) for row in rows]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run is to finish with the labels there are: nothing is asked any more."""
+        with self._read() as connection:
+            return is_closed(connection)
+
+    @closed.setter
+    def closed(self, closed: bool) -> None:
+        with self._write() as connection:
+            connection.execute(META.delete().where(META.c.key == _ASKING))
+            if closed:
+                connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
 
     def asked_pairs(self, max_round: int | None = None) -> set[tuple[int, int]]:
         """Pairs of segment ids, smaller first, that were ever asked about."""
@@ -185,6 +204,11 @@ class LabelStore:
         with self._read() as connection:
             last = connection.scalar(sa.select(sa.func.max(SEGMENTS.c.id)))
         return -1 if last is None else int(last)
+
+
+def is_closed(connection: sa.Connection) -> bool:
+    """`LabelStore.closed`, within a transaction."""
+    return connection.scalar(sa.select(META.c.value).where(META.c.key == _ASKING)) == _CLOSED
 
 
 def _query_row(query: Query) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import time
 
 import numpy as np
 import pytest
+from runs import error_line
+from runs import prefrl as prefrl_cli
 
 import prefrl
 from prefrl.clips import ClipFolder
@@ -87,6 +89,51 @@ def test_the_agent_waits_where_people_fall_too_far_behind_and_goes_on_by_itself(
     assert seen[-1] == "training"
 
 
+@pytest.mark.parametrize("mode", ["async", "sync"])
+def test_a_run_finishes_with_the_labels_there_are_and_takes_more_later(tmp_path, mode):
+    root = tmp_path / "run"
+    person = Person(root, until=7)
+    person.start()
+    waits = []
+
+    def report(progress):
+        if progress["labels"] == 7 and progress["state"].startswith("waiting for"):
+            waits.append(prefrl_cli("labels", "finish", root).out)
+
+    settings = SMALL | {"queries.lead": 0, "queries.initial_fraction": 0.5}
+    run = prefrl.train(
+        "moving-dot", teacher="human", mode=mode, labels=12, steps=2000, out=root, settings=settings, report=report
+    )
+    assert "7 labels" in waits[0]
+    assert run.summary["labels_answered"] == 7
+    assert run.summary["steps"] >= 2000
+    person = Person(root, until=5)
+    (root / "summary.json").unlink()  # the person stops at a summary; resuming takes it away a moment later
+    person.start()
+    again = prefrl.api.resume(root, labels=12, steps=3000)
+    assert again.summary["labels_answered"] == 12
+    assert again.summary["steps"] >= 3000
+
+
+def test_a_machine_that_can_show_nothing_is_told_at_once(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MUJOCO_GL", "no-such-library")
+    result = prefrl_cli(
+        *("train", "hopper", "--teacher", "human", "--labels", "12", "--steps", "20000", "--out", tmp_path / "run"),
+        *("--set", *(f"{key}={value}" for key, value in SMALL.items())),
+    )
+    assert result.code == 1
+    assert "doctor" in error_line(result)
+    assert "renderer:" in capfd.readouterr().err  # with the library's own reason
+
+
+def test_people_have_the_time_that_they_need():
+    config = resolve("hopper-backflip", teacher="human")
+    assert config.steps == 10_000_000
+    assert config.steps * config.reward.comparisons_per_step < 120 * config.queries.labels
+    assert resolve("hopper-backflip").steps == 500_000
+    assert resolve("moving-dot", teacher="human").steps == resolve("moving-dot").steps
+
+
 def test_people_get_the_engine_that_has_pictures():
     assert resolve("pong").native_engine
     assert not resolve("pong", teacher="human").native_engine
@@ -113,11 +160,11 @@ def test_the_renderer_ends_with_the_run_and_can_be_killed(tmp_path):
 
             children = psutil.Process(process.pid).children()
             beside = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-            if any(child.nice() > 0 for child in beside):  # the renderer, once it has settled
+            if any(child.nice() > os.nice(0) for child in beside):  # the renderer, once it has settled
                 break
             time.sleep(0.1)
         for child in beside:
-            if child.nice() > 0:
+            if child.nice() > os.nice(0):
                 child.kill()  # the renderer: it is started again
         person = Person(root, until=12)
         person.start()

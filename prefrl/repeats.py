@@ -1,0 +1,92 @@
+"""Asking again, sides swapped: how well people agree with themselves, and with one another.
+
+A repeat is a query of its own. It trains nothing and is none of the budget; `prefrl.quality` reads its answer.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from prefrl.database import LABELS, QUERIES, REPEATS, WITHDRAWN, now
+from prefrl.queue import LabelQueue
+from prefrl.store import LabelStore, is_closed
+from prefrl.types import Judgement
+
+REPEAT_ROUND = -1
+"""The selection round of all repeats; their rank is the id of the query that they repeat."""
+FORGOTTEN_AFTER = 10
+"""A labeller's answers between a pair and its repeat at least, so that it is judged and not remembered."""
+
+_OPEN_REPEAT = sa.and_(
+    REPEATS.c.query_id.not_in(sa.select(LABELS.c.query_id)), REPEATS.c.query_id.not_in(sa.select(WITHDRAWN.c.query_id))
+)
+
+
+class Repeats:
+    """Puts repeats among the pairs that viewers get."""
+
+    def __init__(self, store: LabelStore, queue: LabelQueue, share: float) -> None:
+        """Make it.
+
+        Args:
+            store: The run's labels.
+            queue: Its pairs.
+            share: Repeats for each of a labeller's answers.
+        """
+        self._write, self._queue, self._share = store.database.write, queue, share
+
+    def ask(self, viewer: str, labeller: str) -> int | None:
+        """Give a labeller a pair that was answered before, where one is due.
+
+        Every other repeat is of a pair that somebody else answered, where there is one.
+
+        Returns:
+            The new query, leased to the viewer; None where none is due.
+        """
+        if not self._share:
+            return None
+        with self._write() as connection:
+            if is_closed(connection) or connection.scalar(sa.select(REPEATS.c.query_id).where(_OPEN_REPEAT)):
+                return None
+            given = connection.execute(_answers(labeller)).all()
+            repeated = sum(row.original_id is not None for row in given)
+            if int(self._share * (len(given) - repeated)) <= repeated:
+                return None
+            newest = [row.query_id for row in given[-FORGOTTEN_AFTER:]]
+            candidates = _repeatable().where(QUERIES.c.id.not_in(newest)).order_by(sa.func.random()).limit(1)
+            mine, others = (
+                candidates.where(LABELS.c.labeller == labeller),
+                candidates.where(LABELS.c.labeller != labeller),
+            )
+            order = (others, mine) if repeated % 2 else (mine, others)
+            original = connection.execute(order[0]).first() or connection.execute(order[1]).first()
+            if original is None:
+                return None
+            row = {
+                "round": REPEAT_ROUND,
+                "rank": original.id,
+                "segment_left": original.segment_right,
+                "segment_right": original.segment_left,
+                "agent_step": original.agent_step,
+                "created_at": now(),
+            }
+            query_id = int(connection.execute(QUERIES.insert().values(row)).inserted_primary_key[0])  # type: ignore[index]
+            connection.execute(REPEATS.insert().values(query_id=query_id, original_id=original.id))
+            self._queue.give(connection, query_id, viewer)
+        return query_id
+
+
+def _answers(labeller: str) -> sa.Select[tuple[int, int | None]]:
+    """A labeller's standing answers in order, each with the query that it repeats, if any."""
+    joined = sa.join(LABELS, REPEATS, LABELS.c.query_id == REPEATS.c.query_id, isouter=True)
+    columns = sa.select(LABELS.c.query_id, REPEATS.c.original_id).select_from(joined)
+    return columns.where(LABELS.c.labeller == labeller).order_by(LABELS.c.id)
+
+
+def _repeatable() -> sa.Select[tuple[int, int, int, int]]:
+    """People's answers to queries that are no repeats and were not repeated yet."""
+    repeats = sa.select(REPEATS.c.query_id).union(sa.select(REPEATS.c.original_id))
+    columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
+    joined = sa.join(QUERIES, LABELS, QUERIES.c.id == LABELS.c.query_id)
+    told = LABELS.c.judgement != Judgement.INCOMPARABLE.value
+    return sa.select(*columns).select_from(joined).where(QUERIES.c.id.not_in(repeats), told)
