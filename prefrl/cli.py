@@ -244,6 +244,34 @@ def speed(
 
 
 @bench.command
+def people(
+    *,
+    task: str = "cheetah",
+    steps: int = 600_000,
+    labels: int = 35,
+    per_minute: float = 15,
+    alternations: int = 3,
+    out: Path | None = None,
+) -> None:
+    """Compare the agent's speed when a person is asked (a scripted one) with that when an oracle is.
+
+    Args:
+        task: A task.
+        steps: Agent steps of each run.
+        labels: Labels of each run.
+        per_minute: How many labels a minute the person gives.
+        alternations: Runs of each kind; ratios are taken within an alternation.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.people import measure, report_lines
+
+    result = measure(task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations)
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@bench.command
 def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
     """Compare how fast a game steps on the C++ engine and with Stable-Baselines3's Python wrappers.
 
