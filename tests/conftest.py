@@ -1,0 +1,69 @@
+"""Runs that many tests of what can go wrong under a run start from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from runs import (
+    LABELS,
+    SETTINGS,
+    checkpoints,
+    prefrl,
+    tiny,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished synchronous run; not to be changed."""
+    root = tmp_path_factory.mktemp("finished") / "run"
+    done = prefrl(*tiny("reacher", root, "--mode", "sync"))
+    assert done.code == 0, done.err
+    return root
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synchronous run that was stopped half-way, with two checkpoints; not to be changed."""
+    return stopped(tmp_path_factory.mktemp("halfway") / "run", "sync")
+
+
+@pytest.fixture(scope="module")
+def halfway_async(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An asynchronous one."""
+    return stopped(tmp_path_factory.mktemp("halfway") / "run", "async")
+
+
+@pytest.fixture
+def unfinished(halfway: Path, tmp_path: Path) -> Path:
+    """A copy of the synchronous run."""
+    return Path(shutil.copytree(halfway, tmp_path / "unfinished"))
+
+
+@pytest.fixture
+def unfinished_async(halfway_async: Path, tmp_path: Path) -> Path:
+    """A copy of the asynchronous run."""
+    return Path(shutil.copytree(halfway_async, tmp_path / "unfinished"))
+
+
+def stopped(root: Path, mode: str) -> Path:
+    from prefrl.api import resume
+    from prefrl.callback import Control
+    from prefrl.recipes import resolve
+    from prefrl.run import RunDirectory
+
+    chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in SETTINGS)}
+    chosen |= {"steps": 6000, "queries.labels": LABELS, "mode": mode, "checkpoint_seconds": 0.0}
+    RunDirectory.create(root, resolve("reacher", settings=chosen))
+    control = Control()
+
+    def report(progress: dict[str, object]) -> None:
+        control.stop = int(str(progress["step"])) >= 3000
+
+    control.report = report
+    assert resume(root, control=control).summary is None
+    assert len(checkpoints(root)) == 2
+    return root

@@ -1,0 +1,181 @@
+"""Environments that cannot be trained on, and values that are not finite: one clear line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from runs import (
+    checkpoints,
+    error_line,
+    prefrl,
+    refused,
+    spawned,
+    stored_labels,
+)
+
+# -- environments ---------------------------------------------------------------------------------------------------
+
+ODD_ENVS = '''
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Odd(gymnasium.Env):
+    """Gives a value that is not finite at a step, once that many steps were taken."""
+
+    action_space = spaces.Box(-1, 1, (1,))
+    observation_space = spaces.Box(-np.inf, np.inf, (2,))
+
+    def __init__(self, where="reward", value=np.nan, after=200):
+        self.where, self.value, self.after, self.steps = where, value, after, 0
+
+    def observation(self):
+        seen = self.np_random.normal(size=2).astype(np.float32)
+        if self.where == "observation" and self.steps == self.after:
+            seen[1] = self.value
+        return seen
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observation(), {}
+
+    def step(self, action):
+        self.steps += 1
+        reward = self.value if self.where == "reward" and self.steps == self.after else float(action[0])
+        return self.observation(), reward, False, False, {}
+
+
+class Short(Odd):
+    """Ends after five steps, and does not say so beforehand."""
+
+    def __init__(self):
+        super().__init__("nowhere")
+
+    def step(self, action):
+        observation, reward, _, truncated, info = super().step(action)
+        return observation, reward, self.steps % 5 == 0, truncated, info
+
+
+class Broken(Odd):
+    def __init__(self):
+        raise gymnasium.error.DependencyNotInstalled("it needs a licence server")
+
+
+def spaced(observation, action):
+    class Spaced(Odd):
+        def __init__(self):
+            super().__init__("nowhere")
+            self.observation_space, self.action_space = observation, action
+
+    return Spaced
+
+
+BOX = spaces.Box(-1, 1, (2,))
+for where in ("reward", "observation"):
+    for name, value in (("NaN", np.nan), ("Inf", np.inf), ("MinusInf", -np.inf)):
+        for when, after in (("First", 3), ("Early", 30), ("Late", 400)):
+            keywords = {"where": where, "value": value, "after": after}
+            gymnasium.register(f"{name}{where.title()}{when}-v0", Odd, max_episode_steps=50, kwargs=keywords)
+gymnasium.register("NaNObservationReset-v0", Odd, 50, kwargs={"where": "observation", "after": 0})
+gymnasium.register("Short-v0", Short)
+gymnasium.register("Ten-v0", Short, max_episode_steps=10)
+gymnasium.register("Broken-v0", Broken)
+gymnasium.register("Image-v0", spaced(spaces.Box(0, 1, (64, 64, 3), np.float32), BOX), max_episode_steps=50)
+gymnasium.register("Small-v0", spaced(spaces.Box(0, 255, (32, 64, 3), np.uint8), BOX), max_episode_steps=50)
+gymnasium.register("DictObservation-v0", spaced(spaces.Dict(a=BOX), BOX), max_episode_steps=50)
+gymnasium.register("TupleAction-v0", spaced(BOX, spaces.Tuple((BOX, BOX))), max_episode_steps=50)
+gymnasium.register("MultiBinaryAction-v0", spaced(BOX, spaces.MultiBinary(3)), max_episode_steps=50)
+gymnasium.register("FromOne-v0", spaced(BOX, spaces.Discrete(3, start=1)), max_episode_steps=50)
+'''
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of environments on the path, of this process and of those that it starts."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    (folder / "oddenvs.py").write_text(ODD_ENVS)
+    (folder / "stumbles.py").write_text("raise RuntimeError('a bug at import')\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+SMALL = ("--set", "agent.n_envs=2", "agent.n_steps=64", "round_steps=128", "checkpoint_seconds=0.0")
+SMALLER = (*SMALL, "reward.pretrain_comparisons=64", "queries.segment_length=10")
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize("when", ["First", "Early", "Late"])
+@pytest.mark.parametrize("where", ["Reward", "Observation"])
+@pytest.mark.parametrize("value", ["NaN", "Inf", "MinusInf"])
+def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str, when: str, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    flags = ("--steps", "1500", "--labels", "10", "--mode", "sync", "--out", root, *SMALLER)
+    done = prefrl("train", f"oddenvs:{value}{where}{when}-v0", *flags)
+    assert done.code == 1
+    line = error_line(done)
+    assert "environment" in line
+    assert ("nan" if value == "NaN" else "inf") in line
+    if when == "Late":  # well after the first labels: they are there, and so is a checkpoint from before
+        assert len(stored_labels(root)) >= 2
+        assert checkpoints(root)
+        assert b"nan" not in b"".join(path.read_bytes() for path in (root / "metrics.csv",))
+    assert "prefrl resume" in prefrl("status", root).out
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize("teacher", ["oracle", "none"])
+def test_a_first_observation_that_is_not_finite(teacher: str, tmp_path: Path) -> None:
+    flags = ("--teacher", teacher, "--steps", "600", "--labels", "2", "--mode", "sync", "--out", tmp_path / "run")
+    done = prefrl("train", "oddenvs:NaNObservationReset-v0", *flags, *SMALLER)
+    assert done.code == 1
+    assert "environment" in error_line(done)
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_value_that_is_not_finite_in_an_asynchronous_run(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    flags = ("--steps", "1500", "--labels", "10", "--mode", "async", "--out", root, *SMALLER)
+    done = spawned("train", "oddenvs:NaNRewardLate-v0", *flags)
+    assert done.code == 1
+    assert "nan" in error_line(done)
+    assert stored_labels(root)
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("FrozenLake-v1", "Discrete"),
+        ("Blackjack-v1", "Tuple"),
+        ("oddenvs:Image-v0", "images"),
+        ("oddenvs:Small-v0", "too small"),
+        ("oddenvs:DictObservation-v0", "Dict"),
+        ("oddenvs:TupleAction-v0", "Tuple"),
+        ("oddenvs:MultiBinaryAction-v0", "MultiBinary"),
+        ("oddenvs:FromOne-v0", "start"),
+        ("oddenvs:Broken-v0", "licence server"),
+        ("oddenvs:Nonsense-v0", "Nonsense-v0"),
+        ("nowhere:Nonsense-v0", "nowhere"),
+        ("stumbles:Nonsense-v0", "a bug at import"),
+    ],
+)
+def test_an_unsuitable_environment_is_refused_with_the_reason(task: str, reason: str, tmp_path: Path) -> None:
+    assert reason in refused(prefrl("train", task, "--out", tmp_path / "run"), 2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_clip_longer_than_any_episode_there_was(tmp_path: Path) -> None:
+    flags = ("--steps", "600", "--labels", "2", "--mode", "sync", "--out", tmp_path / "run", *SMALL)
+    done = prefrl("train", "oddenvs:Short-v0", *flags, "queries.segment_length=6")
+    assert done.code in {1, 2}
+    assert "queries.segment_length" in error_line(done)
+
+
+@pytest.mark.usefixtures("odd")
+def test_a_clip_longer_than_a_time_limit(tmp_path: Path) -> None:
+    flags = ("--steps", "600", "--labels", "2", "--out", tmp_path / "run", "--set", "queries.segment_length=11")
+    assert "10 steps" in refused(prefrl("train", "oddenvs:Ten-v0", *flags), 2)
