@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from prefrl_benchmarks import learning
+from prefrl_benchmarks import learning, people
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.learning import TRUE, Study, Variant, score_lines
 from prefrl_benchmarks.speed import steady_rate
@@ -75,3 +75,10 @@ def test_the_steady_rate_leaves_out_what_comes_before_the_first_round(tmp_path):
     for step, seconds in ((1000, 50.0), (2000, 52.0), (5000, 58.0)):
         metrics.append({"step": step, "time_seconds": seconds})
     assert steady_rate(tmp_path / "metrics.csv") == 4000 / 8
+
+
+def test_what_people_cost_is_told_by_its_median_and_spread():
+    runs = {"human": [{"labels_answered": n} for n in (30, 31, 32)], "oracle": []}
+    (line,) = people.report_lines({"ratios": [0.8, 0.95, 0.9], "runs": runs})
+    assert "0.900 (0.800 to 0.950)" in line
+    assert line.endswith("30, 31, 32")
