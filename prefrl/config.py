@@ -95,7 +95,7 @@ class RewardConfig:
     """`true-reward` regresses the task's reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
-    l2_rate: float = 0.02
+    l2_rate: float = 0.016
     """Relative change of the coefficient each time the validation loss is measured (every 4 gradient steps)."""
     validation_low: float = 1.1
     """Validation loss over training loss under which the penalty is lowered."""
@@ -103,10 +103,10 @@ class RewardConfig:
     """... and over which it is raised."""
     target_std: float = 1.0
     """Standard deviation of the reward that the agent gets (1 for MuJoCo)."""
-    comparisons_per_step: float = 0.08
+    comparisons_per_step: float = 0.1
     """Gradient work: comparisons that each member fits for an agent step. The paper's figure, for Atari, is about
     0.1."""
-    pretrain_comparisons: int = 1600
+    pretrain_comparisons: int = 3200
     """Comparisons fitted before the agent trains."""
     buffer: int = 3000
     """The newest comparisons that are trained on (appendix A.2)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -84,13 +83,8 @@ class PreferenceLoop:
 
     @property
     def initial_segments(self) -> int:
-        """Segments to be recorded before the first queries are chosen.
-
-        Steps of the untrained policy are lost to the agent and much alike, so each segment is in four queries; where
-        these are few, there are twice as many pairs as are needed.
-        """
-        labels = self.config.queries.initial_labels
-        return min(max(math.ceil(labels / 2), math.isqrt(4 * labels) + 2), self.config.queries.pool)
+        """Segments to be recorded before the first queries are chosen."""
+        return min(max(3, self.config.queries.initial_labels), self.config.queries.pool)
 
     def ask(self, step: int, due: int) -> None:
         """One selection round: submit as many queries as labels are missing, and collect what is answered.
