@@ -90,6 +90,7 @@ WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WH
 LABELS = sa.table(
     "labels",
     *(sa.column(name) for name in ("id", "query_id", "judgement", "labeller", "shown_left", "response_seconds")),
+    *(sa.column(name) for name in ("teacher", "agent_step", "created_at")),
 )
 
 

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from prefrl.database import HISTORY, LABELS, QUERIES, SEGMENTS, WITHDRAWN, Database, now
 from prefrl.errors import UsageError
-from prefrl.types import Answer, Comparison, Judgement, Query
+from prefrl.types import Answer, Comparison, Judgement, Label, Query
 
+IMPORTED_ROUND = 0
+"""The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""
 _COUNTED = (Judgement.LEFT.value, Judgement.RIGHT.value, Judgement.EQUAL.value)
 
 
@@ -166,6 +168,24 @@ class LabelStore:
         with self._read() as connection:
             rows = connection.execute(query).all()
         return [Comparison(row[0], row[1], row[2], Judgement(row[3]).mu or 0.0) for row in rows]
+
+    def labels(self) -> list[Label]:
+        """Standing labels with all that is known of them, incomparable ones included, in the order of their ids."""
+        sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
+        given = (LABELS.c.teacher, LABELS.c.labeller, LABELS.c.agent_step, LABELS.c.response_seconds)
+        query = sa.select(LABELS.c.id, *sides, LABELS.c.judgement, *given, LABELS.c.created_at)
+        query = query.join(QUERIES, QUERIES.c.id == LABELS.c.query_id).order_by(LABELS.c.id)
+        with self._read() as connection:
+            return [Label(*row)._replace(judgement=Judgement(row.judgement)) for row in connection.execute(query)]
+
+    def imported_after(self, round_: int) -> bool:
+        """Whether labels were imported when answers of rounds later than this one were there already."""
+        ids = sa.select(sa.func.max(LABELS.c.id), sa.func.min(LABELS.c.id))
+        ids = ids.join_from(LABELS, QUERIES, QUERIES.c.id == LABELS.c.query_id)
+        with self._read() as connection:
+            imported = connection.execute(ids.where(QUERIES.c.round == IMPORTED_ROUND)).one()[0]
+            later = connection.execute(ids.where(QUERIES.c.round > round_)).one()[1]
+        return imported is not None and later is not None and imported > later
 
     def asked_pairs(self, max_round: int | None = None) -> set[tuple[int, int]]:
         """Pairs of segment ids, smaller first, that were ever asked about."""
