@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefrl.admission import read_archive
 from prefrl.agents import choose_device
+from prefrl.archive import LabelArchive
 from prefrl.callback import Control
-from prefrl.config import replace
+from prefrl.config import RunConfig, replace
 from prefrl.errors import UsageError
 from prefrl.files import read_json
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.training import Summary, train_run
+from prefrl.transfer import add_labels, check_task
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def train(
     teacher: str = "oracle",
     algo: str = "ppo",
     labels: int | None = None,
+    labels_from: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: str = "async",
@@ -55,7 +59,9 @@ def train(
         teacher: `oracle`, `human`, one of B-Pref's, several of them joined by `+`, or `none` to train on the true
             reward.
         algo: `ppo`, `a2c` or `trpo`.
-        labels: Comparisons in all; default 700.
+        labels: Comparisons in all; default 700, or those of `labels_from`.
+        labels_from: A file of labels (`prefrl labels export`): they are learned from first, and none of them is asked
+            for again.
         steps: Agent steps in all; default: the recipe's.
         seed: Of everything random.
         mode: `async`: the reward learner has a process of its own; `sync`: it alternates with the agent, and the same
@@ -79,6 +85,7 @@ def train(
         teacher=teacher,
         algo=algo,
         labels=labels,
+        labels_from=labels_from,
         steps=steps,
         seed=seed,
         mode=mode,
@@ -97,6 +104,7 @@ def create_run(
     teacher: str,
     algo: str,
     labels: int | None,
+    labels_from: str | Path | None = None,
     steps: int | None,
     seed: int,
     mode: str,
@@ -109,9 +117,26 @@ def create_run(
     """Make the directory of a run that is not trained yet; arguments and errors as for `train`."""
     chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
+    archive = read_archive(Path(labels_from)) if labels_from else None
+    if archive:
+        chosen = {"queries.labels": archive.answered} | chosen
     gpu = choose_device(str(chosen["device"])) == "cuda"
     config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen, gpu=gpu)
-    return RunDirectory.create(Path(out) if out else default_root(config.task, algo, teacher, seed), config)
+    root = Path(out) if out else default_root(config.task, algo, teacher, seed)
+    if archive is None:
+        return RunDirectory.create(root, config)
+    _check_labels(archive, config)
+    return RunDirectory.create(root, config, lambda run: add_labels(run, archive))
+
+
+def _check_labels(archive: LabelArchive, config: RunConfig) -> None:
+    """Raise UsageError unless a run can start from these labels."""
+    check_task(archive, config)
+    if not archive.answered:
+        raise UsageError(f"{archive.path} holds no labels to learn from: all are incomparable")
+    if config.queries.labels < archive.answered:
+        asked = config.queries.labels
+        raise UsageError(f"--labels {asked} is less than the {archive.answered} labels that {archive.path} holds")
 
 
 def resume(

@@ -24,6 +24,7 @@ from prefrl.metrics import MetricsFile, Row, correlation
 from prefrl.processes import Beside
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
+from prefrl.segments import SegmentRecorder
 
 if TYPE_CHECKING:
     from prefrl.renderer import RendererProcess
@@ -121,11 +122,25 @@ class RoundsCallback(BaseCallback):
     # -- rounds -------------------------------------------------------------------------------------------------------
 
     def _begin(self, loop: PreferenceLoop) -> None:
-        """Before training: roll the untrained policy, have the first queries answered, pretrain the reward model."""
+        """Before training: have the first queries answered, pretrain the reward model."""
         model, recorder, scorer = self.model, self._env.recorder, self._scorer
         assert recorder is not None
         assert scorer is not None
         recorder.recorded = max(recorder.recorded, loop.meet_store())
+        if loop.initial_segments:
+            self._ask_first(loop, recorder)
+        step = model.num_timesteps
+        self._initial_done = True
+        while not loop.worker.ready:
+            self._say("pretraining the reward model")
+            if self._control.stop:
+                raise StopTraining
+            loop.learn(step)
+        scorer.start()
+
+    def _ask_first(self, loop: PreferenceLoop, recorder: SegmentRecorder) -> None:
+        """Roll the untrained policy, and have queries about its clips answered."""
+        model = self.model
         quiet = _StepCounter(self)
         quiet.init_callback(model)
         env = self._env.top
@@ -141,18 +156,9 @@ class RoundsCallback(BaseCallback):
                 f"{self.config.task} end earlier; set a shorter clip with --set queries.segment_length=N"
             )
         model.rollout_buffer.reset()
-        step = model.num_timesteps
-        initial = self.config.queries.initial_labels
-        loop.settle(step, lambda: initial, self._waiting)
+        loop.settle(model.num_timesteps, lambda: loop.initial_labels, self._waiting)
         if not loop.counts["answered"]:
             raise PrefrlError(f"the teacher {self.config.teacher} could compare none of the first clips")
-        self._initial_done = True
-        while not loop.worker.ready:
-            self._say("pretraining the reward model")
-            if self._control.stop:
-                raise StopTraining
-            loop.learn(step)
-        scorer.start()
 
     def _round(self, *, last: bool = False) -> None:
         step = self.model.num_timesteps

@@ -23,7 +23,9 @@ app = tyro.extras.SubcommandApp()
 bench = tyro.extras.SubcommandApp()
 labels_app = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Measure: speed and learning against training on the true reward.")
-app.command(labels_app, name="labels", help="What became of a run's labels, and what is to become of them.")
+app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
+reward_app = tyro.extras.SubcommandApp()
+app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
 
@@ -44,6 +46,7 @@ def train(
     teacher: str = "oracle",
     algo: str = "ppo",
     labels: int | None = None,
+    labels_from: Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: Literal["async", "sync"] = "async",
@@ -62,7 +65,8 @@ def train(
         teacher: Who compares: oracle, human (with `prefrl label`), mistake and others of B-Pref's, or none to train on
             the true reward.
         algo: ppo, a2c or trpo.
-        labels: Comparisons in all (default 700).
+        labels: Comparisons in all (default 700, or as many as --labels-from holds).
+        labels_from: A file of labels to start from, made by `prefrl labels export`.
         steps: Agent steps in all (default: the recipe's).
         seed: Of everything random.
         mode: Whether the reward learner runs beside the agent (async) or alternates with it, repeatably (sync).
@@ -89,6 +93,7 @@ def train(
             teacher=teacher,
             algo=algo,
             labels=labels,
+            labels_from=labels_from,
             steps=steps,
             seed=seed,
             mode=mode,
@@ -207,6 +212,62 @@ def finish(run: Positional[Path], /) -> None:
     from prefrl.api import finish_asking
 
     print(f"{run} finishes with its {finish_asking(run)} labels; `prefrl resume {run} --labels N` makes it ask again")
+
+
+@labels_app.command(name="export")
+def export_labels(run: Positional[Path], file: Positional[Path], /) -> None:
+    """Write a run's labels and their clips to a file, with which other runs can start.
+
+    Args:
+        run: The run directory; it may be at work.
+        file: The file to write, a zip.
+    """
+    from prefrl.transfer import archive_lines
+    from prefrl.transfer import export_labels as export
+
+    print("\n".join(archive_lines(export(run, file))))
+
+
+@labels_app.command(name="import")
+def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> None:
+    """Check a file of labels and tell what is in it; add them to a run.
+
+    Args:
+        file: The file.
+        into: A run directory to add the labels to; no process may be at work on it.
+    """
+    from prefrl.admission import read_archive
+    from prefrl.transfer import archive_lines
+    from prefrl.transfer import import_labels as add
+
+    if into is None:
+        print("\n".join(archive_lines(read_archive(file))))
+    else:
+        print(f"{into}: {add(file, into)} labels added")
+
+
+@reward_app.command
+def fit(
+    run: Positional[Path],
+    /,
+    *,
+    holdout: float = 0.2,
+    seed: int = 0,
+    comparisons: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Fit a new reward model to a run's labels, and tell how well it predicts labels that it has not seen.
+
+    Args:
+        run: The run directory; it may be at work.
+        holdout: The share of the labels that it does not see.
+        seed: Of the choice of these, and of the fit.
+        comparisons: How many comparisons to fit (default: as many as the run did, at most 40,000).
+        out: A new file for the weights (default: reward_model/fitted.safetensors in the run).
+    """
+    from prefrl.refit import refit
+
+    print("\n".join(refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out).lines()))
 
 
 @bench.command

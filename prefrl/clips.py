@@ -5,6 +5,7 @@ For segments that people will see, there is also what it takes to show them, and
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class ClipFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def _file(self, segment_id: int) -> Path:
+    def file(self, segment_id: int) -> Path:
+        """Where a segment's training copy lies, or is to lie."""
         return self._path / f"{segment_id:08d}.safetensors"
 
     def save(self, segment: Segment) -> bool:
@@ -31,7 +33,7 @@ class ClipFolder:
         Returns:
             False where another segment has this id: its clip is kept, since labels may refer to it.
         """
-        path = self._file(segment.id)
+        path = self.file(segment.id)
         if path.exists():
             return np.array_equal(self.load(segment.id)[0], segment.features)
         save_tree(path, {"features": _packed(segment.features), "true_rewards": segment.true_rewards})
@@ -62,6 +64,17 @@ class ClipFolder:
     def _scene_file(self, segment_id: int) -> Path:
         return self._path / f"{segment_id:08d}.scene.safetensors"
 
+    def digest(self, segment_id: int) -> str:
+        """The SHA-256 of a segment's training copy: equal for equal clips, whatever their ids.
+
+        Raises:
+            PrefrlError: if it is missing.
+        """
+        try:
+            return hashlib.sha256(self.file(segment_id).read_bytes()).hexdigest()
+        except FileNotFoundError:
+            raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
+
     def load(self, segment_id: int) -> tuple[Array, Floats]:
         """Read a segment's features, (L, F) or images as they are kept, and (L,) true rewards.
 
@@ -69,13 +82,13 @@ class ClipFolder:
             PrefrlError: if the clip is missing or damaged.
         """
         try:
-            tree = load_tree(self._file(segment_id))
+            tree = load_tree(self.file(segment_id))
         except FileNotFoundError as error:
             raise PrefrlError(f"the clip {error} is missing") from None
         try:
             return _unpacked(tree["features"]), tree["true_rewards"]
         except (zlib.error, ValueError) as error:
-            raise DamagedFileError(f"the clip {self._file(segment_id)} is damaged: {error}") from None
+            raise DamagedFileError(f"the clip {self.file(segment_id)} is damaged: {error}") from None
 
 
 def _packed(features: Array) -> Any:

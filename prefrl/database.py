@@ -93,8 +93,8 @@ SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, respo
 FROM comparisons AS given
 WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
 """
-_SHOWN = ("id", "query_id", "judgement", "teacher", "labeller", "shown_left", "response_seconds")
-LABELS = sa.table("labels", *(sa.column(name) for name in _SHOWN))
+_SHOWN = ("teacher", "labeller", "agent_step", "shown_left", "response_seconds", "created_at")
+LABELS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", *_SHOWN)))
 
 
 class Database:

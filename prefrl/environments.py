@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import (
 from prefrl.config import RunConfig
 from prefrl.engines import EngineVecEnv
 from prefrl.files import Tree
+from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.scenes import Scenes
 from prefrl.segments import SegmentRecorder
 from prefrl.snapshots import load_env, save_env
@@ -116,6 +117,18 @@ def make_stack(config: RunConfig) -> EnvStack:
             gamma=agent.gamma,
         )
     return EnvStack(simulators, monitor, recorder, normaliser, top)
+
+
+def reward_inputs(config: RunConfig) -> Inputs:
+    """What a run's reward model reads of a step; makes an environment to ask it.
+
+    Raises:
+        UsageError: if the environment cannot be made.
+    """
+    env = make_env(config.env_id)
+    env.close()
+    observations = observed_space(config, env.observation_space).shape or ()
+    return inputs_of(config, observations, spaces.flatdim(env.action_space))
 
 
 def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors
@@ -26,25 +28,31 @@ class DamagedFileError(PrefrlError):
     """A file of ours that is truncated or altered."""
 
 
-def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> None:
-    """Replace a file's content at once, so that a reader sees the old one or the new one.
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of another at once and only when it is whole.
 
     Args:
-        path: The file.
-        content: Its new content.
+        path: The file that is replaced.
         durable: Whether to wait until the disk has it (survives a power cut, not only a killed process).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> None:
+    """Replace a file's content at once, so that a reader sees the old one or the new one; see `replacing`."""
+    with replacing(path, durable=durable) as file:
+        file.write(content)
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:

@@ -16,7 +16,7 @@ from prefrl.files import Tree
 from prefrl.queries import choose
 from prefrl.reward.workers import RewardWorker
 from prefrl.schedule import labels_due
-from prefrl.store import LabelStore
+from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.types import Query, Segment, Teacher
 
 _POLL_SECONDS = 0.05
@@ -50,6 +50,8 @@ class PreferenceLoop:
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = np.random.default_rng([config.seed, 1])
         self._asked: set[tuple[int, int]] = set()
+        self._imported = 0
+        """Labels that came from a file."""
         self.round = 0
         # A synchronous run that went back to a checkpoint replays its rounds and meets its old answers there; until
         # then it must not see them. Any other run keeps whatever is in the store and goes on after it.
@@ -75,16 +77,23 @@ class PreferenceLoop:
         return labels_due(
             step,
             budget=queries.labels,
-            initial=queries.initial_labels,
+            initial=self.initial_labels,
             constant=queries.schedule_constant or steps / 10,
             horizon=steps,
             bins=queries.schedule_bins,
         )
 
     @property
+    def initial_labels(self) -> int:
+        """Labels that there should be before the agent trains: those that came from a file are there already."""
+        queries = self.config.queries
+        return min(max(queries.initial_labels, self._imported), queries.labels)
+
+    @property
     def initial_segments(self) -> int:
-        """Segments to be recorded before the first queries are chosen."""
-        return min(max(3, self.config.queries.initial_labels), self.config.queries.pool)
+        """Segments to be recorded before the first queries are chosen; none where there is nothing to ask."""
+        missing = self.initial_labels - self._imported
+        return min(max(3, missing), self.config.queries.pool) if missing > 0 else 0
 
     def ask(self, step: int, due: int) -> None:
         """One selection round: submit as many queries as labels are missing, and collect what is answered.
@@ -204,6 +213,9 @@ class PreferenceLoop:
 
     def meet_store(self) -> int:
         """Take note of what is in the store already; see `load_state_dict`."""
+        self._imported = self._store.counts(IMPORTED_ROUND)["answered"]
+        # What was imported after answers that a replay has yet to meet would come before them: nothing repeats itself.
+        self._replays &= not self._store.imported_after(self.round)
         self._asked = self._store.asked_pairs(self._max_round)
         if self._replays:
             return 0

@@ -17,7 +17,7 @@ from prefrl.agents import policy_kwargs
 from prefrl.config import RunConfig
 from prefrl.environments import OBSERVATION_CLIP, observed_space
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.files import Tree, load_tree
+from prefrl.files import DamagedFileError, Tree, load_tree
 from prefrl.rendering import prepare, render
 from prefrl.reward.ensemble import RewardEnsemble, load_weights
 from prefrl.reward.inputs import inputs_of
@@ -102,8 +102,12 @@ def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
     return Policy(network, state["env"].get("normaliser", {}))
 
 
-def load_reward(root: str | Path) -> Reward:
+def load_reward(root: str | Path, weights: str | Path | None = None) -> Reward:
     """The newest published reward of a run. Nothing of the run is executed.
+
+    Args:
+        root: The run directory.
+        weights: Other weights of its reward model, e.g. those of `prefrl reward fit`.
 
     Raises:
         UsageError: if the folder is no run, or one that trains on the true reward.
@@ -112,14 +116,18 @@ def load_reward(root: str | Path) -> Reward:
     run = RunDirectory.open(Path(root))
     if not run.config.learns_reward:
         raise UsageError(f"{root} trains on the true reward: there is no learned one")
-    if not run.weights.exists():
-        raise PrefrlError(f"{root} has no learned reward yet")
-    tree = load_tree(run.weights)
+    path = Path(weights) if weights else run.weights
+    if not path.exists():
+        raise PrefrlError(f"{path} is missing" if weights else f"{root} has no learned reward yet")
+    tree = load_tree(path)
     env = make_env(run.config.env_id)
     env.close()
     observations = observed_space(run.config, env.observation_space).shape or ()
     ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(env.action_space)))
-    load_weights(ensemble, tree)
+    try:
+        load_weights(ensemble, tree)
+    except (KeyError, RuntimeError, TypeError):
+        raise DamagedFileError(f"{path} holds no weights of the reward model of {root}") from None
     return Reward(ensemble, int(getattr(env.action_space, "n", 0)))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from prefrl.database import LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWN, now
-from prefrl.store import LabelStore, is_closed
+from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed
 from prefrl.types import Answer
 
 LEASE_SECONDS = 60.0
@@ -73,12 +73,15 @@ class LabelQueue:
             return [Lease(*row) for row in connection.execute(query.order_by(QUERIES.c.round, QUERIES.c.rank))]
 
     def take_back(self, viewer: str, labeller: str) -> int | None:
-        """Undo a labeller's newest answer that stands, and give its pair to the viewer to answer again.
+        """Undo a labeller's newest answer that was given here and stands; the viewer gets its pair to answer again.
 
         Returns:
             The query; None where the labeller has no answer to take back.
         """
-        mine = sa.select(LABELS.c.id, LABELS.c.query_id).where(LABELS.c.labeller == labeller)
+        own = sa.select(QUERIES.c.id).where(QUERIES.c.round != IMPORTED_ROUND)
+        mine = sa.select(LABELS.c.id, LABELS.c.query_id).where(
+            LABELS.c.labeller == labeller, LABELS.c.query_id.in_(own)
+        )
         with self._read() as connection:
             newest = connection.execute(mine.order_by(LABELS.c.id.desc()).limit(1)).first()
         if newest is None:

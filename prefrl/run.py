@@ -40,8 +40,15 @@ class RunDirectory:
         self.tensorboard = root / "tensorboard"
 
     @classmethod
-    def create(cls, root: Path, config: RunConfig) -> RunDirectory:
+    def create(
+        cls, root: Path, config: RunConfig, fill: Callable[[RunDirectory], object] = lambda run: None
+    ) -> RunDirectory:
         """Make a run's directory.
+
+        Args:
+            root: The folder.
+            config: The run.
+            fill: Puts in what the run is to have from the start. The folder becomes a run only once that is there.
 
         Raises:
             UsageError: if the folder is a run already, holds something else, or cannot be written.
@@ -60,6 +67,7 @@ class RunDirectory:
                 raise UsageError(f"{root} holds files that are not a run's; choose another --out")
             for folder in (run.clips, run.weights.parent, run.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
+            fill(run)
             run.write_config()
         except OSError as error:
             raise UsageError(f"{root} cannot be written: {error.strerror}") from None

@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from prefrl.database import HISTORY, LABELS, META, QUERIES, REPEATS, SEGMENTS, WITHDRAWN, Database, now
 from prefrl.errors import UsageError
-from prefrl.types import Answer, Comparison, Judgement, Query
+from prefrl.types import Answer, Comparison, Judgement, Label, Query
 
+IMPORTED_ROUND = 0
+"""The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""
 _COUNTED = (Judgement.LEFT.value, Judgement.RIGHT.value, Judgement.EQUAL.value)
 _NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
 """Queries that only ask again measure the people: they are no labels to train on, and none of the budget."""
@@ -185,6 +187,24 @@ class LabelStore:
             connection.execute(META.delete().where(META.c.key == _ASKING))
             if closed:
                 connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
+
+    def labels(self) -> list[Label]:
+        """Standing labels with all that is known of them, incomparable ones included, in the order of their ids."""
+        sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
+        given = (LABELS.c.teacher, LABELS.c.labeller, LABELS.c.agent_step, LABELS.c.response_seconds)
+        query = sa.select(LABELS.c.id, *sides, LABELS.c.judgement, *given, LABELS.c.created_at)
+        query = query.join(QUERIES, QUERIES.c.id == LABELS.c.query_id).where(_NO_REPEAT).order_by(LABELS.c.id)
+        with self._read() as connection:
+            return [Label(*row)._replace(judgement=Judgement(row.judgement)) for row in connection.execute(query)]
+
+    def imported_after(self, round_: int) -> bool:
+        """Whether labels were imported when answers of rounds later than this one were there already."""
+        ids = sa.select(sa.func.max(LABELS.c.id), sa.func.min(LABELS.c.id))
+        ids = ids.join_from(LABELS, QUERIES, QUERIES.c.id == LABELS.c.query_id)
+        with self._read() as connection:
+            imported = connection.execute(ids.where(QUERIES.c.round == IMPORTED_ROUND)).one()[0]
+            later = connection.execute(ids.where(QUERIES.c.round > round_)).one()[1]
+        return imported is not None and later is not None and imported > later
 
     def asked_pairs(self, max_round: int | None = None) -> set[tuple[int, int]]:
         """Pairs of segment ids, smaller first, that were ever asked about."""

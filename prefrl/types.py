@@ -117,6 +117,25 @@ class Comparison(NamedTuple):
     """1 left, 0 right, one half a tie."""
 
 
+class Label(NamedTuple):
+    """A judgement that stands, with all that is known of it: what outlives a run."""
+
+    id: int
+    """The answer's id in its run."""
+    left: int
+    """Segment id, as shown."""
+    right: int
+    """Segment id, as shown."""
+    judgement: Judgement
+    teacher: str
+    labeller: str | None
+    agent_step: int
+    """Agent steps taken when it was given."""
+    response_seconds: float | None
+    created_at: str
+    """The time of day (ISO 8601)."""
+
+
 class Teacher(Protocol):
     """Whoever answers queries. Both calls return at once; people and programs share this one path."""
 

@@ -28,7 +28,7 @@ MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum"
 ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
 NOVEL = ("hopper-backflip", "cheetah-one-leg", "enduro-even")
 TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot")
-COMMANDS = ("train", "resume", "status", "label", "play", "tasks", "doctor", "bench")
+COMMANDS = ("train", "resume", "status", "label", "labels", "reward", "play", "tasks", "doctor", "bench")
 
 
 @pytest.fixture(scope="module")

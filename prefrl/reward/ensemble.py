@@ -103,7 +103,12 @@ class RewardEnsemble(nn.Module):
         Returns:
             (N,) mean zero and the target deviation over the segments that the normalisation was fitted to.
         """
-        return self._average(self.predict(steps)) * self.scale
+        return self.combine(self.predict(steps))
+
+    @torch.no_grad()
+    def combine(self, outputs: Tensor) -> Tensor:
+        """`reward` from what `predict` gave: (K, N) to (N,)."""
+        return self._average(outputs) * self.scale
 
     @torch.no_grad()
     def fit_output_normalisation(self, steps: Tensor) -> None:

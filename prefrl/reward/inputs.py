@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,11 @@ class Inputs(NamedTuple):
     def images(self) -> bool:
         """Whether steps are images."""
         return len(self.step) == 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what is kept of a step."""
+        return np.dtype(np.uint8 if self.images else np.float32)
 
     def segment(self, length: int) -> tuple[int, ...]:
         """The shape in which a segment of L steps is kept: (L, F), (L, C, H, W), or a film (L + stack - 1, H, W)."""

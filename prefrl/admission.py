@@ -1,0 +1,134 @@
+"""Reading a file of labels that anybody may have made: all of it is checked before any of it is used."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_type_hints
+
+from prefrl.archive import (
+    CONTENTS,
+    FORMAT_VERSION,
+    KIND,
+    LabelArchive,
+    LabelledTask,
+    clip_name,
+    counts_of,
+    read_member,
+    segments_of,
+    video_name,
+)
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.files import DamagedFileError
+from prefrl.reward.inputs import Inputs
+from prefrl.types import Judgement, Label
+
+_LARGEST = 2**63
+"""A database holds whole numbers below this."""
+_BROKEN = (zipfile.BadZipFile, ArithmeticError, EOFError, KeyError, RuntimeError, TypeError, ValueError)
+"""What is raised by reading what is no zip, or another program's, or damaged."""
+
+
+def read_archive(path: Path) -> LabelArchive:
+    """Read a file of labels, and check everything in it.
+
+    Raises:
+        UsageError: if there is no such file, or it was made by a newer version.
+        DamagedFileError: if it is no file of labels, or any of it is missing or altered.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    try:
+        with zipfile.ZipFile(path) as file:
+            return _checked(path, file)
+    except _BROKEN as error:
+        raise DamagedFileError(f"{path} is damaged, or no file of labels: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the file's beginning
+            raise
+        raise DamagedFileError(f"{path} is damaged: it points outside itself") from None
+
+
+def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
+    contents = _typed(dict, json.loads(read_member(file, CONTENTS)), "its content")
+    if contents.get("kind") != KIND:
+        raise ValueError("another program's")
+    version = _typed(str, contents["prefrl"], "prefrl")
+    if _whole(contents["format"], "format") > FORMAT_VERSION:
+        raise UsageError(f"{path} was made by a newer version of prefrl ({version})")
+    task = _task(contents)
+    labels = tuple(_label(row) for row in _typed(list, contents["labels"], "labels"))
+    if len({label.id for label in labels}) < len(labels):
+        raise ValueError("two labels have the same id")
+    segments = segments_of(labels)
+    videos = frozenset(segment for segment in segments if video_name(segment) in file.NameToInfo)
+    if contents["counts"] != counts_of(labels, len(videos)):
+        raise ValueError("it does not hold as much as it says")
+    for segment in videos:
+        read_member(file, video_name(segment))
+    return LabelArchive(path, version, task, labels, _digests(file, segments, task), videos)
+
+
+def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask) -> dict[int, str]:
+    """Read every clip as a run would, and give its SHA-256."""
+    digests = {}
+    with TemporaryDirectory() as scratch:
+        clips = ClipFolder(Path(scratch))
+        for segment in segments:
+            clips.file(0).write_bytes(content := read_member(file, clip_name(segment)))
+            try:
+                flaw = task.flaw(clips, 0)
+            except (*_BROKEN, PrefrlError):
+                flaw = "is damaged"
+            if flaw:
+                raise ValueError(f"{clip_name(segment)} {flaw}")
+            digests[segment] = hashlib.sha256(content).hexdigest()
+    return digests
+
+
+def _task(contents: dict[str, Any]) -> LabelledTask:
+    told = _typed(dict, contents["inputs"], "inputs")
+    step = tuple(_whole(size, "inputs") for size in _typed(list, told["step"], "inputs"))
+    inputs = Inputs(step, _whole(told["stack"], "inputs"))
+    stacked = inputs.images and inputs.stack == step[0]
+    if len(step) not in {1, 3} or told["dtype"] != str(inputs.dtype) or not (inputs.stack == 1 or stacked):
+        raise ValueError(f"inputs cannot be {told!r}")
+    name, instruction, env_id = (_typed(str, contents[key], key) for key in ("task", "instruction", "env_id"))
+    return LabelledTask(name, instruction, env_id, _whole(contents["segment_length"], "segment_length"), inputs)
+
+
+def _label(row: Any) -> Label:
+    fields = _typed(dict, row, "a label")
+    if fields.keys() != set(Label._fields):
+        raise ValueError(f"a label cannot have the fields {sorted(fields)}")
+    hints = get_type_hints(Label) | {"judgement": str}
+    label = Label(**{name: _typed(hints[name], value, name) for name, value in fields.items()})
+    for name in ("id", "agent_step"):
+        _whole(getattr(label, name), name)
+    if not math.isfinite(label.response_seconds or 0):
+        raise ValueError("response_seconds must be finite")
+    datetime.datetime.fromisoformat(label.created_at)
+    return label._replace(judgement=Judgement(label.judgement))
+
+
+def _typed(kind: Any, value: Any, name: str) -> Any:
+    """The value, if it is of the type and a database can hold it."""
+    if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _LARGEST):
+        raise ValueError(f"{name} cannot be {value!r}")
+    if isinstance(value, str):
+        value.encode()  # refuses halves of characters, which JSON can spell
+    return value
+
+
+def _whole(value: Any, name: str) -> int:
+    if _typed(int, value, name) < 0:
+        raise ValueError(f"{name} cannot be {value}")
+    return int(value)

@@ -1,0 +1,179 @@
+"""The file in which labels outlive their run: a zip of clips, and one JSON file with what was said of them.
+
+It holds JSON, arrays and videos, stored as they are: nothing in it can be executed, none of its names becomes a path,
+and nothing in it is larger than the file itself. `prefrl.admission` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prefrl.clips import ClipFolder
+from prefrl.errors import UsageError, is_disk_full
+from prefrl.files import DamagedFileError, replacing
+from prefrl.reward.inputs import Inputs
+from prefrl.types import Judgement, Label
+
+FORMAT_VERSION = 1
+KIND, CONTENTS = "prefrl labels", "labels.json"
+
+
+@dataclass(frozen=True)
+class LabelledTask:
+    """What labels are about. Runs for which it is equal can share them."""
+
+    name: str = dataclasses.field(compare=False)
+    """What the user called it."""
+    instruction: str = dataclasses.field(compare=False)
+    """What people were asked to prefer."""
+    env_id: str
+    segment_length: int
+    """L, steps."""
+    inputs: Inputs
+    """What a reward model reads of a step."""
+
+    def __str__(self) -> str:
+        step = f"{'x'.join(map(str, self.inputs.step))} {self.inputs.dtype}"
+        return f"{self.name} ({self.env_id}, clips of {self.segment_length} steps, {step} a step)"
+
+    def flaw(self, clips: ClipFolder, segment: int) -> str | None:
+        """What is wrong with a clip, in words; None where it is one of this task's.
+
+        Raises:
+            PrefrlError: if it is missing or damaged.
+        """
+        features, true_rewards = clips.load(segment)
+        length = self.segment_length
+        right = features.shape == self.inputs.segment(length) and features.dtype == self.inputs.dtype
+        if not right or true_rewards.shape != (length,) or true_rewards.dtype != np.float32:
+            return f"is not of {self}"
+        finite = np.isfinite(features).all() and np.isfinite(true_rewards).all()
+        return None if finite else "holds values that are not finite"
+
+
+@dataclass(frozen=True)
+class LabelArchive:
+    """What a file of labels holds; all of it was checked."""
+
+    path: Path
+    version: str
+    """Of prefrl, that wrote it."""
+    task: LabelledTask
+    labels: tuple[Label, ...]
+    digests: Mapping[int, str]
+    """The SHA-256 of each segment's training copy, by the segment's id."""
+    videos: frozenset[int]
+    """Segments whose video is there too."""
+
+    @property
+    def answered(self) -> int:
+        """Labels that count: all but the incomparable ones."""
+        return sum(label.judgement.mu is not None for label in self.labels)
+
+    def read_clips(self, segments: Iterable[int]) -> Iterator[tuple[int, bytes, bytes | None]]:
+        """Segments with the content of their training copy and of their video, None where there is none."""
+        with zipfile.ZipFile(self.path) as file:
+            for segment in segments:
+                video = read_member(file, video_name(segment)) if segment in self.videos else None
+                yield segment, read_member(file, clip_name(segment)), video
+
+
+def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence[Label], clips: ClipFolder) -> None:
+    """Write labels and their clips to a new file, atomically.
+
+    Args:
+        path: The file.
+        version: Of this package.
+        task: What the labels are about.
+        labels: The labels.
+        clips: Where their clips are.
+
+    Raises:
+        UsageError: if the file is there already, or cannot be written.
+        PrefrlError: if a clip is missing or damaged.
+    """
+    if path.exists():
+        raise UsageError(f"{path} is there already; choose another name")
+    segments = segments_of(labels)
+    for segment in segments:
+        if flaw := task.flaw(clips, segment):
+            raise DamagedFileError(f"the clip {clips.file(segment)} {flaw}")
+    members = {clip_name(segment): clips.file(segment) for segment in segments}
+    members |= {video_name(segment): clips.video(segment) for segment in segments if clips.video(segment).exists()}
+    try:
+        with replacing(path, durable=True) as target, zipfile.ZipFile(target, "w") as file:
+            file.writestr(_entry(CONTENTS), _contents(version, task, labels, len(members) - len(segments)))
+            for name, source in members.items():
+                file.writestr(_entry(name), source.read_bytes())
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _contents(version: str, task: LabelledTask, labels: Sequence[Label], videos: int) -> str:
+    inputs = task.inputs
+    contents = {
+        "kind": KIND,
+        "format": FORMAT_VERSION,
+        "prefrl": version,
+        "task": task.name,
+        "instruction": task.instruction,
+        "env_id": task.env_id,
+        "segment_length": task.segment_length,
+        "inputs": {"step": inputs.step, "stack": inputs.stack, "dtype": str(inputs.dtype)},
+        "counts": counts_of(labels, videos),
+        "labels": [label._asdict() for label in labels],
+    }
+    return json.dumps(contents, indent=1)
+
+
+def segments_of(labels: Iterable[Label]) -> list[int]:
+    """The segments that labels are about, each once."""
+    return sorted({segment for label in labels for segment in (label.left, label.right)})
+
+
+def counts_of(labels: Sequence[Label], videos: int) -> dict[str, int]:
+    """How much there is of everything; labels also by judgement."""
+    said = Counter(label.judgement.value for label in labels)
+    by_judgement = {name.value: said[name.value] for name in Judgement}
+    return {"labels": len(labels), **by_judgement, "clips": len(segments_of(labels)), "videos": videos}
+
+
+def clip_name(segment: int) -> str:
+    """A training copy's name in the file."""
+    return f"clips/{segment}.safetensors"
+
+
+def video_name(segment: int) -> str:
+    """A video's name in the file."""
+    return f"clips/{segment}.mkv"
+
+
+def read_member(file: zipfile.ZipFile, name: str) -> bytes:
+    """A member's content, its checksum verified; never of one that is compressed, which could be of any size.
+
+    Raises:
+        ValueError: if it is missing or compressed, and what else `zipfile` raises.
+    """
+    if name not in file.NameToInfo:
+        raise ValueError(f"it lacks {name}")
+    entry = file.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+        raise ValueError(f"{name} is compressed")
+    return file.read(entry)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A member without a date, so that the same labels give the same file; readable where somebody unpacks it."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = 0o644 << 16
+    return entry

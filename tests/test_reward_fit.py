@@ -1,0 +1,268 @@
+"""Reward models fitted offline: the figures, what is held out, and that they mean something."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import quick, same_tree
+from hypothesis import given
+from hypothesis import strategies as st
+from labelled import SHAPES, add_labels, better, make_run, random_segment
+from runs import content, prefrl, refused
+
+import prefrl as package
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError
+from prefrl.files import load_tree, save_tree
+from prefrl.refit import Refit, judged, refit, split
+from prefrl.reward.figures import Figures, figures
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.types import Comparison, Judgement
+
+# -- the figures ------------------------------------------------------------------------------------------------------
+
+MEMBERS = torch.tensor([[1.0, 3.0, 2.0], [0.0, 1.0, 4.0]])
+AVERAGED = np.array([0.5, 2.0, 3.0], np.float32)
+TRUE = np.array([1.0, 2.0, 3.0], np.float32)
+PAIRS = np.array([[0, 1], [1, 2], [2, 0], [1, 0]])
+MU = np.array([0.0, 1.0, 1.0, 0.5])  # right, wrongly left, right, a tie
+
+
+def test_figures_worked_by_hand() -> None:
+    found = figures(MEMBERS, AVERAGED, TRUE, PAIRS, MU, error=0.0)
+    assert (found.right, found.decided, found.ties) == (2, 3, 1)
+    assert found.accuracy == pytest.approx(2 / 3)
+    # Log-odds of left: -2, 1, 1, 2 for the first member, -1, -3, 4, 1 for the second.
+    sides = [-2, 1, 1, -1, -3, 4]
+    said = [-1, 1, 1, -1, 1, 1]
+    losses = [math.log1p(math.exp(-side * way)) for side, way in zip(sides, said, strict=True)]
+    losses += [math.log1p(math.exp(-odds)) / 2 + math.log1p(math.exp(odds)) / 2 for odds in (2, 1)]
+    assert found.log_loss == pytest.approx(sum(losses) / 8)
+    assert found.correlation == pytest.approx(np.corrcoef(AVERAGED, TRUE)[0, 1])
+
+
+def test_a_model_that_knows_nothing_has_the_loss_of_chance_and_predicts_nothing() -> None:
+    nothing = figures(torch.zeros(3, 3), np.zeros(3, np.float32), TRUE, PAIRS, MU, error=0.1)
+    assert nothing.log_loss == pytest.approx(math.log(2))
+    assert nothing.accuracy == 0  # two equal sums are no prediction
+    assert nothing.correlation is None
+
+
+def test_the_error_bounds_the_loss() -> None:
+    sure = figures(torch.tensor([[-1e4, 1e4]]), np.zeros(2, np.float32), TRUE[:2], PAIRS[:1], 1 - MU[:1], error=0.1)
+    assert sure.log_loss == pytest.approx(math.log(20))
+
+
+def test_ties_alone_have_no_accuracy() -> None:
+    assert figures(MEMBERS, AVERAGED, TRUE, PAIRS[3:], MU[3:], error=0.0).accuracy is None
+
+
+@given(st.integers(0, 2**32 - 1))
+@quick
+def test_the_other_way_round_every_label_is_judged_the_other_way(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sums = rng.normal(size=(3, 6)).astype(np.float32)
+    pairs = np.array([rng.permutation(6)[:2] for _ in range(9)])
+    mu = rng.choice([0.0, 0.5, 1.0], 9)
+    one = figures(torch.from_numpy(sums), sums[0], sums[1], pairs, mu, 0.1)
+    assert figures(torch.from_numpy(sums), sums[0], sums[1], pairs[:, ::-1].copy(), 1 - mu, 0.1) == one
+    against = figures(torch.from_numpy(sums), sums[0], sums[1], pairs, 1 - mu, 0.1)
+    assert against.right == one.decided - one.right
+
+
+# -- what is held out -------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=60),
+    st.floats(0.01, 0.99),
+    st.integers(0, 2**32 - 1),
+)
+@quick
+def test_a_share_is_held_out_and_nothing_of_it_is_trained_on(
+    pairs: list[tuple[int, int]], holdout: float, seed: int
+) -> None:
+    labels = [Comparison(number, left, right, 1.0) for number, (left, right) in enumerate(pairs, start=1)]
+    training, held_out = split(labels, holdout, seed)
+    assert sorted(training + held_out) == labels
+    assert (training, held_out) == (sorted(training), sorted(held_out))
+    sides = [{frozenset((label.left, label.right)) for label in part} for part in (training, held_out)]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == round(holdout * len(sides[0] | sides[1]))
+    assert split(labels, holdout, seed) == (training, held_out)
+
+
+def test_another_seed_holds_out_others() -> None:
+    labels = [Comparison(number, number, number + 1, 1.0) for number in range(50)]
+    assert split(labels, 0.2, 0) != split(labels, 0.2, 1)
+
+
+# -- fitting ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run with 300 labels by a true reward that is linear in what the model reads."""
+    made = make_run(tmp_path_factory.mktemp("labelled") / "run", queries__labels=300)
+    add_labels(made, 300)
+    return made
+
+
+@pytest.fixture(scope="module")
+def fitted(run: RunDirectory) -> Refit:
+    return refit(run.root, comparisons=6000)
+
+
+def test_labels_by_the_true_reward_are_predicted(fitted: Refit) -> None:
+    assert fitted.held_out.decided == 60
+    assert fitted.training.decided == 240
+    assert fitted.held_out.accuracy is not None
+    assert fitted.held_out.accuracy > 0.85
+    assert fitted.held_out.log_loss < 0.45
+    assert fitted.held_out.correlation is not None
+    assert fitted.held_out.correlation > 0.9
+    assert fitted.training.accuracy is not None
+    assert fitted.training.accuracy >= fitted.held_out.accuracy - 0.05
+    assert fitted.fitted == 6000
+
+
+def test_labels_at_random_are_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = make_run(tmp_path / "run", queries__labels=300)
+    add_labels(made, 300, judge=lambda *_: Judgement.LEFT if rng.random() < 0.5 else Judgement.RIGHT)
+    found = refit(made.root, comparisons=3000, holdout=0.3)
+    assert found.held_out.accuracy == pytest.approx(0.5, abs=0.16)  # three standard errors of 90 labels
+    assert found.held_out.log_loss > 0.6
+
+
+def test_labels_that_say_the_opposite_are_told_from_those_of_the_truth(run: RunDirectory, fitted: Refit) -> None:
+    """The same model, judged by reversed labels, is as far below chance as it was above."""
+    store, reward = LabelStore(run.labels), package.load_reward(run.root, fitted.weights)
+    reversed_ = [label._replace(mu=1 - label.mu) for label in split(store.comparisons(), 0.2, 0)[1]]
+    store.close()
+    against = judged(reward.ensemble, reversed_, ClipFolder(run.clips).load, 0.1)
+    assert against.right == fitted.held_out.decided - fitted.held_out.right
+    assert against.accuracy is not None
+    assert against.accuracy < 0.15
+    assert against.log_loss > math.log(2)
+
+
+def test_the_weights_are_the_model_that_was_judged(run: RunDirectory, fitted: Refit) -> None:
+    assert fitted.weights == run.root / "reward_model" / "fitted.safetensors"
+    reward = package.load_reward(run.root, weights=fitted.weights)
+    steps, true = [], []
+    for number in range(1000, 1020):
+        segment = random_segment(number)
+        steps.append(reward(segment.frames, segment.actions))
+        true.append(segment.true_rewards)
+    assert np.corrcoef(np.concatenate(steps), np.concatenate(true))[0, 1] > 0.8
+    with pytest.raises(PrefrlError, match="no learned reward yet"):
+        package.load_reward(run.root)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(run: RunDirectory, tmp_path: Path) -> None:
+    found = [refit(run.root, seed=seed, comparisons=320, out=tmp_path / str(n)) for n, seed in enumerate((1, 1, 2))]
+    trees = [load_tree(one.weights) for one in found]
+    assert same_tree(trees[0], trees[1])
+    assert found[0].held_out == found[1].held_out
+    assert not same_tree(trees[0]["weights"], trees[2]["weights"])
+
+
+def test_the_run_is_left_as_it_was(run: RunDirectory, tmp_path: Path) -> None:
+    before, lock = content(run.root), run.lock()  # it may be at work
+    refit(run.root, comparisons=16, out=tmp_path / "weights.safetensors")
+    lock.release()
+    assert content(run.root) == before
+
+
+def test_ties_are_left_out_of_the_accuracy_and_incomparable_ones_of_everything(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run")
+    say = iter([Judgement.EQUAL] * 20 + [Judgement.INCOMPARABLE] * 20 + [None] * 40)
+    add_labels(made, 80, judge=lambda left, right: next(say) or better(left, right))
+    found = refit(made.root, comparisons=160, holdout=0.5)
+    assert found.held_out.ties + found.training.ties == 20
+    assert found.held_out.decided + found.training.decided == 40
+    assert f"{found.held_out.ties} ties left out" in "\n".join(found.lines())
+
+
+def test_images_are_fitted_too(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", "moving-dot")
+    add_labels(made, 10)
+    found = refit(made.root, comparisons=32)
+    assert found.held_out.decided == 2
+    assert load_tree(found.weights)["weights"]
+    assert SHAPES["moving-dot"][1][1] == 48
+
+
+def test_more_labels_than_a_run_keeps_in_mind_are_all_fitted(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", reward__buffer=16)
+    add_labels(made, 40)
+    assert load_tree(refit(made.root, comparisons=32).weights)["metrics"]["comparisons"] == 32
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_figures(run: RunDirectory, tmp_path: Path) -> None:
+    done = prefrl("reward", "fit", run.root, "--comparisons", "640", "--out", tmp_path / "weights", "--holdout", "0.1")
+    assert (done.code, done.err) == (0, "")
+    for word in ("270 labels fitted (640 comparisons), 30 held out", "held-out accuracy 0.", "of 30)", "log loss"):
+        assert word in done.out
+    assert "chance: 0.500" in done.out
+    assert "training accuracy" in done.out
+    assert "correlation of predicted and true sums" in done.out
+    assert (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--holdout", "0"], "--holdout"),
+        (["--holdout", "1"], "--holdout"),
+        (["--holdout", "nan"], "--holdout"),
+        (["--seed", "-1"], "--seed"),
+        (["--comparisons", "0"], "--comparisons"),
+        (["--out", "no/such/folder"], "in no folder"),
+        (["--out", __file__], "is there already"),
+    ],
+)
+def test_arguments_that_cannot_be_used(flags: list[str], told: str, run: RunDirectory) -> None:
+    before = content(run.root)
+    assert told in refused(prefrl("reward", "fit", run.root, *flags), 2)
+    assert content(run.root) == before
+
+
+def test_the_run_s_own_weights_are_never_replaced(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run")
+    made.weights.write_bytes(b"published")
+    assert "is there already" in refused(prefrl("reward", "fit", made.root, "--out", made.weights), 2)
+    assert made.weights.read_bytes() == b"published"
+
+
+def test_runs_that_have_nothing_to_fit(tmp_path: Path) -> None:
+    assert "not a run" in refused(prefrl("reward", "fit", tmp_path), 2)
+    assert "true reward" in refused(prefrl("reward", "fit", make_run(tmp_path / "true", teacher="none").root), 2)
+    made = make_run(tmp_path / "run")
+    assert "no labels yet" in refused(prefrl("reward", "fit", made.root), 1)
+    add_labels(made, 1)
+    assert "too few" in refused(prefrl("reward", "fit", made.root), 1)
+
+
+def test_weights_of_another_model(run: RunDirectory, fitted: Refit, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other", "pendulum")
+    with pytest.raises(PrefrlError, match="no weights of the reward model"):
+        package.load_reward(other.root, fitted.weights)
+    save_tree(tmp_path / "tree", {"a": 1})
+    with pytest.raises(PrefrlError, match="no weights of the reward model"):
+        package.load_reward(run.root, tmp_path / "tree")
+    with pytest.raises(PrefrlError, match="is missing"):
+        package.load_reward(run.root, tmp_path / "nothing")
+
+
+def test_figures_are_plain_data() -> None:
+    assert Figures(1, 2, 0, 0.5, None).accuracy == 0.5
