@@ -18,6 +18,7 @@ from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
 from clip_viewer.window import LabelWindow
+from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.film import write_film
 from prefrl.overview import run_status, status_lines
@@ -41,7 +42,7 @@ def make_run(tmp_path, pairs=6, **settings):
     while ids := queue.to_render():
         for number in ids:
             frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)
-            write_film(run.clips / f"{number:08d}.mkv", frames, 15)
+            write_film(ClipFolder(run.clips).video(number), frames, 15)
             queue.rendered(number, LENGTH)
     return run, store
 
