@@ -28,10 +28,11 @@ class Shown:
 
 
 def images(frames: Array) -> list[QImage]:
-    """(F, H, W, 3) frames as images that own their pixels."""
+    """(F, H, W, 3) frames as images that own their pixels, in the format that the screen takes without conversion."""
     height, width = frames.shape[1:3]
     kept = (np.ascontiguousarray(frame) for frame in frames)
-    return [QImage(frame.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy() for frame in kept]
+    views = (QImage(frame.data, width, height, 3 * width, QImage.Format.Format_RGB888) for frame in kept)
+    return [view.convertToFormat(QImage.Format.Format_RGB32) for view in views]
 
 
 class Fetcher(QObject):

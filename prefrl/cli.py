@@ -134,18 +134,21 @@ def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
 
 
 @app.command
-def label(run: Positional[Path], /, *, labeller: str | None = None) -> int:
+def label(
+    run: Positional[Path], /, *, labeller: str | None = None, theme: Literal["auto", "light", "dark"] = "auto"
+) -> int:
     """Compare clips in a window, for a run whose teacher is `human`; close it and come back whenever you like.
 
     Args:
         run: The run directory.
         labeller: Your name, as it is stored with your answers; default: your user name.
+        theme: Colours of the window: the desktop's (auto), light or dark; key D changes them.
     """
     import getpass
 
     from clip_viewer.app import label as open_viewer
 
-    return open_viewer(run, labeller or getpass.getuser())
+    return open_viewer(run, labeller or getpass.getuser(), theme)
 
 
 @app.command

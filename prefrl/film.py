@@ -2,9 +2,10 @@
 
 Through PyAV and not moviepy, which keeps colours at half the resolution and may repeat or drop a clip's last frame.
 
-Each frame is deflated by itself, in an AVI file: on a hopper's clips a tenth smaller than FFV1 at a third of its decoding
-time, which is what a viewer beside the agent costs. FFV1's range coder would save another quarter of the disk for six times
-the time to decode; lossless H.264 and VP9 take more of both. All are tiny for games and dots.
+Each frame is deflated by itself, in an AVI file: a hopper's clips are a tenth smaller than with FFV1 and decode in a
+quarter of the time, which is what a viewer costs beside the agent. FFV1's range coder would save another quarter of the
+disk for seven times the time; lossless H.264 and VP9 take more of both. All are tiny for games and dots
+(`python -m prefrl_benchmarks.films RUN`).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ CODECS = (
 
 
 def measure(codec: Codec, films: list[Array]) -> tuple[float, float, float]:
-    """Write and read each film; KB a frame, and milliseconds of one core to write and to read one, the least of each."""
+    """Write and read each film; KB a frame, and the least milliseconds of one core to write and to read one."""
     size, writing, reading = 0, [], []
     for frames in films:
         for _ in range(_REPEATS):
