@@ -78,13 +78,14 @@ class Fetcher(QObject):
         report: Callable[[Progress], None] = self.progressed.emit
         while not self._stopped:
             try:
-                for lease in self._session.leases(IN_HAND):
+                leases = self._session.leases(IN_HAND)
+                report(self._session.progress())
+                for lease in leases:
                     with self._lock:
                         new = lease.query_id not in self._known
                         self._known.add(lease.query_id)
                     if new and (pair := self._session.load(lease)):
                         self.ready.emit(Shown(lease, images(pair.left), images(pair.right)))
-                report(self._session.progress())
             except PrefrlError as error:
                 self.failed.emit(explain(error))
             self._wake.wait(_POLL_SECONDS)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QPushButton
 
+from clip_viewer.theme import enlarge
 from prefrl.types import Judgement
 
 Perform = Callable[["Action"], None]
@@ -54,27 +55,28 @@ OTHERS = (
 )
 BY_KEY = {action.key: action for action in (*ANSWERS, *OTHERS)}
 HELP = "".join(
-    f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
-    for action in (*ANSWERS, *OTHERS)
+    f"<tr><td align=center><b>&nbsp;{sign}&nbsp;</b></td><td>{does}</td></tr>"
+    for sign, does in [(action.sign, action.does) for action in BY_KEY.values()] + [("Ctrl+Q", "close the window")]
 )
 
 
 def answer_buttons(perform: Perform) -> QHBoxLayout:
     """The four answers, large, each below the clip that it is about."""
-    return _row(ANSWERS, perform, "font-size: 17px; padding: 10px")
+    return _row(ANSWERS, perform, 1.4, 44)
 
 
 def other_buttons(perform: Perform) -> QHBoxLayout:
     """All else, small."""
-    return _row(OTHERS, perform, "padding: 4px")
+    return _row(OTHERS, perform, 1.0, 26)
 
 
-def _row(actions: tuple[Action, ...], perform: Perform, style: str) -> QHBoxLayout:
+def _row(actions: tuple[Action, ...], perform: Perform, letters: float, height: int) -> QHBoxLayout:
     row = QHBoxLayout()
     for action in actions:
         text = f"{action.name}  {action.sign}" if action.name == "Right" else f"{action.sign}  {action.name}"
         button = QPushButton(text, accessibleName=action.name, toolTip=action.does)
-        button.setStyleSheet(style)
+        button.setMinimumHeight(height)
+        enlarge(button, letters)
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys are answers, whatever was clicked last
         button.clicked.connect(lambda _=False, action=action: perform(action))
         row.addWidget(button)

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout
 
 from clip_viewer.pace import Pace
 from clip_viewer.session import Progress
+from clip_viewer.theme import enlarge
 
 _NOTE_SECONDS = 4.0
 """How long news stays before the usual line returns."""
@@ -21,7 +22,8 @@ class Instruction(QLabel):
     def __init__(self, text: str) -> None:
         super().__init__(text, accessibleName="Instruction")
         self.setWordWrap(True)
-        self.setStyleSheet("font-size: 17px; font-weight: 600; padding: 4px 2px 8px 2px")
+        self.setMargin(4)
+        enlarge(self, 1.4, bold=True)
 
 
 class StatusPanel(QVBoxLayout):
@@ -30,9 +32,9 @@ class StatusPanel(QVBoxLayout):
     def __init__(self) -> None:
         super().__init__(spacing=8)
         self.status = QLabel("starting", accessibleName="Status")
-        self.status.setStyleSheet("font-size: 22px; font-weight: 600")
+        enlarge(self.status, 1.8, bold=True)
         self.playing = QLabel(accessibleName="Playback")
-        self.playing.setStyleSheet("font-size: 18px")
+        enlarge(self.playing, 1.4)
         self.done = QProgressBar(accessibleName="Labels done")
         self.done.setMinimumHeight(24)
         lines = QHBoxLayout()
@@ -54,7 +56,7 @@ class StatusPanel(QVBoxLayout):
 
     def show_playing(self, paused: bool, speed: float) -> None:
         """Say whether the clips play, and how fast."""
-        self.playing.setText("❚❚ paused" if paused else f"▶ playing ×{speed:g}")
+        self.playing.setText(f"{'❚❚ paused' if paused else '▶ playing'} ×{speed:g}")
 
     def show_progress(self, progress: Progress, pace: Pace) -> None:
         """Fill the bar: labels of the budget, pace, time left."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtGui import QCloseEvent, QKeyEvent
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QShortcut
 from PySide6.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from clip_viewer.fetcher import Fetcher, Shown
@@ -86,6 +86,7 @@ class LabelWindow(QMainWindow):
         self.setCentralWidget(middle)
         self.resize(1120, 820)
         self.panel.show_playing(self.player.paused, self.player.speed)
+        QShortcut(QKeySequence("Ctrl+Q"), self, self.close)
 
     # -- what a person does -------------------------------------------------------------------------------------------
 

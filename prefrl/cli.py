@@ -292,6 +292,24 @@ def ablations(
     report(Study(f"ablations-{algo}", out, tasks, algo, variants, seeds, steps, labels), jobs)
 
 
+@bench.command
+def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path | None = None) -> None:
+    """Measure the viewer on a screen of its own: from key to next pair, its share of a core, its start.
+
+    Args:
+        keys: Answers.
+        starts: Starts.
+        seconds: Over which the share of a core is measured.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.viewer import measure, report_lines
+
+    result = measure(keys=keys, starts=starts, seconds=seconds)
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def main() -> None:
     """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
     warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
