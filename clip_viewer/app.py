@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefrl.errors import UsageError
 
+if TYPE_CHECKING:
+    from clip_viewer.theme import Theme
 
-def label(root: Path, labeller: str) -> int:
+
+def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     """Open the viewer on a run, until the window is closed.
 
     Args:
         root: The run.
         labeller: Who labels.
+        theme: Colours: the desktop's, light or dark.
 
     Returns:
         The exit status.
@@ -23,7 +28,8 @@ def label(root: Path, labeller: str) -> int:
         UsageError: if there is no display, no Qt, or the run asks nobody.
     """
     try:
-        from PySide6.QtWidgets import QApplication  # noqa: PLC0415 - an extra
+        from PySide6.QtCore import qInstallMessageHandler  # noqa: PLC0415 - an extra
+        from PySide6.QtWidgets import QApplication  # noqa: PLC0415
     except ImportError as error:
         hint = "pip install 'prefrl[viewer]'; see `prefrl doctor`"
         raise UsageError(f"the viewer needs PySide6 ({error}): {hint}") from None
@@ -32,10 +38,24 @@ def label(root: Path, labeller: str) -> int:
         raise UsageError("there is no display: DISPLAY is not set (over ssh: `ssh -X`); see `prefrl doctor`")
     from clip_viewer.fetcher import Fetcher  # noqa: PLC0415
     from clip_viewer.session import Session  # noqa: PLC0415
+    from clip_viewer.theme import set_theme  # noqa: PLC0415
     from clip_viewer.window import LabelWindow  # noqa: PLC0415
 
     session = Session(root, labeller)
+    qInstallMessageHandler(_while_starting)
     application = QApplication.instance() or QApplication(["prefrl label"])
+    qInstallMessageHandler(None)
+    set_theme(theme)
     window = LabelWindow(session, Fetcher(session))
     window.show()
     return int(application.exec())
+
+
+def _while_starting(kind: Any, _context: Any, message: str) -> None:
+    """Qt ends the process where it can open no window, after a page of advice; one line says it."""
+    from PySide6.QtCore import QtMsgType  # noqa: PLC0415
+
+    if kind == QtMsgType.QtFatalMsg:
+        display = os.environ.get("DISPLAY", "not set")
+        print(f"prefrl: no window can be opened (DISPLAY is {display}); see `prefrl doctor`", file=sys.stderr)
+        os._exit(UsageError.exit_code)

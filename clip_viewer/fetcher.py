@@ -28,10 +28,11 @@ class Shown:
 
 
 def images(frames: Array) -> list[QImage]:
-    """(F, H, W, 3) frames as images that own their pixels."""
+    """(F, H, W, 3) frames as images that own their pixels, in the format that the screen takes without conversion."""
     height, width = frames.shape[1:3]
     kept = (np.ascontiguousarray(frame) for frame in frames)
-    return [QImage(frame.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy() for frame in kept]
+    views = (QImage(frame.data, width, height, 3 * width, QImage.Format.Format_RGB888) for frame in kept)
+    return [view.convertToFormat(QImage.Format.Format_RGB32) for view in views]
 
 
 class Fetcher(QObject):
@@ -77,13 +78,14 @@ class Fetcher(QObject):
         report: Callable[[Progress], None] = self.progressed.emit
         while not self._stopped:
             try:
-                for lease in self._session.leases(IN_HAND):
+                leases = self._session.leases(IN_HAND)
+                report(self._session.progress())
+                for lease in leases:
                     with self._lock:
                         new = lease.query_id not in self._known
                         self._known.add(lease.query_id)
                     if new and (pair := self._session.load(lease)):
                         self.ready.emit(Shown(lease, images(pair.left), images(pair.right)))
-                report(self._session.progress())
             except PrefrlError as error:
                 self.failed.emit(explain(error))
             self._wake.wait(_POLL_SECONDS)

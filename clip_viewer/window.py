@@ -1,70 +1,46 @@
-"""The window: two clips, the instruction, the answers. All state that matters lies in the session."""
+"""The window: what a person does, and what happens meanwhile. All state that matters lies in the session."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any, ParamSpec
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtGui import QCloseEvent, QImage, QKeyEvent, QPainter, QPaintEvent
-from PySide6.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QMainWindow,
-    QMessageBox,
-    QProgressBar,
-    QPushButton,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QShortcut
+from PySide6.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
 from clip_viewer.fetcher import Fetcher, Shown
+from clip_viewer.keys import BY_KEY, HELP, Action, answer_buttons, other_buttons
 from clip_viewer.pace import Pace
+from clip_viewer.panel import QUESTION, Instruction, StatusPanel
 from clip_viewer.player import Player
 from clip_viewer.session import Progress, Session
+from clip_viewer.theme import toggle_theme
+from clip_viewer.views import ClipArea
 from prefrl.errors import PrefrlError, explain
 from prefrl.types import Judgement
 
-HELP = """\
-←  the left clip is better
-→  the right clip is better
-↑  they are equally good
-↓  can't tell (is asked no more, and is no label)
-Backspace  take the last answer back
-Space  pause · , and .  step · [ and ]  slower, faster
-X  a clip is broken
-H  this help"""
+_RETURN_SECONDS = 5.0
+"""Within this, a pair whose answer was taken back is in view again, or somebody else has it."""
 
-Action = Callable[[], None]
+_P = ParamSpec("_P")
 
 
-class ClipView(QWidget):
-    """One clip's present frame, as large as fits."""
+def _storing(act: Callable[_P, None]) -> Callable[_P, None]:
+    """What cannot be stored, on a full disk, say, was not said: the pair stays, with one line about it."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.setAccessibleName(name)
-        self.setMinimumSize(240, 240)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self._image: QImage | None = None
+    @functools.wraps(act)
+    def safely(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            act(*args, **kwargs)
+        except PrefrlError as error:
+            window: Any = args[0]
+            window.panel.news(f"not stored: {explain(error)}")
 
-    def show_image(self, image: QImage | None) -> None:
-        """Paint an image from now on; None for nothing."""
-        if image is not self._image:
-            self._image = image
-            self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Paint the frame in the middle, its shape kept."""
-        if self._image is None:
-            return
-        painter = QPainter(self)
-        size = self._image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
-        left, top = (self.width() - size.width()) // 2, (self.height() - size.height()) // 2
-        painter.drawImage(self.rect().adjusted(left, top, -left, -top), self._image)
-        painter.end()
+    return safely
 
 
 class LabelWindow(QMainWindow):
@@ -83,141 +59,104 @@ class LabelWindow(QMainWindow):
         self.player, self.pace = Player(config.playback_fps), Pace()
         self.pairs: deque[Shown] = deque()
         self._done: set[int] = set()
+        self._returning: int | None = None
+        self._returns_until = 0.0
         self._shown_at = self._ticked_at = time.monotonic()
         self._build(config.instruction)
         self.setWindowTitle(f"{config.task} - {session.run.root}")
         self._clock = QTimer(self)
+        self._clock.setTimerType(Qt.TimerType.PreciseTimer)
         self._clock.timeout.connect(self._tick)
         self._clock.start(max(8, int(1000 / (2 * config.playback_fps))))
         fetcher.ready.connect(self._on_pair)
         fetcher.progressed.connect(self._on_progress)
-        fetcher.failed.connect(self._say)
+        fetcher.failed.connect(self.panel.news)
         fetcher.start()
 
-    # -- what is seen -------------------------------------------------------------------------------------------------
-
     def _build(self, instruction: str) -> None:
-        self.instruction = QLabel(instruction, accessibleName="Instruction")
-        self.instruction.setWordWrap(True)
-        self.instruction.setStyleSheet("font-size: 16px; font-weight: bold; padding: 6px")
-        self.left, self.right = ClipView("Left clip"), ClipView("Right clip")
-        clips = QHBoxLayout()
-        clips.addWidget(self.left)
-        clips.addWidget(self.right)
-        self.status = QLabel("starting", accessibleName="Status")
-        self.status.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.done = QProgressBar(accessibleName="Labels done")
-        self.done.setFormat("%v of %m labels")
-        whole = QVBoxLayout()
+        self.instruction, self.clips, self.panel = Instruction(instruction), ClipArea(), StatusPanel()
+        whole = QVBoxLayout(spacing=10)
         whole.addWidget(self.instruction)
-        whole.addLayout(clips, stretch=1)
-        whole.addWidget(self.status)
-        for row in self._buttons():
-            whole.addLayout(row)
-        whole.addWidget(self.done)
+        whole.addWidget(self.clips, stretch=1)
+        whole.addLayout(answer_buttons(self._perform))
+        whole.addLayout(self.panel)
+        whole.addLayout(other_buttons(self._perform))
         middle = QWidget()
         middle.setLayout(whole)
         self.setCentralWidget(middle)
-        self.resize(1040, 720)
-
-    def _buttons(self) -> list[QHBoxLayout]:
-        answers: list[tuple[str, Action]] = [
-            ("← Left", lambda: self.answer(Judgement.LEFT)),
-            ("↑ Equal", lambda: self.answer(Judgement.EQUAL)),
-            ("↓ Can't tell", lambda: self.answer(Judgement.INCOMPARABLE)),
-            ("Right →", lambda: self.answer(Judgement.RIGHT)),
-        ]
-        others: list[tuple[str, Action]] = [
-            ("Undo", self.undo),
-            ("Pause", self.pause),
-            ("Step back", lambda: self.step(-1)),
-            ("Step on", lambda: self.step(1)),
-            ("Slower", lambda: self.speed(-1)),
-            ("Faster", lambda: self.speed(1)),
-            ("Broken clip", self.flag),
-            ("Help", self.help),
-        ]
-        rows = []
-        for buttons in (answers, others):
-            row = QHBoxLayout()
-            for text, action in buttons:
-                button = QPushButton(text, accessibleName=text.strip("←↑↓→ "))
-                button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys are answers, whatever was clicked last
-                button.clicked.connect(lambda _=False, action=action: action())
-                row.addWidget(button)
-            rows.append(row)
-        return rows
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
-        """Keys are answers."""
-        keys: dict[int, Action] = {
-            Qt.Key.Key_Left: lambda: self.answer(Judgement.LEFT),
-            Qt.Key.Key_Right: lambda: self.answer(Judgement.RIGHT),
-            Qt.Key.Key_Up: lambda: self.answer(Judgement.EQUAL),
-            Qt.Key.Key_Down: lambda: self.answer(Judgement.INCOMPARABLE),
-            Qt.Key.Key_Backspace: self.undo,
-            Qt.Key.Key_Space: self.pause,
-            Qt.Key.Key_Comma: lambda: self.step(-1),
-            Qt.Key.Key_Period: lambda: self.step(1),
-            Qt.Key.Key_BracketLeft: lambda: self.speed(-1),
-            Qt.Key.Key_BracketRight: lambda: self.speed(1),
-            Qt.Key.Key_X: self.flag,
-            Qt.Key.Key_H: self.help,
-        }
-        action = keys.get(event.key())
-        if action is None or event.isAutoRepeat():  # a key held down is one answer
-            super().keyPressEvent(event)
-        else:
-            action()
+        self.resize(1120, 820)
+        self.panel.show_playing(self.player.paused, self.player.speed)
+        QShortcut(QKeySequence("Ctrl+Q"), self, self.close)
 
     # -- what a person does -------------------------------------------------------------------------------------------
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """Keys are answers."""
+        action = BY_KEY.get(Qt.Key(event.key()))
+        if action is None or event.isAutoRepeat():  # a key held down is one answer
+            super().keyPressEvent(event)
+        else:
+            self._perform(action)
+
+    def _perform(self, action: Action) -> None:
+        getattr(self, action.method)(*action.arguments)
+
+    @_storing
     def answer(self, judgement: Judgement) -> None:
         """Store an answer to the pair that is shown, and show the next."""
-        if not self.pairs:
+        if (shown := self._in_view) is None:
             return
         now = time.monotonic()
-        try:
-            taken = self._session.answer(self.pairs[0].lease, judgement, now - self._shown_at)
-        except PrefrlError as error:  # a full disk, say: the pair stays, and nothing was said of it
-            self._say(f"not stored: {explain(error)}")
-            return
-        if not taken:
-            self._say("somebody else had answered that pair; theirs stands")
+        if not self._session.answer(shown.lease, judgement, now - self._shown_at):
+            self.panel.news("somebody else had answered that pair; theirs stands")
         self.pace.answered(now)
         self._next()
 
+    @_storing
     def flag(self) -> None:
         """Take a pair with a broken clip out of the queue."""
-        if self.pairs:
-            self._session.flag(self.pairs[0].lease, f"{self._session.labeller} says that a clip is broken")
+        if (shown := self._in_view) is not None:
+            self._session.flag(shown.lease, f"{self._session.labeller} says that a clip is broken")
             self._next()
 
+    @_storing
     def undo(self) -> None:
         """Take the last answer back and show its pair again."""
         query_id = self._session.undo()
         if query_id is None:
-            self._say("there is no answer of yours to take back")
+            self.panel.news("there is no answer of yours to take back")
             return
-        self._say("taken back: answer again")
+        self.panel.news("taken back: answer again")
         self._done.discard(query_id)
+        # Until it is in view, keys answer nothing: they would be meant for it.
+        self._returning, self._returns_until = query_id, time.monotonic() + _RETURN_SECONDS
+        self.clips.show_message("the last pair comes back")
         self._fetcher.wake(forget=query_id)
 
     def pause(self) -> None:
         """Pause, or play on."""
         self.player.paused = not self.player.paused
+        self.panel.show_playing(self.player.paused, self.player.speed)
 
     def step(self, frames: int) -> None:
         """Pause, and go a frame on or back."""
         self.player.step(frames)
+        self.panel.show_playing(self.player.paused, self.player.speed)
 
     def speed(self, steps: int) -> None:
         """Play faster, or slower."""
-        self._say(f"speed {self.player.faster(steps):g}")
+        self.player.faster(steps)
+        self.panel.show_playing(self.player.paused, self.player.speed)
+
+    def theme(self) -> None:
+        """Dark, or light."""
+        toggle_theme()
 
     def help(self) -> None:
         """Show the keys."""
-        box = QMessageBox(QMessageBox.Icon.NoIcon, "Keys", HELP, QMessageBox.StandardButton.Ok, self)
+        box = QMessageBox(
+            QMessageBox.Icon.NoIcon, "Keys", f"<table>{HELP}</table>", QMessageBox.StandardButton.Ok, self
+        )
         box.setModal(False)
         box.show()
 
@@ -230,6 +169,11 @@ class LabelWindow(QMainWindow):
 
     # -- what happens meanwhile ---------------------------------------------------------------------------------------
 
+    @property
+    def _in_view(self) -> Shown | None:
+        """The pair that can be answered."""
+        return self.pairs[0] if self.pairs and self._returning is None else None
+
     def _next(self) -> None:
         """The first pair is dealt with."""
         self._done.add(self.pairs.popleft().lease.query_id)
@@ -237,22 +181,28 @@ class LabelWindow(QMainWindow):
         self._fetcher.wake()
 
     def _on_pair(self, shown: Shown) -> None:
-        if shown.lease.query_id in self._done:
-            return  # it was on its way while it was answered
-        held = [pair for pair in self.pairs if pair.lease.query_id != shown.lease.query_id]
-        first = held[0] if held else None
-        self.pairs = deque(sorted([*held, shown], key=lambda pair: pair.lease.query_id))
-        if not held or self.pairs[0] is not first:
+        number = shown.lease.query_id
+        if number in self._done or any(pair.lease.query_id == number for pair in self.pairs):
+            return  # it was on its way while it was answered, or comes twice
+        before = self._in_view
+        if number == self._returning:
+            self.pairs.appendleft(shown)
+            self._returning = None
+        else:
+            self.pairs.append(shown)
+        if self._in_view is not before:
             self._present()
 
     def _present(self) -> None:
         """Show the first pair from its beginning, at once."""
         self._shown_at = time.monotonic()
-        if self.pairs:
-            self.player.load(len(self.pairs[0].left))
+        if self._in_view is not None:
+            self.player.load(len(self._in_view.left))
+            self.panel.tell(QUESTION)
+        else:
+            self.clips.show_message("the next clips are being read")
         self._paint()
-        self.left.repaint()
-        self.right.repaint()
+        self.clips.paint_now()
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -261,22 +211,16 @@ class LabelWindow(QMainWindow):
         self._paint()
 
     def _paint(self) -> None:
-        pair = self.pairs[0] if self.pairs else None
-        self.left.show_image(pair.left[self.player.frame] if pair else None)
-        self.right.show_image(pair.right[self.player.frame] if pair else None)
+        if (pair := self._in_view) is not None:
+            self.clips.show_frames(pair.left[self.player.frame], pair.right[self.player.frame])
 
     def _on_progress(self, progress: Progress) -> None:
-        self.done.setMaximum(max(progress.budget, progress.answered))
-        self.done.setValue(progress.answered)
-        if not self.pairs:
-            self._say(progress.waiting or "clips are being read")
-        elif (rate := self.pace.per_minute) is not None:
-            minutes = (self.pace.seconds_left(progress.budget - progress.answered) or 0) / 60
-            self._say(f"{rate:.0f} labels a minute, {minutes:.0f} min left")
-        elif progress.problems:
-            self._say(progress.problems[0])
-        else:
-            self._say("which clip is better? H shows the keys")
-
-    def _say(self, text: str) -> None:
-        self.status.setText(text)
+        self.panel.show_progress(progress, self.pace)
+        if self._returning is not None and time.monotonic() > self._returns_until:
+            self._returning = None  # its clip is damaged, or another viewer has it
+            self._present()
+        if self._in_view is not None:
+            self.panel.tell(progress.problems[0] if progress.problems and not self.pace.per_minute else QUESTION)
+        elif self._returning is None:
+            self.clips.show_message(progress.waiting or "the next clips are being read")
+            self.panel.tell("nothing to compare now")

@@ -141,18 +141,21 @@ def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
 
 
 @app.command
-def label(run: Positional[Path], /, *, labeller: str | None = None) -> int:
+def label(
+    run: Positional[Path], /, *, labeller: str | None = None, theme: Literal["auto", "light", "dark"] = "auto"
+) -> int:
     """Compare clips in a window, for a run whose teacher is `human`; close it and come back whenever you like.
 
     Args:
         run: The run directory.
         labeller: Your name, as it is stored with your answers; default: your user name.
+        theme: Colours of the window: the desktop's (auto), light or dark; key D changes them.
     """
     import getpass
 
     from clip_viewer.app import label as open_viewer
 
-    return open_viewer(run, labeller or getpass.getuser())
+    return open_viewer(run, labeller or getpass.getuser(), theme)
 
 
 @app.command
@@ -405,6 +408,24 @@ def ablations(
 
     variants = (Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
     report(Study(f"ablations-{algo}", out, tasks, algo, variants, seeds, steps, labels), jobs)
+
+
+@bench.command
+def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path | None = None) -> None:
+    """Measure the viewer on a screen of its own: from key to next pair, its share of a core, its start.
+
+    Args:
+        keys: Answers.
+        starts: Starts.
+        seconds: Over which the share of a core is measured.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.viewer import measure, report_lines
+
+    result = measure(keys=keys, starts=starts, seconds=seconds)
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def main() -> None:

@@ -58,8 +58,9 @@ class ClipFolder:
         return tree["scene"], tree["actions"]
 
     def video(self, segment_id: int) -> Path:
-        """Where a segment's video lies, or is to lie."""
-        return self._path / f"{segment_id:08d}.mkv"
+        """Where a segment's video lies, or is to lie; those of older runs are Matroska files."""
+        older = self._path / f"{segment_id:08d}.mkv"
+        return older if older.exists() else older.with_suffix(".avi")
 
     def _scene_file(self, segment_id: int) -> Path:
         return self._path / f"{segment_id:08d}.scene.safetensors"

@@ -5,6 +5,7 @@ import multiprocessing
 import threading
 import time
 
+import av
 import gymnasium
 import numpy as np
 import pytest
@@ -32,14 +33,37 @@ def noise(frames=7, height=33, width=48):
     return np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
 
 
-def test_a_film_is_what_was_written_to_the_pixel(tmp_path):
-    write_film(tmp_path / "a.mkv", noise(), 30)
-    np.testing.assert_array_equal(read_film(tmp_path / "a.mkv", 7), noise())
+@pytest.mark.parametrize(("height", "width"), [(33, 48), (48, 33), (1, 1)])
+def test_a_film_is_what_was_written_to_the_pixel(tmp_path, height, width):
+    frames = noise(height=height, width=width)
+    write_film(tmp_path / "a.avi", frames, 30)
+    np.testing.assert_array_equal(read_film(tmp_path / "a.avi", 7), frames)
+
+
+def test_the_film_of_an_older_run_is_found_and_read(tmp_path):
+    path = tmp_path / "00000003.mkv"
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 33, 48, "bgr0"
+        for frame in noise():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    np.testing.assert_array_equal(read_film(ClipFolder(tmp_path).video(3), 7), noise())
+
+
+def test_a_film_with_a_damaged_frame_is_an_error_of_ours(tmp_path):
+    path = tmp_path / "a.avi"
+    write_film(path, noise(), 30)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="clip"):
+        read_film(path, 7)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.7])
 def test_a_truncated_film_is_an_error_of_ours(tmp_path, part):
-    path = tmp_path / "a.mkv"
+    path = tmp_path / "a.avi"
     write_film(path, noise(), 30)
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
@@ -49,7 +73,7 @@ def test_a_truncated_film_is_an_error_of_ours(tmp_path, part):
 
 def test_a_missing_film_is_an_error_of_ours(tmp_path):
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(tmp_path / "none.mkv")
+        read_film(tmp_path / "none.avi")
 
 
 class Filmed(gymnasium.Wrapper):

@@ -18,6 +18,7 @@ from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
 from clip_viewer.window import LabelWindow
+from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.film import write_film
 from prefrl.overview import run_status, status_lines
@@ -41,7 +42,7 @@ def make_run(tmp_path, pairs=6, **settings):
     while ids := queue.to_render():
         for number in ids:
             frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)
-            write_film(run.clips / f"{number:08d}.mkv", frames, 15)
+            write_film(ClipFolder(run.clips).video(number), frames, 15)
             queue.rendered(number, LENGTH)
     return run, store
 
@@ -216,11 +217,11 @@ def test_images_hold_the_frames_pixels():
 )
 def test_keys_are_answers_to_what_is_on_the_screen(window, run, qtbot, key, judgement):
     lease = window.pairs[0].lease
-    assert (colour(window.left), colour(window.right)) == (lease.left, lease.right)
+    assert (colour(window.clips.left), colour(window.clips.right)) == (lease.left, lease.right)
     qtbot.keyClick(window, key)
     assert run[1].counts()[judgement] == 1
     assert window.pairs[0].lease.query_id != lease.query_id
-    assert colour(window.left) == window.pairs[0].lease.left
+    assert colour(window.clips.left) == window.pairs[0].lease.left
 
 
 def test_buttons_answer_too_and_have_names(window, run, qtbot):
@@ -255,7 +256,7 @@ def test_all_pairs_are_shown_once_and_then_it_says_why_there_are_none(window, ru
         seen.append(window.pairs[0].lease.query_id)
         qtbot.keyClick(window, Qt.Key.Key_Left)
     assert sorted(seen) == sorted(set(seen)) == list(range(1, 7))
-    qtbot.waitUntil(lambda: "resume" in window.status.text(), timeout=5000)
+    qtbot.waitUntil(lambda: "resume" in window.clips.message.text(), timeout=5000)
     qtbot.keyClick(window, Qt.Key.Key_Left)  # does nothing
     assert run[1].counts()["answered"] == 6
 
@@ -309,7 +310,7 @@ def test_an_answer_that_cannot_be_stored_leaves_the_pair(window, run, qtbot, mon
         patch.setattr(window._session, "answer", full)
         qtbot.keyClick(window, Qt.Key.Key_Left)
     assert window.pairs[0].lease.query_id == first
-    assert "disk is full" in window.status.text()
+    assert "disk is full" in window.panel.status.text()
     qtbot.keyClick(window, Qt.Key.Key_Left)
     assert run[1].counts()["left"] == 1
 

@@ -1,0 +1,88 @@
+"""What is painted of a pair: two clips on black, or in their place the reason why there are none."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRect, Qt
+from PySide6.QtGui import QImage, QPainter, QPaintEvent
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedWidget, QWidget
+
+_BLACK = "background: black"
+_FRAME = 8
+"""Pixels of black around each clip."""
+
+
+class ClipView(QWidget):
+    """One clip's present frame, as large as fits, its shape kept, on black."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(accessibleName=name)
+        self.setMinimumSize(240, 240)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # everything is painted here: nothing before it
+        self._image: QImage | None = None
+
+    def show_image(self, image: QImage | None) -> None:
+        """Paint an image from now on; None for black."""
+        if image is self._image:
+            return
+        same_place = image is not None and self._image is not None and image.size() == self._image.size()
+        self._image = image
+        self.update(self._picture()) if same_place else self.update()
+
+    def _picture(self) -> QRect:
+        """Where the image lies in the view."""
+        if self._image is None:
+            return QRect()
+        size = self._image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
+        return QRect(
+            (self.width() - size.width()) // 2, (self.height() - size.height()) // 2, size.width(), size.height()
+        )
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Paint the frame, smoothly scaled to the screen's own pixels."""
+        painter, picture = QPainter(self), self._picture()
+        if not picture.contains(event.rect()):
+            painter.fillRect(event.rect(), Qt.GlobalColor.black)
+        if self._image is not None:
+            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+            painter.drawImage(picture, self._image)
+        painter.end()
+
+
+class ClipArea(QStackedWidget):
+    """Two clips side by side, or a message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = ClipView("Left clip"), ClipView("Right clip")
+        side_by_side = QHBoxLayout(spacing=2 * _FRAME)
+        side_by_side.setContentsMargins(_FRAME, _FRAME, _FRAME, _FRAME)
+        side_by_side.addWidget(self.left)
+        side_by_side.addWidget(self.right)
+        clips = QWidget(objectName="clips")
+        clips.setStyleSheet(f"#clips {{ {_BLACK} }}")
+        clips.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        clips.setLayout(side_by_side)
+        self.message = QLabel("starting", accessibleName="Why there is no pair")
+        self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.message.setWordWrap(True)
+        self.message.setStyleSheet(f"{_BLACK}; color: #ddd; font-size: 22px; padding: 40px")
+        self.addWidget(self.message)
+        self.addWidget(clips)
+
+    def show_frames(self, left: QImage, right: QImage) -> None:
+        """Show a frame of each clip from now on."""
+        self.left.show_image(left)
+        self.right.show_image(right)
+        self.setCurrentIndex(1)
+
+    def show_message(self, reason: str) -> None:
+        """Say why there is nothing to compare, where the clips would be."""
+        self.message.setText(reason)
+        self.setCurrentIndex(0)
+
+    def paint_now(self) -> None:
+        """Have on the screen what was shown last before anything else happens."""
+        self.currentWidget().repaint()
+        self.left.repaint()
+        self.right.repaint()
