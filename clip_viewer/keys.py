@@ -51,6 +51,7 @@ OTHERS = (
     Action(_KEY.Key_BracketRight, "]", "Faster", "play faster", "speed", (1,)),
     Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair is asked no more", "flag"),
     Action(_KEY.Key_D, "D", "Dark", "dark, or light", "theme"),
+    Action(_KEY.Key_F, "F", "Finish", "ask no more: the run ends with the labels there are", "finish"),
     Action(_KEY.Key_H, "H", "Help", "this help", "help"),
 )
 BY_KEY = {action.key: action for action in (*ANSWERS, *OTHERS)}

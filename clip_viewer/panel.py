@@ -14,6 +14,8 @@ from clip_viewer.theme import enlarge
 _NOTE_SECONDS = 4.0
 """How long news stays before the usual line returns."""
 QUESTION = "Which is better?"
+WAITS = "The agent waits for labels."
+FINISH = "Ask no more, and let the run go on to its end with the labels there are?"
 
 
 class Instruction(QLabel):

@@ -48,6 +48,8 @@ class Progress:
     """Why there is no pair to show; None where there is one."""
     problems: tuple[str, ...]
     """Clips that could not be shown."""
+    closed: bool = False
+    """Whether somebody said that the run is to finish with the labels there are."""
     agent_waits: bool = False
     """Whether the agent can do nothing before there are more labels."""
 
@@ -153,17 +155,19 @@ class Session:
         reason = None
         if waiting["ready"] == 0:
             reason = "clips are being rendered" if waiting["unrendered"] else self._agent("waiting for the agent")
-        if self._store.closed:
+        if closed := self._store.closed:
             budget, reason = counts["answered"], "the run finishes with the labels there are"
         elif counts["answered"] >= budget:
             reason = "all labels are given: the agent trains on to its end"
         waits = str(self.run.read_progress().get("state", "")).startswith("waiting for")
-        return Progress(counts["answered"], budget, reason, tuple(queue.problems()[:5]), waits)
+        return Progress(counts["answered"], budget, reason, tuple(queue.problems()[:5]), closed, waits)
 
     def finish(self) -> None:
         """Ask no more: the run goes on to its end with the labels there are."""
-        if self._connect() and self._store:
+        queue = self._connect()
+        if queue and self._store:
             self._store.closed = True
+            queue.release(self.viewer)
 
     def _agent(self, otherwise: str) -> str:
         """What the run says of itself, where that explains that there is nothing to label."""

@@ -15,7 +15,7 @@ from PySide6.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 from clip_viewer.fetcher import Fetcher, Shown
 from clip_viewer.keys import BY_KEY, HELP, Action, answer_buttons, other_buttons
 from clip_viewer.pace import Pace
-from clip_viewer.panel import QUESTION, Instruction, StatusPanel
+from clip_viewer.panel import FINISH, QUESTION, WAITS, Instruction, StatusPanel
 from clip_viewer.player import Player
 from clip_viewer.session import Progress, Session
 from clip_viewer.theme import toggle_theme
@@ -152,6 +152,17 @@ class LabelWindow(QMainWindow):
         """Dark, or light."""
         toggle_theme()
 
+    @_storing
+    def finish(self) -> None:
+        """Ask whether the run is to end with the labels there are, and let it."""
+        box = QMessageBox(QMessageBox.Icon.Question, "Finish", FINISH, parent=self)
+        yes = box.addButton("Ask no more", QMessageBox.ButtonRole.AcceptRole)
+        box.setDefaultButton(box.addButton("Go on labelling", QMessageBox.ButtonRole.RejectRole))
+        box.exec()
+        if box.clickedButton() is yes:
+            self._session.finish()
+            self._drop_pairs()
+
     def help(self) -> None:
         """Show the keys."""
         box = QMessageBox(
@@ -179,6 +190,13 @@ class LabelWindow(QMainWindow):
         self._done.add(self.pairs.popleft().lease.query_id)
         self._present()
         self._fetcher.wake()
+
+    def _drop_pairs(self) -> None:
+        """Nothing is asked any more; should the run be made to ask again, the pairs come back."""
+        for pair in self.pairs:
+            self._fetcher.wake(forget=pair.lease.query_id)
+        self.pairs.clear()
+        self._present()
 
     def _on_pair(self, shown: Shown) -> None:
         number = shown.lease.query_id
@@ -216,11 +234,14 @@ class LabelWindow(QMainWindow):
 
     def _on_progress(self, progress: Progress) -> None:
         self.panel.show_progress(progress, self.pace)
+        if progress.closed and self.pairs:
+            self._drop_pairs()
         if self._returning is not None and time.monotonic() > self._returns_until:
             self._returning = None  # its clip is damaged, or another viewer has it
             self._present()
         if self._in_view is not None:
-            self.panel.tell(progress.problems[0] if progress.problems and not self.pace.per_minute else QUESTION)
+            question = f"{QUESTION} {WAITS}" if progress.agent_waits else QUESTION
+            self.panel.tell(progress.problems[0] if progress.problems and not self.pace.per_minute else question)
         elif self._returning is None:
             self.clips.show_message(progress.waiting or "the next clips are being read")
             self.panel.tell("nothing to compare now")

@@ -155,7 +155,7 @@ def clip_name(segment: int) -> str:
 
 def video_name(segment: int) -> str:
     """A video's name in the file."""
-    return f"clips/{segment}.mkv"
+    return f"clips/{segment}.avi"
 
 
 def read_member(file: zipfile.ZipFile, name: str) -> bytes:

@@ -11,7 +11,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("PySide6")
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QPushButton
+from PySide6.QtWidgets import QMessageBox, QPushButton
 
 from clip_viewer.fetcher import Fetcher, images
 from clip_viewer.pace import Pace
@@ -328,3 +328,49 @@ def test_status_says_what_can_be_labelled_and_what_was_withdrawn(run):
     assert any(line.startswith("pairs: 5 ready") for line in lines)
     assert "withdrawn: bad clip" in lines
     assert any("prefrl label" in line for line in lines)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_person_can_finish_with_the_labels_there_are(window, run, qtbot, monkeypatch, sure):
+    qtbot.keyClick(window, Qt.Key.Key_Left)
+    choice = "Ask no more" if sure else "Go on labelling"
+    monkeypatch.setattr(QMessageBox, "exec", lambda box: next(b for b in box.buttons() if b.text() == choice).click())
+    shown = window.pairs[0].lease.query_id
+    qtbot.keyClick(window, Qt.Key.Key_F)
+    assert run[1].closed is sure
+    if not sure:
+        assert window.pairs[0].lease.query_id == shown
+        return
+    qtbot.waitUntil(lambda: "with the labels there are" in window.clips.message.text(), timeout=5000)
+    assert not window.pairs
+    assert LabelQueue(run[1]).waiting() == {"ready": 0, "unrendered": 0, "leased": 0}
+    run[1].closed = False  # `prefrl resume RUN --labels N`
+    qtbot.waitUntil(lambda: bool(window.pairs), timeout=5000)
+    assert window.pairs[0].lease.query_id == shown
+
+
+def test_it_says_that_the_agent_waits_for_people(window, run, qtbot):
+    run[0].write_progress({"state": "waiting for 5 labels from human", "step": 100})
+    qtbot.waitUntil(lambda: "The agent waits" in window.panel.status.text(), timeout=8000)
+    run[0].write_progress({"state": "training", "step": 200})
+    qtbot.waitUntil(lambda: "The agent waits" not in window.panel.status.text(), timeout=8000)
+
+
+def test_repeats_come_among_the_pairs_with_sides_swapped(tmp_path, qtbot):
+    made, store = make_run(tmp_path, pairs=16, **{"queries.repeats": 0.1})
+    session = Session(made.root, "ann")
+    window = LabelWindow(session, Fetcher(session))
+    qtbot.addWidget(window)
+    window.show()
+    seen = []
+    for _ in range(17):
+        qtbot.waitUntil(lambda: bool(window.pairs), timeout=5000)
+        qtbot.wait(60)
+        seen.append(window.pairs[0].lease)
+        qtbot.keyClick(window, Qt.Key.Key_Left)
+    window.close()
+    repeats = [lease for lease in seen if lease.query_id > 16]
+    assert len(repeats) == 1
+    assert any((lease.right, lease.left) == (repeats[0].left, repeats[0].right) for lease in seen[:-1])
+    assert store.counts()["answered"] == 16
+    store.close()
