@@ -1,0 +1,92 @@
+"""A scripted person at the real window of a live run, for as long as it takes: did they ever wait, is every answer right?
+
+python tests/measure_person.py hopper --pairs 100 --per-minute 15
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from person import Person, Said, standing
+from prefrl_benchmarks.screen import Screen, clip_areas
+from runs import live, progress, until
+
+_PAINTED = 0.3
+"""Seconds within which the next pair must be on the screen; the person has to look, which takes a twentieth."""
+
+
+def main() -> int:
+    """Run it; exit status 1 where an answer is not in the store as it was given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task")
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--per-minute", type=float, default=15)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--set", nargs="*", default=[], dest="settings")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Screen() as screen:
+        root = Path(folder) / "run"
+        words = ["train", options.task, "--teacher", "human", "--labels", str(options.pairs), "--out", str(root)]
+        words += ["--steps", str(options.steps)] if options.steps else []
+        words += ["--set", "queries.repeats=0", *options.settings]
+        with Person(screen, root) as person, live(Path(folder) / "log", *words) as run:
+            until((root / "config.json").exists, "the run's folder")
+            waits = label(person, screen, options.pairs, 60 / options.per_minute)
+            person.close()
+            right = standing(root) == [(said.query, said.left, said.key) for said in person.said]
+            print(json.dumps(figures(person.said, waits) | {"stored_as_seen": right, "run": progress(root)["state"]}))
+            if options.steps:
+                assert run.wait(timeout=3600) == 0, run.err
+                print((root / "summary.json").read_text())
+    return 0 if right else 1
+
+
+def label(person: Person, screen: Screen, pairs: int, seconds: float) -> list[float]:
+    """Answer pairs at a steady pace; for each, how long after the key the next pair was on the screen."""
+    person.open()
+    waits, seen = [], person.see()
+    due = time.monotonic()
+    for place in range(pairs):
+        due += seconds
+        time.sleep(max(0.0, due - time.monotonic()))
+        person.say(seen, person.better(seen))
+        if place == pairs - 1:
+            time.sleep(1)  # until it is stored
+            break
+        pressed = time.monotonic()
+        until(lambda: is_shown(screen), "the next pair")
+        waits.append(time.monotonic() - pressed)
+        if waits[-1] > _PAINTED:
+            print(f"pair {place + 2} came after {waits[-1]:.1f} s", file=sys.stderr)
+            due = time.monotonic()
+        seen = person.see(besides=seen.query)
+    return waits
+
+
+def is_shown(screen: Screen) -> bool:
+    """Whether two pictures are on the screen: something else than black, or than text on black."""
+    picture = screen.grab()
+    places = clip_areas(picture)
+    return places is not None and all(np.median(place.of(picture).max(axis=2)) > 0 for place in places)
+
+
+def figures(said: list[Said], waits: list[float]) -> dict[str, float]:
+    """The pace that was held, and the waits after the first five pairs."""
+    minutes = (said[-1].at - said[0].at) / 60
+    later = waits[5:]
+    return {
+        "answers": len(said),
+        "per_minute": round((len(said) - 1) / minutes, 2),
+        "waits_after_the_fifth": sum(wait > _PAINTED for wait in later),
+        "longest_wait_after_the_fifth": round(max(later, default=0.0), 3),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
