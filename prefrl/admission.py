@@ -61,7 +61,7 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     contents = _typed(dict, json.loads(read_member(file, CONTENTS)), "its content")
     if contents.get("kind") != KIND:
         raise ValueError("another program's")
-    version = _typed(str, contents["prefrl"], "prefrl")
+    version = _name(contents, "prefrl")
     if _whole(contents["format"], "format") > FORMAT_VERSION:
         raise UsageError(f"{path} was made by a newer version of prefrl ({version})")
     task = _task(contents)
@@ -100,15 +100,16 @@ def _task(contents: dict[str, Any]) -> LabelledTask:
     inputs = Inputs(step, _whole(told["stack"], "inputs"))
     stacked = inputs.images and inputs.stack == step[0]
     if len(step) not in {1, 3} or told["dtype"] != str(inputs.dtype) or not (inputs.stack == 1 or stacked):
-        raise ValueError(f"inputs cannot be {told!r}")
-    name, instruction, env_id = (_typed(str, contents[key], key) for key in ("task", "instruction", "env_id"))
-    return LabelledTask(name, instruction, env_id, _whole(contents["segment_length"], "segment_length"), inputs)
+        raise ValueError(f"inputs cannot be {told!r:.60}")
+    instruction, length = _typed(str, contents["instruction"], "instruction"), contents["segment_length"]
+    names = (_name(contents, "task"), instruction, _name(contents, "env_id"))
+    return LabelledTask(*names, _whole(length, "segment_length"), inputs)
 
 
 def _label(row: Any) -> Label:
     fields = _typed(dict, row, "a label")
     if fields.keys() != set(Label._fields):
-        raise ValueError(f"a label cannot have the fields {sorted(fields)}")
+        raise ValueError(f"a label cannot have the fields {sorted(fields)!r:.60}")
     hints = get_type_hints(Label) | {"judgement": str}
     label = Label(**{name: _typed(hints[name], value, name) for name, value in fields.items()})
     for name in ("id", "agent_step"):
@@ -122,10 +123,17 @@ def _label(row: Any) -> Label:
 def _typed(kind: Any, value: Any, name: str) -> Any:
     """The value, if it is of the type and a database can hold it."""
     if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and abs(value) >= _LARGEST):
-        raise ValueError(f"{name} cannot be {value!r}")
+        raise ValueError(f"{name} cannot be {value!r:.60}")
     if isinstance(value, str):
         value.encode()  # refuses halves of characters, which JSON can spell
     return value
+
+
+def _name(contents: dict[str, Any], key: str) -> str:
+    """A name that will be shown: without what could steer a terminal."""
+    if not _typed(str, contents[key], key).isprintable():
+        raise ValueError(f"{key} cannot be {contents[key]!r:.60}")
+    return str(contents[key])
 
 
 def _whole(value: Any, name: str) -> int:

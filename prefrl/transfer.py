@@ -101,18 +101,23 @@ def add_labels(run: RunDirectory, archive: LabelArchive) -> int:
         there = store.labels()
         digests = {segment: clips.digest(segment) for segment in segments_of(there)}
         labels = _missing(archive, there, digests)
-        known = {digest: segment for segment, digest in digests.items()}
-        places = {segment: known.get(archive.digests[segment]) for segment in segments_of(labels)}
-        new = [segment for segment, place in places.items() if place is None]
-        numbers = {segment: lowest for lowest, segment in zip(_free(store, len(new)), new, strict=True)}
-        for segment, clip, video in archive.read_clips(new):
-            write_atomically(clips.file(numbers[segment]), clip)
-            if video is not None:
-                write_atomically(clips.video(numbers[segment]), video)
-        _insert(store, archive, labels, numbers, {s: p for s, p in places.items() if p is not None} | numbers)
+        by_digest = {digest: segment for segment, digest in digests.items()}
+        wanted = {segment: archive.digests[segment] for segment in segments_of(labels)}
+        held = {segment: by_digest[digest] for segment, digest in wanted.items() if digest in by_digest}
+        new = [segment for segment in wanted if segment not in held]
+        numbers = dict(zip(new, _free(store, len(new)), strict=True))
+        _copy_clips(archive, clips, numbers)
+        _insert(store, archive, labels, numbers, held | numbers)
     finally:
         store.close()
     return len(labels)
+
+
+def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, int]) -> None:
+    for segment, clip, video in archive.read_clips(numbers):
+        write_atomically(clips.file(numbers[segment]), clip)
+        if video is not None:
+            write_atomically(clips.video(numbers[segment]), video)
 
 
 def _missing(archive: LabelArchive, there: Iterable[Label], digests: Mapping[int, str]) -> list[Label]:
@@ -158,21 +163,23 @@ def _insert(
     length = archive.task.segment_length
     with store.database.write() as connection:
         for segment, number in new.items():
-            row = {"id": number, "length": length, "agent_step": steps[segment]}
-            connection.execute(SEGMENTS.insert().values(row))
+            connection.execute(SEGMENTS.insert().values(id=number, length=length, agent_step=steps[segment]))
             if segment in archive.videos:
-                film = {"segment_id": number, "frames": length, "created_at": now()}
-                connection.execute(RENDERED.insert().values(film))
+                connection.execute(RENDERED.insert().values(segment_id=number, frames=length, created_at=now()))
         imported = sa.select(sa.func.count()).where(QUERIES.c.round == IMPORTED_ROUND)
         for rank, label in enumerate(labels, start=connection.scalar(imported) or 0):
-            sides = {"segment_left": places[label.left], "segment_right": places[label.right]}
-            given = {"agent_step": label.agent_step, "created_at": label.created_at}
-            query = {"round": IMPORTED_ROUND, "rank": rank, **sides, **given}
-            answer = label._asdict() | {"judgement": label.judgement.value, "shown_left": places[label.left]}
-            for field in ("id", "left", "right"):
-                del answer[field]
-            answer["query_id"] = connection.execute(QUERIES.insert().values(query)).lastrowid
-            connection.execute(HISTORY.insert().values(answer))
+            _insert_label(connection, label, rank, places[label.left], places[label.right])
+
+
+def _insert_label(connection: sa.Connection, label: Label, rank: int, left: int, right: int) -> None:
+    """Add a query about two of the run's segments, and its answer with all that is known of it."""
+    given = label._asdict() | {"judgement": label.judgement.value, "shown_left": left}
+    answer = {name: value for name, value in given.items() if name in HISTORY.c and name != "id"}
+    asked = {"agent_step": label.agent_step, "created_at": label.created_at}
+    sides = {"segment_left": left, "segment_right": right}
+    query = QUERIES.insert().values(round=IMPORTED_ROUND, rank=rank, **sides, **asked)
+    number = connection.execute(query).lastrowid
+    connection.execute(HISTORY.insert().values(answer | {"query_id": number}))
 
 
 def archive_lines(archive: LabelArchive) -> list[str]:

@@ -391,6 +391,9 @@ FORGERIES = {
     "stacked vectors": in_contents(inputs={"step": [12], "stack": 4, "dtype": "float32"}),
     "other inputs than its clips": in_contents(inputs={"step": [13], "stack": 1, "dtype": "float32"}),
     "another length than its clips": in_contents(segment_length=14),
+    "a task that steers the terminal": in_contents(task="\x1b[2J"),
+    "a version that steers it": in_contents(prefrl="\x1b[2J", format=2),
+    "an enormous mistake": in_contents(labels={str(number): number for number in range(10_000)}),
     "a length of null": in_contents(segment_length=None),
 }
 
