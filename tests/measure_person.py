@@ -1,4 +1,4 @@
-"""A scripted person at the real window of a live run, for as long as it takes: did they ever wait, is every answer right?
+"""A scripted person at the real window of a live run: did they ever wait, and is every answer stored as it was seen?
 
 python tests/measure_person.py hopper --pairs 100 --per-minute 15
 """
