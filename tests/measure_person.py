@@ -1,6 +1,8 @@
 """A scripted person at the real window of a live run: did they ever wait, and is every answer stored as it was seen?
 
-python tests/measure_person.py hopper --pairs 100 --per-minute 15
+python tests/measure_person.py hopper --labels 200 --steps 1000000 --pairs 100 --per-minute 15
+
+Fewer steps than a run for people has, so that the agent is at work, and waits, while they label.
 """
 
 from __future__ import annotations
@@ -27,13 +29,14 @@ def main() -> int:
     parser.add_argument("task")
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--per-minute", type=float, default=15)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--labels", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--set", nargs="*", default=[], dest="settings")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Screen() as screen:
         root = Path(folder) / "run"
-        words = ["train", options.task, "--teacher", "human", "--labels", str(options.pairs), "--out", str(root)]
-        words += ["--steps", str(options.steps)] if options.steps else []
+        words = ["train", options.task, "--teacher", "human", "--out", str(root)]
+        words += ["--labels", str(options.labels), "--steps", str(options.steps)]
         words += ["--set", "queries.repeats=0", *options.settings]
         with Person(screen, root) as person, live(Path(folder) / "log", *words) as run:
             until((root / "config.json").exists, "the run's folder")
@@ -41,7 +44,7 @@ def main() -> int:
             person.close()
             right = standing(root) == [(said.query, said.left, said.key) for said in person.said]
             print(json.dumps(figures(person.said, waits) | {"stored_as_seen": right, "run": progress(root)["state"]}))
-            if options.steps:
+            if options.pairs == options.labels:
                 assert run.wait(timeout=3600) == 0, run.err
                 print((root / "summary.json").read_text())
     return 0 if right else 1
