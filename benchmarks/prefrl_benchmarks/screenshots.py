@@ -1,7 +1,7 @@
 """Pictures of the viewer on a run whose clips wait, light and dark.
 
-`python -m prefrl_benchmarks.screenshots RUN FOLDER [KEY ...]`; the keys are pressed before, so that there is a pace to be
-seen (`Left` and so on: answers, in earnest).
+`python -m prefrl_benchmarks.screenshots RUN FOLDER [KEY ...]`; the keys are pressed before, so that there is a pace to
+be seen (`Left` and so on: answers, in earnest).
 """
 
 from __future__ import annotations
