@@ -42,6 +42,7 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     from clip_viewer.window import LabelWindow  # noqa: PLC0415
 
     session = Session(root, labeller)
+    session.progress()  # opens the labels: what is wrong with them is said before there is a window
     qInstallMessageHandler(_while_starting)
     application = QApplication.instance() or QApplication(["prefrl label"])
     qInstallMessageHandler(None)

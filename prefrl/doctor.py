@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -10,6 +11,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+_QT_LIBRARIES = (
+    "libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 "
+    "libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xkb1"
+)
+"""What Qt loads on Debian to open a window under X11."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +97,10 @@ def _viewer() -> Finding:
     """Opens a window on no screen, in a process of its own: a library that Qt lacks ends the process."""
     if importlib.util.find_spec("PySide6") is None:
         return Finding("viewer", False, "PySide6 is missing", "pip install 'prefrl[viewer]'", optional=True)
+    if sys.version_info < (3, 12) and importlib.metadata.version("PySide6-Essentials") == "6.12.0":
+        remedy = "pip install 'PySide6-Essentials!=6.12.0'"
+        return Finding("viewer", False, "PySide6 6.12.0 crashes on this Python after minutes", remedy, optional=True)
     script = "from PySide6.QtWidgets import QApplication, QLabel; a = QApplication([]); QLabel('x').show()"
-    packages = "libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1"
     on_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))
     environment = dict(os.environ) if on_screen else dict(os.environ) | {"QT_QPA_PLATFORM": "offscreen"}
     try:
@@ -102,7 +111,8 @@ def _viewer() -> Finding:
         return Finding("viewer", False, "no window within a minute", optional=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return Finding("viewer", False, lines[0], f"apt-get install {packages}", optional=True)
+        remedy = "ssh -X" if "not connect to display" in done.stderr else f"apt-get install {_QT_LIBRARIES}"
+        return Finding("viewer", False, lines[0], remedy, optional=True)
     if not on_screen:
         return Finding("viewer", False, "there is no display (DISPLAY is not set)", "ssh -X", optional=True)
     return Finding("viewer", True, "Qt opens windows", optional=True)

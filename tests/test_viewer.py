@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from helpers import segments
+from runs import prefrl, refused
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("PySide6")
@@ -14,9 +15,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMessageBox, QPushButton
 
 from clip_viewer.fetcher import Fetcher, images
+from clip_viewer.keys import BY_KEY, HELP
 from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
+from clip_viewer.theme import set_theme
 from clip_viewer.window import LabelWindow
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
@@ -157,6 +160,21 @@ def test_a_finished_run_is_refused_with_what_gives_it_more(run):
         Session(run[0].root, "ann")
 
 
+def test_what_cannot_be_labelled_is_one_line_and_nothing_is_touched(tmp_path, run):
+    made, store = run
+    RunDirectory.create(tmp_path / "other", resolve("moving-dot"))
+    assert "--teacher human" in refused(prefrl("label", tmp_path / "other"), 2)
+    assert "not a run" in refused(prefrl("label", tmp_path / "none"), 2)
+    with made.lock("labeller-ann"):
+        assert "another window" in refused(prefrl("label", made.root, "--labeller", "ann"), 2)
+    with store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE meta SET value = 99 WHERE key = 'version'")
+    assert "newer version" in refused(prefrl("label", made.root), 2)
+    made.summary.write_text("{}")
+    assert "--labels" in refused(prefrl("label", made.root), 2)
+    assert store.counts()["pending"] == 6
+
+
 def test_starting_before_the_run_has_anything_works(tmp_path):
     made = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
     session = Session(made.root, "ann")
@@ -240,6 +258,61 @@ def test_backspace_brings_the_last_pair_back(window, run, qtbot):
     assert run[1].counts()["answered"] == 0
     qtbot.keyClick(window, Qt.Key.Key_Right)
     assert run[1].counts()["right"] == 1
+
+
+def test_until_the_pair_that_was_taken_back_is_in_view_keys_answer_nothing(window, run, qtbot):
+    first = window.pairs[0].lease.query_id
+    qtbot.keyClick(window, Qt.Key.Key_Left)
+    second = window.pairs[0].lease.query_id
+    qtbot.keyClick(window, Qt.Key.Key_Backspace)
+    qtbot.keyClick(window, Qt.Key.Key_Left)  # at once: nothing is in view
+    assert run[1].counts()["answered"] == 0
+    qtbot.waitUntil(lambda: window.pairs[0].lease.query_id == first, timeout=5000)
+    qtbot.keyClick(window, Qt.Key.Key_Right)
+    assert window.pairs[0].lease.query_id == second
+    assert (run[1].counts()["left"], run[1].counts()["right"]) == (0, 1)
+
+
+def test_a_pair_that_does_not_come_back_is_not_waited_for(window, qtbot, monkeypatch):
+    monkeypatch.setattr("clip_viewer.window._RETURN_SECONDS", 0.3)
+    qtbot.keyClick(window, Qt.Key.Key_Left)
+    monkeypatch.setattr(window._session, "load", lambda lease: None)
+    qtbot.keyClick(window, Qt.Key.Key_Backspace)
+    assert window._in_view is None
+    qtbot.waitUntil(lambda: window._in_view is not None, timeout=5000)
+
+
+def test_light_and_dark(window, qtbot):
+    def lightness():
+        picture = window.grab().toImage()
+        return picture.pixelColor(2, picture.height() - 2).lightness()
+
+    set_theme("light")
+    light = lightness()
+    qtbot.keyClick(window, Qt.Key.Key_D)
+    qtbot.waitUntil(lambda: lightness() < light / 2, timeout=5000)
+    assert colour(window.clips.left) == window.pairs[0].lease.left
+    qtbot.keyClick(window, Qt.Key.Key_D)
+    qtbot.waitUntil(lambda: lightness() == light, timeout=5000)
+
+
+def test_every_key_has_a_button_and_a_line_of_help(window):
+    names = {button.accessibleName() for button in window.findChildren(QPushButton)}
+    assert names == {action.name for action in BY_KEY.values()}
+    assert all(action.does in HELP and hasattr(window, action.method) for action in BY_KEY.values())
+
+
+def test_the_state_is_told(window, run, qtbot):
+    qtbot.waitUntil(lambda: window.panel.done.text().startswith("0 of 20 labels"), timeout=5000)
+    assert "playing" in window.panel.playing.text()
+    qtbot.keyClick(window, Qt.Key.Key_Space)
+    qtbot.keyClick(window, Qt.Key.Key_BracketRight)
+    assert "paused ×2" in window.panel.playing.text()
+    for _ in range(3):
+        qtbot.waitUntil(lambda: bool(window.pairs), timeout=5000)
+        qtbot.keyClick(window, Qt.Key.Key_Left)
+    qtbot.waitUntil(lambda: "a minute" in window.panel.done.text(), timeout=5000)
+    assert window.panel.done.text().startswith("3 of 20 labels")
 
 
 def test_a_broken_clip_is_flagged_and_asked_no_more(window, run, qtbot):

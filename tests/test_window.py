@@ -11,6 +11,7 @@ if not (shutil.which("Xvfb") and shutil.which("xdotool")):
 
 from person import Person, standing
 from prefrl_benchmarks.screen import Screen, clip_areas
+from prefrl_benchmarks.screenshots import take
 from runs import live, prefrl, until
 from test_human import SMALL
 
@@ -66,7 +67,8 @@ def test_the_window_says_what_it_waits_for_and_shows_real_clips(tmp_path, screen
         person.open("--theme", "light")
         until(lambda: clip_areas(screen.grab()), "black from the first, with the reason in its middle")
         assert person.see()
-        cv2.imwrite(str(tmp_path / "light.png"), screen.grab()[:, :, ::-1])
+        take(screen, tmp_path / "light.png")
+        assert min(cv2.imread(str(tmp_path / "light.png")).shape[:2]) > 500
         light = screen.grab()[5, 5]
         screen.key("d")
         until(lambda: screen.grab()[5, 5].max() < light.min() / 2, "dark colours")

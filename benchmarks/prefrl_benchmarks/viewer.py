@@ -29,7 +29,8 @@ from prefrl_benchmarks.screen import Box, Screen, clip_areas
 _SIZE, _FPS, _FRAMES = 480, 30, 60
 _FILMS = 8
 """Different ones; pairs take them in turn."""
-_BETWEEN_KEYS = 0.4
+_BETWEEN_KEYS = 1.0
+"""Seconds; people need more."""
 _TIMEOUT = 60.0
 
 
@@ -115,7 +116,7 @@ def _viewer(screen: Screen, root: Path) -> Iterator[tuple[psutil.Process, float]
     started = time.perf_counter()
     with subprocess.Popen(command, env=screen.environment()) as process:
         try:
-            _until(lambda: _pair_is_shown(screen), "the first pair", between=0.02)
+            until(lambda: _pair_is_shown(screen), "the first pair", between=0.02)
             taken = time.perf_counter() - started
             screen.focus(process.pid)
             time.sleep(2)  # until further pairs are in hand
@@ -152,13 +153,14 @@ def _answer(screen: Screen) -> float:
     before = [_middle(place, screen) for place in places]
     pressed = time.perf_counter()
     screen.key("Left")
-    _until(lambda: all((_middle(p, screen) != b).any() for p, b in zip(places, before, strict=True)), "the next pair")
+    until(lambda: all((_middle(p, screen) != b).any() for p, b in zip(places, before, strict=True)), "the next pair")
     taken = time.perf_counter() - pressed
     time.sleep(_BETWEEN_KEYS)
     return 1000 * taken
 
 
-def _until(probe: Callable[[], bool], what: str, between: float = 0.001) -> None:
+def until(probe: Callable[[], bool], what: str, between: float = 0.001) -> None:
+    """Wait for something; what it is goes into the error."""
     deadline = time.monotonic() + _TIMEOUT
     while not probe():
         if time.monotonic() > deadline:

@@ -1,0 +1,36 @@
+"""A person without a window, in a process of its own that may be killed: says each answer once it is stored.
+
+`python labeller.py RUN NAME`
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from clip_viewer.session import Session
+from prefrl import queue
+from prefrl.types import Judgement
+
+LEASE_SECONDS = 2.0
+"""Short, so that a test need not wait long for what a killed labeller had in hand."""
+_PAUSE = 0.1
+
+
+def label(root: Path, name: str) -> None:
+    """Answer what there is by the true reward until the run is finished."""
+    session = Session(root, name)
+    while not session.run.finished:
+        for lease in session.leases(2):
+            assert session.load(lease) is not None
+            left, right = (session.clips.load(segment)[1].sum() for segment in (lease.left, lease.right))
+            judgement = Judgement.LEFT if left > right else Judgement.RIGHT
+            if session.answer(lease, judgement, 0.1):
+                print(lease.query_id, lease.left, judgement.value, flush=True)
+            time.sleep(_PAUSE)
+        time.sleep(_PAUSE)
+    session.close()
+
+
+if __name__ == "__main__":
+    queue.LEASE_SECONDS = LEASE_SECONDS
+    label(Path(sys.argv[1]), sys.argv[2])

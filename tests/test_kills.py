@@ -1,0 +1,115 @@
+"""Whatever is killed, whenever: no stored answer is lost, none stands twice, and the run gets all its labels."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import labeller
+import psutil
+import pytest
+from person import standing
+from runs import DEADLINE, PREFRL, environment, label_counts, learners
+from test_human import SMALL
+
+from prefrl.run import RunDirectory
+
+pytestmark = pytest.mark.slow
+
+LABELS, STEPS = 80, 8000
+KILLS = ["labeller"] * 9 + ["renderer"] * 3 + ["learner"] * 2 + ["training"] * 3
+"""In each of the three runs."""
+
+
+class Scene:
+    """A run and its labeller, both started again whenever they are gone."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.said, self.log = root.with_suffix(".said"), root.with_suffix(".log")
+        self.training: subprocess.Popen[bytes] | None = None
+        self.labeller: subprocess.Popen[bytes] | None = None
+
+    @property
+    def finished(self) -> bool:
+        return (self.root / "summary.json").exists()
+
+    def tend(self) -> None:
+        """Start what is not there."""
+        if not self.finished and (self.training is None or self.training.poll() is not None):
+            words = [f"{key}={value}" for key, value in (SMALL | {"checkpoint_seconds": 0.5}).items()]
+            flags = ["--teacher", "human", "--labels", LABELS, "--steps", STEPS, "--out", self.root, "--set", *words]
+            begun = (self.root / "config.json").exists()
+            arguments = ["resume", self.root] if begun else ["train", "moving-dot", *flags]
+            self.training = self._start(self.log, PREFRL, *arguments)
+        ready = (self.root / "config.json").exists() and not self.finished
+        if ready and (self.labeller is None or self.labeller.poll() is not None):
+            self.labeller = self._start(self.said, sys.executable, labeller.__file__, self.root, "ann")
+
+    def _start(self, output: Path, *command: object) -> subprocess.Popen[bytes]:
+        with output.open("ab") as out, self.log.open("ab") as log:
+            return subprocess.Popen([*map(str, command)], stdout=out, stderr=log, env=environment())
+
+    def victims(self) -> dict[str, psutil.Process]:
+        """What is at work now and can be killed."""
+        found = {}
+        with contextlib.suppress(psutil.Error):
+            if self.labeller is not None and self.labeller.poll() is None:
+                found["labeller"] = psutil.Process(self.labeller.pid)
+            if self.training is not None and self.training.poll() is None:
+                found["training"] = agent = psutil.Process(self.training.pid)
+                for child in learners(agent.children()):
+                    found["renderer" if child.nice() > agent.nice() else "learner"] = child
+        return found
+
+    def end(self) -> None:
+        """Kill what is left."""
+        for process in (self.training, self.labeller):
+            if process is not None:
+                for child in psutil.Process(process.pid).children() if process.poll() is None else []:
+                    child.kill()
+                process.kill()
+                process.wait(DEADLINE)
+
+
+def leases_end(root: Path, pid: int) -> float:
+    """When the last lease of a labeller's process ends; 0 where it has none."""
+    if not (root / "labels.sqlite").exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(root / "labels.sqlite", timeout=30)) as connection:
+        query = "SELECT coalesce(max(expires_at), 0) FROM leases WHERE viewer LIKE ?"
+        return float(connection.execute(query, (f"%:{pid}:%",)).fetchone()[0])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_nothing_said_is_lost_whoever_is_killed_whenever(tmp_path: Path, seed: int) -> None:
+    moments, scene = random.Random(seed), Scene(tmp_path / "run")
+    to_kill = moments.sample(KILLS, len(KILLS))
+    deadline = time.monotonic() + 3 * DEADLINE
+    try:
+        while not scene.finished:
+            assert time.monotonic() < deadline, scene.log.read_text()
+            scene.tend()
+            time.sleep(moments.uniform(0.1, 0.8))
+            if to_kill and (victim := scene.victims().get(to_kill[-1])) and not scene.finished:
+                victim.kill()
+                psutil.wait_procs([victim], DEADLINE)
+                if to_kill.pop() == "labeller":
+                    assert leases_end(scene.root, victim.pid) <= time.time() + labeller.LEASE_SECONDS
+        assert scene.training is not None
+        assert scene.training.wait(DEADLINE) == 0, scene.log.read_text()
+    finally:
+        scene.end()
+    assert not to_kill, f"finished before these were killed: {to_kill}"
+    said = [tuple(line.split()) for line in scene.said.read_text().splitlines()]
+    stored = [(str(query), str(left), judgement) for query, left, judgement in standing(scene.root)]
+    assert len(set(said)) == len(said)
+    assert set(said) <= set(stored)
+    assert label_counts(scene.root) == (LABELS, LABELS)  # so that no query has two
+    assert "Traceback" not in scene.log.read_text()
+    RunDirectory.open(scene.root).lock().release()  # nobody is left at work on it
