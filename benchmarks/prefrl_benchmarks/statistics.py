@@ -1,7 +1,7 @@
 """Statistics of few runs on several tasks (Agarwal et al., 2021, https://arxiv.org/abs/2108.13264); pure functions.
 
 Shapes: N runs (seeds), M tasks, T points of a curve; `...` stands for any leading dimensions, which statistics keep, so
-that thousands of resamples are computed at once. The figures are those of rliable, which tests/test_statistics.py holds.
+that thousands of resamples are computed at once. tests/test_statistics.py holds the figures against those of rliable.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def normalised(returns: ArrayLike, floor: ArrayLike, ceiling: ArrayLike) -> Arra
     """
     low, high = np.asarray(floor, dtype=float), np.asarray(ceiling, dtype=float)
     span = np.where(high == low, np.nan, high - low)
-    return (np.asarray(returns, dtype=float) - low) / span
+    return np.asarray((np.asarray(returns, dtype=float) - low) / span)
 
 
 def mean(scores: Array) -> Array:
