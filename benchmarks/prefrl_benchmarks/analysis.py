@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,22 @@ class Group:
         values = [(result.summary or {}).get(name) for result in self.results]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
+    @cached_property
     def curve(self) -> tuple[Array, Array]:
         """Steps (T,) and true returns (N, T), on the steps that all the runs have; T is 0 where they have none."""
         curves = [curve for curve in map(_curve, self.results) if len(curve)]
         if not curves:
             return np.empty(0), np.empty((0, 0))
         first, last = max(curve[0, 0] for curve in curves), min(curve[-1, 0] for curve in curves)
+        if first >= last:
+            return np.empty(0), np.empty((0, 0))
         steps = np.linspace(first, last, POINTS)
         return steps, np.array([np.interp(steps, curve[:, 0], curve[:, 1]) for curve in curves])
+
+    @cached_property
+    def band(self) -> Array:
+        """(2, T) interval of the mean of these curves."""
+        return statistics.band(self.curve[1])
 
 
 @dataclass(frozen=True)

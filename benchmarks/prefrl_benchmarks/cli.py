@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Literal
 
 import tyro
 from tyro.conf import Positional
+
+from prefrl.errors import PrefrlError
 
 bench = tyro.extras.SubcommandApp()
 
@@ -34,6 +37,37 @@ def run(suite: Positional[str], /, *, out: Path, jobs: int = 1) -> int:
         return 1
     print(f"{out}: {len(outcome.finished)} cells finished; report them with: prefrl bench report {out} --out FOLDER")
     return 0
+
+
+@bench.command
+def report(folders: Positional[tuple[Path, ...]], /, *, out: Path) -> None:
+    """Report suites' results: tables, figures, and one page to be read offline.
+
+    Args:
+        folders: The --out of one `prefrl bench run` or of several.
+        out: A folder for the report.
+    """
+    _need_libraries()
+    from prefrl_benchmarks.report import write_report
+
+    found = write_report(folders, out)
+    for line in found.problems:
+        print(f"prefrl: {line}", file=sys.stderr)
+    print(f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells")
+
+
+@bench.command
+def compare(old: Positional[Path], new: Positional[Path], /) -> None:
+    """Tell what got better or worse between two suites' results, with intervals.
+
+    Args:
+        old: The --out of a `prefrl bench run`.
+        new: That of another.
+    """
+    _need_libraries()
+    from prefrl_benchmarks.compare import compare_folders
+
+    print("\n".join(compare_folders(old, new)))
 
 
 @bench.command
@@ -137,6 +171,7 @@ def learning(
         labels: Labels of each preference run.
         jobs: Runs at a time.
     """
+    _need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
@@ -167,8 +202,17 @@ def ablations(
         jobs: Runs at a time.
     """
     from prefrl.ablations import ABLATIONS
+
+    _need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
     variants = (TRUE, Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
     return report(Suite(f"ablations-{algo}", tasks, tuple(range(seeds)), steps, variants, labels, algo=algo), out, jobs)
+
+
+def _need_libraries() -> None:
+    """Refuse in one line where the extra `bench` is not installed."""
+    for module in ("jinja2", "matplotlib", "scipy"):
+        if importlib.util.find_spec(module) is None:
+            raise PrefrlError(f"this needs {module}: pip install 'prefrl[bench]'")

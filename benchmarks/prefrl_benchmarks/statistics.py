@@ -131,3 +131,20 @@ def _of_columns(statistic: Statistic, ends: Array, *columns: Array, axis: int = 
     """The statistic of arrays that come as their columns, one a task: each (..., N), runs last."""
     groups = np.split(np.arange(len(columns)), ends)
     return statistic(*(np.stack([np.moveaxis(columns[i], axis, -1) for i in group], axis=-1) for group in groups))
+
+
+def band(curves: Array, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Array:
+    """Bootstrap percentile intervals of a mean curve, point by point; NaN for one run: (N, T) -> (2, T) low, high."""
+    if len(curves) < 2:
+        return np.full((2, curves.shape[1]), np.nan)
+    result = scipy.stats.bootstrap(
+        (curves,),
+        np.mean,
+        axis=0,
+        vectorized=True,
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return np.stack(result.confidence_interval)
