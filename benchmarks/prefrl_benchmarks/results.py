@@ -32,7 +32,7 @@ class Result:
     cell: Cell
     hash: str
     """Of the configuration that it is meant to have."""
-    recipe: str
+    seedless: str
     """Of the same without the seed: what cells must share to be averaged."""
     root: Path
     """Its run directory."""
@@ -125,7 +125,7 @@ def read_results(folders: Sequence[Path]) -> Results:
             result = _read(folder, suite, cell, hashes)
             first = recipes.setdefault((suite, cell.task, cell.variant), result)
             known = cells.get((suite, cell.name))
-            if first.recipe != result.recipe:
+            if first.seedless != result.seedless:
                 problems.append(f"{folder}: {cell.name} has other settings than in {first.root.parent}; left out")
             elif known and known.value is not None:
                 problems.append(f"{folder}: {cell.name} is in {known.root.parent} too; left out")
@@ -147,7 +147,7 @@ def last_words(folder: Path, cell: Cell) -> str:
 
 def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Result:
     root = folder / cell.name
-    known = partial(Result, suite, cell, hashes["hash"], hashes["recipe"], root)
+    known = partial(Result, suite, cell, hashes["hash"], hashes["seedless"], root)
     if not (root / "summary.json").exists():
         return known(None, last_words(folder, cell))
     if fingerprint_of(root) != hashes["hash"]:
@@ -175,15 +175,15 @@ def _problems(results: Results) -> list[str]:
 
 def _hashes(cell: Cell) -> dict[str, str]:
     config = cell.config
-    whole, recipe = fingerprint(config), fingerprint(dataclasses.replace(config, seed=0))
-    return {"id": cell.name, "hash": whole, "recipe": recipe}
+    whole, seedless = fingerprint(config), fingerprint(dataclasses.replace(config, seed=0))
+    return {"id": cell.name, "hash": whole, "seedless": seedless}
 
 
 def _cells(manifest: dict[str, Any]) -> list[tuple[Cell, dict[str, str]]]:
     """The cells of a manifest, each with its hashes."""
     names = [each.name for each in dataclasses.fields(Cell)]
     return [
-        (Cell(**{name: entry[name] for name in names}), {name: entry[name] for name in ("hash", "recipe")})
+        (Cell(**{name: entry[name] for name in names}), {name: entry[name] for name in ("hash", "seedless")})
         for entry in manifest["cells"]
     ]
 
