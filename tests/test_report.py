@@ -103,7 +103,13 @@ def test_the_page_stands_alone(folder, tmp_path):
     assert len(page.sources) == 2 + 2 + 2  # scores and profiles; two tasks' returns; two tasks' curves
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
     text = " ".join(" ".join(page.words).split())
-    for said in ("8 of 8 cells", "prefrl bench run test --out", "the paper's own points", "cores", "commit"):
+    for said in (
+        "8 of 8 cells",
+        "prefrl bench report results --out report",
+        "the paper's own points",
+        "cores",
+        "commit",
+    ):
         assert said in text
 
 

@@ -217,4 +217,5 @@ def test_a_killed_suite_that_goes_on_equals_one_that_was_let_be(tmp_path):
     for root in (path for path in whole.iterdir() if path.is_dir()):
         one, other = summary(root), summary(killed / root.name)
         assert one["true_return_mean"] == other["true_return_mean"]
-    assert json.loads((whole / "suite.json").read_text()) == json.loads((killed / "suite.json").read_text())
+    manifests = [json.loads((out / "suite.json").read_text()) for out in (whole, killed)]
+    assert manifests[0]["cells"] == manifests[1]["cells"]

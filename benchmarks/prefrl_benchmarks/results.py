@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -84,6 +86,7 @@ def write_manifest(suite: Suite, out: Path) -> None:
         raise UsageError(f"{out} holds the suite {held}; choose another --out for {suite.name}")
     cells = [_hashes(cell) | dataclasses.asdict(cell) for cell in suite.cells()]
     about = {"prefrl": version(), "commit": commit(), "python": platform.python_version(), "machine": machine()}
+    about["command"] = shlex.join(["prefrl", *sys.argv[1:]])
     write_json(path, {"format": _FORMAT, "suite": dataclasses.asdict(suite)} | about | {"cells": cells}, durable=True)
 
 
