@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from prefrl_benchmarks.cli import bench
 from tyro.conf import Positional, arg
 
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from prefrl.processes import Beside
 
 app = tyro.extras.SubcommandApp()
-bench = tyro.extras.SubcommandApp()
 labels_app = tyro.extras.SubcommandApp()
-app.command(bench, name="bench", help="Measure: speed and learning against training on the true reward.")
+app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
 app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
 reward_app = tyro.extras.SubcommandApp()
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
@@ -271,161 +271,6 @@ def fit(
     from prefrl.refit import refit
 
     print("\n".join(refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out).lines()))
-
-
-@bench.command
-def speed(
-    *,
-    task: str = "cheetah",
-    algo: str = "ppo",
-    steps: int = 100_000,
-    labels: int = 700,
-    alternations: int = 5,
-    modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
-    threads: int | None = None,
-    out: Path | None = None,
-) -> None:
-    """Compare preference training (sync and async) with training on the true reward, in alternation.
-
-    Args:
-        task: A task.
-        algo: ppo, a2c or trpo.
-        steps: Agent steps of each run.
-        labels: Labels of each preference run.
-        alternations: Runs of each kind; ratios are taken within an alternation.
-        modes: Of the preference runs.
-        threads: That each process may use; by default it decides itself.
-        out: Where to write the figures as JSON.
-    """
-    from prefrl_benchmarks.speed import measure, report_lines
-
-    result = measure(
-        task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, threads=threads
-    )
-    print("\n".join(report_lines(result)))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
-
-
-@bench.command
-def people(
-    *,
-    task: str = "cheetah",
-    steps: int = 600_000,
-    labels: int = 35,
-    per_minute: float = 15,
-    alternations: int = 3,
-    out: Path | None = None,
-) -> None:
-    """Compare the agent's speed when a person is asked (a scripted one) with that when an oracle is.
-
-    Args:
-        task: A task.
-        steps: Agent steps of each run.
-        labels: Labels of each run.
-        per_minute: How many labels a minute the person gives.
-        alternations: Runs of each kind; ratios are taken within an alternation.
-        out: Where to write the figures as JSON.
-    """
-    from prefrl_benchmarks.people import measure, report_lines
-
-    result = measure(task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations)
-    print("\n".join(report_lines(result)))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
-
-
-@bench.command
-def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
-    """Compare how fast a game steps on the C++ engine and with Stable-Baselines3's Python wrappers.
-
-    Args:
-        game: A game.
-        envs: Environments stepped together.
-        steps: Agent steps of each timing.
-        alternations: Timings of each; ratios are taken within an alternation.
-    """
-    from prefrl_benchmarks.engines import measure, report_lines
-
-    print("\n".join(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations))))
-
-
-@bench.command
-def learning(
-    *,
-    out: Path,
-    tasks: tuple[str, ...] = ("cheetah", "hopper", "reacher"),
-    algo: str = "ppo",
-    modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
-    seeds: int = 5,
-    steps: int = 300_000,
-    labels: int = 700,
-    jobs: int = 2,
-) -> None:
-    """Train from labels and from the true reward with the same seeds, and print normalised scores.
-
-    Args:
-        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
-        tasks: Tasks.
-        algo: ppo, a2c or trpo.
-        modes: Of the preference runs.
-        seeds: Seeds 0, 1, ... of each.
-        steps: Agent steps of each run.
-        labels: Labels of each preference run.
-        jobs: Runs at a time.
-    """
-    from prefrl_benchmarks.learning import Study, Variant, report
-
-    variants = tuple(Variant(mode, mode=mode) for mode in modes)
-    report(Study(f"learning-{algo}", out, tasks, algo, variants, seeds, steps, labels), jobs)
-
-
-@bench.command
-def ablations(
-    *,
-    out: Path,
-    tasks: tuple[str, ...] = ("cheetah", "hopper"),
-    algo: str = "ppo",
-    seeds: int = 3,
-    steps: int = 300_000,
-    labels: int = 700,
-    jobs: int = 2,
-) -> None:
-    """Train with each of the paper's ablations, in sync mode, and print scores beside the full method's.
-
-    Args:
-        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
-        tasks: Tasks.
-        algo: ppo, a2c or trpo.
-        seeds: Seeds 0, 1, ... of each.
-        steps: Agent steps of each run.
-        labels: Labels of each run.
-        jobs: Runs at a time.
-    """
-    from prefrl_benchmarks.learning import Study, Variant, report
-
-    from prefrl.ablations import ABLATIONS
-
-    variants = (Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
-    report(Study(f"ablations-{algo}", out, tasks, algo, variants, seeds, steps, labels), jobs)
-
-
-@bench.command
-def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path | None = None) -> None:
-    """Measure the viewer on a screen of its own: from key to next pair, its share of a core, its start.
-
-    Args:
-        keys: Answers.
-        starts: Starts.
-        seconds: Over which the share of a core is measured.
-        out: Where to write the figures as JSON.
-    """
-    from prefrl_benchmarks.viewer import measure, report_lines
-
-    result = measure(keys=keys, starts=starts, seconds=seconds)
-    print("\n".join(report_lines(result)))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def main() -> None:

@@ -1,30 +1,20 @@
 """The studies' bookkeeping; what they run is tested elsewhere."""
 
 import csv
-import json
 import math
 
 import pytest
-from prefrl_benchmarks import learning, people
+from bench_runs import finish, finish_suite, suite
+from prefrl_benchmarks import people
 from prefrl_benchmarks.cells import Cell
-from prefrl_benchmarks.learning import TRUE, Study, Variant, score_lines
+from prefrl_benchmarks.learning import score_lines, write_csv
+from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.speed import steady_rate
+from prefrl_benchmarks.suites import Variant
 
 from prefrl.metrics import MetricsFile
 
 FULL, RANDOM = Variant("full"), Variant("random-queries", ablation="random-queries")
-
-
-def study(out, **changes):
-    settings = {"tasks": ("cheetah", "reacher"), "algo": "ppo", "variants": (FULL, RANDOM), "seeds": 2}
-    return Study("test", out, **(settings | changes), steps=1000, labels=50)
-
-
-def finish(cell, out, value, correlation=0.5):
-    root = out / cell.name
-    root.mkdir()
-    summary = {"task": cell.task, "seed": cell.seed, "true_return_mean": value, "reward_correlation": correlation}
-    (root / "summary.json").write_text(json.dumps(summary | {"steps_per_second": 100.0}))
 
 
 def test_a_cell_s_arguments_are_those_of_the_command(tmp_path):
@@ -37,32 +27,30 @@ def test_a_cell_s_arguments_are_those_of_the_command(tmp_path):
     assert "--labels" not in Cell("hopper", "ppo", "none", "sync", 3, 1000, 50).arguments(tmp_path)
 
 
-def test_every_run_has_a_folder_of_its_own(tmp_path):
-    names = [cell.name for cells in study(tmp_path).columns() for cell in cells]
-    assert len(set(names)) == len(names) == 2 * 3 * 2  # tasks, ways, seeds
-
-
-def test_scores_are_normalised_between_random_actions_and_the_true_reward(tmp_path, monkeypatch):
-    monkeypatch.setattr(learning, "random_return", {"cheetah": -100.0, "reacher": -10.0}.__getitem__)
-    ours = study(tmp_path)
-    for task, true, labels in (("cheetah", (300.0, 500.0), (200.0, 400.0)), ("reacher", (-2.0, -4.0), (-3.0, -5.0))):
-        for cell, value in zip(ours.cells(task, TRUE), true, strict=True):
-            finish(cell, tmp_path, value, None)
-        for cell, value in zip(ours.cells(task, FULL), labels, strict=True):
-            finish(cell, tmp_path, value)
-    text = "\n".join(score_lines(ours))
-    assert "random-queries   no finished runs" in text
+def test_scores_are_normalised_between_random_actions_and_the_true_reward(tmp_path):
+    returns = {
+        ("cheetah", "true"): (300.0, 500.0),
+        ("cheetah", "full"): (200.0, 400.0),
+        ("reacher", "true"): (-2.0, -4.0),
+        ("reacher", "full"): (-3.0, -5.0),
+    }
+    finish_suite(suite(variants=(FULL, RANDOM)), tmp_path, returns)
+    lines = score_lines(read_results([tmp_path]), {"cheetah": -100.0, "reacher": -10.0})
     # cheetah (300 + 100) / (400 + 100) = 0.8; reacher (-4 + 10) / (-3 + 10) = 0.857
-    rows = {line.split()[0]: line.split() for line in text.splitlines() if " full " in line}
+    rows = {line.split()[0]: line.split() for line in lines if " full " in line}
     assert [rows[task][6] for task in ("cheetah", "reacher")] == ["0.80", "0.86"]
     assert float(rows["together"][2]) == pytest.approx((0.8 + 6 / 7) / 2, abs=1e-3)
+    assert "partial: 4 of 12 cells are not finished" in lines
+    assert not [line for line in lines if line.startswith("together") and "random-queries" in line]
 
 
 def test_the_table_of_runs_says_which_ablation(tmp_path):
-    ours = study(tmp_path, tasks=("cheetah",), seeds=1)
-    for variant, value in ((TRUE, 1.0), (FULL, math.pi), (RANDOM, 2.0)):
-        finish(ours.cells("cheetah", variant)[0], tmp_path, value)
-    rows = list(csv.DictReader(ours.write_csv().read_text().splitlines()))
+    ours = suite(tasks=("cheetah",), seeds=(0,), variants=(FULL, RANDOM))
+    finish_suite(ours, tmp_path, {})
+    for cell, value in zip(ours.cells(), (1.0, math.pi, 2.0), strict=True):
+        finish(cell, tmp_path, value)
+    write_csv(read_results([tmp_path]), tmp_path / "table.csv")
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [(row["ablation"], float(row["true_return_mean"])) for row in rows] == [
         ("", 1.0),
         ("", pytest.approx(math.pi)),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from prefrl.config import RunConfig
+from prefrl.errors import PrefrlError
+from prefrl.files import read_json
+from prefrl.recipes import resolve
+from prefrl.tasks import find_task
+
+_NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
+"""Settings that decide nothing of what a run with a synthetic teacher computes."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +33,39 @@ class Cell:
     steps: int
     labels: int
     ablation: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)
+    recipe: str = "default"
+    variant: str = ""
+    """What its suite calls this way to train."""
 
     @property
     def name(self) -> str:
-        """A folder name that says what is in it."""
+        """Its id: a folder name that says what is in it."""
         what = "none" if self.teacher == "none" else f"{self.teacher}-{self.mode}-{self.labels}"
         what += f"-{self.ablation}" if self.ablation else ""
-        return f"{self.task}_{self.algo}_{what}_s{self.seed}"
+        what += f"-{self.variant}" if self.settings and self.variant else ""
+        return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"
+
+    @property
+    def config(self) -> RunConfig:
+        """What `prefrl train` makes of the arguments on this machine.
+
+        Raises:
+            UsageError: for arguments that it would refuse.
+        """
+        chosen: dict[str, Any] = {"steps": self.steps, "seed": self.seed, "mode": self.mode}
+        if self.teacher != "none":
+            chosen["queries.labels"] = self.labels
+        gpu = find_task(self.task).images and _has_gpu()
+        return resolve(
+            self.task,
+            teacher=self.teacher,
+            algo=self.algo,
+            recipe=self.recipe,
+            ablation=self.ablation,
+            settings=chosen | self.settings,
+            gpu=gpu,
+        )
 
     def arguments(self, root: Path) -> list[str]:
         """The command's arguments."""
@@ -44,47 +77,81 @@ class Cell:
             words += ["--labels", str(self.labels)]
         if self.ablation:
             words += ["--ablation", self.ablation]
+        if self.recipe != "default":
+            words += ["--recipe", self.recipe]
         if self.settings:
             words += ["--set", *(f"{key}={json.dumps(value)}" for key, value in self.settings.items())]
         return words
 
 
-def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[str, Any] | None:
-    """Run a cell to its end.
+def fingerprint(config: RunConfig) -> str:
+    """A hash of what a run computes: of its own task's resolved recipe alone, so that others' may change.
+
+    A run on the true reward has neither reward model nor queries, so that changes of theirs do not touch it.
+    """
+    left_out = _NOT_COMPUTED if config.learns_reward else _NOT_COMPUTED | {"reward", "queries"}
+    kept = {name: value for name, value in config.to_json().items() if name not in left_out}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint_of(root: Path) -> str | None:
+    """The hash of a run on disk; None where this version cannot read its configuration.
+
+    A setting that is younger than the run counts with its default, so that adding one touches no old run.
+    """
+    try:
+        return fingerprint(RunConfig.from_json(read_json(root / "config.json")["config"]))
+    except (PrefrlError, OSError, KeyError, TypeError):
+        return None
+
+
+def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subprocess.Popen[bytes]:
+    """Start or resume a cell in a process that ends with this one, however this one ends.
 
     Args:
         cell: The cell.
-        folder: Where its run directory lies, or is to lie.
+        folder: Where its run directory lies, or is to lie; what it says goes to `NAME.log` there.
         threads: That its process may use; None leaves that to it.
+    """
+    root = folder / cell.name
+    words = ["resume", str(root)] if (root / "config.json").exists() else cell.arguments(root)
+    pinned = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    log: IO[bytes]
+    with (folder / f"{cell.name}.log").open("ab") as log:
+        # In a group of its own: Ctrl-C on the terminal reaches it through the runner alone, once.
+        return subprocess.Popen(
+            [sys.executable, "-m", "prefrl_benchmarks.child", *words],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=os.environ | pinned,
+            process_group=0,
+        )
+
+
+def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[str, Any] | None:
+    """Run a cell to its end; arguments as for `start_cell`.
 
     Returns:
-        Its summary; None if it failed, with the reason in the folder's `NAME.log`.
+        Its summary; None if it failed, with the reason in its log.
     """
     root = folder / cell.name
     if (root / "summary.json").exists():
         return read_summary(root)
-    words = ["resume", str(root)] if (root / "config.json").exists() else cell.arguments(root)
-    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
-    with (folder / f"{cell.name}.log").open("a") as log:
-        command = [sys.executable, "-m", "prefrl", *words]
-        done = subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, check=False)
-    return read_summary(root) if done.returncode == 0 else None
-
-
-def run_cells(cells: Iterable[Cell], folder: Path, jobs: int) -> list[dict[str, Any] | None]:
-    """Run cells, some at a time; their summaries in the same order."""
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def run(cell: Cell) -> dict[str, Any] | None:
-        summary = run_cell(cell, folder, threads=1)
-        told = f"true return {summary['true_return_mean']:.1f}" if summary else f"failed: {folder / cell.name}.log"
-        print(f"{cell.name}: {told}", flush=True)
-        return summary
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(run, cells))
+    with start_cell(cell, folder, threads=threads) as process:
+        return read_summary(root) if process.wait() == 0 else None
 
 
 def read_summary(root: Path) -> dict[str, Any]:
-    """A finished run's `summary.json`."""
-    return dict(json.loads((root / "summary.json").read_text()))
+    """A finished run's `summary.json`.
+
+    Raises:
+        DamagedFileError: if it is cut off.
+    """
+    return dict(read_json(root / "summary.json"))
+
+
+def _has_gpu() -> bool:
+    from prefrl.agents import choose_device  # noqa: PLC0415 - torch takes seconds, and only images ask
+
+    return choose_device("auto") == "cuda"

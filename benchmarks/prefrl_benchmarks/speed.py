@@ -7,8 +7,6 @@ machine whose speed drifts does not bias them. The agent's settings are the same
 from __future__ import annotations
 
 import math
-import os
-import platform
 import statistics
 import tempfile
 from pathlib import Path
@@ -18,6 +16,7 @@ from prefrl.errors import PrefrlError
 from prefrl.metrics import read_metrics
 from prefrl.run import commit, version
 from prefrl_benchmarks.cells import Cell, run_cell
+from prefrl_benchmarks.results import machine
 
 KINDS = {"true": ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
 """Teacher and mode of each kind of run."""
@@ -64,11 +63,10 @@ def measure(
         {mode: [run[rate] / true[rate] for run, true in zip(runs[mode], runs["true"], strict=True)] for mode in modes}
         for rate in ("steps_per_second", "steady_steps_per_second")
     )
-    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
     settings = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads}
     return {
         "settings": settings,
-        "machine": machine,
+        "machine": machine(),
         "version": version(),
         "commit": commit(),
         "ratios": ratios,

@@ -1,0 +1,236 @@
+"""The commands of `prefrl bench`, which `prefrl.cli` mounts. Every heavy import happens inside its command."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tyro.conf import Positional
+
+from prefrl.errors import PrefrlError
+
+bench = tyro.extras.SubcommandApp()
+
+
+@bench.command
+def run(suite: Positional[str], /, *, out: Path, jobs: int = 1) -> int:
+    """Run a suite of experiments; what is finished is skipped, what is not is resumed.
+
+    Args:
+        suite: smoke, quick, mujoco, atari, ablations, teachers, queries, or a TOML file of your own.
+        out: A folder for the runs.
+        jobs: Runs at a time; each uses one core.
+    """
+    from prefrl_benchmarks.runner import run_suite
+    from prefrl_benchmarks.suites import find_suite
+
+    outcome = run_suite(find_suite(suite), out, jobs)
+    for name, reason in outcome.failed.items():
+        print(f"prefrl: {name} failed: {reason} (see {out / name}.log)", file=sys.stderr)
+    if outcome.stopped:
+        print("prefrl: stopped; the same command goes on", file=sys.stderr)
+    if outcome.failed or outcome.stopped:
+        return 1
+    print(f"{out}: {len(outcome.finished)} cells finished; report them with: prefrl bench report {out} --out FOLDER")
+    return 0
+
+
+@bench.command
+def report(folders: Positional[tuple[Path, ...]], /, *, out: Path) -> None:
+    """Report suites' results: tables, figures, and one page to be read offline.
+
+    Args:
+        folders: The --out of one `prefrl bench run` or of several.
+        out: A folder for the report.
+    """
+    _need_libraries()
+    from prefrl_benchmarks.report import write_report
+
+    found = write_report(folders, out)
+    for line in found.problems:
+        print(f"prefrl: {line}", file=sys.stderr)
+    print(f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells")
+
+
+@bench.command
+def compare(old: Positional[Path], new: Positional[Path], /) -> None:
+    """Tell what got better or worse between two suites' results, with intervals.
+
+    Args:
+        old: The --out of a `prefrl bench run`.
+        new: That of another.
+    """
+    _need_libraries()
+    from prefrl_benchmarks.compare import compare_folders
+
+    print("\n".join(compare_folders(old, new)))
+
+
+@bench.command
+def speed(
+    *,
+    task: str = "cheetah",
+    algo: str = "ppo",
+    steps: int = 100_000,
+    labels: int = 700,
+    alternations: int = 5,
+    modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
+    threads: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Compare preference training (sync and async) with training on the true reward, in alternation.
+
+    Args:
+        task: A task.
+        algo: ppo, a2c or trpo.
+        steps: Agent steps of each run.
+        labels: Labels of each preference run.
+        alternations: Runs of each kind; ratios are taken within an alternation.
+        modes: Of the preference runs.
+        threads: That each process may use; by default it decides itself.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.speed import measure, report_lines
+
+    result = measure(
+        task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, threads=threads
+    )
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@bench.command
+def people(
+    *,
+    task: str = "cheetah",
+    steps: int = 600_000,
+    labels: int = 35,
+    per_minute: float = 15,
+    alternations: int = 3,
+    out: Path | None = None,
+) -> None:
+    """Compare the agent's speed when a person is asked (a scripted one) with that when an oracle is.
+
+    Args:
+        task: A task.
+        steps: Agent steps of each run.
+        labels: Labels of each run.
+        per_minute: How many labels a minute the person gives.
+        alternations: Runs of each kind; ratios are taken within an alternation.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.people import measure, report_lines
+
+    result = measure(task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations)
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@bench.command
+def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path | None = None) -> None:
+    """Measure the viewer on a screen of its own: from key to next pair, its share of a core, its start.
+
+    Args:
+        keys: Answers.
+        starts: Starts.
+        seconds: Over which the share of a core is measured.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.viewer import measure, report_lines
+
+    result = measure(keys=keys, starts=starts, seconds=seconds)
+    print("\n".join(report_lines(result)))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+@bench.command
+def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
+    """Compare how fast a game steps on the C++ engine and with Stable-Baselines3's Python wrappers.
+
+    Args:
+        game: A game.
+        envs: Environments stepped together.
+        steps: Agent steps of each timing.
+        alternations: Timings of each; ratios are taken within an alternation.
+    """
+    from prefrl_benchmarks.engines import measure, report_lines
+
+    print("\n".join(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations))))
+
+
+@bench.command
+def learning(
+    *,
+    out: Path,
+    tasks: tuple[str, ...] = ("cheetah", "hopper", "reacher"),
+    algo: str = "ppo",
+    modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
+    seeds: int = 5,
+    steps: int = 300_000,
+    labels: int = 700,
+    jobs: int = 2,
+) -> int:
+    """Train from labels and from the true reward with the same seeds, and print normalised scores.
+
+    Args:
+        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
+        tasks: Tasks.
+        algo: ppo, a2c or trpo.
+        modes: Of the preference runs.
+        seeds: Seeds 0, 1, ... of each.
+        steps: Agent steps of each run.
+        labels: Labels of each preference run.
+        jobs: Runs at a time.
+    """
+    _need_libraries()
+    from prefrl_benchmarks.learning import TRUE, report
+    from prefrl_benchmarks.suites import Suite, Variant
+
+    variants = (TRUE, *(Variant(mode, mode=mode) for mode in modes))
+    return report(Suite(f"learning-{algo}", tasks, tuple(range(seeds)), steps, variants, labels, algo=algo), out, jobs)
+
+
+@bench.command
+def ablations(
+    *,
+    out: Path,
+    tasks: tuple[str, ...] = ("cheetah", "hopper"),
+    algo: str = "ppo",
+    seeds: int = 3,
+    steps: int = 300_000,
+    labels: int = 700,
+    jobs: int = 2,
+) -> int:
+    """Train with each of the paper's ablations, in sync mode, and print scores beside the full method's.
+
+    Args:
+        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
+        tasks: Tasks.
+        algo: ppo, a2c or trpo.
+        seeds: Seeds 0, 1, ... of each.
+        steps: Agent steps of each run.
+        labels: Labels of each run.
+        jobs: Runs at a time.
+    """
+    from prefrl.ablations import ABLATIONS
+
+    _need_libraries()
+    from prefrl_benchmarks.learning import TRUE, report
+    from prefrl_benchmarks.suites import Suite, Variant
+
+    variants = (TRUE, Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
+    return report(Suite(f"ablations-{algo}", tasks, tuple(range(seeds)), steps, variants, labels, algo=algo), out, jobs)
+
+
+def _need_libraries() -> None:
+    """Refuse in one line where the extra `bench` is not installed."""
+    for module in ("jinja2", "matplotlib", "scipy"):
+        if importlib.util.find_spec(module) is None:
+            raise PrefrlError(f"this needs {module}: pip install 'prefrl[bench]'")

@@ -1,0 +1,100 @@
+"""What a person sees of a suite at work: a bar for all and one for each running cell; plain lines off a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from prefrl.display import details
+from prefrl.errors import PrefrlError
+from prefrl.files import read_json
+from prefrl_benchmarks.cells import Cell, read_summary
+
+_REFRESH_SECONDS = 0.5
+
+
+class SuiteDisplay:
+    """Shows how a suite gets on; use as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Show it on standard error, unless told otherwise."""
+        self._console = console or Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[details]}"))
+        self._live = (
+            Progress(*columns, TimeElapsedColumn(), console=self._console) if self._console.is_terminal else None
+        )
+        self._bars: dict[Cell, TaskID] = {}
+        self._refreshed = 0.0
+        self.total = self._done = 0
+
+    def __enter__(self) -> SuiteDisplay:
+        """Start the live lines."""
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the live lines."""
+        if self._live:
+            self._live.stop()
+
+    def note(self, line: str) -> None:
+        """Show a line that stays."""
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def begin(self, total: int, finished: int) -> None:
+        """Say how much there is to do."""
+        self.total, self._done = total, finished
+        if finished:
+            self.note(f"{finished} of {total} cells are finished already")
+        if self._live:
+            self._overall = self._live.add_task("all cells", total=total, completed=finished, details=self._count)
+
+    def started(self, cell: Cell) -> None:
+        """A cell is at work."""
+        if self._live:
+            self._bars[cell] = self._live.add_task(cell.name, total=cell.steps, details="starting")
+
+    def finished(self, cell: Cell, folder: Path) -> None:
+        """A cell has come to its end."""
+        value = read_summary(folder / cell.name)["true_return_mean"]
+        self._end(cell, "finished" if value is None else f"true return {value:.1f}", counts=True)
+
+    def failed(self, cell: Cell, reason: str) -> None:
+        """A cell has failed."""
+        self._end(cell, f"failed: {reason}", counts=False)
+
+    def refresh(self, folder: Path, cells: Iterable[Cell]) -> None:
+        """Show what the running cells last said."""
+        if self._live is None or time.monotonic() - self._refreshed < _REFRESH_SECONDS:
+            return
+        self._refreshed = time.monotonic()
+        for cell in cells:
+            if said := _progress(folder / cell.name):
+                self._live.update(self._bars[cell], completed=said["step"], details=details(said, None))
+
+    def _end(self, cell: Cell, told: str, *, counts: bool) -> None:
+        self._done += counts
+        self.note(f"[{self._count}] {cell.name}: {told}")
+        if self._live:
+            self._live.remove_task(self._bars.pop(cell))
+            self._live.update(self._overall, completed=self._done, details=self._count)
+
+    @property
+    def _count(self) -> str:
+        return f"{self._done}/{self.total}"
+
+
+def _progress(root: Path) -> dict[str, Any] | None:
+    try:
+        return dict(read_json(root / "progress.json"))
+    except (OSError, PrefrlError):
+        return None  # not begun yet

@@ -1,0 +1,63 @@
+"""Where cells run. An executor starts one cell and gives back a job to poll; its files end up in the suite's folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from prefrl_benchmarks.cells import Cell, start_cell
+
+
+class Job(Protocol):
+    """A cell at work."""
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def stop(self) -> None:
+        """Ask it to stop, so that it can be resumed."""
+
+    def kill(self) -> None:
+        """End it at once; what it has stored stays."""
+
+
+Executor = Callable[[Cell, Path], Job]
+"""Starts or resumes a cell whose run directory is, or is to be, `folder / cell.name`."""
+
+
+class ProcessJob:
+    """A cell in a process of this machine."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs."""
+        code = self._process.poll()
+        if code is not None and self._process.stdin:
+            self._process.stdin.close()
+        return code
+
+    def stop(self) -> None:
+        """Ask it to stop after its round."""
+        self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it, and the processes that it has beside it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self.poll()
+
+
+def start_process(cell: Cell, folder: Path) -> Job:
+    """Start a cell on one core of this machine."""
+    return ProcessJob(start_cell(cell, folder, threads=1))
+
+
+PROCESSES: Executor = start_process

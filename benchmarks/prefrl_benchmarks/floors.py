@@ -1,0 +1,66 @@
+"""What a random policy gets on a task: the zero of normalised scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from prefrl.errors import PrefrlError
+from prefrl.files import read_json, write_json
+from prefrl.tasks import find_task, make_env
+
+EPISODES = 30
+_FILE = "random.json"
+
+
+def random_return(task: str, episodes: int = EPISODES, seed: int = 0) -> float:
+    """Mean true return of uniformly random actions.
+
+    Args:
+        task: A task's name or a Gymnasium id.
+        episodes: How many; games whose ends are hidden count as they are really played.
+        seed: Of the actions and of the first episode; further ones count up.
+    """
+    env = make_env(find_task(task).env_id)
+    env.action_space.seed(seed)
+    returns = []
+    for episode in range(episodes):
+        env.reset(seed=seed + episode)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, info = env.step(env.action_space.sample())
+            total += float(reward)
+            over = terminated or truncated or "episode" in info
+        returns.append(float(info["episode"]["r"]) if "episode" in info else total)
+    env.close()
+    return float(np.mean(returns))
+
+
+def random_returns(tasks: Iterable[str], folders: Sequence[Path]) -> dict[str, float]:
+    """`random_return` of several tasks, each measured once and then kept in the first folder.
+
+    Args:
+        tasks: Tasks.
+        folders: Of results; each may hold some already.
+    """
+    kept: dict[str, float] = {}
+    for folder in reversed(folders):
+        kept |= _read(folder / _FILE)
+    found = {task: kept[task] if task in kept else random_return(task) for task in tasks}
+    if found.keys() - _read(folders[0] / _FILE).keys():
+        with suppress(OSError):  # a folder that one may only read: measured again next time
+            write_json(folders[0] / _FILE, {"episodes": EPISODES, "returns": _read(folders[0] / _FILE) | found})
+    return found
+
+
+def _read(path: Path) -> dict[str, float]:
+    try:
+        data = read_json(path)
+        return (
+            {str(task): float(value) for task, value in data["returns"].items()} if data["episodes"] == EPISODES else {}
+        )
+    except (OSError, PrefrlError, KeyError, TypeError, ValueError, AttributeError):
+        return {}

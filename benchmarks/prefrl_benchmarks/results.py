@@ -1,0 +1,199 @@
+"""What lies in a suite's folder: the manifest that says what was to be run, and what came of each cell.
+
+Nothing that is missing or damaged is passed over in silence: `Results.problems` has a line for each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.files import DamagedFileError, read_json, write_json
+from prefrl.run import commit, version
+from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of, read_summary
+from prefrl_benchmarks.suites import Suite
+
+MANIFEST = "suite.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a cell."""
+
+    suite: str
+    cell: Cell
+    hash: str
+    """Of the configuration that it is meant to have."""
+    seedless: str
+    """Of the same without the seed: what cells must share to be averaged."""
+    root: Path
+    """Its run directory."""
+    summary: dict[str, Any] | None
+    """None where it is not finished."""
+    reason: str = ""
+    """... and why, as far as is known."""
+
+    @property
+    def value(self) -> float | None:
+        """The final mean true return; None where there is none."""
+        return None if self.summary is None else self.summary["true_return_mean"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Every cell that was to be run, of one folder or of several."""
+
+    folders: tuple[Path, ...]
+    manifests: tuple[dict[str, Any], ...]
+    cells: tuple[Result, ...]
+    problems: tuple[str, ...]
+    """What a reader of the figures has to know, a line each."""
+
+    @property
+    def finished(self) -> list[Result]:
+        """Those with a final return."""
+        return [result for result in self.cells if result.value is not None]
+
+    @property
+    def unfinished(self) -> list[Result]:
+        """The others."""
+        return [result for result in self.cells if result.value is None]
+
+
+def machine() -> dict[str, Any]:
+    """What figures of speed depend on."""
+    return {"cores": os.cpu_count(), "processor": _processor(), "system": platform.platform()}
+
+
+def write_manifest(suite: Suite, out: Path) -> None:
+    """Say in the folder what is to be run there.
+
+    Raises:
+        UsageError: if another suite is.
+    """
+    path = out / MANIFEST
+    if path.exists() and (held := read_manifest(out)["suite"]["name"]) != suite.name:
+        raise UsageError(f"{out} holds the suite {held}; choose another --out for {suite.name}")
+    cells = [_hashes(cell) | dataclasses.asdict(cell) for cell in suite.cells()]
+    about = {"prefrl": version(), "commit": commit(), "python": platform.python_version(), "machine": machine()}
+    about["command"] = shlex.join(["prefrl", *sys.argv[1:]])
+    write_json(path, {"format": _FORMAT, "suite": dataclasses.asdict(suite)} | about | {"cells": cells}, durable=True)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What was to be run in a folder.
+
+    Raises:
+        UsageError: if it is no suite's folder, or a newer version's.
+        DamagedFileError: if the manifest is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise UsageError(f"{folder} holds no suite's results: it has no {MANIFEST}")
+    data = read_json(path)
+    try:
+        if data["format"] > _FORMAT:
+            raise UsageError(f"{path} was made by a newer version of prefrl ({data['prefrl']})")
+        _cells(data)
+        data["suite"]["name"]
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} is damaged: {type(error).__name__} {error}") from None
+    return dict(data)
+
+
+def read_results(folders: Sequence[Path]) -> Results:
+    """What came of the suites of some folders.
+
+    Raises:
+        UsageError: if one is no suite's folder.
+        PrefrlError: if no cell is finished, or a manifest is damaged.
+    """
+    manifests = [read_manifest(folder) for folder in folders]
+    cells: dict[tuple[str, str], Result] = {}
+    recipes: dict[tuple[str, str, str], Result] = {}
+    problems: list[str] = []
+    for folder, manifest in zip(folders, manifests, strict=True):
+        suite = str(manifest["suite"]["name"])
+        for cell, hashes in _cells(manifest):
+            result = _read(folder, suite, cell, hashes)
+            first = recipes.setdefault((suite, cell.task, cell.variant), result)
+            known = cells.get((suite, cell.name))
+            if first.seedless != result.seedless:
+                problems.append(f"{folder}: {cell.name} has other settings than in {first.root.parent}; left out")
+            elif known and known.value is not None:
+                problems.append(f"{folder}: {cell.name} is in {known.root.parent} too; left out")
+            else:
+                cells[suite, cell.name] = result
+    results = Results(tuple(folders), tuple(manifests), tuple(cells.values()), ())
+    if not results.finished:
+        raise PrefrlError(f"no cell of {', '.join(map(str, folders))} is finished: there is nothing to report yet")
+    return dataclasses.replace(results, problems=(*_problems(results), *problems))
+
+
+def last_words(folder: Path, cell: Cell) -> str:
+    """The last line that a cell said, which tells why it ended."""
+    log = folder / f"{cell.name}.log"
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1].removeprefix("prefrl: ") if said else "not begun"
+
+
+def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Result:
+    root = folder / cell.name
+    known = partial(Result, suite, cell, hashes["hash"], hashes["seedless"], root)
+    if not (root / "summary.json").exists():
+        return known(None, last_words(folder, cell))
+    if fingerprint_of(root) != hashes["hash"]:
+        return known(None, "made with other settings than the suite's; `prefrl bench run` runs it anew")
+    try:
+        summary = read_summary(root)
+        value = summary["true_return_mean"]
+        if not isinstance(value, float | int | None):
+            raise TypeError
+    except (PrefrlError, KeyError, TypeError, ValueError):
+        return known(None, "its summary.json is damaged")
+    return known(summary, "no episode came to its end" if value is None else "")
+
+
+def _problems(results: Results) -> list[str]:
+    lines = []
+    if left := results.unfinished:
+        lines.append(f"partial: {len(left)} of {len(results.cells)} cells are not finished")
+    lines += [f"{result.cell.name}: left out: {result.reason}" for result in left]
+    versions = sorted({str(result.summary.get("version")) for result in results.finished if result.summary})
+    if len(versions) > 1:
+        lines.append(f"cells of several versions of prefrl stand side by side: {', '.join(versions)}")
+    return lines
+
+
+def _hashes(cell: Cell) -> dict[str, str]:
+    config = cell.config
+    whole, seedless = fingerprint(config), fingerprint(dataclasses.replace(config, seed=0))
+    return {"id": cell.name, "hash": whole, "seedless": seedless}
+
+
+def _cells(manifest: dict[str, Any]) -> list[tuple[Cell, dict[str, str]]]:
+    """The cells of a manifest, each with its hashes."""
+    names = [each.name for each in dataclasses.fields(Cell)]
+    return [
+        (Cell(**{name: entry[name] for name in names}), {name: entry[name] for name in ("hash", "seedless")})
+        for entry in manifest["cells"]
+    ]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

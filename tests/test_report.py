@@ -1,0 +1,336 @@
+"""The report: figures worked by hand, what is missing said and never averaged in silence, a page that stands alone."""
+
+import csv
+import dataclasses
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from bench_runs import FULL, finish_suite, suite
+from prefrl_benchmarks.compare import compare, compare_folders
+from prefrl_benchmarks.floors import random_return, random_returns
+from prefrl_benchmarks.paper import POINTS, paper_scores
+from prefrl_benchmarks.report import analyse, figure_text, ranged, write_report
+from prefrl_benchmarks.results import read_results
+from prefrl_benchmarks.suites import Variant
+from runs import prefrl, refused
+
+from prefrl.errors import PrefrlError, UsageError
+
+FLOORS = {"cheetah": -100.0, "reacher": -10.0}
+RETURNS = {
+    ("cheetah", "true"): (300.0, 500.0),
+    ("cheetah", "full"): (200.0, 400.0),
+    ("reacher", "true"): (-2.0, -4.0),
+    ("reacher", "full"): (-3.0, -5.0),
+}
+"""Normalised: cheetah 0.6 and 1.0, reacher 1 and 5/7."""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A finished suite, its random policy's returns known."""
+    return made(tmp_path / "results")
+
+
+def made(out, returns=RETURNS, **changes):
+    finish_suite(suite(**changes), out, returns)
+    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": FLOORS}))
+    return out
+
+
+def rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def without(*cells):
+    """The returns, but for the second seed of some (task, variant)."""
+    return {key: (values[0], None) if key in cells else values for key, values in RETURNS.items()}
+
+
+class Page(HTMLParser):
+    """What a page refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.sources, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.sources += [value for name, value in attributes if name in ("src", "href", "srcset")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_scores_and_aggregates_worked_by_hand(folder):
+    found = analyse([folder])
+    assert not found.problems
+    scores = {(score.group.task, score.group.variant): score.scores for score in found.scores}
+    np.testing.assert_allclose(scores["cheetah", "full"], [0.6, 1.0])
+    np.testing.assert_allclose(scores["reacher", "full"], [1.0, 5 / 7])
+    np.testing.assert_allclose(scores["cheetah", "true"].mean(), 1)
+    (full,) = (each for each in found.aggregates if each.variant == "full")
+    values = full.values()
+    assert values["IQM"][0] == pytest.approx((5 / 7 + 1) / 2)
+    assert values["mean"][0] == pytest.approx((0.6 + 1 + 1 + 5 / 7) / 4)
+    assert values["IQM"][1].low <= values["IQM"][0] <= values["IQM"][1].high
+
+
+def test_the_report_s_files_say_the_same(folder, tmp_path):
+    out = tmp_path / "report"
+    write_report([folder], out)
+    names = {path.name for path in out.iterdir()}
+    figures = {f"{name}.{kind}" for name in ("scores", "returns", "curves") for kind in ("svg", "png")}
+    assert names == figures | {"cells.csv", "scores.csv", "aggregates.csv", "curves.csv", "report.html"}
+    assert [row["state"] for row in rows(out / "cells.csv")] == ["finished"] * 8
+    assert rows(out / "cells.csv")[0]["command"].startswith("prefrl train cheetah --out")
+    (cheetah,) = (row for row in rows(out / "scores.csv") if (row["task"], row["variant"]) == ("cheetah", "full"))
+    assert float(cheetah["score"]) == pytest.approx(0.8)
+    assert float(cheetah["area under curve"]) == pytest.approx(300 * (0.2 + 1) / 2)  # a straight line
+    assert float(rows(out / "aggregates.csv")[1]["improvement"]) == pytest.approx(0.25)
+    last = [row for row in rows(out / "curves.csv") if (row["task"], row["variant"]) == ("reacher", "true")][-1]
+    assert (float(last["step"]), float(last["true return"])) == (10_000, -3.0)
+
+
+def test_the_page_stands_alone(folder, tmp_path):
+    write_report([folder], tmp_path / "report")
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert len(page.sources) == 2 + 2 + 2  # scores and profiles; two tasks' returns; two tasks' curves
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.sources)
+    text = " ".join(" ".join(page.words).split())
+    for said in (
+        "8 of 8 cells",
+        "prefrl bench report results --out report",
+        "the paper's own points",
+        "cores",
+        "commit",
+    ):
+        assert said in text
+
+
+def test_the_same_results_give_the_same_report(folder, tmp_path):
+    for name in ("one", "two"):
+        write_report([folder], tmp_path / name)
+    assert (tmp_path / "one" / "report.html").read_bytes() == (tmp_path / "two" / "report.html").read_bytes()
+
+
+def test_names_of_a_user_s_own_are_no_markup(tmp_path):
+    name = "<script>alert(1)</script>"
+    returns = {(task, name if variant == "full" else variant): value for (task, variant), value in RETURNS.items()}
+    write_report([made(tmp_path / "r", returns, variants=(Variant(name),))], tmp_path / "report")
+    assert "<script>" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_missing_seeds_are_said_and_the_others_of_the_task_s_seeds_are_taken(tmp_path):
+    found = analyse([made(tmp_path / "r", without(("reacher", "full")))])
+    (full,) = (each for each in found.aggregates if each.variant == "full")
+    assert (full.seeds, full.missing) == ((0,), "1 of 2 seeds")
+    # The yardstick of one seed is that seed's: (-3 + 10) / (-2 + 10)
+    (reacher,) = (each for each in found.scores if (each.group.task, each.group.variant) == ("reacher", "full"))
+    np.testing.assert_allclose(reacher.scores, [7 / 8])
+    assert "partial: 1 of 8 cells are not finished" in found.problems
+    assert "reacher_ppo_oracle-sync-50_s1: left out: not begun" in found.problems
+    assert "full: aggregates are over 1 of 2 seeds" in found.problems
+
+
+def test_a_budget_without_its_true_reward_has_no_score(tmp_path):
+    found = analyse([made(tmp_path / "r", RETURNS | {("reacher", "true"): (None, None)})])
+    assert "reacher, full: no score: no true-reward run is finished" in found.problems
+    (full,) = (each for each in found.aggregates if each.variant == "full")
+    assert (full.tasks, full.missing) == (("cheetah",), "1 of 2 tasks")
+
+
+def test_a_yardstick_of_other_seeds_is_none(tmp_path):
+    returns = RETURNS | {("reacher", "true"): (-2.0, None), ("reacher", "full"): (None, -5.0)}
+    found = analyse([made(tmp_path / "r", returns)])
+    assert "reacher, full: no score: no true-reward run has its seeds" in found.problems
+
+
+def damage(folder, what):
+    root = folder / "cheetah_ppo_oracle-sync-50_s1"
+    summary, config = root / "summary.json", root / "config.json"
+    data = json.loads(summary.read_text())
+    if what == "truncated":
+        summary.write_text(summary.read_text()[:20])
+    elif what == "mistyped":
+        summary.write_text(json.dumps(data | {"true_return_mean": "much"}))
+    elif what == "none ended":
+        summary.write_text(json.dumps(data | {"true_return_mean": None}))
+    elif what == "other settings":
+        config.write_text(config.read_text().replace('"members": 3', '"members": 2'))
+    else:
+        summary.write_text(json.dumps(data | {"version": "9.9.9"}))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("truncated", "left out: its summary.json is damaged"),
+        ("mistyped", "left out: its summary.json is damaged"),
+        ("none ended", "left out: no episode came to its end"),
+        ("other settings", "left out: made with other settings than the suite's"),
+    ],
+)
+def test_a_cell_that_cannot_be_taken_at_its_word_is_left_out(folder, what, said):
+    damage(folder, what)
+    found = analyse([folder])
+    assert [line for line in found.problems if line.startswith("cheetah_ppo_oracle-sync-50_s1") and said in line]
+    assert len(found.results.finished) == 7
+
+
+def test_cells_of_several_versions_are_said(folder):
+    damage(folder, "newer")
+    assert "cells of several versions of prefrl stand side by side: 0.1.0, 9.9.9" in analyse([folder]).problems
+
+
+def test_a_cell_counts_once_however_many_folders_have_it(folder, tmp_path):
+    twin = tmp_path / "twin"
+    shutil.copytree(folder, twin)
+    found = analyse([folder, twin])
+    assert len(found.results.cells) == 8
+    assert f"{twin}: cheetah_ppo_none_s0 is in {folder} too; left out" in found.problems
+
+
+def test_one_suite_s_seeds_may_lie_in_two_folders(tmp_path):
+    halves = [made(tmp_path / str(seed), seeds=(seed,)) for seed in (0, 1)]
+    second = {key: (values[1],) for key, values in RETURNS.items()}
+    shutil.rmtree(halves[1])
+    made(halves[1], second, seeds=(1,))
+    found = analyse(halves)
+    assert not found.problems
+    assert {score.seeds for score in found.scores} == {(0, 1)}
+
+
+def test_other_settings_of_the_same_suite_are_not_averaged(folder, tmp_path):
+    other = made(tmp_path / "other", seeds=(2, 3), steps=20_000)
+    found = analyse([folder, other])
+    assert len(found.results.cells) == 8
+    assert f"{other}: cheetah_ppo_none_s2 has other settings than in {folder}; left out" in found.problems
+
+
+def test_two_suites_side_by_side(folder, tmp_path):
+    other = made(tmp_path / "other", name="other")
+    found = write_report([folder, other], tmp_path / "report")
+    assert {each.suite for each in found.aggregates} == {"test", "other"}
+    assert (tmp_path / "report" / "other-returns.svg").exists()
+    assert not found.problems
+
+
+def test_a_report_of_nothing_is_refused_in_one_line(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no suite.json" in refused(prefrl("bench", "report", empty, "--out", tmp_path / "out"), 2)
+    nothing = made(tmp_path / "nothing", {})
+    assert "no cell of" in refused(prefrl("bench", "report", nothing, "--out", tmp_path / "out"), 1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "cells": [{}], "suite": {}}'])
+def test_a_damaged_manifest_is_refused_in_one_line(folder, tmp_path, content):
+    (folder / "suite.json").write_text(content)
+    assert "suite.json is damaged" in refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
+
+
+def test_results_of_a_newer_version_are_refused(folder):
+    manifest = json.loads((folder / "suite.json").read_text())
+    (folder / "suite.json").write_text(json.dumps(manifest | {"format": 2}))
+    with pytest.raises(UsageError, match="newer version"):
+        read_results([folder])
+
+
+def test_a_report_that_cannot_be_written(folder, tmp_path):
+    (tmp_path / "file").touch()
+    assert "cannot be written" in refused(prefrl("bench", "report", folder, "--out", tmp_path / "file"), 2)
+
+
+def test_the_command_tells_where_the_report_is_and_what_it_lacks(tmp_path):
+    folder = made(tmp_path / "r", without(("cheetah", "full")))
+    done = prefrl("bench", "report", folder, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert done.out == f"{tmp_path / 'out' / 'report.html'}: 7 of 8 cells\n"
+    assert "prefrl: partial: 1 of 8 cells are not finished" in done.err
+
+
+def test_without_its_libraries_the_report_says_what_to_install(folder, tmp_path, monkeypatch):
+    from prefrl_benchmarks import cli
+
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'prefrl[bench]'" in refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
+
+
+def test_random_returns_are_measured_once(tmp_path, monkeypatch):
+    from prefrl_benchmarks import floors
+
+    monkeypatch.setattr(floors, "random_return", {"reacher": -42.0, "cheetah": -7.0}.__getitem__)
+    assert random_returns(["reacher"], [tmp_path]) == {"reacher": -42.0}
+    monkeypatch.setattr(floors, "random_return", {"cheetah": -8.0}.__getitem__)
+    assert random_returns(["reacher", "cheetah"], [tmp_path / "none", tmp_path]) == {"reacher": -42.0, "cheetah": -8.0}
+    (tmp_path / "random.json").write_text("{")
+    with pytest.raises(KeyError):
+        random_returns(["reacher"], [tmp_path])
+
+
+def test_a_random_policy_s_return_is_that_of_real_episodes():
+    assert random_return("reacher", episodes=2) == random_return("reacher", episodes=2)
+    assert -25 < random_return("pong", episodes=1) <= -15  # a game that the agent never sees end
+
+
+def test_the_paper_s_points_are_normalised_by_its_own_yardsticks():
+    assert POINTS["hopper"].scores()[700] == pytest.approx((4480 - 250) / (4180 - 250))
+    assert paper_scores(("hopper", "enduro"), 700) is None
+    assert paper_scores(("hopper", "walker"), 123) is None
+    np.testing.assert_allclose(paper_scores(("reacher",), 350), [[3.7 / 8.2]])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (0.0, "0.00"),
+        (0.7512, "0.75"),
+        (-3.14159, "−3.14"),
+        (3216.4, "3,216"),
+        (700, "700"),
+    ],
+)
+def test_numbers_for_people(value, text):
+    assert figure_text(value) == text
+
+
+def test_an_interval_is_shown_where_there_is_one():
+    assert ranged({"IQM": 0.5, "IQM low": 0.4, "IQM high": 0.6}, "IQM") == "0.50 (0.40 to 0.60)"
+    assert ranged({"IQM": 0.5, "IQM low": math.nan, "IQM high": math.nan}, "IQM") == "0.50"
+
+
+def test_comparing_tells_better_from_worse(folder, tmp_path):
+    returns = {
+        key: tuple(value + 1000 * (key == ("cheetah", "full")) for value in values) for key, values in RETURNS.items()
+    }
+    new = made(tmp_path / "new", returns | {("reacher", "full"): (-9.0, -9.5)})
+    found = {each.what: each for each in compare(read_results([folder]), read_results([new]), FLOORS)}
+    cheetah = found["cheetah, full: return"]
+    assert (cheetah.old, cheetah.new, cheetah.verdict) == (300, 1300, "better")
+    assert cheetah.range.low > 0
+    assert found["reacher, full: return"].verdict == "worse"
+    assert found["cheetah, true: return"].verdict == "no difference found"
+    lines = compare_folders(folder, new)
+    assert any(re.match(r"better +cheetah, full: return 300 -> 1300: \+1e\+03 \(", line) for line in lines)
+    assert any("IQM of the score over 2 tasks" in line for line in lines)
+
+
+def test_comparing_says_what_it_cannot_tell(folder, tmp_path):
+    single = made(tmp_path / "single", {key: values[:1] for key, values in RETURNS.items()}, seeds=(0,))
+    assert {each.verdict for each in compare(read_results([folder]), read_results([single]), FLOORS)} == {
+        "one run: cannot be told"
+    }
+    other = made(
+        tmp_path / "other", {("cheetah", "other"): (1.0, 2.0)}, variants=(dataclasses.replace(FULL, name="other"),)
+    )
+    with pytest.raises(PrefrlError, match="no finished variant of a task in common"):
+        compare(read_results([folder]), read_results([other]), FLOORS)

@@ -1,0 +1,221 @@
+"""The runner: what it skips, resumes, moves aside and reports; that it stops cleanly and leaves nothing behind."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from bench_runs import finish, suite
+from filelock import FileLock
+from prefrl_benchmarks import cells
+from prefrl_benchmarks.cells import start_cell
+from prefrl_benchmarks.display import SuiteDisplay
+from prefrl_benchmarks.results import last_words
+from prefrl_benchmarks.runner import SUPERSEDED, prepare, run_suite
+from rich.console import Console
+from runs import content, gone, live, prefrl, progress, refused, summary, until
+
+from prefrl.errors import UsageError
+
+LONG = """
+tasks = ["reacher"]
+seeds = [0, 1]
+steps = 2_000_000
+[variants.true]
+teacher = "none"
+"""
+
+
+class Finished:
+    """A job that has come to its end at once."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def poll(self):
+        return self.code
+
+    def stop(self):
+        raise AssertionError("it has ended")
+
+    kill = stop
+
+
+class Pretended:
+    """An executor that finishes cells without running them, but for those that are to fail."""
+
+    def __init__(self, *failing):
+        self.failing, self.started, self.at_once, self.most = failing, [], 0, 0
+
+    def __call__(self, cell, folder):
+        self.started.append(cell.name)
+        if cell.name in self.failing:
+            (folder / f"{cell.name}.log").write_text("training\nprefrl: the disk is full\n")
+            return Finished(1)
+        finish(cell, folder, 1.0)
+        return Finished(0)
+
+
+def run(ours, out, executor):
+    text = io.StringIO()
+    outcome = run_suite(ours, out, 2, executor=executor, display=SuiteDisplay(Console(file=text, width=200)))
+    return outcome, text.getvalue()
+
+
+def test_finished_cells_are_not_run_again(tmp_path):
+    ours, executor = suite(), Pretended()
+    outcome, text = run(ours, tmp_path, executor)
+    names = [cell.name for cell in ours.cells()]
+    assert executor.started == outcome.finished == names
+    assert f"[8/8] {names[-1]}: true return 1.0" in text
+    before = content(tmp_path)
+    outcome, text = run(ours, tmp_path, again := Pretended())
+    assert (again.started, outcome.finished) == ([], names)
+    assert "8 of 8 cells are finished already" in text
+    assert content(tmp_path) == before
+
+
+def test_a_failure_stops_no_other_cell(tmp_path):
+    ours = suite()
+    bad = ours.cells()[1].name
+    outcome, text = run(ours, tmp_path, Pretended(bad))
+    assert outcome.failed == {bad: "the disk is full"}
+    assert len(outcome.finished) == 7
+    assert f"{bad}: failed: the disk is full" in text
+    outcome, _ = run(ours, tmp_path, again := Pretended())
+    assert again.started == [bad]
+    assert not outcome.failed
+
+
+def test_a_cell_of_other_settings_is_moved_aside_and_run_anew(tmp_path):
+    run(suite(tasks=("reacher",)), tmp_path, Pretended())
+    ours = suite(tasks=("reacher",), labels=50, steps=12_000)
+    outcome, text = run(ours, tmp_path, again := Pretended())
+    assert again.started == outcome.finished == [cell.name for cell in ours.cells()]
+    name = again.started[0]
+    assert f"{name} was made with other settings; moved to {tmp_path / SUPERSEDED / name}, and run anew" in text
+    run(suite(tasks=("reacher",), steps=14_000), tmp_path, Pretended())
+    kept = {path.name for path in (tmp_path / SUPERSEDED).iterdir()}
+    assert {name, f"{name}-2"} <= kept
+
+
+@pytest.mark.parametrize("damage", ["cut off", "never written"])
+def test_a_cell_whose_configuration_is_damaged_is_run_anew(tmp_path, damage):
+    ours = suite(tasks=("reacher",), seeds=(0,))
+    run(ours, tmp_path, Pretended())
+    config = tmp_path / ours.cells()[0].name / "config.json"
+    if damage == "cut off":
+        config.write_text(config.read_text()[:100])
+    else:
+        config.unlink()
+    outcome, _ = run(ours, tmp_path, again := Pretended())
+    assert again.started == [ours.cells()[0].name]
+    assert len(outcome.finished) == 2
+
+
+def test_a_folder_holds_one_suite_and_has_one_runner(tmp_path):
+    run(suite(tasks=("reacher",)), tmp_path, Pretended())
+    with pytest.raises(UsageError, match="holds the suite test; choose another --out for other"):
+        run(suite(name="other"), tmp_path, Pretended())
+    with FileLock(tmp_path / ".bench.lock"), pytest.raises(UsageError, match="in use by another"):
+        run(suite(), tmp_path, Pretended())
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        run(suite(), tmp_path / "file", Pretended())
+
+
+def test_a_cell_that_ends_without_a_summary_has_failed(tmp_path):
+    outcome, _ = run(suite(tasks=("reacher",), seeds=(0,)), tmp_path, lambda cell, folder: Finished(0))
+    assert set(outcome.failed.values()) == {"not begun"}
+
+
+def test_last_words_are_the_reason_without_the_command_s_name(tmp_path):
+    (cell, *_) = suite().cells()
+    assert last_words(tmp_path, cell) == "not begun"
+    (tmp_path / f"{cell.name}.log").write_text("Traceback\nValueError: no\n\n")
+    assert last_words(tmp_path, cell) == "ValueError: no"
+
+
+def test_a_cell_gets_the_threads_that_it_may_use(tmp_path, monkeypatch):
+    seen = {}
+    popen = SimpleNamespace(Popen=lambda command, **kwargs: seen.update(kwargs, command=command), PIPE=-1)
+    monkeypatch.setattr(cells, "subprocess", popen)
+    (cell, *_) = suite().cells()
+    start_cell(cell, tmp_path, threads=1)
+    assert seen["env"]["OMP_NUM_THREADS"] == "1"
+    assert seen["command"][-len(cell.arguments(tmp_path)) :] == cell.arguments(tmp_path / cell.name)
+    finish(cell, tmp_path, 1.0)
+    start_cell(cell, tmp_path)
+    assert seen["command"][-2:] == ["resume", str(tmp_path / cell.name)]
+
+
+def test_the_command_refuses_in_one_line(tmp_path):
+    assert "did you mean smoke" in refused(prefrl("bench", "run", "smok", "--out", tmp_path), 2)
+    assert "--jobs" in refused(prefrl("bench", "run", "smoke", "--out", tmp_path, "--jobs", 0), 2)
+
+
+@contextlib.contextmanager
+def at_work(tmp_path):
+    """A suite of two long runs, both under way."""
+    path, out = tmp_path / "long.toml", tmp_path / "out"
+    path.write_text(LONG)
+    roots = [out / f"reacher_ppo_none_s{seed}" for seed in (0, 1)]
+    with live(tmp_path / "log", "bench", "run", path, "--out", out, "--jobs", "2") as command:
+        until(lambda: command.ended() or all(progress(root).get("step", 0) > 0 for root in roots), "both at work")
+        assert not command.ended(), command.err
+        yield command, roots
+
+
+def test_ctrl_c_stops_all_and_the_same_command_resumes(tmp_path):
+    with at_work(tmp_path) as (command, roots):
+        family = command.family()
+        assert len(family) == 2
+        command.send(signal.SIGINT)
+        assert command.wait() == 1
+        assert "the same command goes on" in command.err
+        assert "failed" not in command.err
+        assert gone(family)
+    reached = [progress(root) for root in roots]
+    assert all("resumable" in said["state"] for said in reached)
+    for root, said in zip(roots, reached, strict=True):
+        assert (root / "checkpoints" / f"{said['step']:012d}.safetensors").exists()
+        assert prepare_unfinished(root)
+
+
+def prepare_unfinished(root: Path) -> bool:
+    """Whether the runner would go on with a run as it lies there."""
+    from prefrl_benchmarks.suites import find_suite
+
+    ours = find_suite(str(root.parent.parent / "long.toml"))
+    (cell,) = (cell for cell in ours.cells() if cell.name == root.name)
+    return not prepare(cell, root.parent, lambda line: None) and root.exists()
+
+
+def test_the_runs_of_a_killed_runner_end_with_it(tmp_path):
+    with at_work(tmp_path) as (command, roots):
+        family = command.family()
+        command.process.kill()
+        command.wait()
+        until(lambda: gone(family), "the runs to end")
+    assert all(prepare_unfinished(root) for root in roots)
+
+
+@pytest.mark.slow
+def test_a_killed_suite_that_goes_on_equals_one_that_was_let_be(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(LONG.replace("2_000_000", "20_000").replace("[0, 1]", "[0]") + "[variants.few]\nlabels = 20\n")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert prefrl("bench", "run", path, "--out", whole).code == 0
+    with live(tmp_path / "log", "bench", "run", path, "--out", killed) as command:
+        until(lambda: progress(killed / "reacher_ppo_none_s0").get("step", 0) > 5000, "some steps")
+        os.killpg(command.process.pid, signal.SIGKILL)
+    assert prefrl("bench", "run", path, "--out", killed, "--jobs", 2).code == 0
+    for root in (path for path in whole.iterdir() if path.is_dir()):
+        one, other = summary(root), summary(killed / root.name)
+        assert one["true_return_mean"] == other["true_return_mean"]
+    manifests = [json.loads((out / "suite.json").read_text()) for out in (whole, killed)]
+    assert manifests[0]["cells"] == manifests[1]["cells"]

@@ -1,0 +1,139 @@
+"""Suites as data: those of the package, a user's own, what is refused, and what a cell's hash covers."""
+
+import dataclasses
+
+import pytest
+from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
+from prefrl_benchmarks.suites import find_suite, known_suites
+
+from prefrl import recipes
+from prefrl.ablations import ABLATIONS
+from prefrl.errors import UsageError
+from prefrl.run import RunDirectory
+from prefrl.teachers import TEACHERS
+
+NAMES = ("ablations", "atari", "mujoco", "queries", "quick", "smoke", "teachers")
+OWN = """
+tasks = ["reacher"]
+seeds = [3]
+steps = 1000
+[variants.true]
+teacher = "none"
+[variants.few]
+labels = 10
+settings = { "reward.members" = 1 }
+"""
+CELL = Cell("hopper", "ppo", "oracle", "sync", 0, 100_000, 300)
+
+
+def hash_of(**changes):
+    return fingerprint(dataclasses.replace(CELL, **changes).config)
+
+
+def refused(tmp_path, text):
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        find_suite(str(path))
+    message = str(caught.value)
+    assert message.startswith(f"suite {path}: ") or str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_the_suites_of_the_package():
+    assert tuple(known_suites()) == NAMES
+    for name in NAMES:
+        ours = find_suite(name)  # every cell resolves
+        assert ours.description
+        assert [variant.name for variant in ours.variants if variant.is_baseline] == ["true"]
+        assert len({cell.name for cell in ours.cells()}) == len(ours.tasks) * len(ours.variants) * len(ours.seeds)
+
+
+def test_the_paper_s_suites_have_its_tasks_and_budgets():
+    budgets = {name: {v.labels for v in find_suite(name).variants if v.labels} for name in ("mujoco", "atari")}
+    assert budgets == {"mujoco": {1400, 700, 350}, "atari": {10_000, 5600, 3300}}
+    assert [len(find_suite(name).tasks) for name in ("mujoco", "atari")] == [8, 7]
+
+
+def test_no_ablation_teacher_or_rule_is_forgotten():
+    assert {v.ablation for v in find_suite("ablations").variants if v.ablation} == set(ABLATIONS)
+    assert {v.teacher for v in find_suite("teachers").variants} == {"none", *TEACHERS} - {"people-like"}
+
+
+def test_a_suite_of_one_s_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    ours = find_suite(str(path))
+    assert ours.name == "mine"
+    true, few = ours.cells()
+    assert (true.teacher, true.seed, true.steps) == ("none", 3, 1000)
+    assert (few.labels, few.config.reward.members) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("steps = 1000", "stepz = 1000", "unknown key 'stepz'; did you mean steps"),
+        ("labels = 10", "lables = 10", "variant few: unknown key 'lables'; did you mean labels"),
+        ('["reacher"]', '["reecher"]', "unknown task 'reecher'; did you mean reacher"),
+        ('teacher = "none"', 'teacher = "nobody"\nlabels = 1', "unknown teacher 'nobody'"),
+        ('teacher = "none"', 'teacher = "human"\nlabels = 1', "cannot ask people"),
+        ("reward.members", "reward.membres", "there is no setting 'reward.membres'"),
+        ("steps = 1000", "steps = 1_000.5", "steps cannot be 1000.5"),
+        ("seeds = [3]", "seeds = [true]", "seeds cannot be"),
+        ("seeds = [3]", "seeds = []", "at least one of"),
+        ("seeds = [3]", "seeds = [3, 3]", "two cells are the same"),
+        ("seeds = [3]", "", "seeds is missing"),
+        ("labels = 10", "", "variant few needs labels"),
+        ("labels = 10", "labels = 1_000_000", "labels are more than"),
+        ("steps = 1000", "steps = 1000\n[task_steps]\nhopper = 5\n", "unknown task under task_steps 'hopper'"),
+        ("[variants.true]", "[variants", "is not TOML"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(tmp_path, old, new, said):
+    assert old in OWN
+    assert said in refused(tmp_path, OWN.replace(old, new))
+
+
+def test_variants_are_tables(tmp_path):
+    assert "variants must be tables" in refused(tmp_path, 'tasks = ["reacher"]\nseeds = [0]\nsteps = 10\nvariants = 3')
+
+
+def test_a_suite_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="unknown suite 'mujocco'; did you mean mujoco"):
+        find_suite("mujocco")
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        find_suite(str(tmp_path / "none.toml"))
+
+
+def test_a_hash_covers_what_the_cell_computes():
+    assert hash_of() == hash_of()
+    for changes in ({"seed": 1}, {"labels": 301}, {"steps": 99_999}, {"ablation": "target"}, {"mode": "async"}):
+        assert hash_of(**changes) != hash_of()
+
+
+def test_a_change_of_a_recipe_touches_its_own_task_alone(monkeypatch):
+    before, others = hash_of(), hash_of(task="cheetah")
+    monkeypatch.setitem(recipes.TASKS["ppo"], "hopper", {"agent.gamma": 0.9})
+    assert hash_of() != before
+    assert hash_of(task="cheetah") == others
+
+
+def test_a_change_of_the_reward_model_leaves_the_yardstick_alone():
+    changed = {"settings": {"reward.members": 5}}
+    assert hash_of(teacher="none", **changed) == hash_of(teacher="none")
+    assert hash_of(**changed) != hash_of()
+    assert hash_of(settings={"instruction": "Jump."}) == hash_of()
+
+
+def test_the_hash_of_a_run_on_disk_is_its_cell_s(tmp_path):
+    root = RunDirectory.create(tmp_path / "run", CELL.config).root
+    assert fingerprint_of(root) == hash_of()
+    text = (root / "config.json").read_text()
+    # A setting that is younger than the run counts with its default.
+    (root / "config.json").write_text(text.replace('"negative_slope": 0.01,', ""))
+    assert fingerprint_of(root) == hash_of()
+    (root / "config.json").write_text(text[: len(text) // 2])
+    assert fingerprint_of(root) is None
+    assert fingerprint_of(tmp_path) is None
