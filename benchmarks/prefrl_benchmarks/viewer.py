@@ -31,6 +31,8 @@ _FILMS = 8
 """Different ones; pairs take them in turn."""
 _BETWEEN_KEYS = 1.0
 """Seconds; people need more."""
+_SETTLE = 5.0
+"""Seconds until further pairs are in hand."""
 _TIMEOUT = 60.0
 
 
@@ -47,15 +49,17 @@ def measure(*, keys: int, starts: int, seconds: float) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder, Screen() as screen:
         root = _make_run(Path(folder) / "run", pairs=keys + 10)
-        begun = []
-        for _ in range(starts):
-            with _viewer(screen, root) as (_, taken):
-                begun.append(taken)
-        with _viewer(screen, root) as (process, _):
+        with _viewer(screen, root, lambda: clip_areas(screen.grab()) is not None) as (process, _):
+            places = clip_areas(screen.grab())
+            assert places is not None
             share = _share(process, seconds)
             screen.key("space")
             time.sleep(1)
-            pressed = [_answer(screen) for _ in range(keys)]
+            pressed = [_answer(screen, places) for _ in range(keys)]
+        begun = []
+        for _ in range(starts):
+            with _viewer(screen, root, lambda: _both_painted(screen, places)) as (_, taken):
+                begun.append(taken)
     return {
         "clips": f"{_SIZE}x{_SIZE} at {_FPS} frames per second",
         "key_to_pair_ms": {"p50": _percentile(pressed, 50), "p99": _percentile(pressed, 99), "most": max(pressed)},
@@ -110,16 +114,16 @@ def _floor(number: int) -> Array:
 
 
 @contextmanager
-def _viewer(screen: Screen, root: Path) -> Iterator[tuple[psutil.Process, float]]:
+def _viewer(screen: Screen, root: Path, shown: Callable[[], bool]) -> Iterator[tuple[psutil.Process, float]]:
     """The viewer's process with its first pair on the screen, and how many seconds that took."""
     command = [sys.executable, "-m", "prefrl", "label", str(root), "--labeller", "bench"]
     started = time.perf_counter()
     with subprocess.Popen(command, env=screen.environment()) as process:
         try:
-            until(lambda: _pair_is_shown(screen), "the first pair", between=0.02)
+            until(shown, "the first pair", between=0.01)
             taken = time.perf_counter() - started
             screen.focus(process.pid)
-            time.sleep(2)  # until further pairs are in hand
+            time.sleep(_SETTLE)
             yield psutil.Process(process.pid), taken
         finally:
             screen.key("ctrl+q")
@@ -129,10 +133,9 @@ def _viewer(screen: Screen, root: Path) -> Iterator[tuple[psutil.Process, float]
                 process.kill()
 
 
-def _pair_is_shown(screen: Screen) -> bool:
-    """Whether the middles of both clips are painted."""
-    places = clip_areas(screen.grab())
-    return places is not None and all(_middle(place, screen).max(axis=(0, 1)).min() > 0 for place in places)
+def _both_painted(screen: Screen, places: tuple[Box, Box]) -> bool:
+    """Whether the middles of both clips are no longer black, as they are without a window and without a pair."""
+    return all(_middle(place, screen).max() > 0 for place in places)
 
 
 def _middle(place: Box, screen: Screen) -> Array:
@@ -146,10 +149,8 @@ def _share(process: psutil.Process, seconds: float) -> float:
     return float(after.user + after.system - before.user - before.system) / (time.perf_counter() - started)
 
 
-def _answer(screen: Screen) -> float:
+def _answer(screen: Screen, places: tuple[Box, Box]) -> float:
     """Milliseconds from a key until other clips than before are on both sides."""
-    places = clip_areas(screen.grab())
-    assert places is not None
     before = [_middle(place, screen) for place in places]
     pressed = time.perf_counter()
     screen.key("Left")
