@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from prefrl.database import LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWN, now
-from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed
+from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed, undo
 from prefrl.types import Answer
 
 LEASE_SECONDS = 60.0
@@ -82,12 +82,12 @@ class LabelQueue:
         mine = sa.select(LABELS.c.id, LABELS.c.query_id).where(
             LABELS.c.labeller == labeller, LABELS.c.query_id.in_(own)
         )
-        with self._read() as connection:
-            newest = connection.execute(mine.order_by(LABELS.c.id.desc()).limit(1)).first()
-        if newest is None:
-            return None
-        self._store.undo(newest.id)
+        # One transaction, so that no other viewer gets the pair in between.
         with self._write() as connection:
+            newest = connection.execute(mine.order_by(LABELS.c.id.desc()).limit(1)).first()
+            if newest is None:
+                return None
+            undo(connection, newest.id)
             connection.execute(LEASES.delete().where(LEASES.c.query_id == newest.query_id))
             self.give(connection, int(newest.query_id), viewer)
         return int(newest.query_id)

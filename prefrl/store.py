@@ -125,12 +125,7 @@ class LabelStore:
             UsageError: if there is no such answer, or it was taken back before.
         """
         with self._write() as connection:
-            standing = sa.select(LABELS.c.id).where(LABELS.c.id == comparison_id)
-            if connection.scalar(standing) is None:
-                raise UsageError(f"there is no standing answer {comparison_id}")
-            row = connection.execute(sa.select(HISTORY).where(HISTORY.c.id == comparison_id)).mappings().one()
-            undo = {**row, "id": None, "judgement": None, "undoes": comparison_id, "created_at": now()}
-            connection.execute(HISTORY.insert().values(undo))
+            undo(connection, comparison_id)
 
     def counts(self, max_round: int | None = None) -> dict[str, int]:
         """Standing answers by judgement, and `pending`: queries without one that is still wanted.
@@ -224,6 +219,16 @@ class LabelStore:
         with self._read() as connection:
             last = connection.scalar(sa.select(sa.func.max(SEGMENTS.c.id)))
         return -1 if last is None else int(last)
+
+
+def undo(connection: sa.Connection, comparison_id: int) -> None:
+    """`LabelStore.undo`, within a transaction."""
+    if connection.scalar(sa.select(LABELS.c.id).where(LABELS.c.id == comparison_id)) is None:
+        raise UsageError(f"there is no standing answer {comparison_id}")
+    row = connection.execute(sa.select(HISTORY).where(HISTORY.c.id == comparison_id)).mappings().one()
+    connection.execute(
+        HISTORY.insert().values({**row, "id": None, "judgement": None, "undoes": comparison_id, "created_at": now()})
+    )
 
 
 def is_closed(connection: sa.Connection) -> bool:
