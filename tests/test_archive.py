@@ -378,7 +378,7 @@ FORGERIES = {
     "a segment without a clip": in_label(left=77),
     "a clip that is none": lambda c, m: m.update({"clips/4.safetensors": b"no clip"}),
     "a clip that is empty": lambda c, m: m.update({"clips/4.safetensors": b""}),
-    "a video less": lambda c, m: m.pop("clips/1.mkv"),
+    "a video less": lambda c, m: m.pop("clips/1.avi"),
     "a label less": lambda c, m: c["labels"].pop(),
     "counts that are no counts": in_contents(counts=None),
     "another program's": in_contents(kind="songs"),
