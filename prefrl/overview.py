@@ -46,7 +46,7 @@ def run_status(root: Path) -> dict[str, Any]:
         now["state"] = "stopped without a word (killed?); resumable"
     if config.learns_reward and (run.labels.exists() or run.begun):
         store = LabelStore(run.labels)
-        now["label_counts"] = store.counts()
+        now["label_counts"], now["closed"] = store.counts(), store.closed
         if config.asks_people:
             queue = LabelQueue(store)
             now["queue"] = queue.waiting() | {"problems": queue.problems()}
@@ -64,6 +64,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
             f"{counts['pending']} waited for"
         )
+    if status.get("closed"):
+        lines.append(f"nothing more is asked; `prefrl resume {status['run']} --labels N` asks again")
     if queue := status.get("queue"):
         lines.append(
             f"pairs: {queue['ready']} ready to be labelled ({queue['leased']} of them in a viewer), "

@@ -395,6 +395,13 @@ def test_closing_gives_the_pairs_back(window, run):
     assert held <= {lease.query_id for lease in LabelQueue(store).lease("other", 6)}
 
 
+def test_status_says_that_nothing_more_is_asked(run):
+    run[1].closed = True
+    assert any("nothing more is asked" in line and "--labels" in line for line in status_lines(run_status(run[0].root)))
+    run[1].closed = False
+    assert not any("nothing more" in line for line in status_lines(run_status(run[0].root)))
+
+
 def test_status_says_what_can_be_labelled_and_what_was_withdrawn(run):
     LabelQueue(run[1]).withdraw(1, "bad clip")
     lines = status_lines(run_status(run[0].root))
