@@ -75,7 +75,8 @@ class RayJob:
     """A cell somewhere on the cluster."""
 
     def __init__(self, cell: Cell, folder: Path) -> None:
-        self._cell, self._folder, self._code = cell, folder, None
+        self._cell, self._folder = cell, folder
+        self._code: int | None = None
         root = folder / cell.name
         if not root.exists():
             RunDirectory.create(root, cell.config)  # here, so that every node runs the same configuration
