@@ -88,10 +88,10 @@ def _over_tasks(
     before: Mapping[tuple[str, str], Group],
     floors: Mapping[str, float],
 ) -> Difference | None:
-    """The difference of IQMs over tasks; None where the old set has no yardstick for one of them."""
+    """The difference of IQMs over tasks; None where the old set has no yardstick above random for one of them."""
     ceilings = {group.task: group.returns.mean() for group in before.values() if group.is_baseline and group.results}
     tasks = [old.task for old, _ in pairs]
-    if not set(tasks) <= ceilings.keys():
+    if not all(ceilings.get(task, -np.inf) > floors[task] for task in tasks):
         return None
     floor, ceiling = [floors[task] for task in tasks], [ceilings[task] for task in tasks]
     tables = [normalised(_table(side), floor, ceiling) for side in zip(*pairs, strict=True)]
