@@ -278,6 +278,9 @@ def test_the_wheel_works_from_a_folder_with_its_own_envs_and_benchmarks(tmp_path
     )
     assert all(path.startswith(str(target)) for path in where.split())
     assert "reacher" in python("-m", "prefrl", "tasks")
+    cells = "from prefrl_benchmarks.suites import find_suite; print(len(find_suite('smoke').cells()))"
+    assert int(python("-c", cells)) > 0
+    assert (target / "prefrl_benchmarks" / "report.html.jinja").exists()
     out = python("-m", "prefrl", *tiny("reacher", elsewhere / "run", steps=2500))
     assert "finished" in out
     assert summary(elsewhere / "run")["labels_answered"] == LABELS

@@ -145,6 +145,17 @@ def test_a_budget_without_its_true_reward_has_no_score(tmp_path):
     assert (full.tasks, full.missing) == (("cheetah",), "1 of 2 tasks")
 
 
+def test_a_yardstick_that_learned_nothing_measures_nothing(tmp_path):
+    returns = RETURNS | {("reacher", "true"): (-10.5, -11.0)}  # a negative span would turn worse into better
+    folder = made(tmp_path / "r", returns)
+    found = analyse([folder])
+    assert "reacher, full: no score: the true-reward agent is no better than a random policy" in found.problems
+    assert {score.group.task for score in found.scores} == {"cheetah"}
+    lines = {each.what for each in compare(read_results([folder]), read_results([folder]), FLOORS)}
+    assert "reacher, full: return" in lines
+    assert not [line for line in lines if "IQM" in line]
+
+
 def test_a_yardstick_of_other_seeds_is_none(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-2.0, None), ("reacher", "full"): (None, -5.0)}
     found = analyse([made(tmp_path / "r", returns)])

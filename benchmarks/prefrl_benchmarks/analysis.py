@@ -144,12 +144,17 @@ def task_scores(found: Sequence[Group], floors: Mapping[str, float]) -> tuple[li
     scores, problems = [], []
     for group in found:
         baseline = baselines.get((group.suite, group.task))
+        if not group.results:
+            continue
+        who = f"{group.task}, {group.variant}: no score:"
         if baseline is None or not baseline.results:
-            problems.append(f"{group.task}, {group.variant}: no score: no true-reward run is finished")
-        elif (score := _score(group, baseline, floors[group.task])) is not None:
+            problems.append(f"{who} no true-reward run is finished")
+        elif (score := _score(group, baseline, floors[group.task])) is None:
+            problems.append(f"{who} no true-reward run has its seeds")
+        elif score.ceiling <= score.floor:
+            problems.append(f"{who} the true-reward agent is no better than a random policy")
+        else:
             scores.append(score)
-        elif group.results:
-            problems.append(f"{group.task}, {group.variant}: no score: no true-reward run has its seeds")
     return scores, problems
 
 

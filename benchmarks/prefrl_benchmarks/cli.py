@@ -17,18 +17,30 @@ bench = tyro.extras.SubcommandApp()
 
 
 @bench.command
-def run(suite: Positional[str], /, *, out: Path, jobs: int = 1) -> int:
+def run(
+    suite: Positional[str],
+    /,
+    *,
+    out: Path,
+    jobs: int = 1,
+    executor: Literal["process", "ray"] = "process",
+    address: str | None = None,
+) -> int:
     """Run a suite of experiments; what is finished is skipped, what is not is resumed.
 
     Args:
         suite: smoke, quick, mujoco, atari, ablations, teachers, queries, or a TOML file of your own.
         out: A folder for the runs.
         jobs: Runs at a time; each uses one core.
+        executor: Where they run: in processes of this machine, or on a Ray cluster.
+        address: The cluster's head, HOST:PORT; by default as RAY_ADDRESS says, or a cluster of this machine alone.
     """
+    from prefrl_benchmarks.executors import find_executor
     from prefrl_benchmarks.runner import run_suite
     from prefrl_benchmarks.suites import find_suite
 
-    outcome = run_suite(find_suite(suite), out, jobs)
+    found = find_suite(suite)
+    outcome = run_suite(found, out, jobs, executor=find_executor(executor, address))
     for name, reason in outcome.failed.items():
         print(f"prefrl: {name} failed: {reason} (see {out / name}.log)", file=sys.stderr)
     if outcome.stopped:

@@ -75,9 +75,9 @@ def compare_folders(old: Path, new: Path) -> list[str]:
         UsageError: if one is no suite's folder.
         PrefrlError: if one has no finished cell, or they have nothing in common.
     """
-    results = [read_results([folder]) for folder in (old, new)]
+    results = before, after = read_results([old]), read_results([new])
     tasks = dict.fromkeys(result.cell.task for each in results for result in each.finished)
-    found = compare(*results, random_returns(tasks, [old, new]))
+    found = compare(before, after, random_returns(tasks, [old, new]))
     notes = [f"{folder}: {line}" for folder, each in zip((old, new), results, strict=True) for line in each.problems]
     return [*notes, *(_line(each) for each in found)]
 
@@ -88,10 +88,10 @@ def _over_tasks(
     before: Mapping[tuple[str, str], Group],
     floors: Mapping[str, float],
 ) -> Difference | None:
-    """The difference of IQMs over tasks; None where the old set has no yardstick for one of them."""
+    """The difference of IQMs over tasks; None where the old set has no yardstick above random for one of them."""
     ceilings = {group.task: group.returns.mean() for group in before.values() if group.is_baseline and group.results}
     tasks = [old.task for old, _ in pairs]
-    if not set(tasks) <= ceilings.keys():
+    if not all(ceilings.get(task, -np.inf) > floors[task] for task in tasks):
         return None
     floor, ceiling = [floors[task] for task in tasks], [ceilings[task] for task in tasks]
     tables = [normalised(_table(side), floor, ceiling) for side in zip(*pairs, strict=True)]
@@ -111,8 +111,8 @@ def _difference(what: str, old: Array, new: Array) -> Difference:
     statistic = mean if old.ndim == 1 else iqm
     tables = [values[:, None] if values.ndim == 1 else values for values in (old, new)]
     spread = interval(lambda ours, theirs: np.asarray(statistic(ours) - statistic(theirs)), tables[1], tables[0])
-    middle = [float(statistic(table)) for table in tables]
-    return Difference(what, *middle, spread, (len(old), len(new)))
+    before, after = (float(statistic(table)) for table in tables)
+    return Difference(what, before, after, spread, (len(old), len(new)))
 
 
 def _line(each: Difference) -> str:

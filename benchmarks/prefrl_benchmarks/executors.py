@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from prefrl.errors import UsageError
 from prefrl_benchmarks.cells import Cell, start_cell
 
 
@@ -44,8 +46,11 @@ class ProcessJob:
         return code
 
     def stop(self) -> None:
-        """Ask it to stop after its round."""
-        self._process.send_signal(signal.SIGINT)
+        """Ask it to stop after its round; before it has a round to finish, this ends it.
+
+        Not SIGINT, which a process that was started in the background is born deaf to.
+        """
+        self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it, and the processes that it has beside it."""
@@ -61,3 +66,22 @@ def start_process(cell: Cell, folder: Path) -> Job:
 
 
 PROCESSES: Executor = start_process
+
+
+def find_executor(name: str, address: str | None = None) -> Executor:
+    """The executor of that name.
+
+    Args:
+        name: `process` or `ray`.
+        address: Of the cluster's head.
+
+    Raises:
+        UsageError: if its library is not installed, or there is no such cluster.
+    """
+    if name == "process":
+        return PROCESSES
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--executor ray needs Ray: pip install 'prefrl[ray]'")
+    from prefrl_benchmarks.cluster import ray_cluster  # noqa: PLC0415 - only who asks for Ray has it
+
+    return ray_cluster(address)

@@ -1,0 +1,113 @@
+"""Cells on a Ray cluster; skipped where the extra `ray` is not installed, but for what is refused without it."""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from prefrl_benchmarks import executors
+from runs import DEADLINE, prefrl, progress, refused, summary, until
+
+from prefrl.errors import PrefrlError
+
+with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
+PORT = 6397
+SUITE = """
+tasks = ["reacher"]
+seeds = [0, 1]
+steps = 12_000
+[variants.true]
+teacher = "none"
+"""
+# Ray would write a token into the home directory, which nodes of other homes lack.
+ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+
+
+def test_without_ray_the_command_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: None)
+    done = prefrl("bench", "run", "smoke", "--out", tmp_path / "out", "--executor", "ray")
+    assert "pip install 'prefrl[ray]'" in refused(done, 2)
+    assert not (tmp_path / "out").exists()
+
+
+@with_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere", "127.0.0.1:port"])
+def test_an_address_where_nothing_answers(tmp_path, address):
+    done = prefrl("bench", "run", "smoke", "--out", tmp_path / "out", "--executor", "ray", "--address", address)
+    assert f"no Ray cluster answers at {address}" in refused(done, 2)
+
+
+@with_ray
+def test_a_run_directory_travels_whole(tmp_path):
+    from prefrl_benchmarks.cluster import pack, unpack
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    (one / "clips").mkdir(parents=True)
+    (one / "clips" / "1").write_bytes(b"\x00\x01")
+    other.mkdir()
+    (other / "old").touch()
+    unpack(pack(one), other)
+    assert [path.name for path in other.rglob("*")] == ["clips", "1"]
+    assert (other / "clips" / "1").read_bytes() == b"\x00\x01"
+    with pytest.raises(PrefrlError, match="came back damaged"):
+        unpack(pack(one)[:20], other)
+    assert (other / "clips" / "1").exists()
+
+
+@contextlib.contextmanager
+def node(log: Path, *arguments: str):
+    """A node of a cluster on this machine; its processes are ended one by one, since `ray stop` ends everybody's."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", *arguments, "--num-cpus", "1", "--block"]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | ENVIRONMENT)
+    try:
+        until(lambda: "--block" in log.read_text(), "a node")
+        yield process
+    finally:
+        end(process)
+
+
+def end(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(process.pid)
+        for each in [*parent.children(recursive=True), parent]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+    process.wait(DEADLINE)
+
+
+def runs_of(process):
+    """The cells that a node has at work."""
+    found = []
+    for each in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += [each] if "prefrl_benchmarks.child" in each.cmdline() else []
+    return found
+
+
+@with_ray
+@pytest.mark.slow
+def test_a_node_that_is_killed_costs_no_cell(tmp_path):
+    suite, out = tmp_path / "two.toml", tmp_path / "out"
+    suite.write_text(SUITE)
+    address = f"127.0.0.1:{PORT}"
+    with (
+        node(tmp_path / "head.log", "--head", "--port", str(PORT), "--include-dashboard=false") as head,
+        node(tmp_path / "second.log", "--address", address) as second,
+    ):
+        flags = ["--out", str(out), "--jobs", "2", "--executor", "ray", "--address", address]
+        command = [sys.executable, "-m", "prefrl", "bench", "run", str(suite), *flags]
+        with subprocess.Popen(command, env=os.environ | ENVIRONMENT) as process:
+            until(lambda: process.poll() is not None or (runs_of(head) and runs_of(second)), "a cell on either node")
+            time.sleep(2)
+            end(second)
+            assert process.wait(2 * DEADLINE) == 0
+    for seed in (0, 1):
+        root = out / f"reacher_ppo_none_s{seed}"
+        assert summary(root)["steps"] >= 12_000
+        assert progress(root)["state"] == "training"
