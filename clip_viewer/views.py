@@ -9,10 +9,18 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedWidget, 
 _BLACK = "background: black"
 _FRAME = 8
 """Pixels of black around each clip."""
+_WORTH_SCALING = 1.25
+"""Enlarging by less only blurs, and costs most of what playing costs."""
+
+
+def shown_scale(width: int, height: int, room_across: int, room_down: int) -> float:
+    """How many times its size a picture is shown: as large as fits, or pixel for pixel where that is little smaller."""
+    scale = min(room_across / width, room_down / height)
+    return 1.0 if 1 <= scale < _WORTH_SCALING else scale
 
 
 class ClipView(QWidget):
-    """One clip's present frame, as large as fits, its shape kept, on black."""
+    """One clip's present frame on black."""
 
     def __init__(self, name: str) -> None:
         super().__init__(accessibleName=name)
@@ -33,13 +41,12 @@ class ClipView(QWidget):
         """Where the image lies in the view."""
         if self._image is None:
             return QRect()
-        size = self._image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
-        return QRect(
-            (self.width() - size.width()) // 2, (self.height() - size.height()) // 2, size.width(), size.height()
-        )
+        scale = shown_scale(self._image.width(), self._image.height(), self.width(), self.height())
+        width, height = round(scale * self._image.width()), round(scale * self._image.height())
+        return QRect((self.width() - width) // 2, (self.height() - height) // 2, width, height)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Paint the frame, smoothly scaled to the screen's own pixels."""
+        """Paint the frame, smoothly where it is scaled."""
         painter, picture = QPainter(self), self._picture()
         if not picture.contains(event.rect()):
             painter.fillRect(event.rect(), Qt.GlobalColor.black)

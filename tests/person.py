@@ -19,6 +19,7 @@ import numpy as np
 from prefrl_benchmarks.screen import Box, Screen, clip_areas
 from runs import DEADLINE, PREFRL, until
 
+from clip_viewer.views import shown_scale
 from prefrl.clips import ClipFolder
 from prefrl.film import read_film
 
@@ -126,7 +127,7 @@ class Person:
             self._films[segment] = read_film(self._clips.video(segment))
         film = self._films[segment]
         height, width = film.shape[1:3]
-        scale = min((place.width - 16) / width, (place.height - 16) / height)  # 8 pixels of black around each clip
+        scale = shown_scale(width, height, place.width - 16, place.height - 16)  # 8 pixels of black around each clip
         size = round(scale * height), round(scale * width)
         top, left = (place.height - size[0]) // 2, (place.width - size[1]) // 2
         inner = Box(place.left + left, place.top + top, size[1], size[0])

@@ -20,6 +20,7 @@ from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
 from clip_viewer.theme import set_theme
+from clip_viewer.views import shown_scale
 from clip_viewer.window import LabelWindow
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
@@ -454,3 +455,11 @@ def test_repeats_come_among_the_pairs_with_sides_swapped(tmp_path, qtbot):
     assert any((lease.right, lease.left) == (repeats[0].left, repeats[0].right) for lease in seen[:-1])
     assert store.counts()["answered"] == 16
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "room", "scale"),
+    [((320, 320), (535, 570), 535 / 320), ((480, 480), (535, 570), 1.0), ((480, 480), (300, 400), 300 / 480)],
+)
+def test_a_clip_is_as_large_as_fits_but_not_blurred_for_little(size, room, scale):
+    assert shown_scale(*size, *room) == pytest.approx(scale)
