@@ -29,7 +29,7 @@ _LOOKS = 6
 _PAUSE = 0.07
 _SMALL = 48
 """Pixels of a side to which pictures are shrunk before they are compared."""
-_ALIKE, _CLEARER = 0.15, 1.5
+_ALIKE, _CLEARER, _APART = 0.15, 1.5, 0.004
 """How far a picture may be from a film's frame, and how much further the next best pair must be."""
 
 
@@ -118,7 +118,7 @@ class Person:
         # Both clips are at the same frame; of several pictures each may be at another.
         distances = sorted((float((at[0][s.left] + at[1][s.right]).min(axis=1).mean() / 2), s) for s in sides)
         (least, seen), (next_best, _) = distances[:2]
-        clear = least < _ALIKE and next_best > _CLEARER * least + 0.02
+        clear = least < _ALIKE and next_best > _CLEARER * least + _APART
         return seen if clear and seen.query != besides else None
 
     def _unlike(self, pictures: list[np.ndarray], place: Box, segment: int) -> np.ndarray:
