@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
@@ -53,24 +54,24 @@ def _begin(target: Callable[..., None], pipe: Connection, *arguments: Any) -> No
     """The process stays deaf to signals, and ends with its parent, however that ends."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     target(pipe, *arguments)
 
 
 @contextmanager
 def _deaf_to_signals() -> Iterator[None]:
-    """Processes started herein ignore Ctrl-C and SIGTERM from birth.
+    """Processes started herein do not hear Ctrl-C and SIGTERM from birth; for this one they wait meanwhile.
 
     Both often reach a whole process group; the processes beside the agent have to outlive them until the agent has
     stopped and says so.
     """
-    numbers = _SIGNALS if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    resource_tracker.ensure_running()  # started along with the first process, it would let the signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def how_it_ended(exit_code: int | None) -> str:
