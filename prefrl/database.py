@@ -109,7 +109,7 @@ class Database:
 
         Raises:
             UsageError: if it was made by a newer version.
-            PrefrlError: if it is missing or damaged.
+            PrefrlError: if it is missing or damaged, or an older version's on a disk that cannot be written.
         """
         if not create and not path.exists():
             raise PrefrlError(f"{path} is missing")
@@ -128,7 +128,9 @@ class Database:
                 connection.execute(sa.text(_CREATE_VIEW))
                 connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
             version = self._version(connection)
-        if writable and version < STORE_VERSION:
+        if version < STORE_VERSION:
+            if not writable:
+                raise PrefrlError(f"{path} is an older version's and cannot be written, so not be brought up to date")
             self._upgrade()
 
     def _version(self, connection: sa.Connection) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -14,22 +14,13 @@ _PLAIN_SECONDS = 10.0
 Status = dict[str, Any]
 
 
-class TrainingDisplay:
-    """Shows a run's progress; use as a context manager."""
+class Live:
+    """Lines that change, where there is a terminal; a context manager."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
-        self._live: Progress | None = None
-        self._last = -_PLAIN_SECONDS
-        self._state = self._line = ""
-        self._start: tuple[float, int] | None = None
-        if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
-            self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
-            self._task = self._live.add_task("starting", total=None, details="")
+    _live: Progress | None
 
-    def __enter__(self) -> TrainingDisplay:
-        """Start the live line."""
+    def __enter__(self) -> Self:
+        """Start the live lines."""
         if self._live:
             self._live.start()
         return self
@@ -37,9 +28,24 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the live line."""
+        """Stop the live lines."""
         if self._live:
             self._live.stop()
+
+
+class TrainingDisplay(Live):
+    """Shows a run's progress."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live = None
+        self._last = -_PLAIN_SECONDS
+        self._state = self._line = ""
+        self._start: tuple[float, int] | None = None
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
+            self._task = self._live.add_task("starting", total=None, details="")
 
     def report(self, status: Status) -> None:
         """Show where the run is."""

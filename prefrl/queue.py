@@ -13,7 +13,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from prefrl.database import LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWN, now
-from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed, undo
+from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed, is_open, undo
 from prefrl.types import Answer
 
 LEASE_SECONDS = 60.0
@@ -131,7 +131,7 @@ class LabelQueue:
     def to_render(self, limit: int = 16) -> list[int]:
         """Segments of open queries whose clips are still missing, in the order in which they will be shown."""
         done = sa.select(RENDERED.c.segment_id)
-        query = sa.select(QUERIES.c.segment_left, QUERIES.c.segment_right).where(self._open())
+        query = sa.select(QUERIES.c.segment_left, QUERIES.c.segment_right).where(is_open(QUERIES.c.id))
         wanted = sa.or_(QUERIES.c.segment_left.not_in(done), QUERIES.c.segment_right.not_in(done))
         with self._read() as connection:
             if is_closed(connection):
@@ -150,7 +150,7 @@ class LabelQueue:
         self._note(segment_id, 0, problem)
         about = sa.or_(QUERIES.c.segment_left == segment_id, QUERIES.c.segment_right == segment_id)
         with self._read() as connection:
-            open_ids = connection.scalars(sa.select(QUERIES.c.id).where(about, self._open())).all()
+            open_ids = connection.scalars(sa.select(QUERIES.c.id).where(about, is_open(QUERIES.c.id))).all()
         for query_id in open_ids:
             self.withdraw(query_id, f"clip {segment_id} cannot be shown: {problem}")
 
@@ -167,7 +167,7 @@ class LabelQueue:
             if is_closed(connection):
                 return {"ready": 0, "unrendered": 0, "leased": 0}
             ready = connection.scalar(count.where(self._ready())) or 0
-            everything = connection.scalar(count.where(self._open())) or 0
+            everything = connection.scalar(count.where(is_open(QUERIES.c.id))) or 0
             in_hand = connection.scalar(count.where(self._ready(), QUERIES.c.id.in_(leased))) or 0
         return {"ready": ready, "unrendered": everything - ready, "leased": in_hand}
 
@@ -183,11 +183,6 @@ class LabelQueue:
         """A clock that was set back must not make a lease last longer than a lease can."""
         return LEASES.c.expires_at.between(at, at + LEASE_SECONDS)
 
-    def _open(self) -> sa.ColumnElement[bool]:
-        """Neither answered nor withdrawn."""
-        answered, withdrawn = sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id)
-        return sa.and_(QUERIES.c.id.not_in(answered), QUERIES.c.id.not_in(withdrawn))
-
     def _ready(self) -> sa.ColumnElement[bool]:
         whole = sa.select(RENDERED.c.segment_id).where(RENDERED.c.frames > 0)
-        return sa.and_(self._open(), QUERIES.c.segment_left.in_(whole), QUERIES.c.segment_right.in_(whole))
+        return sa.and_(is_open(QUERIES.c.id), QUERIES.c.segment_left.in_(whole), QUERIES.c.segment_right.in_(whole))

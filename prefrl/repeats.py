@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from prefrl.database import LABELS, QUERIES, REPEATS, WITHDRAWN, now
+from prefrl.database import LABELS, QUERIES, REPEATS, now
 from prefrl.queue import LabelQueue
-from prefrl.store import LabelStore, is_closed
+from prefrl.store import LabelStore, is_closed, is_open
 from prefrl.types import Judgement
 
 REPEAT_ROUND = -1
 """The selection round of all repeats; their rank is the id of the query that they repeat."""
 FORGOTTEN_AFTER = 10
 """A labeller's answers between a pair and its repeat at least, so that it is judged and not remembered."""
-
-_OPEN_REPEAT = sa.and_(
-    REPEATS.c.query_id.not_in(sa.select(LABELS.c.query_id)), REPEATS.c.query_id.not_in(sa.select(WITHDRAWN.c.query_id))
-)
 
 
 class Repeats:
@@ -46,7 +42,8 @@ class Repeats:
         if not self._share:
             return None
         with self._write() as connection:
-            if is_closed(connection) or connection.scalar(sa.select(REPEATS.c.query_id).where(_OPEN_REPEAT)):
+            unanswered = sa.select(REPEATS.c.query_id).where(is_open(REPEATS.c.query_id))
+            if is_closed(connection) or connection.scalar(unanswered) is not None:
                 return None
             given = connection.execute(_answers(labeller)).all()
             repeated = sum(row.original_id is not None for row in given)

@@ -87,9 +87,8 @@ class LabelStore:
 
     def pending(self) -> list[tuple[int, int, int, int]]:
         """Queries still waiting for an answer: their id, left and right segment, and agent step."""
-        settled = sa.union(sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id))
         columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
-        query = sa.select(*columns).where(QUERIES.c.id.not_in(settled), _NO_REPEAT).order_by(QUERIES.c.id)
+        query = sa.select(*columns).where(is_open(QUERIES.c.id), _NO_REPEAT).order_by(QUERIES.c.id)
         with self._read() as connection:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
@@ -229,6 +228,12 @@ def undo(connection: sa.Connection, comparison_id: int) -> None:
     connection.execute(
         HISTORY.insert().values({**row, "id": None, "judgement": None, "undoes": comparison_id, "created_at": now()})
     )
+
+
+def is_open(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+    """Whether a query is neither answered nor withdrawn."""
+    answered, withdrawn = sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id)
+    return sa.and_(query_id.not_in(answered), query_id.not_in(withdrawn))
 
 
 def is_closed(connection: sa.Connection) -> bool:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import (
-    LABELS,
-    SETTINGS,
-    checkpoints,
-    prefrl,
-    tiny,
-)
+from asking import make_run as make_asking_run
+from labelled import LABELS as IN_FILE
+from labelled import add_labels, make_run
+from runs import LABELS, SETTINGS, checkpoints, prefrl, tiny
+
+from clip_viewer.session import Session
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.transfer import export_labels
+from prefrl.types import Judgement
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,6 @@ def stopped(root: Path, mode: str) -> Path:
     from prefrl.api import resume
     from prefrl.callback import Control
     from prefrl.recipes import resolve
-    from prefrl.run import RunDirectory
 
     chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in SETTINGS)}
     chosen |= {"steps": 6000, "queries.labels": LABELS, "mode": mode, "checkpoint_seconds": 0.0}
@@ -67,3 +70,36 @@ def stopped(root: Path, mode: str) -> Path:
     assert resume(root, control=control).summary is None
     assert len(checkpoints(root)) == 2
     return root
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run with labels of every kind, and two videos; not to be changed."""
+    run = make_run(tmp_path_factory.mktemp("source") / "run")
+    judgements = iter([Judgement.EQUAL, Judgement.INCOMPARABLE, *[Judgement.LEFT, Judgement.RIGHT] * IN_FILE])
+    add_labels(run, IN_FILE, videos=2, judge=lambda left, right: next(judgements))
+    return run
+
+
+@pytest.fixture(scope="session")
+def file(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its labels; not to be changed."""
+    path = tmp_path_factory.mktemp("file") / "labels.zip"
+    export_labels(source.root, path)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[tuple[RunDirectory, LabelStore]]:
+    """A run that asks people, and its store."""
+    made, store = make_asking_run(tmp_path)
+    yield made, store
+    store.close()
+
+
+@pytest.fixture
+def session(run: tuple[RunDirectory, LabelStore]) -> Iterator[Session]:
+    """Ann's, who labels it."""
+    opened = Session(run[0].root, "ann")
+    yield opened
+    opened.close()

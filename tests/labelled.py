@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,10 @@ from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
-from prefrl.types import Answer, Judgement, Query, Segment
+from prefrl.types import Answer, Judgement, Label, Query, Segment
+
+LABELS = 12
+"""Labels in the file that many tests start from."""
 
 SHAPES = {"reacher": (15, (15, 10), 2), "moving-dot": (15, (18, 48, 48), 4)}
 """Steps of a clip, the shape of its frames, and numbers in an action."""
@@ -65,3 +71,21 @@ def add_labels(
         ]
     )
     store.close()
+
+
+def labels_of(run: RunDirectory) -> list[Label]:
+    store = LabelStore(run.labels)
+    try:
+        return store.labels()
+    finally:
+        store.close()
+
+
+def told(label: Label) -> tuple[Any, ...]:
+    """All of a label but for ids."""
+    return label[3:]
+
+
+def query(run: RunDirectory, text: str) -> list[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(run.labels)) as connection:
+        return connection.execute(text).fetchall()

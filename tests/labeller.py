@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+from prefrl_benchmarks.people import better
+
 from clip_viewer.session import Session
 from prefrl import queue
-from prefrl.types import Judgement
 
 LEASE_SECONDS = 2.0
 """Short, so that a test need not wait long for what a killed labeller had in hand."""
@@ -22,8 +23,7 @@ def label(root: Path, name: str) -> None:
     while not session.run.finished:
         for lease in session.leases(2):
             assert session.load(lease) is not None
-            left, right = (session.clips.load(segment)[1].sum() for segment in (lease.left, lease.right))
-            judgement = Judgement.LEFT if left > right else Judgement.RIGHT
+            judgement = better(session.clips, lease)
             if session.answer(lease, judgement, 0.1):
                 print(lease.query_id, lease.left, judgement.value, flush=True)
             time.sleep(_PAUSE)

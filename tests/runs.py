@@ -267,3 +267,20 @@ def content(root: Path) -> dict[str, str]:
         for path in files
         if not path.name.endswith(passing)
     }
+
+
+def truncate(path: Path) -> None:
+    """Cut half of a file off."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file's data."""
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 0x10
+    path.write_bytes(bytes(data))
+
+
+def empty(path: Path) -> None:
+    """Leave nothing of a file."""
+    path.write_bytes(b"")

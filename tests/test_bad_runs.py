@@ -15,13 +15,16 @@ from runs import (
     assert_equal_runs,
     checkpoints,
     content,
+    empty,
     error_line,
+    flip,
     label_counts,
     prefrl,
     refused,
     spawned,
     stored_labels,
     tiny,
+    truncate,
 )
 
 import prefrl as package
@@ -127,20 +130,6 @@ def test_a_newer_store(command: str, unfinished: Path) -> None:
 
 
 # -- damaged files --------------------------------------------------------------------------------------------------
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) * 3 // 4] ^= 0x10
-    path.write_bytes(bytes(data))
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 def garbage(path: Path) -> None:

@@ -31,14 +31,6 @@ TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot")
 COMMANDS = ("train", "resume", "status", "label", "labels", "reward", "play", "tasks", "doctor", "bench")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("finished") / "run"
-    done = prefrl(*tiny("reacher", root, "--mode", "sync"))
-    assert done.code == 0, done.err
-    return root
-
-
 def seconds(*command: str) -> float:
     started = time.perf_counter()
     subprocess.run(command, capture_output=True, check=True)

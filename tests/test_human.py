@@ -8,10 +8,12 @@ import time
 
 import numpy as np
 import pytest
+from prefrl_benchmarks.people import better
 from runs import error_line
 from runs import prefrl as prefrl_cli
 
 import prefrl
+from prefrl.callback import Control
 from prefrl.clips import ClipFolder
 from prefrl.errors import UsageError
 from prefrl.film import read_film
@@ -20,7 +22,7 @@ from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.teachers import HUMAN, check_teacher
-from prefrl.types import Answer, Judgement
+from prefrl.types import Answer
 
 SMALL = {
     "agent.n_steps": 64,
@@ -48,10 +50,9 @@ class Person(threading.Thread):
         queue, clips = LabelQueue(store), ClipFolder(self.root / "clips")
         while len(self.shown) < self.until and not (self.root / "summary.json").exists():
             for lease in queue.lease("person"):
-                totals = [clips.load(segment)[1].sum() for segment in (lease.left, lease.right)]
                 for segment in (lease.left, lease.right):
                     assert len(read_film(clips.video(segment), 15)) == 15
-                judgement = Judgement.LEFT if totals[0] > totals[1] else Judgement.RIGHT
+                judgement = better(clips, lease)
                 assert queue.answer(Answer(lease.query_id, judgement, "human", lease.agent_step, "ann", 0.1))
                 self.shown.append((lease.query_id, judgement))
                 time.sleep(self.pause)
@@ -108,9 +109,12 @@ def test_a_run_finishes_with_the_labels_there_are_and_takes_more_later(tmp_path,
     assert run.summary["labels_answered"] == 7
     assert run.summary["steps"] >= 2000
     person = Person(root, until=5)
-    (root / "summary.json").unlink()  # the person stops at a summary; resuming takes it away a moment later
-    person.start()
-    again = prefrl.api.resume(root, labels=12, steps=3000)
+
+    def begin(progress):
+        if person.ident is None:
+            person.start()  # not before: people stop where a run is finished
+
+    again = prefrl.api.resume(root, labels=12, steps=3000, control=Control(report=begin))
     assert again.summary["labels_answered"] == 12
     assert again.summary["steps"] >= 3000
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import segments
 
 from prefrl.database import STORE_VERSION
+from prefrl.errors import PrefrlError
 from prefrl.queue import LEASE_SECONDS, LabelQueue
 from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
@@ -204,16 +205,21 @@ def test_what_is_waited_for_can_be_told(store, queue):
     assert queue.waiting() == {"ready": 2, "unrendered": 1, "leased": 1}
 
 
-def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_labels(tmp_path, store):
-    ids = ask(store, 1)
-    store.add_answers([said(ids[0])])
-    store.close()
-    connection = sqlite3.connect(tmp_path / "labels.sqlite")
-    for table in ("leases", "rendered", "withdrawn"):
+def make_old(path):
+    """What a store of version 1 looks like."""
+    connection = sqlite3.connect(path)
+    for table in ("leases", "rendered", "withdrawn", "repeats"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("UPDATE meta SET value = '1' WHERE key = 'version'")
     connection.commit()
     connection.close()
+
+
+def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_labels(tmp_path, store):
+    ids = ask(store, 1)
+    store.add_answers([said(ids[0])])
+    store.close()
+    make_old(tmp_path / "labels.sqlite")
     again = LabelStore(tmp_path / "labels.sqlite")
     assert again.counts()["left"] == 1
     assert LabelQueue(again).waiting()["ready"] == 0
@@ -221,6 +227,14 @@ def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_labels(tmp_path,
     connection = sqlite3.connect(tmp_path / "labels.sqlite")
     assert connection.execute("SELECT value FROM meta").fetchall() == [(str(STORE_VERSION),)]
     connection.close()
+
+
+def test_a_store_of_version_1_that_cannot_be_written_is_said_to_be_one(tmp_path, store, monkeypatch):
+    store.close()
+    make_old(tmp_path / "labels.sqlite")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PrefrlError, match="older version's and cannot be written"):
+        LabelStore(tmp_path / "labels.sqlite")
 
 
 _VIEWER = """

@@ -18,8 +18,10 @@ from runs import (
     assert_equal_runs,
     checkpoints,
     content,
+    empty,
     error_line,
     figures,
+    flip,
     label_counts,
     live,
     policy,
@@ -29,6 +31,7 @@ from runs import (
     stored_labels,
     summary,
     tiny,
+    truncate,
     until,
 )
 
@@ -226,21 +229,6 @@ def test_labels_that_are_newer_than_the_checkpoint_are_met_not_asked_again(
 
 
 # -- damaged --------------------------------------------------------------------------------------------------------
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def flip(path: Path) -> None:
-    """Change one bit in the middle of a file's data."""
-    data = bytearray(path.read_bytes())
-    data[len(data) * 3 // 4] ^= 0x10
-    path.write_bytes(bytes(data))
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty])

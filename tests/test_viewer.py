@@ -1,206 +1,27 @@
-"""The viewer: its Qt-free parts, and its window offscreen."""
+"""The viewer's window, offscreen."""
 
 import os
 import time
 
 import numpy as np
 import pytest
-from helpers import segments
-from runs import prefrl, refused
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("PySide6")
 
+from asking import LENGTH, make_run
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMessageBox, QPushButton
 
 from clip_viewer.fetcher import Fetcher, images
 from clip_viewer.keys import BY_KEY, HELP
-from clip_viewer.pace import Pace
-from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
 from clip_viewer.theme import set_theme
 from clip_viewer.views import shown_scale
 from clip_viewer.window import LabelWindow
-from prefrl.clips import ClipFolder
-from prefrl.errors import PrefrlError, UsageError
-from prefrl.film import write_film
+from prefrl.errors import PrefrlError
 from prefrl.overview import run_status, status_lines
 from prefrl.queue import LabelQueue
-from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
-from prefrl.types import Judgement, Query
-
-LENGTH = 15
-POOL = segments(40)
-
-
-def make_run(tmp_path, pairs=6, **settings):
-    """A run that asks people, with rendered pairs; clip N shows the colour (N, N, N)."""
-    chosen = {"queries.labels": 20, "steps": 2000} | settings
-    run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human", settings=chosen))
-    store = LabelStore(run.labels, create=True)
-    queue = LabelQueue(store)
-    store.add_queries([Query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 10) for rank in range(pairs)])
-    while ids := queue.to_render():
-        for number in ids:
-            frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)
-            write_film(ClipFolder(run.clips).video(number), frames, 15)
-            queue.rendered(number, LENGTH)
-    return run, store
-
-
-@pytest.fixture
-def run(tmp_path):
-    made, store = make_run(tmp_path)
-    yield made, store
-    store.close()
-
-
-@pytest.fixture
-def session(run):
-    opened = Session(run[0].root, "ann")
-    yield opened
-    opened.close()
-
-
-# -- clocks -----------------------------------------------------------------------------------------------------------
-
-
-def test_frames_follow_the_clock_and_start_again():
-    player = Player(fps=10)
-    player.load(5)
-    assert [player.advance(0.1) for _ in range(6)] == [1, 2, 3, 4, 0, 1]
-
-
-def test_stepping_pauses_and_goes_round():
-    player = Player(fps=10)
-    player.load(5)
-    assert player.step(-1) == 4
-    assert player.advance(10.0) == 4
-    assert player.step(1) == 0
-
-
-def test_speed_has_ends():
-    player = Player(fps=10)
-    assert [player.faster(1) for _ in range(4)] == [2.0, 4.0, 4.0, 4.0]
-    assert [player.faster(-1) for _ in range(6)][-1] == SPEEDS[0]
-
-
-def test_a_pause_is_no_part_of_the_pace():
-    pace = Pace()
-    assert pace.per_minute is None
-    for at in (0.0, 4.0, 8.0, 4000.0, 4004.0):
-        pace.answered(at)
-    assert pace.per_minute == pytest.approx(15)
-    assert pace.seconds_left(30) == pytest.approx(120)
-
-
-# -- the session ------------------------------------------------------------------------------------------------------
-
-
-def test_clips_are_on_the_side_that_is_stored(session):
-    for lease in session.leases():
-        pair = session.load(lease)
-        assert (pair.left[0, 0, 0, 0], pair.right[0, 0, 0, 0]) == (lease.left, lease.right)
-
-
-def test_an_answer_is_stored_with_who_gave_it_and_how_long_they_took(session, run):
-    lease = session.leases()[0]
-    assert session.answer(lease, Judgement.RIGHT, 2.5)
-    with run[1].database.read() as connection:
-        row = connection.exec_driver_sql("SELECT * FROM labels").mappings().one()
-    assert (row["judgement"], row["teacher"], row["labeller"]) == ("right", "human", "ann")
-    assert (row["response_seconds"], row["shown_left"]) == (2.5, lease.left)
-
-
-def test_undo_goes_back_ten_answers_also_after_a_restart(run):
-    first = Session(run[0].root, "ann")
-    said = []
-    for _ in range(6):
-        lease = first.leases(1)[0]
-        first.answer(lease, Judgement.LEFT, 1.0)
-        said.append(lease.query_id)
-    first.close()
-    second = Session(run[0].root, "ann")
-    assert [second.undo() for _ in range(6)] == said[::-1]
-    assert second.undo() is None
-    assert run[1].counts()["answered"] == 0
-    assert [lease.query_id for lease in second.leases(6)] == said
-    second.close()
-
-
-def test_only_one_s_own_answers_are_taken_back(run):
-    ann, ben = Session(run[0].root, "ann"), Session(run[0].root, "ben")
-    ann.answer(ann.leases(1)[0], Judgement.LEFT, 1.0)
-    assert ben.undo() is None
-    ann.close()
-    ben.close()
-
-
-def test_the_same_name_twice_is_refused(run, session):
-    with pytest.raises(UsageError, match="another window"):
-        Session(run[0].root, "ann")
-
-
-def test_a_run_that_asks_nobody_is_refused(tmp_path):
-    RunDirectory.create(tmp_path / "other", resolve("moving-dot"))
-    with pytest.raises(UsageError, match="--teacher human"):
-        Session(tmp_path / "other", "ann")
-
-
-def test_a_missing_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="not a run"):
-        Session(tmp_path / "none", "ann")
-
-
-def test_a_finished_run_is_refused_with_what_gives_it_more(run):
-    run[0].summary.write_text("{}")
-    with pytest.raises(UsageError, match=r"resume .* --labels"):
-        Session(run[0].root, "ann")
-
-
-def test_what_cannot_be_labelled_is_one_line_and_nothing_is_touched(tmp_path, run):
-    made, store = run
-    RunDirectory.create(tmp_path / "other", resolve("moving-dot"))
-    assert "--teacher human" in refused(prefrl("label", tmp_path / "other"), 2)
-    assert "not a run" in refused(prefrl("label", tmp_path / "none"), 2)
-    with made.lock("labeller-ann"):
-        assert "another window" in refused(prefrl("label", made.root, "--labeller", "ann"), 2)
-    with store.database.write() as connection:
-        connection.exec_driver_sql("UPDATE meta SET value = 99 WHERE key = 'version'")
-    assert "newer version" in refused(prefrl("label", made.root), 2)
-    made.summary.write_text("{}")
-    assert "--labels" in refused(prefrl("label", made.root), 2)
-    assert store.counts()["pending"] == 6
-
-
-def test_starting_before_the_run_has_anything_works(tmp_path):
-    made = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
-    session = Session(made.root, "ann")
-    assert session.leases() == []
-    assert session.progress().waiting
-    session.close()
-
-
-def test_a_truncated_clip_is_withdrawn_and_said(session):
-    lease = session.leases(1)[0]
-    path = session.clips.video(lease.left)
-    path.write_bytes(path.read_bytes()[:100])
-    assert session.load(lease) is None
-    assert any("clip" in problem for problem in session.progress().problems)
-    assert lease.query_id not in [other.query_id for other in session.leases()]
-
-
-def test_why_there_is_nothing_to_show(session, run):
-    assert session.progress().waiting is None
-    for lease in session.leases(6):
-        session.answer(lease, Judgement.LEFT, 1.0)
-    assert "resume" in session.progress().waiting  # nobody is at work on it
-
-
-# -- the window -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from prefrl.display import details
+from prefrl.display import Live, details
 from prefrl.errors import PrefrlError
 from prefrl.files import read_json
 from prefrl_benchmarks.cells import Cell, read_summary
@@ -19,8 +18,8 @@ from prefrl_benchmarks.cells import Cell, read_summary
 _REFRESH_SECONDS = 0.5
 
 
-class SuiteDisplay:
-    """Shows how a suite gets on; use as a context manager."""
+class SuiteDisplay(Live):
+    """Shows how a suite gets on."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Show it on standard error, unless told otherwise."""
@@ -32,19 +31,6 @@ class SuiteDisplay:
         self._bars: dict[Cell, TaskID] = {}
         self._refreshed = 0.0
         self.total = self._done = 0
-
-    def __enter__(self) -> SuiteDisplay:
-        """Start the live lines."""
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the live lines."""
-        if self._live:
-            self._live.stop()
 
     def note(self, line: str) -> None:
         """Show a line that stays."""

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from clip_viewer.session import Session
+from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.queue import Lease
 from prefrl.run import commit, version
 from prefrl.types import Judgement
 from prefrl_benchmarks.cells import Cell, run_cell
+from prefrl_benchmarks.results import last_words, machine
 from prefrl_benchmarks.speed import steady_rate
 
 _POLL_SECONDS = 0.2
@@ -54,7 +57,7 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
                     person.terminate()
                     person.wait()
                 if summary is None:
-                    raise PrefrlError(f"a run failed: {(folder / f'{cell.name}.log').read_text().strip()[-300:]}")
+                    raise PrefrlError(f"a run failed: {last_words(folder, cell)}")
                 summary["steady_steps_per_second"] = steady_rate(folder / cell.name / "metrics.csv")
                 done.append(summary)
                 print(
@@ -63,7 +66,8 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
     pairs = zip(runs["human"], runs["oracle"], strict=True)
     ratios = [human["steady_steps_per_second"] / oracle["steady_steps_per_second"] for human, oracle in pairs]
     settings = {"task": task, "steps": steps, "labels": labels, "per_minute": per_minute}
-    return {"settings": settings, "version": version(), "commit": commit(), "ratios": ratios, "runs": runs}
+    about = {"machine": machine(), "version": version(), "commit": commit()}
+    return {"settings": settings} | about | {"ratios": ratios, "runs": runs}
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
@@ -88,10 +92,15 @@ def label_by_true_reward(root: Path, per_minute: float) -> None:
                 continue
             time.sleep(max(0.0, due - time.monotonic()))
             due = max(due, time.monotonic() - 1) + 60 / per_minute
-            left, right = (session.clips.load(segment)[1].sum() for segment in (lease.left, lease.right))
-            session.answer(lease, Judgement.LEFT if left > right else Judgement.RIGHT, 60 / per_minute)
+            session.answer(lease, better(session.clips, lease), 60 / per_minute)
         time.sleep(_POLL_SECONDS)
     session.close()
+
+
+def better(clips: ClipFolder, lease: Lease) -> Judgement:
+    """The true reward's verdict on a pair."""
+    left, right = (clips.load(segment)[1].sum() for segment in (lease.left, lease.right))
+    return Judgement.LEFT if left > right else Judgement.RIGHT
 
 
 def _start_person(root: Path, per_minute: float) -> subprocess.Popen[bytes]:

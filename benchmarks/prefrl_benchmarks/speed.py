@@ -16,7 +16,7 @@ from prefrl.errors import PrefrlError
 from prefrl.metrics import read_metrics
 from prefrl.run import commit, version
 from prefrl_benchmarks.cells import Cell, run_cell
-from prefrl_benchmarks.results import machine
+from prefrl_benchmarks.results import last_words, machine
 
 KINDS = {"true": ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
 """Teacher and mode of each kind of run."""
@@ -54,8 +54,7 @@ def measure(
                 cell = Cell(task, algo, *KINDS[kind], seed, steps, labels)
                 summary = run_cell(cell, Path(folder), threads=threads)
                 if summary is None:
-                    log = next(Path(folder).glob(f"*_s{seed}.log")).read_text().strip().splitlines()
-                    raise PrefrlError(f"a run failed: {log[-1] if log else 'without a word'}")
+                    raise PrefrlError(f"a run failed: {last_words(Path(folder), cell)}")
                 summary["steady_steps_per_second"] = steady_rate(Path(folder) / cell.name / "metrics.csv")
                 done.append(summary)
                 print(f"{seed + 1}/{alternations} {kind}: {summary['steps_per_second']:.0f} steps/s", flush=True)

@@ -1,0 +1,30 @@
+"""Runs that ask people, with pairs to show: made in milliseconds."""
+
+import numpy as np
+from helpers import segments
+
+from prefrl.clips import ClipFolder
+from prefrl.film import write_film
+from prefrl.queue import LabelQueue
+from prefrl.recipes import resolve
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.types import Query
+
+LENGTH = 15
+POOL = segments(40)
+
+
+def make_run(tmp_path, pairs=6, **settings):
+    """A run that asks people, with rendered pairs; clip N shows the colour (N, N, N)."""
+    chosen = {"queries.labels": 20, "steps": 2000} | settings
+    run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human", settings=chosen))
+    store = LabelStore(run.labels, create=True)
+    queue = LabelQueue(store)
+    store.add_queries([Query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 10) for rank in range(pairs)])
+    while ids := queue.to_render():
+        for number in ids:
+            frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)
+            write_film(ClipFolder(run.clips).video(number), frames, 15)
+            queue.rendered(number, LENGTH)
+    return run, store
