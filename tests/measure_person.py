@@ -21,6 +21,8 @@ from runs import live, progress, until
 
 _PAINTED = 0.3
 """Seconds within which the next pair must be on the screen; the person has to look, which takes a twentieth."""
+_PATIENCE = 6.0
+"""Seconds of looking after which pairs are taken to look alike: hoppers on the ground, dots that are in the middle."""
 
 
 def main() -> int:
@@ -38,11 +40,11 @@ def main() -> int:
         words = ["train", options.task, "--teacher", "human", "--out", str(root)]
         words += ["--labels", str(options.labels), "--steps", str(options.steps)]
         words += ["--set", "queries.repeats=0", *options.settings]
-        with Person(screen, root) as person, live(Path(folder) / "log", *words) as run:
+        with Person(screen, root, patience=_PATIENCE) as person, live(Path(folder) / "log", *words) as run:
             until((root / "config.json").exists, "the run's folder")
             waits = label(person, screen, options.pairs, 60 / options.per_minute)
             person.close()
-            right = standing(root) == [(said.query, said.left, said.key) for said in person.said]
+            right = stored_as_seen(person)
             print(json.dumps(figures(person.said, waits) | {"stored_as_seen": right, "run": progress(root)["state"]}))
             if options.pairs == options.labels:
                 assert run.wait(timeout=3600) == 0, run.err
@@ -73,6 +75,15 @@ def label(person: Person, screen: Screen, pairs: int, seconds: float) -> list[fl
     return waits
 
 
+def stored_as_seen(person: Person) -> bool:
+    """Whether the store holds every answer, in order; of pairs that could not be told apart, whatever they were."""
+    stored = standing(person.root)
+    return len(stored) == len(person.said) and all(
+        row[2] == said.key and (row[:2] == (said.query, said.left) or not said.told)
+        for row, said in zip(stored, person.said, strict=True)
+    )
+
+
 def is_shown(screen: Screen) -> bool:
     """Whether two pictures are on the screen: something else than black, or than text on black."""
     picture = screen.grab()
@@ -86,6 +97,7 @@ def figures(said: list[Said], waits: list[float]) -> dict[str, float]:
     later = waits[5:]
     return {
         "answers": len(said),
+        "told_apart": sum(one.told for one in said),
         "per_minute": round((len(said) - 1) / minutes, 2),
         "waits_after_the_fifth": sum(wait > _PAINTED for wait in later),
         "longest_wait_after_the_fifth": round(max(later, default=0.0), 3),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sqlite3
 import subprocess
 import time
@@ -41,6 +42,8 @@ class Seen(NamedTuple):
     """Segment id."""
     right: int
     """Segment id."""
+    told: bool = True
+    """Whether it could be told from the other pairs in hand; a guess else, since they look alike."""
 
 
 class Said(NamedTuple):
@@ -49,6 +52,7 @@ class Said(NamedTuple):
     query: int
     left: int
     right: int
+    told: bool
     key: str
     at: float
 
@@ -56,8 +60,15 @@ class Said(NamedTuple):
 class Person:
     """One person with one viewer at a time, on a screen."""
 
-    def __init__(self, screen: Screen, root: Path, name: str = "ann") -> None:
-        self.screen, self.root, self.name = screen, root, name
+    def __init__(self, screen: Screen, root: Path, name: str = "ann", patience: float = math.inf) -> None:
+        """
+        Args:
+            screen: Where the window is.
+            root: The run's folder.
+            name: The labeller's.
+            patience: Seconds after which it guesses which of the pairs in hand it sees, where they look alike.
+        """
+        self.screen, self.root, self.name, self.patience = screen, root, name, patience
         self.said: list[Said] = []
         self._clips = ClipFolder(root / "clips")
         self._films: dict[int, np.ndarray] = {}
@@ -102,9 +113,11 @@ class Person:
 
     def see(self, besides: int | None = None) -> Seen:
         """Which pair is on the screen, once it is another than `besides`."""
-        return until(lambda: self._look(besides), "a pair that can be told from the others")
+        guess_at = time.monotonic() + self.patience
+        what = "a pair that can be told from the others"
+        return until(lambda: self._look(besides, guess=time.monotonic() > guess_at), what)
 
-    def _look(self, besides: int | None) -> Seen | None:
+    def _look(self, besides: int | None, guess: bool) -> Seen | None:
         assert self.viewer is not None
         assert self.viewer.poll() is None, self.viewer.communicate()[1]
         pictures = [self.screen.grab() for _ in range(_LOOKS) if time.sleep(_PAUSE) is None]
@@ -118,8 +131,12 @@ class Person:
         # Both clips are at the same frame; of several pictures each may be at another.
         distances = sorted((float((at[0][s.left] + at[1][s.right]).min(axis=1).mean() / 2), s) for s in sides)
         (least, seen), (next_best, _) = distances[:2]
-        clear = least < _ALIKE and next_best > _CLEARER * least + _APART
-        return seen if clear and seen.query != besides else None
+        if least > _ALIKE:
+            return None
+        if next_best > _CLEARER * least + _APART:
+            return seen if seen.query != besides else None
+        others = [s for _, s in distances if s.query != besides]
+        return others[0]._replace(told=False) if guess and others else None
 
     def _unlike(self, pictures: list[np.ndarray], place: Box, segment: int) -> np.ndarray:
         """(P, F) how far each picture of the screen is from each frame of a film: 0 the same, 1 nothing in common."""
