@@ -82,6 +82,10 @@ IMAGE_REWARD_ON_GPU: Settings = {"reward.comparisons_per_step": 0.1, "reward.pre
 
 HUMAN: Settings = {"steps": 10_000_000, "reward.comparisons_per_step": 0.01}
 """Where people compare clips of vectors: 10 M steps last about as long as a person needs for 700 labels."""
+HUMAN_SCALES: dict[str, Settings] = {
+    "moving-dot": {"steps": 200_000, "reward.comparisons_per_step": 0.02, "queries.lead": 10},
+}
+"""... and tasks that people are done with in minutes: labels that come at the end of a run teach the agent nothing."""
 
 TASKS: dict[str, dict[str, Settings]] = {
     "trpo": {},
@@ -208,7 +212,7 @@ def resolve(
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),
-        HUMAN if base.asks_people and not facts.images else {},
+        _human(facts) if base.asks_people else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
         _paper(facts) if recipe == "paper" else {},
         ABLATIONS[ablation] if ablation else {},
@@ -235,6 +239,10 @@ def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:
     if facts.images or (algo != "trpo" and recipe != "paper"):
         return {}
     return {"agent.ent_coef": _SWIMMER_ENTROPY if facts.name == "swimmer" else PAPER_ENTROPY}
+
+
+def _human(facts: TaskFacts) -> Settings:
+    return ({} if facts.images else HUMAN) | HUMAN_SCALES.get(facts.name, {})
 
 
 def _paper(facts: TaskFacts) -> Settings:

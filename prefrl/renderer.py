@@ -35,7 +35,7 @@ SIZE = 320
 _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
 """Between two starts at least, for a renderer that dies again and again."""
-_NICE = 10
+_NICE = 19
 _NO_STAGE = 3
 """Exit status of a renderer that can show nothing of its task, however often it is started."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import gymnasium
@@ -99,7 +100,19 @@ def _load_mujoco(base: Any, saved: Tree) -> None:
 
 def _derived(data: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """The simulator's float arrays whose sizes do not depend on the contacts of the moment."""
-    arrays = ((name, getattr(data, name, None)) for name in dir(data) if not name.startswith(("_", "efc_", "contact")))
-    return [
-        (name, a) for name, a in arrays if isinstance(a, np.ndarray) and a.dtype == np.float64 and a.flags.writeable
-    ]
+    arrays = ((name, getattr(data, name)) for name in _derived_names())
+    return [(name, array) for name, array in arrays if array.size]
+
+
+@functools.cache
+def _derived_names() -> tuple[str, ...]:
+    """Their names, which take longer to find than the arrays to copy."""
+    import mujoco  # noqa: PLC0415
+
+    data = mujoco.MjData(mujoco.MjModel.from_xml_string("<mujoco/>"))
+    arrays = {name: getattr(data, name, None) for name in dir(data) if not name.startswith(("_", "efc_", "contact"))}
+    return tuple(
+        name
+        for name, array in arrays.items()
+        if isinstance(array, np.ndarray) and array.dtype == np.float64 and array.flags.writeable
+    )

@@ -9,10 +9,7 @@ from prefrl_benchmarks import people
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.learning import score_lines, write_csv
 from prefrl_benchmarks.results import read_results
-from prefrl_benchmarks.speed import steady_rate
 from prefrl_benchmarks.suites import Variant
-
-from prefrl.metrics import MetricsFile
 
 FULL, RANDOM = Variant("full"), Variant("random-queries", ablation="random-queries")
 
@@ -56,13 +53,6 @@ def test_the_table_of_runs_says_which_ablation(tmp_path):
         ("", pytest.approx(math.pi)),
         ("random-queries", 2.0),
     ]
-
-
-def test_the_steady_rate_leaves_out_what_comes_before_the_first_round(tmp_path):
-    metrics = MetricsFile(tmp_path / "metrics.csv")
-    for step, seconds in ((1000, 50.0), (2000, 52.0), (5000, 58.0)):
-        metrics.append({"step": step, "time_seconds": seconds})
-    assert steady_rate(tmp_path / "metrics.csv") == 4000 / 8
 
 
 def test_what_people_cost_is_told_by_its_median_and_spread():

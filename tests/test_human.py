@@ -135,7 +135,8 @@ def test_people_have_the_time_that_they_need():
     assert config.steps == 10_000_000
     assert config.steps * config.reward.comparisons_per_step < 120 * config.queries.labels
     assert resolve("hopper-backflip").steps == 500_000
-    assert resolve("moving-dot", teacher="human").steps == resolve("moving-dot").steps
+    assert resolve("moving-dot", teacher="human").steps == 200_000
+    assert resolve("pong", teacher="human").steps == resolve("pong").steps
 
 
 def test_people_get_the_engine_that_has_pictures():

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -92,9 +92,12 @@ def speed(
     alternations: int = 5,
     modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
     threads: int | None = None,
+    against: Literal["plain", "true"] = "plain",
+    imitation: Path | None = None,
+    split: bool = True,
     out: Path | None = None,
 ) -> None:
-    """Compare preference training (sync and async) with training on the true reward, in alternation.
+    """Compare preference training with plain Stable-Baselines3, in alternation, and say where its time goes.
 
     Args:
         task: A task.
@@ -104,16 +107,54 @@ def speed(
         alternations: Runs of each kind; ratios are taken within an alternation.
         modes: Of the preference runs.
         threads: That each process may use; by default it decides itself.
+        against: What to compare with: Stable-Baselines3 alone, or prefrl on the true reward.
+        imitation: A Python that has the imitation library (pip install imitation), to run it too.
+        split: Whether to add a run of each mode whose parts are timed.
         out: Where to write the figures as JSON.
     """
     from prefrl_benchmarks.speed import measure, report_lines
 
-    result = measure(
-        task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, threads=threads
-    )
-    print("\n".join(report_lines(result)))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "split": split}
+    result = measure(task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, **options)
+    _tell(report_lines(result), result, out)
+
+
+@bench.command
+def defaults(*, task: str = "cheetah", steps: int = 200_000, alternations: int = 3, out: Path | None = None) -> None:
+    """Compare a recipe's agent with Stable-Baselines3's defaults, on the true reward: time to the same return.
+
+    Args:
+        task: A task.
+        steps: Agent steps of each run.
+        alternations: Runs of each.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.defaults import measure, report_lines
+
+    result = measure(task, steps=steps, alternations=alternations)
+    _tell(report_lines(result), result, out)
+
+
+@bench.command
+def growth(
+    *,
+    task: str = "cheetah",
+    labels: tuple[int, ...] = (100, 500, 2000, 10_000),
+    members: tuple[int, ...] = (1, 3, 10),
+    out: Path | None = None,
+) -> None:
+    """Measure how the cost of a label grows with the labels there are, and with the ensemble's members.
+
+    Args:
+        task: Whose clips and recipe; its observations must be vectors.
+        labels: How many there are where a figure is taken, ascending.
+        members: Sizes of the ensemble, each measured at the first of the labels.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.growth import measure, report_lines
+
+    result = measure(task, labels=labels, members=members)
+    _tell(report_lines(result), result, out)
 
 
 @bench.command
@@ -139,9 +180,7 @@ def people(
     from prefrl_benchmarks.people import measure, report_lines
 
     result = measure(task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations)
-    print("\n".join(report_lines(result)))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    _tell(report_lines(result), result, out)
 
 
 @bench.command
@@ -157,9 +196,7 @@ def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path |
     from prefrl_benchmarks.viewer import measure, report_lines
 
     result = measure(keys=keys, starts=starts, seconds=seconds)
-    print("\n".join(report_lines(result)))
-    if out:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    _tell(report_lines(result), result, out)
 
 
 @bench.command
@@ -239,6 +276,13 @@ def ablations(
 
     variants = (TRUE, Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
     return report(Suite(f"ablations-{algo}", tasks, tuple(range(seeds)), steps, variants, labels, algo=algo), out, jobs)
+
+
+def _tell(lines: list[str], result: dict[str, Any], out: Path | None) -> None:
+    """Print the figures in brief, and write all of them where they are wanted."""
+    print("\n".join(lines))
+    if out:
+        out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def _need_libraries() -> None:

@@ -1,0 +1,138 @@
+"""The imitation library's preference comparisons, with the agent, members, labels and clips of a run of prefrl.
+
+It runs in a Python that has imitation (`pip install imitation`) and not prefrl: `python imitation_run.py FILE` reads
+the configuration from FILE and leaves the figures there. Where imitation has a customary value of its own (three epochs
+a round, 49 rounds), it has that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from imitation.algorithms import preference_comparisons as pc
+from imitation.data.wrappers import RolloutInfoWrapper
+from imitation.rewards.reward_nets import BasicRewardNet, NormalizedRewardNet, RewardEnsemble
+from imitation.util.networks import RunningNorm
+from stable_baselines3 import PPO
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+ENVIRONMENTS = {"cheetah": "HalfCheetah-v4", "pendulum": "InvertedPendulum-v4", "reacher": "Reacher-v4"}
+"""Gymnasium's own; episodes of cheetah and reacher are as long as prefrl's."""
+_ROUNDS, _EPOCHS, _CANDIDATES = 49, 3, 10
+
+
+def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
+    """Train.
+
+    Args:
+        config: Of a run of prefrl, as JSON.
+
+    Returns:
+        Figures named as in a `summary.json`, with the seconds of reward training, and the comparisons fitted in them.
+    """
+    agent, reward, queries = config["agent"], config["reward"], config["queries"]
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    np.random.seed(config["seed"])  # noqa: NPY002 - what these libraries draw from
+    torch.manual_seed(config["seed"])
+    rng = np.random.default_rng(config["seed"])
+    name = ENVIRONMENTS[config["task"]]
+    returns: list[float] = []
+    env = DummyVecEnv([lambda: RolloutInfoWrapper(_Counted(name, returns)) for _ in range(agent["n_envs"])])
+    ppo = PPO(
+        "MlpPolicy",
+        env,
+        n_steps=agent["n_steps"],
+        batch_size=agent["batch_size"],
+        n_epochs=agent["n_epochs"],
+        learning_rate=agent["learning_rate"],
+        gamma=agent["gamma"],
+        gae_lambda=agent["gae_lambda"],
+        clip_range=agent["clip_range"],
+        ent_coef=agent["ent_coef"],
+        policy_kwargs={"net_arch": agent["net_arch"], "log_std_init": agent["log_std_init"]},
+        seed=config["seed"],
+        device="cpu",
+    )
+
+    def member() -> NormalizedRewardNet:
+        hidden = {"hid_sizes": reward["hidden"], "normalize_input_layer": RunningNorm}
+        return NormalizedRewardNet(BasicRewardNet(env.observation_space, env.action_space, **hidden), RunningNorm)
+
+    ensemble = RewardEnsemble(env.observation_space, env.action_space, [member() for _ in range(reward["members"])])
+    preferences = pc.PreferenceModel(ensemble, noise_prob=reward["error"])
+    fragmenter = pc.RandomFragmenter(warning_threshold=0, rng=rng)
+    fragmenter = pc.ActiveSelectionFragmenter(preferences, fragmenter, _CANDIDATES, uncertainty_on="label")
+    trainer = pc.EnsembleTrainer(preferences, loss=pc.CrossEntropyRewardLoss(), epochs=_EPOCHS, rng=rng)
+    fitting = _Stopwatch(trainer)
+    algorithm = pc.PreferenceComparisons(
+        pc.AgentTrainer(ppo, reward_fn=ensemble, venv=env, exploration_frac=0.0, rng=rng),
+        ensemble,
+        num_iterations=_ROUNDS,
+        fragmenter=fragmenter,
+        preference_gatherer=pc.SyntheticGatherer(rng=rng),
+        reward_trainer=trainer,
+        fragment_length=queries["segment_length"],
+        transition_oversampling=1,
+        initial_comparison_frac=queries["initial_fraction"],
+        query_schedule="hyperbolic",
+        allow_variable_horizon=True,
+        rng=rng,
+    )
+    started = time.monotonic()
+    algorithm.train(config["steps"], queries["labels"])
+    seconds = time.monotonic() - started
+    return {
+        "steps": ppo.num_timesteps,
+        "steps_per_second": ppo.num_timesteps / seconds,
+        "wall_seconds": seconds,
+        "true_return_mean": float(np.mean(returns[-100:])) if returns else None,
+        "reward_correlation": None,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "fitting_seconds": fitting.seconds,
+        "fitted": fitting.fitted,
+    }
+
+
+class _Counted(Monitor):  # type: ignore[misc]
+    """Keeps the true return of every episode, throw-away ones among them."""
+
+    def __init__(self, name: str, returns: list[float]) -> None:
+        super().__init__(gymnasium.make(name))
+        self._returns = returns
+
+    def step(self, action: Any) -> Any:
+        result = super().step(action)
+        if "episode" in result[4]:
+            self._returns.append(result[4]["episode"]["r"])
+        return result
+
+
+class _Stopwatch:
+    """Times reward training, and counts comparisons: every member's epochs over the whole data are one each."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.seconds, self.fitted = 0.0, 0
+        train = trainer.train
+
+        def timed(dataset: Any, epoch_multiplier: float = 1.0) -> None:
+            started = time.monotonic()
+            train(dataset, epoch_multiplier=epoch_multiplier)
+            self.seconds += time.monotonic() - started
+            self.fitted += round(len(dataset) * _EPOCHS * epoch_multiplier)
+
+        trainer.train = timed
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.write_text(json.dumps(compare_preferences(json.loads(file.read_text())["config"])))
