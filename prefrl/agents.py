@@ -11,8 +11,7 @@ from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.torch_layers import NatureCNN
-from torch import Tensor, nn
+from torch import nn
 
 from prefrl.buffers import ScoredRolloutBuffer, ScoreRollout
 from prefrl.config import RunConfig
@@ -20,16 +19,9 @@ from prefrl.environments import EnvStack
 from prefrl.errors import UsageError
 from prefrl.files import Tree
 from prefrl.reward.learner import load_optimizer_state, optimizer_state
+from prefrl.vision import PolicyCNN
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
-
-
-class ChannelsLastCNN(NatureCNN):
-    """The usual network for games, for images laid out pixel by pixel: with weights to match, a third less CPU time."""
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """(N, C, H, W) images to (N, features)."""
-        return super().forward(observations.contiguous(memory_format=torch.channels_last))
 
 
 def choose_device(device: str) -> str:
@@ -90,7 +82,7 @@ def _algorithm(config: RunConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
     """What the policy network is made with."""
     if config.images:
-        return {"features_extractor_class": ChannelsLastCNN}
+        return {"features_extractor_class": PolicyCNN, "features_extractor_kwargs": {"network": config.agent.network}}
     agent = config.agent
     kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
     if isinstance(actions, spaces.Box):

@@ -40,9 +40,10 @@ ALGOS: dict[str, Settings] = {
 
 IMAGES: dict[str, Settings] = {
     "ppo": {
+        "agent.network": "small",
         "agent.n_steps": 128,
         "agent.n_epochs": 4,
-        "agent.learning_rate": 2.5e-4,
+        "agent.learning_rate": 5e-4,
         "agent.learning_rate_decay": True,
         "agent.clip_range": 0.1,
         "agent.gamma": 0.99,
@@ -154,6 +155,7 @@ PAPER_MUJOCO: Settings = {
 _PAPER_STEPS = {"pendulum": 2_000_000}
 PAPER_ATARI: Settings = {
     "steps": 50_000_000,
+    "agent.network": "nature",
     "agent.normalise_reward": False,
     "agent.learning_rate_end": 1 - 50 / 80,
     "queries.labels": 5500,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prefrl.errors import UsageError
+from prefrl.precision import image_precision
 
 
 class StackedMLP(nn.Module):
@@ -108,11 +109,15 @@ class StackedCNN(nn.Module):
         Returns:
             (K, N) unnormalised rewards.
         """
-        if images.ndim == 4:
-            images = self._scaled(images)
-            return torch.stack([member(images)[:, 0] for member in self.members])
-        pairs = zip(self.members, images, strict=True)
-        return torch.stack([member(self._scaled(batch))[:, 0] for member, batch in pairs])
+        with image_precision(images.device):
+            if images.ndim == 4:
+                images = self._scaled(images)
+                outputs = [member(images)[:, 0] for member in self.members]
+            else:
+                outputs = [
+                    member(self._scaled(batch))[:, 0] for member, batch in zip(self.members, images, strict=True)
+                ]
+        return torch.stack(outputs).float()
 
     @staticmethod
     def _scaled(images: Tensor) -> Tensor:

@@ -1,0 +1,49 @@
+"""The agent's networks for images, as data."""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from prefrl.precision import image_precision
+
+NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
+    "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
+    "small": (((16, 8, 4), (32, 4, 2)), 256),
+}
+"""Filters, size and stride of each convolution, and the features at the end: `nature` is Stable-Baselines3's (Mnih et
+al., 2015), and the paper's; `small` that of Mnih et al., 2013, a third of the work."""
+
+
+class PolicyCNN(BaseFeaturesExtractor):
+    """Convolutions under policy and value function.
+
+    Images are laid out pixel by pixel, the weights to match: a third less CPU time than as they come.
+    """
+
+    def __init__(self, observation_space: spaces.Box, network: str = "nature") -> None:
+        """Make it.
+
+        Args:
+            observation_space: Of images, channels first.
+            network: A name in `NETWORKS`.
+        """
+        convolutions, features = NETWORKS[network]
+        super().__init__(observation_space, features)
+        channels = observation_space.shape[0]
+        layers: list[nn.Module] = []
+        for filters, size, stride in convolutions:
+            layers += [nn.Conv2d(channels, filters, size, stride), nn.ReLU()]
+            channels = filters
+        self.cnn = nn.Sequential(*layers, nn.Flatten())
+        with torch.no_grad():
+            flat = self.cnn(torch.zeros(1, *observation_space.shape)).shape[1]
+        self.linear = nn.Sequential(nn.Linear(flat, features), nn.ReLU())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(N, C, H, W) images in [0, 1] to (N, features)."""
+        with image_precision(observations.device):
+            features: Tensor = self.linear(self.cnn(observations.contiguous(memory_format=torch.channels_last)))
+        return features.float()
