@@ -1,0 +1,62 @@
+"""The agent's networks for images."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import NatureCNN
+
+from prefrl import precision
+from prefrl.recipes import resolve
+from prefrl.vision import NETWORKS, PolicyCNN
+
+SCREENS = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+
+
+def screens(count=6):
+    return torch.from_numpy(np.random.default_rng(0).random((count, *SCREENS.shape), dtype=np.float32))
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    monkeypatch.setattr(precision, "_is_faster", lambda kind: False)
+
+
+def test_nature_is_the_library_s_network(in_float32):
+    theirs, ours = NatureCNN(SCREENS), PolicyCNN(SCREENS, "nature")
+    ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(ours(screens()), theirs(screens()))
+
+
+def test_small_takes_a_third_of_the_work():
+    def products(network):
+        convolutions, features = NETWORKS[network]
+        total, side, channels = 0, 84, 4
+        for filters, size, stride in convolutions:
+            side = (side - size) // stride + 1
+            total += side**2 * filters * size**2 * channels
+            channels = filters
+        return total + side**2 * channels * features
+
+    assert products("small") / products("nature") == pytest.approx(1 / 3, abs=0.03)
+    assert PolicyCNN(SCREENS, "small")(screens()).shape == (6, 256)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_faster_precision_is_close_and_float32_outside(network, monkeypatch):
+    made = PolicyCNN(SCREENS, network)
+    monkeypatch.setattr(precision, "_is_faster", lambda kind: False)
+    exact = made(screens())
+    monkeypatch.setattr(precision, "_is_faster", lambda kind: True)
+    fast = made(screens())
+    assert fast.dtype == torch.float32
+    torch.testing.assert_close(fast, exact, rtol=0.05, atol=0.02 * float(exact.detach().abs().max()))
+    assert not torch.equal(fast, exact)
+    fast.sum().backward()
+    assert all(parameter.grad.dtype == torch.float32 for parameter in made.parameters())
+
+
+def test_which_recipe_has_which():
+    assert resolve("pong").agent.network == "small"
+    assert resolve("pong", algo="a2c").agent.network == "nature"
+    assert resolve("pong", recipe="paper").agent.network == "nature"
