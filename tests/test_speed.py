@@ -89,6 +89,7 @@ def test_the_split_of_a_run_adds_up_and_names_what_it_did(tmp_path):
     done |= {"reward training", "store", "metrics and checkpoints", "normalisation", REST}
     assert set(result["shares"]) == done
     assert result["agent_rss_mb"] > 100
+    assert result["fitted_per_second"] > 100
 
 
 @pytest.mark.slow
@@ -100,7 +101,7 @@ def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     result = json.loads(out.read_text())
     assert set(result["runs"]) == {"plain", "sync", "async"}
     assert 0.05 < result["ratios"]["async"][0] < 3
-    assert set(result["split"]) == {"sync", "async"}
+    assert set(result["split"]) == {"true", "sync", "async"}
     assert "ratio median" in done.out
     assert "the learner beside it" in done.out
 

@@ -109,7 +109,7 @@ def speed(
         threads: That each process may use; by default it decides itself.
         against: What to compare with: Stable-Baselines3 alone, or prefrl on the true reward.
         imitation: A Python that has the imitation library (pip install imitation), to run it too.
-        split: Whether to add a run of each mode whose parts are timed.
+        split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
         out: Where to write the figures as JSON.
     """
     from prefrl_benchmarks.speed import measure, report_lines

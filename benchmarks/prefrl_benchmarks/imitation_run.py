@@ -2,7 +2,7 @@
 
 It runs in a Python that has imitation (`pip install imitation`) and not prefrl: `python imitation_run.py FILE` reads
 the configuration from FILE and leaves the figures there. Where imitation has a customary value of its own (three epochs
-a round, 49 rounds), it has that.
+a round), it has that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 ENVIRONMENTS = {"cheetah": "HalfCheetah-v4", "pendulum": "InvertedPendulum-v4", "reacher": "Reacher-v4"}
 """Gymnasium's own; episodes of cheetah and reacher are as long as prefrl's."""
-_ROUNDS, _EPOCHS, _CANDIDATES = 49, 3, 10
+_EPOCHS, _CANDIDATES = 3, 10
 
 
 def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
     algorithm = pc.PreferenceComparisons(
         pc.AgentTrainer(ppo, reward_fn=ensemble, venv=env, exploration_frac=0.0, rng=rng),
         ensemble,
-        num_iterations=_ROUNDS,
+        num_iterations=max(1, config["steps"] // config["round_steps"]),
         fragmenter=fragmenter,
         preference_gatherer=pc.SyntheticGatherer(rng=rng),
         reward_trainer=trainer,
@@ -86,7 +86,6 @@ def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
         initial_comparison_frac=queries["initial_fraction"],
         query_schedule="hyperbolic",
         allow_variable_horizon=True,
-        rng=rng,
     )
     started = time.monotonic()
     algorithm.train(config["steps"], queries["labels"])

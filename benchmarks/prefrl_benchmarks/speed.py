@@ -55,7 +55,7 @@ def measure(
         threads: Of each process; None leaves that to the run.
         against: What they are compared with: `plain`, or `true` for prefrl on the true reward.
         imitation: A Python that has the imitation library, which then takes part.
-        split: Whether to add a run of each mode whose parts are timed.
+        split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
 
     Returns:
         The machine, each run's summary, for each mode its ratios to the steps per second of what it is compared with
@@ -72,9 +72,9 @@ def measure(
                 summary = _run(kind, cell, folder, threads, imitation)
                 done.append(summary)
                 print(f"{seed + 1}/{alternations} {kind}: {summary['steps_per_second']:.0f} steps/s", flush=True)
-        for mode in modes if split else ():
-            cell = Cell(task, algo, *KINDS[mode], alternations, steps, labels)
-            splits[mode] = read_json(run_module("split", cell, folder, threads) / "split.json")
+        for kind in (TRUE, *modes) if split else ():
+            cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels)
+            splits[kind] = read_json(run_module("split", cell, folder, threads) / "split.json")
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
         {
@@ -160,10 +160,14 @@ def report_lines(result: dict[str, Any]) -> list[str]:
             line += f", from the first round on {statistics.median(result['steady_ratios'][kind]):.3f}"
             known = [run["reward_correlation"] for run in runs if run["reward_correlation"] is not None]
             line += f", reward correlation {statistics.mean(known):.2f}" if known else ""
+        if theirs := [run["fitted"] / run["fitting_seconds"] for run in runs if "fitted" in run]:
+            line += f", {statistics.median(theirs):.0f} comparisons fitted a second"
         lines.append(line)
     for mode, split in result["split"].items():
         shares = ", ".join(f"{part} {share:.1%}" for part, share in split["shares"].items())
         memory = f"{split['agent_rss_mb']:.0f} MB"
+        if split["fitted_per_second"]:
+            memory += f", {split['fitted_per_second']:.0f} comparisons fitted a second"
         if mode == "async":
             memory += (
                 f"; the learner beside it {split['learner_share']:.0%} of a core, {split['learner_rss_mb']:.0f} MB"

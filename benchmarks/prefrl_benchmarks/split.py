@@ -34,6 +34,7 @@ from prefrl.segments import SegmentRecorder
 from prefrl.store import LabelStore
 from prefrl.training import train_run
 
+FITTING, REST = "reward training", "the rest of the agent's loop"
 PARTS: dict[str, list[tuple[type, tuple[str, ...]]]] = {
     "environment": [(DummyVecEnv, ("step_wait",)), (EngineVecEnv, ("step_wait",))],
     "normalisation": [(VecNormalize, ("step_wait",))],
@@ -42,7 +43,7 @@ PARTS: dict[str, list[tuple[type, tuple[str, ...]]]] = {
     "recording": [(SegmentRecorder, ("step_async", "step_wait", "take_rollout"))],
     "scoring": [(RolloutScorer, ("__call__",)), (PublishedReward, ("refresh",))],
     "query selection": [(PreferenceLoop, ("_choose",))],
-    "reward training": [(RewardLearner, ("add", "train", "publish"))],
+    FITTING: [(RewardLearner, ("add", "train", "publish"))],
     "store": [
         (LabelStore, ("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered")),
         (ClipFolder, ("save", "load")),
@@ -50,7 +51,6 @@ PARTS: dict[str, list[tuple[type, tuple[str, ...]]]] = {
     "metrics and checkpoints": [(RoundsCallback, ("_write_metrics", "_checkpoint", "_say"))],
 }
 """What is counted as what: methods, by class."""
-REST = "the rest of the agent's loop"
 
 
 class Clock:
@@ -96,7 +96,8 @@ def measure(config: RunConfig, out: Path) -> dict[str, Any]:
 
     Returns:
         Each part's share of the agent's wall time, its steps per second, the learner's processor time over the agent's
-        wall time where it has a process of its own, and the peak memory of both.
+        wall time where it has a process of its own, the comparisons that each member fits in a second where it has not,
+        and the peak memory of both.
     """
     clock = Clock()
     for part, owners in PARTS.items():
@@ -111,9 +112,12 @@ def measure(config: RunConfig, out: Path) -> dict[str, Any]:
     parts = clock.finish()
     wall = sum(parts.values())
     beside = resource.getrusage(resource.RUSAGE_CHILDREN)
+    fitted = summary["reward_updates"] * config.reward.batch_size
+    fitting = parts.get(FITTING, 0.0) if config.mode == "sync" else 0.0
     return {
         "shares": {part: seconds / wall for part, seconds in parts.items()},
         "steps_per_second": summary["steps"] / wall,
+        "fitted_per_second": fitted / fitting if fitting else None,
         "learner_share": (beside.ru_utime + beside.ru_stime) / wall,
         "agent_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "learner_rss_mb": beside.ru_maxrss / 1024,
