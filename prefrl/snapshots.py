@@ -83,7 +83,10 @@ def _mujoco_arrays(base: Any) -> Tree:
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(base.model, kind))
     mujoco.mj_getState(base.model, base.data, state, kind)
-    return {"integration": state, "derived": {name: array.copy() for name, array in _derived(base.data)}}
+    arrays = [array for _, array in _derived(base.data)]
+    # As one array: a checkpoint of a run that asks people holds a thousand states, and small arrays take time to write.
+    sizes = np.array([array.size for array in arrays])
+    return {"integration": state, "derived": np.concatenate(arrays, axis=None), "sizes": sizes}
 
 
 def _load_mujoco(base: Any, saved: Tree) -> None:
@@ -93,15 +96,27 @@ def _load_mujoco(base: Any, saved: Tree) -> None:
     mujoco.mj_setState(base.model, base.data, saved["integration"], kind)
     mujoco.mj_forward(base.model, base.data)  # sizes contacts and constraints
     mujoco.mj_setState(base.model, base.data, saved["integration"], kind)  # the solver's warm start, as it was
+    values = _values(saved)
     for name, array in _derived(base.data):
-        if name in saved["derived"] and saved["derived"][name].shape == array.shape:
-            array[...] = saved["derived"][name]
+        if name in values and values[name].size == array.size:
+            array[...] = values[name].reshape(array.shape)
+
+
+def _values(saved: Tree) -> dict[str, np.ndarray[Any, Any]]:
+    """The derived arrays of a saved state, flat, by name; none of a simulator that has others."""
+    if "sizes" not in saved:  # from before they were put together
+        return dict(saved["derived"])
+    names, sizes = _derived_names(), saved["sizes"]
+    return (
+        dict(zip(names, np.split(saved["derived"], sizes.cumsum()[:-1]), strict=True))
+        if len(names) == len(sizes)
+        else {}
+    )
 
 
 def _derived(data: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
     """The simulator's float arrays whose sizes do not depend on the contacts of the moment."""
-    arrays = ((name, getattr(data, name)) for name in _derived_names())
-    return [(name, array) for name, array in arrays if array.size]
+    return [(name, getattr(data, name)) for name in _derived_names()]
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import pytest
 from helpers import through_file
 from test_tasks import FACTS
 
-from prefrl.snapshots import load_env, save_env
+from prefrl.snapshots import _derived_names, load_env, save_env
 from prefrl.tasks import make_env
 
 CLASSIC = ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
@@ -42,6 +42,22 @@ def test_a_restored_environment_steps_on_bit_for_bit_also_past_its_next_reset(tm
     np.testing.assert_array_equal(env.reset()[0], other.reset()[0])
     env.close()
     other.close()
+
+
+def test_a_state_whose_arrays_were_saved_one_by_one_is_still_read():
+    env, other = make_env("prefrl/Hopper-v0"), make_env("prefrl/Hopper-v0")
+    for each, seed in ((env, 0), (other, 1)):
+        each.reset(seed=seed)
+        play(each, 10, seed=seed)
+    saved = save_env(env)
+    arrays = saved["simulator"]["mujoco"]
+    parts = np.split(arrays["derived"], arrays.pop("sizes").cumsum()[:-1])
+    data = env.unwrapped.data
+    arrays["derived"] = {
+        name: part.reshape(getattr(data, name).shape) for name, part in zip(_derived_names(), parts, strict=True)
+    }
+    load_env(other, saved)
+    np.testing.assert_array_equal(play(env, 20, seed=3), play(other, 20, seed=3))
 
 
 def test_a_snapshot_does_not_change_with_the_environment():
