@@ -81,10 +81,11 @@ def _algorithm(config: RunConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
 
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
     """What the policy network is made with."""
-    if config.images:
-        return {"features_extractor_class": PolicyCNN, "features_extractor_kwargs": {"network": config.agent.network}}
     agent = config.agent
     kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
+    if config.images:
+        kwargs |= {"features_extractor_class": PolicyCNN}
+        kwargs |= {"features_extractor_kwargs": {"network": agent.image_network}}
     if isinstance(actions, spaces.Box):
         kwargs["log_std_init"] = agent.log_std_init
     return kwargs

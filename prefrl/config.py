@@ -47,8 +47,8 @@ class AgentConfig:
     net_arch: tuple[int, ...] = (64, 64)
     """Hidden units of policy and value network."""
     activation: Literal["tanh", "relu"] = "tanh"
-    network: Literal["nature", "small"] = "nature"
-    """Of images: `vision.NETWORKS`."""
+    image_network: Literal["nature", "small"] = "nature"
+    """Of images, under `net_arch`: a name in `vision.NETWORKS`."""
     log_std_init: float = 0.0
     """Logarithm of the initial standard deviation of continuous actions."""
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"

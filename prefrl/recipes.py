@@ -40,7 +40,7 @@ ALGOS: dict[str, Settings] = {
 
 IMAGES: dict[str, Settings] = {
     "ppo": {
-        "agent.network": "small",
+        "agent.image_network": "small",
         "agent.n_steps": 128,
         "agent.n_epochs": 4,
         "agent.learning_rate": 5e-4,
@@ -60,9 +60,10 @@ IMAGES: dict[str, Settings] = {
     },
     "trpo": {"agent.n_steps": 128, "agent.learning_rate": 1e-3, "agent.gamma": 0.99},
 }
-"""The agent where observations are images: the customary settings for Atari."""
+"""The agent where observations are images: as is customary for Atari, but for PPO's smaller network and higher rate."""
 
 IMAGE_REWARD: Settings = {
+    "agent.net_arch": [],
     "agent.normalise_observations": False,
     "reward.network": "cnn",
     "reward.learning_rate": 1e-3,
@@ -155,7 +156,7 @@ PAPER_MUJOCO: Settings = {
 _PAPER_STEPS = {"pendulum": 2_000_000}
 PAPER_ATARI: Settings = {
     "steps": 50_000_000,
-    "agent.network": "nature",
+    "agent.image_network": "nature",
     "agent.normalise_reward": False,
     "agent.learning_rate_end": 1 - 50 / 80,
     "queries.labels": 5500,
@@ -216,7 +217,7 @@ def resolve(
         task_settings(facts, algo),
         _human(facts) if base.asks_people else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
-        _paper(facts) if recipe == "paper" else {},
+        _paper(facts, algo) if recipe == "paper" else {},
         ABLATIONS[ablation] if ablation else {},
         settings or {},
     ]
@@ -247,7 +248,7 @@ def _human(facts: TaskFacts) -> Settings:
     return ({} if facts.images else HUMAN) | HUMAN_SCALES.get(facts.name, {})
 
 
-def _paper(facts: TaskFacts) -> Settings:
+def _paper(facts: TaskFacts, algo: str) -> Settings:
     if facts.images:
-        return PAPER_ATARI
+        return PAPER_ATARI | ({"agent.learning_rate": 2.5e-4} if algo == "ppo" else {})  # the larger network's
     return PAPER_MUJOCO | {"steps": _PAPER_STEPS.get(facts.name, PAPER_MUJOCO["steps"])}

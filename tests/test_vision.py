@@ -57,6 +57,6 @@ def test_the_faster_precision_is_close_and_float32_outside(network, monkeypatch)
 
 
 def test_which_recipe_has_which():
-    assert resolve("pong").agent.network == "small"
-    assert resolve("pong", algo="a2c").agent.network == "nature"
-    assert resolve("pong", recipe="paper").agent.network == "nature"
+    assert resolve("pong").agent.image_network == "small"
+    assert resolve("pong", algo="a2c").agent.image_network == "nature"
+    assert resolve("pong", recipe="paper").agent.image_network == "nature"
