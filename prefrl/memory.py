@@ -1,8 +1,12 @@
-"""Keeps the C library from handing large freed blocks back to the system between two gradient steps."""
+"""Memory: freed blocks that are kept between two gradient steps, and the most that a process has used."""
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
+import os
+import resource
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _BLOCK = 2**25
@@ -23,3 +27,20 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(set_option(_MMAP_THRESHOLD, _BLOCK) and set_option(_TRIM_THRESHOLD, 8 * _BLOCK))
+
+
+def peak_rss_mb(pid: int | None = None) -> float:
+    """The most memory that a process has held so far, in MB; this one's by default, 0 for another that cannot be asked.
+
+    Not `getrusage`'s figure where Linux has a better one: there a process begins with the peak of the one it came from.
+    """
+    try:
+        lines = Path(f"/proc/{pid or os.getpid()}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return 0.0 if pid else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def beside_peak_rss_mb() -> float:
+    """The same of the processes beside this one that are still there, together."""
+    return sum(peak_rss_mb(child.pid) for child in multiprocessing.active_children())

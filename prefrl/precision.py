@@ -8,10 +8,10 @@ import torch
 
 
 def image_precision(device: torch.device) -> torch.autocast:
-    """A context in which convolutions multiply in bfloat16, where the device does so faster than in float32.
+    """A context in which layers multiply in bfloat16, where the device does so faster than in float32.
 
-    Weights, gradients' sums, losses and the optimiser stay in float32. On a CPU that can, a gradient step takes about
-    two thirds of the time; one that cannot would only emulate it.
+    Weights, losses and the optimiser stay in float32. On a CPU that can, a gradient step takes about two thirds of the
+    time; one that cannot would only emulate it.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=_is_faster(device.type))
 
@@ -20,4 +20,5 @@ def image_precision(device: torch.device) -> torch.autocast:
 def _is_faster(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return kind == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not every version can tell
+    return kind == "cpu" and bool(ask())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from prefrl.environments import EnvStack, make_stack
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
-from prefrl.memory import keep_freed_memory
+from prefrl.memory import beside_peak_rss_mb, keep_freed_memory, peak_rss_mb
 from prefrl.processes import Beside
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
@@ -101,9 +100,10 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
         raise StopTraining
     # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
     agent.learn(config.steps, callback, log_interval=sys.maxsize, reset_num_timesteps=False)
+    memory = peak_rss_mb() + beside_peak_rss_mb()
     if loop:
         loop.worker.close()
-    summary = _summarise(run, callback, agent.num_timesteps)
+    summary = _summarise(run, callback, agent.num_timesteps) | {"peak_rss_mb": memory}
     write_json(run.summary, summary, durable=True)
     return summary
 
@@ -180,15 +180,9 @@ def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summa
         "reward_updates": int(row.get("reward_updates") or 0),
         "steps_per_second": steps / seconds,
         "wall_seconds": seconds,
-        "peak_rss_mb": _peak_rss_mb(),
         "version": version(),
         "commit": commit(),
     }
-
-
-def _peak_rss_mb() -> float:
-    """Peak memory of this process and of the learner's, which has ended by now; Linux counts in KiB."""
-    return sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
 def _say_stopped(run: RunDirectory, state: str) -> None:

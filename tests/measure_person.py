@@ -21,6 +21,8 @@ from runs import live, progress, until
 
 _PAINTED = 0.3
 """Seconds within which the next pair must be on the screen; the person has to look, which takes a twentieth."""
+_GONE = 0.06
+"""Seconds after a key in which the pair that it answered may still be on the screen."""
 _PATIENCE = 6.0
 """Seconds of looking after which pairs are taken to look alike: hoppers on the ground, dots that are in the middle."""
 
@@ -67,11 +69,12 @@ def label(person: Person, screen: Screen, pairs: int, seconds: float) -> list[fl
             break
         pressed = time.monotonic()
         if bright:
+            time.sleep(_GONE)
             until(lambda: is_shown(screen), "the next pair")
             waits.append(time.monotonic() - pressed)
             if waits[-1] > _PAINTED:
                 print(f"pair {place + 2} came after {waits[-1]:.1f} s", file=sys.stderr)
-        seen = person.see(besides=seen.query)
+        seen = person.see(besides=seen.query if seen.told else None)
     return waits
 
 
@@ -91,16 +94,16 @@ def is_shown(screen: Screen) -> bool:
     return places is not None and all(np.median(place.of(picture).max(axis=2)) > 0 for place in places)
 
 
-def figures(said: list[Said], waits: list[float]) -> dict[str, float]:
+def figures(said: list[Said], waits: list[float]) -> dict[str, float | None]:
     """The pace that was held, and the waits after the first five pairs."""
     minutes = (said[-1].at - said[0].at) / 60
-    later = waits[5:]
+    later = waits[5:]  # none where a glance cannot tell a picture from a message
     return {
         "answers": len(said),
         "told_apart": sum(one.told for one in said),
         "per_minute": round((len(said) - 1) / minutes, 2),
-        "waits_after_the_fifth": sum(wait > _PAINTED for wait in later),
-        "longest_wait_after_the_fifth": round(max(later, default=0.0), 3),
+        "waits_after_the_fifth": sum(wait > _PAINTED for wait in later) if later else None,
+        "longest_wait_after_the_fifth": round(max(later), 3) if later else None,
     }
 
 

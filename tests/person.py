@@ -135,7 +135,7 @@ class Person:
             return None
         if next_best > _CLEARER * least + _APART:
             return seen if seen.query != besides else None
-        others = [s for _, s in distances if s.query != besides]
+        others = [s for distance, s in distances if distance < _ALIKE and s.query != besides]
         return others[0]._replace(told=False) if guess and others else None
 
     def _unlike(self, pictures: list[np.ndarray], place: Box, segment: int) -> np.ndarray:

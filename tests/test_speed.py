@@ -1,14 +1,19 @@
 """What `prefrl bench` measures of speed: the bookkeeping by hand, and each command once for real."""
 
 import json
-import time
+import sys
 
 import pytest
-from prefrl_benchmarks import defaults, growth, speed
+from prefrl_benchmarks import defaults, growth, plain, speed
 from prefrl_benchmarks.cells import Cell
-from prefrl_benchmarks.split import REST, Clock
-from runs import prefrl
+from prefrl_benchmarks.split import PARTS, REST, Clock
+from runs import prefrl, refused
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
+from prefrl.agents import make_agent
+from prefrl.environments import make_stack
+from prefrl.errors import PrefrlError
 from prefrl.files import read_json
 from prefrl.metrics import MetricsFile, read_metrics
 
@@ -20,37 +25,48 @@ def test_the_steady_rate_leaves_out_what_comes_before_the_first_round(tmp_path):
     assert speed.steady_rate(tmp_path / "metrics.csv") == 4000 / 8
 
 
+class Hours:
+    """A clock that goes on only when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def spend(self, seconds):
+        self.now += seconds
+
+
 def test_a_part_s_time_is_its_own():
-    clock = Clock()
-    inner = clock.timed("inner", lambda: time.sleep(0.02))
+    hours = Hours()
+    clock = Clock(hours)
+    inner = clock.timed("inner", lambda: hours.spend(2))
 
     def outer():
-        time.sleep(0.01)
+        hours.spend(1)
         inner()
         inner()
 
+    hours.spend(50)
     clock.start()
     clock.timed("outer", outer)()
-    time.sleep(0.03)
-    seconds = clock.finish()
-    assert seconds["inner"] == pytest.approx(0.04, rel=0.3)
-    assert seconds["outer"] == pytest.approx(0.01, rel=0.5)
-    assert seconds[REST] == pytest.approx(0.03, rel=0.3)
+    hours.spend(3)
+    assert clock.finish() == {"inner": 4, REST: 3, "outer": 1}
 
 
 def test_a_part_that_fails_is_counted_all_the_same():
-    clock = Clock()
+    hours = Hours()
+    clock = Clock(hours)
 
     def fail():
-        time.sleep(0.01)
+        hours.spend(1)
         raise KeyError
 
     with pytest.raises(KeyError):
         clock.timed("failing", fail)()
-    time.sleep(0.02)
-    seconds = clock.finish()
-    assert seconds["failing"] == pytest.approx(0.01, rel=0.5)
-    assert seconds[REST] >= 0.02
+    hours.spend(2)
+    assert clock.finish() == {"failing": 1, REST: 2}
 
 
 def rows(*points):
@@ -70,32 +86,66 @@ def test_time_to_the_return_that_the_defaults_end_with():
     assert defaults.compare(theirs, ours[:1])["ratio"] is None
 
 
-CELL = Cell("pendulum", "ppo", "oracle", "sync", 0, 6000, 20)
+def test_the_defaults_may_end_at_a_return_of_zero():
+    theirs, ours = rows((1, -5.0, 1.0), (2, 0.0, 20.0)), rows((1, 0.0, 4.0))
+    assert defaults.compare(theirs, ours)["ratio"] == 5.0
 
 
-def test_plain_training_has_the_recipe_s_settings_and_no_prefrl_in_its_way(tmp_path):
-    root = speed.run_module("plain", Cell("pendulum", "ppo", "none", "sync", 0, 6000, 0), tmp_path)
+def test_training_too_short_for_an_episode_is_said():
+    with pytest.raises(PrefrlError, match="no episode ended in 1 steps"):
+        defaults.compare(rows((1, None, 1.0)), rows((1, None, 1.0)))
+
+
+TRUE = Cell("reacher", "ppo", "none", "sync", 0, 6000, 0)
+
+
+def test_plain_training_has_the_recipe_s_settings_and_nothing_of_prefrl_s_loop():
+    config = TRUE.config
+    stack = make_stack(config)
+    theirs, ours = plain.same_settings(config), make_agent(config, stack, None)
+    for name in ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"):
+        assert getattr(theirs, name) == getattr(ours, name)
+    assert theirs.n_envs == ours.n_envs
+    assert theirs.lr_schedule(0.5) == ours.lr_schedule(0.5)
+    assert str(theirs.policy) == str(ours.policy)
+    env, wrappers = theirs.env, []
+    while isinstance(env, VecEnvWrapper):
+        wrappers.append(type(env))
+        env = env.venv
+    assert wrappers == [VecNormalize, VecMonitor]
+    assert type(theirs.rollout_buffer) is RolloutBuffer
+    stack.top.close()
+
+
+def test_plain_training_leaves_figures_as_a_run_does(tmp_path):
+    root = speed.run_module("plain", TRUE, tmp_path)
     summary = read_json(root / "summary.json")
-    assert 6000 <= summary["steps"] < 6000 + 2048 + 1
-    assert summary["steps_per_second"] == pytest.approx(summary["steps"] / summary["wall_seconds"])
-    assert read_metrics(root / "metrics.csv")[0]["step"] >= 4096
+    assert 6000 <= summary["steps"] <= 6000 + 2048
+    assert [row["step"] for row in read_metrics(root / "metrics.csv")] == [4096, summary["steps"]]
+    assert -100 < summary["true_return_mean"] < 0
 
 
-def test_the_split_of_a_run_adds_up_and_names_what_it_did(tmp_path):
-    root = speed.run_module("split", CELL, tmp_path)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_the_split_of_a_run_adds_up_and_names_what_it_did(mode, tmp_path):
+    root = speed.run_module("split", Cell("pendulum", "ppo", "oracle", mode, 0, 6000, 20), tmp_path)
     result = read_json(root / "split.json")
     assert sum(result["shares"].values()) == pytest.approx(1.0)
-    done = {"environment", "policy forward", "policy update", "recording", "scoring", "query selection"}
-    done |= {"reward training", "store", "metrics and checkpoints", "normalisation", REST}
-    assert set(result["shares"]) == done
+    assert set(result["shares"]) == {*PARTS, REST}
     assert result["agent_rss_mb"] > 100
-    assert result["fitted_per_second"] > 100
+    if mode == "sync":
+        assert result["fitted_per_second"] > 100
+        assert result["learner_rss_mb"] == 0
+        assert result["learner_share"] is None
+    else:
+        assert result["learner_rss_mb"] > 100
+        assert 0 < result["learner_share"] < 2
+        assert result["fitted_per_second"] is None
 
 
 @pytest.mark.slow
 def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     out = tmp_path / "speed.json"
-    words = ("--task", "pendulum", "--steps", "8000", "--labels", "20", "--alternations", "1", "--out", out)
+    words = ("--task", "pendulum", "--steps", "10000", "--labels", "20", "--alternations", "1", "--out", out)
     done = prefrl("bench", "speed", *words)
     assert done.code == 0, done.err
     result = json.loads(out.read_text())
@@ -106,10 +156,38 @@ def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     assert "the learner beside it" in done.out
 
 
-def test_a_label_costs_the_same_however_many_there_are():
-    result = growth.measure("reacher", labels=(20, 60), members=(1, 3))
+def test_every_point_of_growth_is_over_as_many_labels():
+    result = growth.measure("reacher", labels=(20, 220), members=(1, 3))
     points = result["by_labels"]
-    assert [point["labels"] for point in points] == [20, 60]
-    assert all(point["learning_ms"] > 0 and point["asking_ms"] > 0 and point["store_kb"] > 0.1 for point in points)
-    assert [point["members"] for point in result["by_members"]] == [1, 3]
-    assert growth.report_lines(result)[-1].startswith("a label at 60 over one at 20: ")
+    assert [(point["labels"], point["members"]) for point in points] == [(20, 3), (220, 3)]
+    assert [(point["labels"], point["members"]) for point in result["by_members"]] == [(20, 1), (20, 3)]
+    for point in points:
+        # Two clips of 15 steps of 10 features and a reward; about two new ones a label.
+        assert 0.5 < point["clips_kb"] < 4
+        assert 0.1 < point["store_kb"] < 3
+        assert 0 < point["selection_ms"] / 20 < point["asking_ms"]
+        assert point["learning_ms"] > 0
+    ratio = (points[1]["asking_ms"] + points[1]["learning_ms"]) / (points[0]["asking_ms"] + points[0]["learning_ms"])
+    assert growth.report_lines(result)[-1] == f"a label at 220 over one at 20: {ratio:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("speed", "--alternations", "0"), "--alternations"),
+        (("speed", "--task", "chetah"), "cheetah"),
+        (("speed", "--modes", "sync", "sync"), "twice"),
+        (("speed", "--imitation", "/no/such/python"), "no such Python"),
+        (("speed", "--imitation", sys.executable), "pip install imitation"),
+        (("speed", "--imitation", sys.executable, "--task", "hopper"), "cheetah"),
+        (("speed", "--out", "/no/such/folder/speed.json"), "cannot be written"),
+        (("defaults", "--alternations", "0"), "--alternations"),
+        (("defaults", "--task", "pong"), "images"),
+        (("growth", "--task", "pong"), "images"),
+        (("growth", "--labels", "500", "100"), "ascend"),
+        (("growth", "--labels", "100", "200"), "ascend"),
+        (("growth", "--members", "0"), "at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(words, named):
+    assert named in refused(prefrl("bench", *words), 2)

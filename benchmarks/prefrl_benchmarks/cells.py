@@ -115,7 +115,6 @@ def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subpr
     """
     root = folder / cell.name
     words = ["resume", str(root)] if (root / "config.json").exists() else cell.arguments(root)
-    pinned = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     log: IO[bytes]
     with (folder / f"{cell.name}.log").open("ab") as log:
         # In a group of its own: Ctrl-C on the terminal reaches it through the runner alone, once.
@@ -124,9 +123,15 @@ def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subpr
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env=os.environ | pinned,
+            env=environment(threads),
             process_group=0,
         )
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    """A process's environment, in which it may use so many threads; None leaves that to it."""
+    pinned = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    return os.environ | pinned
 
 
 def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[str, Any] | None:

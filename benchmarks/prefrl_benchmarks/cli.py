@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
-from prefrl.errors import PrefrlError
+from prefrl.errors import PrefrlError, UsageError
 
 bench = tyro.extras.SubcommandApp()
 
@@ -115,8 +118,13 @@ def speed(
     from prefrl_benchmarks.speed import measure, report_lines
 
     options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "split": split}
-    result = measure(task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, **options)
-    _tell(report_lines(result), result, out)
+    _tell(
+        partial(
+            measure, task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, **options
+        ),
+        report_lines,
+        out,
+    )
 
 
 @bench.command
@@ -131,8 +139,7 @@ def defaults(*, task: str = "cheetah", steps: int = 200_000, alternations: int =
     """
     from prefrl_benchmarks.defaults import measure, report_lines
 
-    result = measure(task, steps=steps, alternations=alternations)
-    _tell(report_lines(result), result, out)
+    _tell(partial(measure, task, steps=steps, alternations=alternations), report_lines, out)
 
 
 @bench.command
@@ -153,8 +160,7 @@ def growth(
     """
     from prefrl_benchmarks.growth import measure, report_lines
 
-    result = measure(task, labels=labels, members=members)
-    _tell(report_lines(result), result, out)
+    _tell(partial(measure, task, labels=labels, members=members), report_lines, out)
 
 
 @bench.command
@@ -179,8 +185,11 @@ def people(
     """
     from prefrl_benchmarks.people import measure, report_lines
 
-    result = measure(task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations)
-    _tell(report_lines(result), result, out)
+    _tell(
+        partial(measure, task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations),
+        report_lines,
+        out,
+    )
 
 
 @bench.command
@@ -195,8 +204,7 @@ def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path |
     """
     from prefrl_benchmarks.viewer import measure, report_lines
 
-    result = measure(keys=keys, starts=starts, seconds=seconds)
-    _tell(report_lines(result), result, out)
+    _tell(partial(measure, keys=keys, starts=starts, seconds=seconds), report_lines, out)
 
 
 @bench.command
@@ -278,9 +286,14 @@ def ablations(
     return report(Suite(f"ablations-{algo}", tasks, tuple(range(seeds)), steps, variants, labels, algo=algo), out, jobs)
 
 
-def _tell(lines: list[str], result: dict[str, Any], out: Path | None) -> None:
-    """Print the figures in brief, and write all of them where they are wanted."""
-    print("\n".join(lines))
+def _tell(
+    measure: Callable[[], dict[str, Any]], lines: Callable[[dict[str, Any]], list[str]], out: Path | None
+) -> None:
+    """Measure, print the figures in brief, and write all of them where they are wanted."""
+    if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise UsageError(f"--out {out} cannot be written")
+    result = measure()
+    print("\n".join(lines(result)))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n")
 

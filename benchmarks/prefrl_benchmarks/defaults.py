@@ -7,11 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.metrics import Row, read_metrics
 from prefrl.run import commit, version
+from prefrl.tasks import find_task
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.results import machine
-from prefrl_benchmarks.speed import DEFAULTS, PLAIN, run_module
+from prefrl_benchmarks.speed import DEFAULTS, PLAIN, check_count, run_module
 
 
 def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
@@ -25,7 +27,13 @@ def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
     Returns:
         The rows of each run's metrics, and for each alternation the return that the defaults end with, the seconds that
         they and the recipe needed to get there, and the ratio; None where the recipe did not.
+
+    Raises:
+        UsageError: for arguments with which nothing can be measured.
     """
+    check_count("alternations", alternations)
+    if find_task(task).images:
+        raise UsageError(f"{task} shows images, and the library's defaults are for vectors")
     compared, runs = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(alternations):
@@ -43,15 +51,17 @@ def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
 def compare(defaults: list[Row], recipe: list[Row]) -> dict[str, float | None]:
     """The defaults' final return, and the seconds until each of two runs first had it."""
     goal = defaults[-1]["true_return_mean"]
-    assert goal is not None
+    if goal is None:
+        raise PrefrlError(f"no episode ended in {defaults[-1]['step']} steps: take more of them")
     theirs, ours = (_reached(rows, goal) for rows in (defaults, recipe))
-    assert theirs is not None
+    assert theirs is not None  # it ended there
     ratio = None if ours is None else theirs / ours
     return {"return": goal, "defaults_seconds": theirs, "recipe_seconds": ours, "ratio": ratio}
 
 
 def _reached(rows: list[Row], goal: float) -> float | None:
-    return next((row["time_seconds"] for row in rows if (row["true_return_mean"] or -1e9) >= goal), None)
+    means = ((row["true_return_mean"], row["time_seconds"]) for row in rows)
+    return next((seconds for mean, seconds in means if mean is not None and mean >= goal), None)
 
 
 def _brief(rows: list[Row]) -> list[Row]:

@@ -1,16 +1,21 @@
 """How the cost of a label grows with the labels there are already, and with the ensemble's members.
 
-Everything is the real thing but the agent: segments are random walks with the shape of a task's.
+Store, clips, queries, teacher and learner are the real ones; there is no agent, and segments are random walks with the
+shape of a task's. The learner has one thread, as in an asynchronous run, and each ensemble a process of its own.
 """
 
 from __future__ import annotations
 
-import resource
+import contextlib
+import itertools
+import sqlite3
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +25,24 @@ import torch
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.environments import reward_inputs
+from prefrl.errors import UsageError
 from prefrl.loop import PreferenceLoop
+from prefrl.memory import keep_freed_memory, peak_rss_mb
 from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner
 from prefrl.run import RunDirectory, commit, version
 from prefrl.store import LabelStore
+from prefrl.tasks import find_task
 from prefrl.teachers import make_teacher
 from prefrl.types import Segment
 from prefrl_benchmarks.results import machine
 
 _ROUND = 20
 """Labels asked for at a time, and gradient work for as many agent steps as a round lasts."""
+_STEPS_A_LABEL = 430
+"""As in a run of 300,000 steps with 700 labels."""
 _MEASURED = 200
 """Labels over which a figure is the mean."""
 
@@ -81,6 +91,12 @@ class Growing:
                 while not self.worker.ready:
                     self.worker.work(self._step, None)
 
+    def stored_kilobytes(self) -> float:
+        """What the labels take, once SQLite's log is written into its file."""
+        with contextlib.closing(sqlite3.connect(self.run.labels)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self.run.labels.stat().st_size / 1024
+
     def select(self) -> float:
         """Seconds to choose a round's queries."""
         started = time.perf_counter()
@@ -99,20 +115,32 @@ def measure(task: str, *, labels: tuple[int, ...], members: tuple[int, ...]) -> 
     Returns:
         For each point: milliseconds a label for asking (selection, clips, store, answer) and for learning, milliseconds
         for selecting a round's queries, kilobytes a label on the disk, and the process's peak memory so far.
+
+    Raises:
+        UsageError: for a task of images, and for points that cannot be measured.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        most = labels[-1] + _MEASURED
-        default = Growing(Path(folder) / "labels", _config(task, most, None))
-        by_labels = [_point(default, count) for count in labels]
-        grown = [(count, Growing(Path(folder) / f"members{count}", _config(task, most, count))) for count in members]
-        by_members = [_point(run, labels[0]) for _, run in grown]
+    if find_task(task).images:
+        raise UsageError(f"{task} shows images; growth is measured with vectors")
+    if not labels or any(later - earlier < _MEASURED for earlier, later in itertools.pairwise(labels)):
+        raise UsageError(f"--labels must ascend, by {_MEASURED} at least: so many are measured at each point")
+    if any(count < 1 for count in (labels[0], *members)):
+        raise UsageError("--labels and --members must be at least 1")
+    default = resolve(task).reward.members
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        by_labels = pool.submit(_grow, task, default, labels).result()
+        by_members = [point for count in members for point in pool.submit(_grow, task, count, labels[:1]).result()]
     about = {"task": task, "machine": machine(), "version": version(), "commit": commit()}
     return about | {"by_labels": by_labels, "by_members": by_members}
 
 
-def _config(task: str, labels: int, members: int | None) -> RunConfig:
-    settings: dict[str, Any] = {"queries.labels": labels, "steps": 430 * labels}  # as 700 labels in 300,000 steps
-    return resolve(task, settings=settings | ({"reward.members": members} if members else {}))
+def _grow(task: str, members: int, labels: tuple[int, ...]) -> list[dict[str, float]]:
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    most = labels[-1] + _MEASURED
+    settings = {"queries.labels": most, "steps": _STEPS_A_LABEL * most, "reward.members": members}
+    with tempfile.TemporaryDirectory() as folder:
+        run = Growing(Path(folder) / "run", resolve(task, settings=settings))
+        return [_point(run, count) for count in labels]
 
 
 def _point(run: Growing, labels: int) -> dict[str, float]:
@@ -126,14 +154,10 @@ def _point(run: Growing, labels: int) -> dict[str, float]:
         "asking_ms": 1000 * run.seconds["asking"] / _MEASURED,
         "learning_ms": 1000 * run.seconds["learning"] / _MEASURED,
         "selection_ms": 1000 * float(np.median(selecting)),
-        "store_kb": _kilobytes(run.run.root.glob("labels.sqlite*")) / (labels + _MEASURED),
-        "clips_kb": _kilobytes(run.run.clips.iterdir()) / (labels + _MEASURED),
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "store_kb": run.stored_kilobytes() / (labels + _MEASURED),
+        "clips_kb": sum(file.stat().st_size for file in run.run.clips.iterdir()) / 1024 / (labels + _MEASURED),
+        "peak_rss_mb": peak_rss_mb(),
     }
-
-
-def _kilobytes(files: Iterable[Path]) -> float:
-    return sum(file.stat().st_size for file in files) / 1024
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:

@@ -58,13 +58,15 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
                     person.wait()
                 if summary is None:
                     raise PrefrlError(f"a run failed: {last_words(folder, cell)}")
-                summary["steady_steps_per_second"] = steady_rate(folder / cell.name / "metrics.csv")
+                if (rate := steady_rate(folder / cell.name / "metrics.csv")) is None:
+                    raise UsageError(f"--steps {steps} are too few for a second round")
+                summary["steady_steps_per_second"] = rate
                 done.append(summary)
                 print(
                     f"{seed + 1}/{alternations} {teacher}: {summary['steady_steps_per_second']:.0f} steps/s", flush=True
                 )
-    pairs = zip(runs["human"], runs["oracle"], strict=True)
-    ratios = [human["steady_steps_per_second"] / oracle["steady_steps_per_second"] for human, oracle in pairs]
+    rates = {teacher: [run["steady_steps_per_second"] for run in done] for teacher, done in runs.items()}
+    ratios = [human / oracle for human, oracle in zip(rates["human"], rates["oracle"], strict=True)]
     settings = {"task": task, "steps": steps, "labels": labels, "per_minute": per_minute}
     about = {"machine": machine(), "version": version(), "commit": commit()}
     return {"settings": settings} | about | {"ratios": ratios, "runs": runs}

@@ -1,11 +1,10 @@
-"""Stable-Baselines3 and nothing else: what a user has today, with the settings of a recipe or with its own defaults.
+"""Stable-Baselines3 without prefrl's loop: with a recipe's settings and networks, or with its own defaults.
 
 python -m prefrl_benchmarks.plain CONFIG.json OUT, which is what `prefrl bench speed` starts.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from functools import partial
@@ -24,11 +23,10 @@ from prefrl.config import RunConfig
 from prefrl.engines import EngineVecEnv
 from prefrl.environments import OBSERVATION_CLIP, EnvStack
 from prefrl.files import read_json, write_json
+from prefrl.memory import peak_rss_mb
 from prefrl.metrics import MetricsFile
 from prefrl.tasks import make_engine, make_env
 from prefrl.training import agent_threads
-
-_ROW_STEPS = 4096
 
 
 def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
@@ -54,21 +52,21 @@ def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
 
 
 def own_defaults(config: RunConfig) -> OnPolicyAlgorithm:
-    """PPO as it comes: one environment, nothing normalised."""
+    """PPO as it comes, for vectors: one environment, nothing normalised."""
     return PPO("MlpPolicy", VecMonitor(DummyVecEnv([partial(make_env, config.env_id)])), seed=config.seed, device="cpu")
 
 
 class _Watch(BaseCallback):
     """Writes down how far training is, as often as a run of prefrl does."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, every: int) -> None:
         super().__init__()
-        self._metrics, self._next = MetricsFile(path), _ROW_STEPS
+        self._metrics, self._every, self._next = MetricsFile(path), every, every
         self._started = time.monotonic()
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next:
-            self._next += _ROW_STEPS
+            self._next += self._every
             self.write()
         return True
 
@@ -92,7 +90,7 @@ def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, 
     """
     torch.set_num_threads(agent_threads(config, torch.get_num_threads()))
     agent = (own_defaults if defaults else same_settings)(config)
-    watch = _Watch(out / "metrics.csv")
+    watch = _Watch(out / "metrics.csv", config.round_steps)
     started = time.monotonic()
     agent.learn(config.steps, watch, log_interval=sys.maxsize)
     seconds = time.monotonic() - started
@@ -102,7 +100,7 @@ def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, 
         "wall_seconds": seconds,
         "true_return_mean": watch.write(),
         "reward_correlation": None,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": peak_rss_mb(),
     }
     write_json(out / "summary.json", summary)
     return summary

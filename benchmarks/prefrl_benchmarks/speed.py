@@ -6,8 +6,6 @@ speed drifts does not bias them. The agent's settings are the same in all.
 
 from __future__ import annotations
 
-import math
-import os
 import statistics
 import subprocess
 import sys
@@ -15,11 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from prefrl.errors import PrefrlError
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import read_json, write_json
 from prefrl.metrics import read_metrics
 from prefrl.run import commit, version
-from prefrl_benchmarks.cells import Cell, run_cell
+from prefrl.tasks import find_task
+from prefrl_benchmarks.cells import Cell, environment, run_cell
 from prefrl_benchmarks.results import last_words, machine
 
 PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
@@ -61,6 +60,7 @@ def measure(
         The machine, each run's summary, for each mode its ratios to the steps per second of what it is compared with
         (over whole runs, and from the first round on, when the reward model is pretrained), and each part's share.
     """
+    _check(task, algo, alternations, modes, imitation)
     kinds = (against, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     splits = {}
@@ -78,7 +78,7 @@ def measure(
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
         {
-            kind: [run[rate] / base[rate] for run, base in zip(runs[kind], runs[against], strict=True)]
+            kind: [_ratio(run[rate], base[rate]) for run, base in zip(runs[kind], runs[against], strict=True)]
             for kind in compared
         }
         for rate in ("steps_per_second", "steady_steps_per_second")
@@ -86,6 +86,34 @@ def measure(
     settings = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads, "against": against}
     about = {"settings": settings, "machine": machine(), "version": version(), "commit": commit()}
     return about | {"ratios": ratios, "steady_ratios": steady, "split": splits, "runs": runs}
+
+
+def _check(task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None) -> None:
+    """Refuse now what would fail after hours.
+
+    Raises:
+        UsageError: saying why.
+    """
+    check_count("alternations", alternations)
+    find_task(task)
+    if len(set(modes)) < len(modes):
+        raise UsageError("--modes names a mode twice")
+    if imitation is None:
+        return
+    if algo != "ppo" or task != "cheetah":
+        raise UsageError("--imitation takes part in --task cheetah --algo ppo alone")
+    try:
+        found = subprocess.run([str(imitation), "-c", "import imitation"], capture_output=True, check=False)
+    except OSError:
+        raise UsageError(f"--imitation {imitation}: there is no such Python") from None
+    if found.returncode:
+        raise UsageError(f"--imitation {imitation}: it has no imitation: {imitation} -m pip install imitation")
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise UsageError for less than one."""
+    if count < 1:
+        raise UsageError(f"--{name} must be at least 1")
 
 
 def _run(kind: str, cell: Cell, folder: Path, threads: int | None, imitation: Path | None) -> dict[str, Any]:
@@ -121,56 +149,62 @@ def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) 
 
 
 def _imitation(cell: Cell, folder: Path, threads: int | None, python: Path) -> dict[str, Any]:
-    """The imitation library's preference comparisons, with the same agent and budget; it has no round to start from."""
+    """The imitation library's preference comparisons, with the same labels; they have no first round to count from."""
     out = folder / f"imitation-{cell.name}.json"
     write_json(out, {"config": cell.config.to_json()})
     _call([str(python), str(Path(__file__).with_name("imitation_run.py")), str(out)], threads)
-    summary = read_json(out)
-    return summary | {"steady_steps_per_second": summary["steps_per_second"]}
+    return read_json(out) | {"steady_steps_per_second": None}
 
 
 def _call(command: list[str], threads: int | None) -> None:
-    pinned = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    done = subprocess.run(command, env=os.environ | pinned, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         raise PrefrlError(f"a run failed: {lines[-1] if lines else command}")
 
 
-def steady_rate(metrics: Path) -> float:
-    """Steps per second from a run's first round to its last; NaN where there is only one."""
+def _ratio(rate: float | None, base: float | None) -> float | None:
+    return rate / base if rate and base else None
+
+
+def steady_rate(metrics: Path) -> float | None:
+    """Steps per second from a run's first round to its last; None where there is only one."""
     rows = [(row["step"] or 0, row["time_seconds"] or 0.0) for row in read_metrics(metrics)]
     (first, start), (last, end) = rows[0], rows[-1]
-    return (last - first) / (end - start) if last > first else math.nan
+    return (last - first) / (end - start) if last > first else None
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
     """Ratios with their spread, beside the returns and correlations of the same runs; and where the time went."""
-    lines = []
-    for kind, runs in result["runs"].items():
-        rates = [run["steps_per_second"] for run in runs]
-        returns = [run["true_return_mean"] for run in runs if run["true_return_mean"] is not None]
-        line = f"{kind:<9} median {statistics.median(rates):7.0f} steps/s"
-        line += f", {max(run['peak_rss_mb'] for run in runs):.0f} MB"
-        if returns:
-            line += f", true return {statistics.mean(returns):.1f}"
-        if kind in result["ratios"]:
-            ratios = result["ratios"][kind]
-            line += f", ratio median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-            line += f", from the first round on {statistics.median(result['steady_ratios'][kind]):.3f}"
-            known = [run["reward_correlation"] for run in runs if run["reward_correlation"] is not None]
-            line += f", reward correlation {statistics.mean(known):.2f}" if known else ""
-        if theirs := [run["fitted"] / run["fitting_seconds"] for run in runs if "fitted" in run]:
-            line += f", {statistics.median(theirs):.0f} comparisons fitted a second"
-        lines.append(line)
-    for mode, split in result["split"].items():
-        shares = ", ".join(f"{part} {share:.1%}" for part, share in split["shares"].items())
-        memory = f"{split['agent_rss_mb']:.0f} MB"
-        if split["fitted_per_second"]:
-            memory += f", {split['fitted_per_second']:.0f} comparisons fitted a second"
-        if mode == "async":
-            memory += (
-                f"; the learner beside it {split['learner_share']:.0%} of a core, {split['learner_rss_mb']:.0f} MB"
-            )
-        lines.append(f"{mode}: {shares}; {memory}")
-    return lines
+    return [_kind_line(kind, result) for kind in result["runs"]] + [
+        _split_line(kind, split) for kind, split in result["split"].items()
+    ]
+
+
+def _kind_line(kind: str, result: dict[str, Any]) -> str:
+    def known(name: str) -> list[float]:
+        return [run[name] for run in result["runs"][kind] if run.get(name) is not None]
+
+    line = f"{kind:<9} median {statistics.median(known('steps_per_second')):7.0f} steps/s"
+    line += f", {max(known('peak_rss_mb')):.0f} MB"
+    if returns := known("true_return_mean"):
+        line += f", true return {statistics.mean(returns):.1f}"
+    if ratios := result["ratios"].get(kind):
+        line += f", ratio median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        if steady := [ratio for ratio in result["steady_ratios"][kind] if ratio is not None]:
+            line += f", from the first round on {statistics.median(steady):.3f}"
+    if correlations := known("reward_correlation"):
+        line += f", reward correlation {statistics.mean(correlations):.2f}"
+    if fitted := known("fitted_per_second"):
+        line += f", {statistics.median(fitted):.0f} comparisons fitted a second"
+    return line
+
+
+def _split_line(kind: str, split: dict[str, Any]) -> str:
+    line = f"{kind}: " + ", ".join(f"{part} {share:.1%}" for part, share in split["shares"].items())
+    line += f"; {split['agent_rss_mb']:.0f} MB"
+    if split["learner_share"] is not None:
+        line += f"; the learner beside it {split['learner_share']:.0%} of a core, {split['learner_rss_mb']:.0f} MB"
+    if split["fitted_per_second"]:
+        line += f"; {split['fitted_per_second']:.0f} comparisons fitted a second"
+    return line

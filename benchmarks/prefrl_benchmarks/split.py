@@ -1,7 +1,8 @@
 """Where the time of a run goes: each part's own time, that of the parts it calls left out.
 
 python -m prefrl_benchmarks.split CONFIG.json OUT, which is what `prefrl bench speed` starts. The parts are wrapped
-where they are defined, so that nothing in prefrl knows of being measured.
+where they are defined, so that nothing in prefrl knows of being measured; what is slow to import is imported only then,
+since the learner's process imports this module too.
 """
 
 from __future__ import annotations
@@ -13,57 +14,57 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
-from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
-from stable_baselines3.ppo import PPO
-
-from prefrl.callback import RoundsCallback
-from prefrl.clips import ClipFolder
-from prefrl.config import RunConfig
-from prefrl.engines import EngineVecEnv
 from prefrl.errors import PrefrlError
 from prefrl.files import read_json, write_json
-from prefrl.loop import PreferenceLoop
-from prefrl.reward.ensemble import PublishedReward
-from prefrl.reward.learner import RewardLearner
-from prefrl.run import RunDirectory
-from prefrl.scoring import RolloutScorer
-from prefrl.segments import SegmentRecorder
-from prefrl.store import LabelStore
-from prefrl.training import train_run
 
-FITTING, REST = "reward training", "the rest of the agent's loop"
-PARTS: dict[str, list[tuple[type, tuple[str, ...]]]] = {
-    "environment": [(DummyVecEnv, ("step_wait",)), (EngineVecEnv, ("step_wait",))],
-    "normalisation": [(VecNormalize, ("step_wait",))],
-    "policy forward": [(ActorCriticPolicy, ("forward", "predict_values"))],
-    "policy update": [(PPO, ("train",))],
-    "recording": [(SegmentRecorder, ("step_async", "step_wait", "take_rollout"))],
-    "scoring": [(RolloutScorer, ("__call__",)), (PublishedReward, ("refresh",))],
-    "query selection": [(PreferenceLoop, ("_choose",))],
-    FITTING: [(RewardLearner, ("add", "train", "publish"))],
-    "store": [
-        (LabelStore, ("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered")),
-        (ClipFolder, ("save", "load")),
-    ],
-    "metrics and checkpoints": [(RoundsCallback, ("_write_metrics", "_checkpoint", "_say"))],
+FITTING, LOOP, REST = "reward training", "the rest of the agent's loop", "start and end"
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    LOOP: {"stable_baselines3.common.on_policy_algorithm.OnPolicyAlgorithm": ("learn",)},
+    "environment": {
+        "stable_baselines3.common.vec_env.DummyVecEnv": ("step_wait",),
+        "prefrl.engines.EngineVecEnv": ("step_wait",),
+    },
+    "wrappers": {
+        f"stable_baselines3.common.vec_env.{name}": ("step_async", "step_wait")
+        for name in ("VecMonitor", "VecCheckNan", "VecTransposeImage", "VecNormalize")
+    },
+    "policy forward": {"stable_baselines3.common.policies.ActorCriticPolicy": ("forward", "predict_values")},
+    "policy update": {
+        "stable_baselines3.PPO": ("train",),
+        "stable_baselines3.A2C": ("train",),
+        "sb3_contrib.TRPO": ("train",),
+    },
+    "recording": {"prefrl.segments.SegmentRecorder": ("step_async", "step_wait", "take_rollout")},
+    "scoring": {
+        "prefrl.scoring.RolloutScorer": ("__call__",),
+        "prefrl.reward.ensemble.PublishedReward": ("refresh",),
+    },
+    "query selection": {"prefrl.loop.PreferenceLoop": ("_choose",)},
+    FITTING: {"prefrl.reward.learner.RewardLearner": ("add", "train", "publish")},
+    "store": {
+        "prefrl.store.LabelStore": ("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered"),
+        "prefrl.clips.ClipFolder": ("save", "load"),
+    },
+    "metrics and checkpoints": {"prefrl.callback.RoundsCallback": ("_write_metrics", "_checkpoint", "_say")},
 }
-"""What is counted as what: methods, by class."""
+"""What is counted as what: methods, by class. What no part claims is `REST`."""
 
 
 class Clock:
     """Each part's own seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
         self.start()
 
     def start(self) -> None:
         """Forget what was counted, and begin."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._running: list[str] = []
-        self._since = time.perf_counter()
+        self._since = self._now()
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, its time counted for the part, and taken from the one that calls it."""
@@ -81,7 +82,7 @@ class Clock:
         return wrapped
 
     def _count(self, part: str) -> None:
-        now = time.perf_counter()
+        now = self._now()
         self.seconds[part] += now - self._since
         self._since = now
 
@@ -91,39 +92,62 @@ class Clock:
         return dict(sorted(self.seconds.items(), key=lambda item: -item[1]))
 
 
-def measure(config: RunConfig, out: Path) -> dict[str, Any]:
-    """Train with every part timed, in this process; the parts stay wrapped.
-
-    Returns:
-        Each part's share of the agent's wall time, its steps per second, the learner's processor time over the agent's
-        wall time where it has a process of its own, the comparisons that each member fits in a second where it has not,
-        and the peak memory of both.
-    """
-    clock = Clock()
-    for part, owners in PARTS.items():
-        for owner, names in owners:
+def wrap(clock: Clock) -> None:
+    """Time every part in this process, from now on."""
+    for part, methods in PARTS.items():
+        for path, names in methods.items():
+            owner = locate(path)
+            assert owner is not None, path
             for name in names:
                 setattr(owner, name, clock.timed(part, getattr(owner, name)))
+
+
+def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Train with every part timed, in this process; the parts stay wrapped.
+
+    Args:
+        settings: A run's configuration, as JSON.
+        out: A folder for the run.
+
+    Returns:
+        Each part's share of the agent's wall time, its steps per second, what the learner used of a core where it has a
+        process of its own, the comparisons that each member fits in a second where it has not, and the peak memory of
+        both.
+    """
+    asynchronous = settings["mode"] == "async" and settings["teacher"] != "none"
+    from prefrl.reward.beside import start_learner  # noqa: PLC0415 - first, as `prefrl train` does
+
+    learner = start_learner() if asynchronous else None
+    from prefrl.callback import Control  # noqa: PLC0415
+    from prefrl.config import RunConfig  # noqa: PLC0415
+    from prefrl.memory import beside_peak_rss_mb, peak_rss_mb  # noqa: PLC0415
+    from prefrl.run import RunDirectory  # noqa: PLC0415
+    from prefrl.training import train_run  # noqa: PLC0415
+
+    config, clock, memory = RunConfig.from_json(settings), Clock(), {}
+    wrap(clock)
+
+    def note(progress: dict[str, Any]) -> None:
+        memory["agent_rss_mb"], memory["learner_rss_mb"] = peak_rss_mb(), beside_peak_rss_mb()
+
     run = RunDirectory.create(out / "run", config)
     clock.start()
-    summary = train_run(run)
+    summary = train_run(run, Control(report=note, learner=learner))
     if summary is None:
         raise PrefrlError("the run was stopped")
     parts = clock.finish()
     wall = sum(parts.values())
-    beside = resource.getrusage(resource.RUSAGE_CHILDREN)
+    fitting = 0.0 if asynchronous else parts.get(FITTING, 0.0)
     fitted = summary["reward_updates"] * config.reward.batch_size
-    fitting = parts.get(FITTING, 0.0) if config.mode == "sync" else 0.0
-    return {
+    beside = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return memory | {
         "shares": {part: seconds / wall for part, seconds in parts.items()},
         "steps_per_second": summary["steps"] / wall,
         "fitted_per_second": fitted / fitting if fitting else None,
-        "learner_share": (beside.ru_utime + beside.ru_stime) / wall,
-        "agent_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "learner_rss_mb": beside.ru_maxrss / 1024,
+        "learner_share": (beside.ru_utime + beside.ru_stime) / wall if asynchronous else None,
     }
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[2])
-    write_json(out / "split.json", measure(RunConfig.from_json(read_json(Path(sys.argv[1]))["config"]), out))
+    folder = Path(sys.argv[2])
+    write_json(folder / "split.json", measure(read_json(Path(sys.argv[1]))["config"], folder))
