@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefrl.errors import UsageError
+from prefrl.errors import PrefrlError
 
 if TYPE_CHECKING:
     from clip_viewer.theme import Theme
@@ -25,17 +26,18 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
         The exit status.
 
     Raises:
-        UsageError: if there is no display, no Qt, or the run asks nobody.
+        UsageError: if the run asks nobody.
+        PrefrlError: if there is no display or no Qt.
     """
     try:
         from PySide6.QtCore import qInstallMessageHandler  # noqa: PLC0415 - an extra
         from PySide6.QtWidgets import QApplication  # noqa: PLC0415
     except ImportError as error:
         hint = "pip install 'prefrl[viewer]'; see `prefrl doctor`"
-        raise UsageError(f"the viewer needs PySide6 ({error}): {hint}") from None
+        raise PrefrlError(f"the viewer needs PySide6 ({error}): {hint}") from None
     displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     if sys.platform == "linux" and not any(os.environ.get(name) for name in displays):
-        raise UsageError("there is no display: DISPLAY is not set (over ssh: `ssh -X`); see `prefrl doctor`")
+        raise PrefrlError("there is no display: DISPLAY is not set (over ssh: `ssh -X`); see `prefrl doctor`")
     from clip_viewer.fetcher import Fetcher  # noqa: PLC0415
     from clip_viewer.session import Session  # noqa: PLC0415
     from clip_viewer.theme import set_theme  # noqa: PLC0415
@@ -48,6 +50,8 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     qInstallMessageHandler(None)
     set_theme(theme)
     window = LabelWindow(session, Fetcher(session))
+    for number in (signal.SIGINT, signal.SIGTERM):  # Python hears them at the window's next tick
+        signal.signal(number, lambda *_: window.close())
     window.show()
     return int(application.exec())
 
@@ -59,4 +63,4 @@ def _while_starting(kind: Any, _context: Any, message: str) -> None:
     if kind == QtMsgType.QtFatalMsg:
         display = os.environ.get("DISPLAY", "not set")
         print(f"prefrl: no window can be opened (DISPLAY is {display}); see `prefrl doctor`", file=sys.stderr)
-        os._exit(UsageError.exit_code)
+        os._exit(PrefrlError.exit_code)

@@ -33,7 +33,7 @@ class StatusPanel(QVBoxLayout):
 
     def __init__(self) -> None:
         super().__init__(spacing=8)
-        self.status = QLabel("starting", accessibleName="Status")
+        self.status = QLabel("starting", accessibleName="Status", wordWrap=True)
         enlarge(self.status, 1.8, bold=True)
         self.playing = QLabel(accessibleName="Playback")
         enlarge(self.playing, 1.4)

@@ -80,10 +80,12 @@ class Session:
             raise UsageError("--labeller must not be empty")
         self.labeller = labeller.strip()
         self._lock = self._join(root)
-        self.viewer = f"{self.labeller}@{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._person = f"{self.labeller}@{socket.gethostname()}:"
+        self.viewer = f"{self._person}{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.clips = ClipFolder(self.run.clips)
         self._store: LabelStore | None = None
         self._queue: LabelQueue | None = None
+        self._in_hand = 0
 
     def _join(self, root: Path) -> FileLock:
         name = "".join(letter if letter.isalnum() else f"%{ord(letter):x}" for letter in self.labeller)
@@ -97,6 +99,7 @@ class Session:
         if self._queue is None and self.run.labels.exists():
             self._store = LabelStore(self.run.labels)
             self._queue = LabelQueue(self._store)
+            self._queue.release_all(self._person)  # what a viewer of theirs had that was killed
             self._repeats = Repeats(self._store, self._queue, self.run.config.queries.repeats)
         return self._queue
 
@@ -107,13 +110,17 @@ class Session:
             return []
         queue.renew(self.viewer)
         self._repeats.ask(self.viewer, self.labeller)
-        return queue.lease(self.viewer, wanted)
+        leases = queue.lease(self.viewer, wanted)
+        self._in_hand = len(leases)
+        return leases
 
     def load(self, lease: Lease) -> Pair | None:
         """Read a pair's clips; one that cannot be read is withdrawn, and None."""
         length = self.run.config.queries.segment_length
         try:
             films = [read_film(self.clips.video(segment), length) for segment in (lease.left, lease.right)]
+            for segment in (lease.left, lease.right):
+                self.clips.load(segment)  # an answer to what the learner cannot read would be lost on it
         except PrefrlError as error:
             self.flag(lease, str(error))
             return None
@@ -154,11 +161,15 @@ class Session:
         counts, waiting = self._store.counts(), queue.waiting()
         reason = None
         if waiting["ready"] == 0:
-            reason = "clips are being rendered" if waiting["unrendered"] else self._agent("waiting for the agent")
+            reason = self._agent("clips are being rendered" if waiting["unrendered"] else "waiting for the agent")
+        elif not self._in_hand and waiting["leased"] >= waiting["ready"]:
+            reason = "other people have the pairs that are left"
         if closed := self._store.closed:
             budget, reason = counts["answered"], "the run finishes with the labels there are"
         elif counts["answered"] >= budget:
             reason = "all labels are given: the agent trains on to its end"
+        if self.run.finished:
+            reason = "the run is finished: this window can be closed"
         waits = str(self.run.read_progress().get("state", "")).startswith("waiting for")
         return Progress(counts["answered"], budget, reason, tuple(queue.problems()[:5]), closed, waits)
 
@@ -171,8 +182,6 @@ class Session:
 
     def _agent(self, otherwise: str) -> str:
         """What the run says of itself, where that explains that there is nothing to label."""
-        if self.run.finished:
-            return "the run is finished"
         if not self.run.running:
             return f"no process is at work on the run: `prefrl resume {self.run.root}`"
         state = str(self.run.read_progress().get("state", ""))

@@ -59,6 +59,7 @@ class LabelWindow(QMainWindow):
         self.player, self.pace = Player(config.playback_fps), Pace()
         self.pairs: deque[Shown] = deque()
         self._done: set[int] = set()
+        self._problems: set[str] | None = None  # what there was before is no news
         self._returning: int | None = None
         self._returns_until = 0.0
         self._shown_at = self._ticked_at = time.monotonic()
@@ -234,14 +235,16 @@ class LabelWindow(QMainWindow):
 
     def _on_progress(self, progress: Progress) -> None:
         self.panel.show_progress(progress, self.pace)
+        if self._problems is not None and (happened := set(progress.problems) - self._problems):
+            self.panel.news(happened.pop())
+        self._problems = set(progress.problems)
         if progress.closed and self.pairs:
             self._drop_pairs()
         if self._returning is not None and time.monotonic() > self._returns_until:
             self._returning = None  # its clip is damaged, or another viewer has it
             self._present()
         if self._in_view is not None:
-            question = f"{QUESTION} {WAITS}" if progress.agent_waits else QUESTION
-            self.panel.tell(progress.problems[0] if progress.problems and not self.pace.per_minute else question)
+            self.panel.tell(f"{QUESTION} {WAITS}" if progress.agent_waits else QUESTION)
         elif self._returning is None:
             self.clips.show_message(progress.waiting or "the next clips are being read")
             self.panel.tell("nothing to compare now")

@@ -164,7 +164,8 @@ def resume(
     changes = {name: value for name, value in raised.items() if value is not None}
     config = replace(run.config, changes).validate()
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
-        raise UsageError("--labels and --steps can only be raised when a run is resumed")
+        have = f"{root} has --labels {run.config.queries.labels} --steps {run.config.steps}"
+        raise UsageError(f"--labels and --steps can only be raised when a run is resumed: {have}")
     if config != run.config or reopened:
         run = RunDirectory(run.root, config)
         lock = run.lock()

@@ -105,7 +105,7 @@ def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence
     segments = segments_of(labels)
     for segment in segments:
         if flaw := task.flaw(clips, segment):
-            raise DamagedFileError(f"the clip {clips.file(segment)} {flaw}")
+            raise DamagedFileError(f"the clip {clips.file(segment)} {flaw}; --without-damaged leaves its labels out")
     members = {clip_name(segment): clips.file(segment) for segment in segments}
     members |= {video_name(segment): clips.video(segment) for segment in segments if clips.video(segment).exists()}
     try:

@@ -190,7 +190,8 @@ class RoundsCallback(BaseCallback):
             return
         if self._loop:
             self._check(self._loop)
-        self._say(f"waiting for {counts['pending']} labels from {self.config.teacher}", counts)
+        plural = "" if counts["pending"] == 1 else "s"
+        self._say(f"waiting for {counts['pending']} label{plural} from {self.config.teacher}", counts)
         if self._control.stop:
             raise StopTraining
 

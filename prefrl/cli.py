@@ -105,6 +105,8 @@ def train(
         )
         if track:
             _track(wandb_project_name, run)
+        if teacher == "human":
+            print(f"{run.root}: compare its clips with: prefrl label {run.root}", file=sys.stderr)
         return run.root
 
     try:
@@ -218,17 +220,18 @@ def finish(run: Positional[Path], /) -> None:
 
 
 @labels_app.command(name="export")
-def export_labels(run: Positional[Path], file: Positional[Path], /) -> None:
+def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False) -> None:
     """Write a run's labels and their clips to a file, with which other runs can start.
 
     Args:
         run: The run directory; it may be at work.
         file: The file to write, a zip.
+        without_damaged: Whether to leave labels out of which a clip is missing or damaged.
     """
     from prefrl.transfer import archive_lines
     from prefrl.transfer import export_labels as export
 
-    print("\n".join(archive_lines(export(run, file))))
+    print("\n".join(archive_lines(export(run, file, without_damaged=without_damaged))))
 
 
 @labels_app.command(name="import")

@@ -41,7 +41,8 @@ class TrainingDisplay(Live):
         self._live = None
         self._last = -_PLAIN_SECONDS
         self._state = self._line = ""
-        self._start: tuple[float, int] | None = None
+        self._before: tuple[float, int] | None = None
+        self._trained = (0.0, 0)
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
             self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
@@ -60,7 +61,8 @@ class TrainingDisplay(Live):
             )
             return
         now = time.monotonic()
-        if status["state"] != self._state or now - self._last >= _PLAIN_SECONDS or status["step"] >= status["steps"]:
+        is_last = status["step"] >= status["steps"] and status["state"] == "training"
+        if status["state"] != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
             self._state, self._last = status["state"], now
             line = f"{status['state']}: {details(status, rate)}"
             if line != self._line:
@@ -72,11 +74,12 @@ class TrainingDisplay(Live):
         self._console.print(line, soft_wrap=True, highlight=False)
 
     def _rate(self, status: Status) -> float | None:
-        """Steps per second since this display first saw the run train."""
-        if self._start is None:
-            self._start = (status["seconds"], status["step"])
-        seconds, step = status["seconds"] - self._start[0], status["step"] - self._start[1]
-        return step / seconds if seconds > 0.5 and step > 0 else None
+        """Steps per second since this display first saw the run train; waiting, during which none are taken, apart."""
+        seconds, step = self._before or (status["seconds"], status["step"])
+        if step < status["step"]:
+            self._trained = (self._trained[0] + status["seconds"] - seconds, self._trained[1] + status["step"] - step)
+        self._before = (status["seconds"], status["step"])
+        return self._trained[1] / self._trained[0] if self._trained[0] > 0.5 else None
 
 
 def details(status: Status, rate: float | None) -> str:

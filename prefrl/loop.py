@@ -12,8 +12,10 @@ import numpy as np
 
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
+from prefrl.errors import PrefrlError, explain
 from prefrl.files import Tree
 from prefrl.queries import choose
+from prefrl.queue import LabelQueue
 from prefrl.reward.workers import RewardWorker
 from prefrl.schedule import labels_due
 from prefrl.store import IMPORTED_ROUND, LabelStore
@@ -178,8 +180,12 @@ class PreferenceLoop:
                 return  # all there, or nothing is left to ask
 
     def wait_for_people(self, step: int, waiting: Callable[[dict[str, int]], None]) -> None:
-        """Wait while people are further behind the schedule than they may be; arguments as for `settle`."""
-        while (counts := self.counts)["pending"] and counts["answered"] + self.config.queries.lead < self.due(step):
+        """Wait while people are further behind the schedule than they may be; arguments as for `settle`.
+
+        Towards the run's end they may be less and less: the agent would have no steps left to learn from their labels.
+        """
+        lead = self.config.queries.lead * max(0.0, 1 - step / self.config.steps)
+        while (counts := self.counts)["pending"] and counts["answered"] + lead < self.due(step):
             waiting(counts)
             time.sleep(_POLL_SECONDS)
 
@@ -228,11 +234,16 @@ class PreferenceLoop:
         """Queries that were asked and not answered when the run stopped, from the store and the clips."""
         queries = {}
         for query_id, left, right, step in self._store.pending():
-            sides = []
-            for segment in (left, right):
-                features, true_rewards = self._clips.load(segment)
-                steps, stack = len(true_rewards), self.config.frame_stack
-                # Only what a teacher needs: of vectors the clip has the actions among the features.
-                sides.append(Segment(segment, features, np.zeros((steps, 0), np.float32), true_rewards, stack))
-            queries[query_id] = Query(self.round, 0, sides[0], sides[1], step)
+            try:
+                sides = [self._asked_about(segment) for segment in (left, right)]
+            except PrefrlError as error:
+                LabelQueue(self._store).withdraw(query_id, explain(error))
+            else:
+                queries[query_id] = Query(self.round, 0, sides[0], sides[1], step)
         return queries
+
+    def _asked_about(self, segment: int) -> Segment:
+        """A segment from its clip, as far as a teacher needs it: a vector's actions are among its features."""
+        features, true_rewards = self._clips.load(segment)
+        nothing = np.zeros((len(true_rewards), 0), np.float32)
+        return Segment(segment, features, nothing, true_rewards, self.config.frame_stack)

@@ -47,6 +47,7 @@ def run_status(root: Path) -> dict[str, Any]:
     if config.learns_reward and (run.labels.exists() or run.begun):
         store = LabelStore(run.labels)
         now["label_counts"], now["closed"] = store.counts(), store.closed
+        now["labels"] = now["label_counts"]["answered"]  # newer than what the run last said
         if config.asks_people:
             queue = LabelQueue(store)
             now["queue"] = queue.waiting() | {"problems": queue.problems()}
@@ -72,6 +73,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             f"{queue['unrendered']} to be rendered"
         )
         lines += [f"withdrawn: {problem}" for problem in queue["problems"][:3]]
+        if more := len(queue["problems"][3:]):
+            lines.append(f"withdrawn: {more} more")
         if queue["ready"]:
             lines.append(f"label them with: prefrl label {status['run']}")
     if not status["finished"] and not status["running"]:

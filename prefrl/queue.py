@@ -103,6 +103,11 @@ class LabelQueue:
             mine = LEASES.update().where(LEASES.c.viewer == viewer)
             connection.execute(mine.values(expires_at=self._clock() + LEASE_SECONDS))
 
+    def release_all(self, beginning: str) -> None:
+        """Give back what viewers whose names begin so have in hand."""
+        with self._write() as connection:
+            connection.execute(LEASES.delete().where(LEASES.c.viewer.startswith(beginning, autoescape=True)))
+
     def release(self, viewer: str) -> None:
         """Give back what the viewer has in hand."""
         with self._write() as connection:

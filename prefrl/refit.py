@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from prefrl.agents import choose_device
-from prefrl.clips import ClipFolder
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.figures import Figures, figures
 from prefrl.reward.learner import ReadSegment, RewardLearner
+from prefrl.reward.workers import Labels
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Comparison
@@ -80,8 +80,9 @@ def refit(
     weights = _check_arguments(run, holdout, seed, comparisons, out)
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
-    store, read = LabelStore(run.labels), ClipFolder(run.clips).load
-    labels = store.comparisons()
+    store = LabelStore(run.labels)
+    source = Labels(run, store)
+    labels, read = source.comparisons(), source.read
     store.close()
     training, held_out = split(labels, holdout, seed)
     if not training or not held_out:

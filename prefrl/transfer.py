@@ -22,12 +22,13 @@ from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.types import Judgement, Label
 
 
-def export_labels(root: Path, path: Path) -> LabelArchive:
+def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> LabelArchive:
     """Write a run's standing labels, with their clips, to a new file; the run may be at work meanwhile.
 
     Args:
         root: The run directory.
         path: The file.
+        without_damaged: Whether to leave labels out of which a clip is missing or damaged.
 
     Returns:
         The file, read back.
@@ -43,9 +44,13 @@ def export_labels(root: Path, path: Path) -> LabelArchive:
     store = LabelStore(run.labels)
     labels = store.labels()
     store.close()
+    clips = ClipFolder(run.clips)
+    if without_damaged:
+        damaged = {segment for segment in segments_of(labels) if task.flaw(clips, segment)}
+        labels = [label for label in labels if not damaged & {label.left, label.right}]
     if not labels:
-        raise PrefrlError(f"{root} has no labels yet")
-    write_archive(path, version(), task, labels, ClipFolder(run.clips))
+        raise PrefrlError(f"{root} has no labels {'whose clips are whole' if without_damaged else 'yet'}")
+    write_archive(path, version(), task, labels, clips)
     return read_archive(path)
 
 

@@ -20,11 +20,13 @@ def make_run(tmp_path, pairs=6, **settings):
     chosen = {"queries.labels": 20, "steps": 2000} | settings
     run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human", settings=chosen))
     store = LabelStore(run.labels, create=True)
-    queue = LabelQueue(store)
+    queue, clips = LabelQueue(store), ClipFolder(run.clips)
+    for segment in POOL[: 2 * pairs]:
+        clips.save(segment)
     store.add_queries([Query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 10) for rank in range(pairs)])
     while ids := queue.to_render():
         for number in ids:
             frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)
-            write_film(ClipFolder(run.clips).video(number), frames, 15)
+            write_film(clips.video(number), frames, 15)
             queue.rendered(number, LENGTH)
     return run, store

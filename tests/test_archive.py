@@ -248,7 +248,19 @@ def test_a_damaged_clip_is_not_exported(damage: Any, tmp_path: Path) -> None:
     damage(ClipFolder(run.clips).file(2))
     line = refused(prefrl("labels", "export", run.root, tmp_path / "labels.zip"), 1)
     assert "00000002.safetensors" in line
+    assert "--without-damaged" in line
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    # Segment 2 is on a side of two of the three labels.
+    assert prefrl("labels", "export", run.root, tmp_path / "labels.zip", "--without-damaged").code == 0
+    assert [told(label) for label in read_archive(tmp_path / "labels.zip").labels] == [told(labels_of(run)[0])]
+
+
+def test_a_run_of_damaged_clips_alone_has_nothing_to_export(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    add_labels(run, 1)
+    ClipFolder(run.clips).file(1).unlink()
+    line = refused(prefrl("labels", "export", run.root, tmp_path / "labels.zip", "--without-damaged"), 1)
+    assert "whose clips are whole" in line
 
 
 def test_a_full_disk_leaves_no_half_file(source: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from prefrl import loop as loop_module
 from prefrl.clips import ClipFolder
 from prefrl.config import QueryConfig, RunConfig
 from prefrl.loop import PreferenceLoop
+from prefrl.queue import LabelQueue
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.store import LabelStore
@@ -384,6 +385,47 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
     assert again.store.counts()["answered"] == 10
     for bench in (first, again):
         bench.close()
+
+
+def test_an_open_query_with_a_damaged_clip_is_withdrawn_and_another_asked(tmp_path):
+    never = Moody()
+    never.collect = list
+    first = Bench(tmp_path, never, mode="async")
+    first.loop.meet_store()
+    first.record(20)
+    first.loop.ask(0, 10)
+    broken = min(first.teacher.asked)[0]
+    clip = first.clips.file(dict(first.teacher.asked)[broken].left.id)
+    clip.write_bytes(clip.read_bytes()[:50])
+    again = Bench(tmp_path, Moody(0, 0.0), mode="async")
+    again.loop.meet_store()
+    assert broken not in {number for number, _ in again.teacher.asked}
+    assert any(clip.name in problem for problem in LabelQueue(again.store).problems())
+    again.record(20)
+    again.loop.ask(0, 10)
+    assert again.store.counts()["answered"] == 10
+    for bench in (first, again):
+        bench.close()
+
+
+def test_people_may_be_behind_less_and_less_towards_the_end(tmp_path):
+    never = Moody()
+    never.collect = list
+    bench = Bench(tmp_path, never, mode="async", lead=LABELS // 2)
+    bench.loop.meet_store()
+    bench.record(60)
+    bench.loop.ask(0, LABELS // 4)
+
+    class Waits(Exception):  # noqa: N818
+        pass
+
+    def waiting(counts):
+        raise Waits
+
+    bench.loop.wait_for_people(0, waiting)  # a quarter of the labels is due, and half of them may be missing
+    with pytest.raises(Waits):
+        bench.loop.wait_for_people(STEPS - 1, waiting)
+    bench.close()
 
 
 def test_the_same_seed_asks_the_same(tmp_path):

@@ -1,6 +1,7 @@
 """What the viewer shows and stores, without a window."""
 
 import pytest
+from asking import POOL, make_run
 from runs import prefrl, refused
 
 from clip_viewer.pace import Pace
@@ -9,7 +10,7 @@ from clip_viewer.session import Session
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Judgement
+from prefrl.types import Judgement, Query
 
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
@@ -137,6 +138,53 @@ def test_a_truncated_clip_is_withdrawn_and_said(session):
     assert session.load(lease) is None
     assert any("clip" in problem for problem in session.progress().problems)
     assert lease.query_id not in [other.query_id for other in session.leases()]
+
+
+def test_a_pair_that_the_learner_could_not_read_is_not_asked_about(session):
+    lease = session.leases(1)[0]
+    path = session.clips.file(lease.right)
+    path.write_bytes(path.read_bytes()[:100])
+    assert session.load(lease) is None
+    assert any(path.name in problem for problem in session.progress().problems)
+
+
+def test_a_viewer_that_was_killed_leaves_its_pairs_to_the_next_of_the_same_person(run):
+    killed, other = Session(run[0].root, "ann"), Session(run[0].root, "ben")
+    had = [lease.query_id for lease in killed.leases(4)]
+    assert len(other.leases(4)) == 2
+    killed._lock.release()  # as the system does
+    again = Session(run[0].root, "ann")
+    assert [lease.query_id for lease in again.leases(4)] == had
+    again.close()
+    other.close()
+
+
+def test_pairs_in_other_hands_are_the_reason_why_there_is_none(session, run):
+    ben = Session(run[0].root, "ben")
+    assert len(ben.leases(6)) == 6
+    assert session.leases() == []
+    assert session.progress().waiting == "other people have the pairs that are left"
+    assert ben.progress().waiting is None
+    ben.close()
+
+
+def test_clips_that_nobody_renders_are_not_said_to_be_rendered(tmp_path):
+    made, store = make_run(tmp_path, pairs=1)
+    store.add_queries([Query(2, 0, POOL[10], POOL[11], 20)])
+    session = Session(made.root, "ann")
+    session.answer(session.leases()[0], Judgement.LEFT, 1.0)
+    assert session.leases() == []
+    assert "prefrl resume" in session.progress().waiting
+    session.close()
+    store.close()
+
+
+def test_a_run_that_ended_meanwhile_says_so(session, run):
+    session.leases()
+    session.finish()
+    assert "finishes" in session.progress().waiting
+    run[0].summary.write_text("{}")
+    assert session.progress().waiting == "the run is finished: this window can be closed"
 
 
 def test_why_there_is_nothing_to_show(session, run):

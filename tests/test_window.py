@@ -1,6 +1,7 @@
 """The real window on a real screen, with real keys: what a person sees and says is what is stored."""
 
 import shutil
+import signal
 
 import cv2
 import pytest
@@ -14,6 +15,8 @@ from prefrl_benchmarks.screen import Screen, clip_areas
 from prefrl_benchmarks.screenshots import take
 from runs import live, prefrl, until
 from test_human import SMALL
+
+from prefrl.queue import LabelQueue
 
 LABELS = 12
 SPECIAL = {2: "equal", 5: "incomparable", 8: "equal"}
@@ -42,7 +45,7 @@ def test_what_a_person_sees_and_says_is_what_is_stored(tmp_path, screen):
             person.say(seen, SPECIAL.get(place) or person.better(seen))
             if place == 3:
                 taken = person.take_back()
-                assert person.see() == taken[:3]
+                assert person.see() == taken[:4]
                 person.say(seen, "equal")
             if place == 6:
                 person.close()
@@ -50,7 +53,7 @@ def test_what_a_person_sees_and_says_is_what_is_stored(tmp_path, screen):
                 assert person.see()
                 taken = person.take_back()  # of the viewer before
                 seen = person.see()
-                assert seen == taken[:3]
+                assert seen == taken[:4]
                 person.say(seen, person.better(seen))
             if place < LABELS:
                 seen = person.see(besides=seen.query)
@@ -86,7 +89,19 @@ def test_without_a_screen_one_line_says_so(tmp_path, monkeypatch, display):
     RunDirectory.create(root, resolve("moving-dot", teacher="human"))
     monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    line = refused(spawned("label", root, DISPLAY=display), 2)
+    line = refused(spawned("label", root, DISPLAY=display), 1)
     assert "DISPLAY" in line
     assert "prefrl doctor" in line
     assert prefrl("status", root).code == 0
+
+
+def test_ctrl_c_in_the_terminal_closes_the_window_and_gives_its_pairs_back(tmp_path, screen, run):
+    made, store = run
+    with Person(screen, made.root) as person:
+        person.open()
+        until(lambda: LabelQueue(store).waiting()["leased"], "pairs in hand")
+        person.viewer.send_signal(signal.SIGINT)
+        _, complaints = person.viewer.communicate(timeout=10)
+        assert (person.viewer.returncode, complaints) == (0, "")
+        person.viewer = None
+    assert LabelQueue(store).waiting()["leased"] == 0

@@ -22,6 +22,7 @@ from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
+from prefrl.types import Array, Comparison, Floats
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
 """Gradient steps between two looks at whether to stop: some hundredths of a second, or a second or two."""
@@ -70,6 +71,39 @@ class RewardWorker(Protocol):
         """Stop, with the last weights published."""
 
 
+class Labels:
+    """What a learner reads: a run's comparisons with their clips.
+
+    A comparison whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
+    """
+
+    def __init__(self, run: RunDirectory, store: LabelStore) -> None:
+        """Read a run's labels from its store."""
+        self._store, self._clips = store, ClipFolder(run.clips)
+        self._flaws: set[int] = set()
+        """Comparisons that stay out."""
+
+    def comparisons(self, *, after: int = 0, upto: int | None = None, max_round: int | None = None) -> list[Comparison]:
+        """Those of `LabelStore.comparisons` that can be learned from."""
+        found = self._store.comparisons(after=after, upto=upto, max_round=max_round)
+        return [comparison for comparison in found if self._is_whole(comparison)]
+
+    def read(self, segment: int) -> tuple[Array, Floats]:
+        """A segment's features and true rewards."""
+        return self._clips.load(segment)
+
+    def _is_whole(self, comparison: Comparison) -> bool:
+        try:
+            for segment in (comparison.left, comparison.right):
+                self._clips.load(segment)
+        except PrefrlError as error:
+            if comparison.id not in self._flaws:
+                print(f"reward learner: a label is left out: {explain(error)}", file=sys.stderr)
+                self._flaws.add(comparison.id)
+            return False
+        return True
+
+
 class InlineLearner:
     """The learner in the agent's own process: deterministic, and free to use every core while the agent waits."""
 
@@ -82,8 +116,7 @@ class InlineLearner:
             learner: The learner.
             threads: That torch may use while it fits.
         """
-        self._run, self._store, self._learner = run, store, learner
-        self._clips = ClipFolder(run.clips)
+        self._run, self._labels, self._learner = run, Labels(run, store), learner
         self._threads = threads
         self.ensemble = learner.ensemble
 
@@ -106,7 +139,7 @@ class InlineLearner:
     def work(self, agent_step: int, max_round: int | None) -> None:
         """Take in the labels of the rounds so far and do the gradient work that is due by this step."""
         learner = self._learner
-        learner.add(self._store.comparisons(after=learner.last_id, max_round=max_round), self._clips.load)
+        learner.add(self._labels.comparisons(after=learner.last_id, max_round=max_round), self._labels.read)
         if due := learner.due(agent_step):
             # The agent waits meanwhile, so every core is free; its own networks may be faster on fewer.
             agents = torch.get_num_threads()
@@ -122,8 +155,8 @@ class InlineLearner:
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore the learner and the weights that it had published."""
-        kept = self._store.comparisons(upto=state["counters"]["last_id"])
-        self._learner.load_state_dict(state, kept, self._clips.load)
+        kept = self._labels.comparisons(upto=state["counters"]["last_id"])
+        self._learner.load_state_dict(state, kept, self._labels.read)
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -220,13 +253,14 @@ def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
 
 
 def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: str) -> None:
-    store, clips, config = LabelStore(run.labels), ClipFolder(run.clips), run.config
+    store, config = LabelStore(run.labels), run.config
+    labels = Labels(run, store)
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
         if stop.poll(_IDLE_SECONDS):
             return
     if (state := _saved_state(run)) is not None:
-        learner.load_state_dict(state, store.comparisons(upto=state["counters"]["last_id"]), clips.load)
+        learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
         if learner.version:
             learner.publish(run.weights)  # what was published may be damaged, or older than this state
     saved = published = time.monotonic()
@@ -234,7 +268,7 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
     pause = _PUBLISH_SECONDS
     while not stop.poll():
         if due := learner.due(int(run.read_progress().get("step", 0))):
-            learner.add(store.comparisons(after=learner.last_id), clips.load)
+            learner.add(labels.comparisons(after=learner.last_id), labels.read)
         idle = not due or not len(learner)
         if not idle:
             learner.train(min(due, _chunk(learner)))

@@ -1,0 +1,55 @@
+"""What a training says of itself where there is no terminal."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from prefrl import display
+from prefrl.display import TrainingDisplay
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """A display, what it has said, and its clock."""
+    clock = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    said = io.StringIO()
+    return TrainingDisplay(Console(file=said, width=200)), said, clock
+
+
+def status(state="training", step=0, seconds=0.0):
+    known = {"steps": 1000, "labels_budget": 40, "labels": 7, "true_return": None, "reward_correlation": None}
+    return known | {"state": state, "step": step, "seconds": seconds}
+
+
+def test_waiting_is_said_once_and_then_now_and_then(shown):
+    display, said, clock = shown
+    for second in range(21):
+        clock[0] = float(second)
+        display.report(status("waiting for 3 labels from human", 1000, seconds=float(second)))
+    assert said.getvalue().count("waiting") == 1  # nothing has changed since
+
+
+def test_the_last_step_of_training_is_always_said(shown):
+    display, said, _ = shown
+    display.report(status(step=990, seconds=1.0))
+    display.report(status(step=1000, seconds=2.0))
+    assert "1,000/1,000" in said.getvalue()
+
+
+def test_the_time_that_is_left_does_not_count_waiting_as_training(shown):
+    display, said, clock = shown
+    display.report(status(step=0, seconds=0.0))
+    display.report(status(step=100, seconds=1.0))
+    for second in range(2, 300):
+        display.report(status("waiting for 1 label from human", 100, seconds=float(second)))
+    clock[0] = 400.0
+    display.report(status(step=200, seconds=300.0))
+    assert "100 steps/s, 0:08 left" in said.getvalue().splitlines()[-1]
+
+
+def test_a_rate_needs_steps(shown):
+    display, said, _ = shown
+    display.report(status(step=500, seconds=50.0))  # of a run that goes on: what it did before is not this session's
+    assert "steps/s" not in said.getvalue()
