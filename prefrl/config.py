@@ -146,6 +146,9 @@ class QueryConfig:
     """L, steps."""
     selection: Literal["variance", "random"] = "variance"
     """`variance`: highest variance between members in the predicted preference; `random`: uniform."""
+    candidate_clips: int | None = None
+    """Clips of the pool, for each query wanted, among which the candidates are drawn; null for all. Predicting them is
+    what selection costs where they are images."""
     candidate_factor: int = 10
     """Candidates drawn for each query that is asked (appendix A)."""
     pool: int = 1000
@@ -168,6 +171,7 @@ class QueryConfig:
         """Raise UsageError for numbers that cannot work."""
         for name in ("labels", "segment_length", "candidate_factor"):
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
+        _require((self.candidate_clips or 2) >= 2, "queries.candidate_clips must be at least 2, or null")
         _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
         _require(self.lead >= 0, "queries.lead must not be negative")
         _require(0 <= self.repeats <= 1, "queries.repeats must be in [0, 1]")

@@ -128,6 +128,7 @@ class PreferenceLoop:
             self._rng,
             asked=self._asked,
             candidate_factor=queries.candidate_factor,
+            candidate_clips=queries.candidate_clips,
             predict=self.worker.ensemble.predict_preferences if by_variance else None,
         )
         return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]

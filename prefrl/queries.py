@@ -8,6 +8,9 @@ import numpy as np
 
 from prefrl.types import Array, Segment
 
+_FEWEST_CLIPS = 8
+"""With 28 pairs: more than the ten candidates that a single query is chosen from."""
+
 PredictPreferences = Callable[[Sequence[Segment], Array], Array]
 """(segments, pairs (B, 2)) -> (K, B): each member's probability that the left segment is preferred."""
 
@@ -53,6 +56,7 @@ def choose(
     *,
     asked: Collection[tuple[int, int]] = (),
     candidate_factor: int = 10,
+    candidate_clips: int | None = None,
     predict: PredictPreferences | None = None,
 ) -> list[tuple[Segment, Segment]]:
     """Choose the pairs to ask about.
@@ -63,6 +67,8 @@ def choose(
         rng: Source of randomness.
         asked: Pairs of segment ids (smaller first) that were asked before; they are not asked again.
         candidate_factor: Candidates drawn for each pair wanted.
+        candidate_clips: Segments for each pair wanted among which candidates are drawn, themselves drawn uniformly;
+            None for the whole pool. Each is predicted once, however many candidates it is in.
         predict: The ensemble's predicted preferences; without it the choice is uniform.
 
     Returns:
@@ -71,6 +77,13 @@ def choose(
     """
     if len(segments) < 2 or count < 1:
         return []
+    some = max(_FEWEST_CLIPS, (candidate_clips or 0) * count)
+    if candidate_clips and predict is not None and some < len(segments):
+        places = np.sort(rng.choice(len(segments), some, replace=False))
+        among = [segments[place] for place in places.tolist()]
+        found = choose(among, count, rng, asked=asked, candidate_factor=candidate_factor, predict=predict)
+        if len(found) == count:
+            return found  # else most of their pairs were asked before
     drawn = draw_pairs(rng, len(segments), count * candidate_factor + len(asked))
     ids = np.array([segment.id for segment in segments])
     fresh = [(min(a, b), max(a, b)) not in asked for a, b in ids[drawn].tolist()]

@@ -74,6 +74,7 @@ IMAGE_REWARD: Settings = {
     "queries.initial_fraction": 0.1,
     "queries.initial_limit": 500,
     "queries.pool": 256,
+    "queries.candidate_clips": 4,
     "checkpoint_seconds": 60.0,
     "steps": 1_000_000,
 }

@@ -114,6 +114,7 @@ def test_whole_numbers_serve_where_a_fraction_is_asked_for():
         ("queries.labels", -700),
         ("queries.segment_length", 0),
         ("queries.candidate_factor", 0),
+        ("queries.candidate_clips", 1),
         ("queries.pool", 1),
         ("queries.initial_fraction", 0.0),
         ("queries.initial_fraction", 1.1),

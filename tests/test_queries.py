@@ -127,6 +127,44 @@ def test_the_number_of_candidates_can_be_set():
     assert sizes == [12]
 
 
+def watched(calls):
+    def predict(pool, pairs):
+        calls.append({pool[place].id for place in pairs.ravel()})
+        return np.random.default_rng(0).random((3, len(pairs)))
+
+    return predict
+
+
+def test_candidates_may_be_drawn_among_fewer_clips_all_alike():
+    calls = []
+    for seed in range(400):
+        found = choose(segments(40), 3, np.random.default_rng(seed), candidate_clips=4, predict=watched(calls))
+        assert len(key(found)) == len(set(key(found))) == 3
+    assert {len(used) for used in calls} <= set(range(9, 13))  # thirty pairs of twelve clips
+    often = np.bincount([number for used in calls for number in used], minlength=40)
+    assert stats.chisquare(often).pvalue > 1e-3
+
+
+def test_a_single_query_has_its_ten_candidates_among_few_clips():
+    calls = []
+
+    def predict(pool, pairs):
+        calls.append(len(pairs))
+        return np.random.default_rng(0).random((3, len(pairs)))
+
+    assert len(choose(segments(40), 1, np.random.default_rng(0), candidate_clips=2, predict=predict)) == 1
+    assert calls == [10]
+
+
+def test_where_few_clips_have_no_new_pairs_all_are_drawn_from():
+    pool = segments(9)
+    every = {(a, b) for b in range(9) for a in range(b)}
+    left = {(0, 1), (2, 3), (7, 8)}
+    rng = np.random.default_rng(0)
+    found = choose(pool, 3, rng, asked=every - left, candidate_clips=2, predict=watched([]))
+    assert set(key(found)) == left
+
+
 def test_left_and_right_are_kept_as_they_were_scored():
     def predict(pool, pairs):
         return np.stack([np.zeros(len(pairs)), (pairs[:, 0] < pairs[:, 1]).astype(float)])
