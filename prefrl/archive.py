@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from prefrl.clips import ClipFolder
-from prefrl.errors import UsageError, is_disk_full
+from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.files import DamagedFileError, replacing
 from prefrl.reward.inputs import Inputs
 from prefrl.types import Judgement, Label
@@ -57,6 +57,14 @@ class LabelledTask:
             return f"is not of {self}"
         finite = np.isfinite(features).all() and np.isfinite(true_rewards).all()
         return None if finite else "holds values that are not finite"
+
+    def problem(self, clips: ClipFolder, segment: int) -> str | None:
+        """Why a run's clip cannot be given away: missing, damaged, or of something else; None where it can."""
+        try:
+            flaw = self.flaw(clips, segment)
+        except PrefrlError as error:
+            return explain(error)
+        return f"the clip {clips.file(segment)} {flaw}" if flaw else None
 
 
 @dataclass(frozen=True)
@@ -104,8 +112,8 @@ def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence
         raise UsageError(f"{path} is there already; choose another name")
     segments = segments_of(labels)
     for segment in segments:
-        if flaw := task.flaw(clips, segment):
-            raise DamagedFileError(f"the clip {clips.file(segment)} {flaw}; --without-damaged leaves its labels out")
+        if problem := task.problem(clips, segment):
+            raise DamagedFileError(f"{problem}; --without-damaged leaves its labels out")
     members = {clip_name(segment): clips.file(segment) for segment in segments}
     members |= {video_name(segment): clips.video(segment) for segment in segments if clips.video(segment).exists()}
     try:

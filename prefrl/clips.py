@@ -31,11 +31,14 @@ class ClipFolder:
         """Write a segment, unless it is there.
 
         Returns:
-            False where another segment has this id: its clip is kept, since labels may refer to it.
+            False where another segment has this id, or a damaged one: the file is kept, since labels may refer to it.
         """
         path = self.file(segment.id)
         if path.exists():
-            return np.array_equal(self.load(segment.id)[0], segment.features)
+            try:
+                return np.array_equal(self.load(segment.id)[0], segment.features)
+            except DamagedFileError:
+                return False
         save_tree(path, {"features": _packed(segment.features), "true_rewards": segment.true_rewards})
         return True
 

@@ -46,7 +46,7 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> L
     store.close()
     clips = ClipFolder(run.clips)
     if without_damaged:
-        damaged = {segment for segment in segments_of(labels) if task.flaw(clips, segment)}
+        damaged = {segment for segment in segments_of(labels) if task.problem(clips, segment)}
         labels = [label for label in labels if not damaged & {label.left, label.right}]
     if not labels:
         raise PrefrlError(f"{root} has no labels {'whose clips are whole' if without_damaged else 'yet'}")

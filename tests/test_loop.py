@@ -401,6 +401,7 @@ def test_an_open_query_with_a_damaged_clip_is_withdrawn_and_another_asked(tmp_pa
     again.loop.meet_store()
     assert broken not in {number for number, _ in again.teacher.asked}
     assert any(clip.name in problem for problem in LabelQueue(again.store).problems())
+    again.next = 20
     again.record(20)
     again.loop.ask(0, 10)
     assert again.store.counts()["answered"] == 10

@@ -1,5 +1,7 @@
 """What the viewer shows and stores, without a window."""
 
+import os
+
 import pytest
 from asking import POOL, make_run
 from runs import prefrl, refused
@@ -11,6 +13,8 @@ from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.types import Judgement, Query
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 # -- clocks -----------------------------------------------------------------------------------------------------------
 
@@ -109,6 +113,7 @@ def test_a_finished_run_is_refused_with_what_gives_it_more(run):
 
 
 def test_what_cannot_be_labelled_is_one_line_and_nothing_is_touched(tmp_path, run):
+    pytest.importorskip("PySide6")
     made, store = run
     RunDirectory.create(tmp_path / "other", resolve("moving-dot"))
     assert "--teacher human" in refused(prefrl("label", tmp_path / "other"), 2)
