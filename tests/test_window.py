@@ -11,6 +11,7 @@ if not (shutil.which("Xvfb") and shutil.which("xdotool")):
     pytest.skip("needs Xvfb and xdotool", allow_module_level=True)
 
 from person import Person, standing
+from prefrl_benchmarks import viewer
 from prefrl_benchmarks.screen import Screen, clip_areas
 from prefrl_benchmarks.screenshots import take
 from runs import live, prefrl, until
@@ -105,3 +106,8 @@ def test_ctrl_c_in_the_terminal_closes_the_window_and_gives_its_pairs_back(tmp_p
         assert (person.viewer.returncode, complaints) == (0, "")
         person.viewer = None
     assert LabelQueue(store).waiting()["leased"] == 0
+
+
+def test_the_viewer_is_measured_at_its_real_window():
+    result = viewer.measure(keys=3, starts=1, seconds=1)
+    assert len(viewer.report_lines(result)) >= 3

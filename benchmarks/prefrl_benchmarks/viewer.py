@@ -87,8 +87,10 @@ def _make_run(root: Path, pairs: int) -> Path:
     settings = {"playback_fps": _FPS, "queries.labels": 10 * pairs, "queries.segment_length": _FRAMES}
     run = RunDirectory.create(root, resolve("hopper", teacher="human", settings=settings))
     store, clips = LabelStore(run.labels, create=True), ClipFolder(run.clips)
-    zeros = np.zeros((_FRAMES, 1), np.float32)
-    made = [Segment(number, zeros, zeros, zeros[:, 0]) for number in range(2 * pairs)]
+    observed, taken = np.zeros((_FRAMES, 11), np.float32), np.zeros((_FRAMES, 3), np.float32)
+    made = [Segment(number, observed, taken, taken[:, 0]) for number in range(2 * pairs)]
+    for segment in made:
+        clips.save(segment)
     store.add_queries([Query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
     for number in range(2 * pairs):
         if number < _FILMS:
