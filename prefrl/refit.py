@@ -82,7 +82,7 @@ def refit(
         raise PrefrlError(f"{root} has no labels yet")
     store = LabelStore(run.labels)
     source = Labels(run, store)
-    labels, read = source.comparisons(), source.read
+    labels, read = list(source.comparisons()), source.read
     store.close()
     training, held_out = split(labels, holdout, seed)
     if not training or not held_out:

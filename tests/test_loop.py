@@ -365,13 +365,19 @@ def test_any_other_run_keeps_its_later_labels_and_goes_on_after_them(tmp_path, m
         bench.close()
 
 
-def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clips(tmp_path):
+def unanswered(folder, count, **queries):
+    """A run that asked about so many pairs of twenty segments, and was told nothing yet."""
     never = Moody()
     never.collect = list
-    first = Bench(tmp_path, never, mode="async")
-    first.loop.meet_store()
-    first.record(20)
-    first.loop.ask(0, 10)
+    bench = Bench(folder, never, mode="async", **queries)
+    bench.loop.meet_store()
+    bench.record(20)
+    bench.loop.ask(0, count)
+    return bench
+
+
+def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clips(tmp_path):
+    first = unanswered(tmp_path, 10)
     asked = dict(first.teacher.asked)
     again = Bench(tmp_path, Moody(0, 0.0), mode="async")
     free = again.loop.meet_store()
@@ -388,12 +394,7 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
 
 
 def test_an_open_query_with_a_damaged_clip_is_withdrawn_and_another_asked(tmp_path):
-    never = Moody()
-    never.collect = list
-    first = Bench(tmp_path, never, mode="async")
-    first.loop.meet_store()
-    first.record(20)
-    first.loop.ask(0, 10)
+    first = unanswered(tmp_path, 10)
     broken = min(first.teacher.asked)[0]
     clip = first.clips.file(dict(first.teacher.asked)[broken].left.id)
     clip.write_bytes(clip.read_bytes()[:50])
@@ -410,12 +411,7 @@ def test_an_open_query_with_a_damaged_clip_is_withdrawn_and_another_asked(tmp_pa
 
 
 def test_people_may_be_behind_less_and_less_towards_the_end(tmp_path):
-    never = Moody()
-    never.collect = list
-    bench = Bench(tmp_path, never, mode="async", lead=LABELS // 2)
-    bench.loop.meet_store()
-    bench.record(60)
-    bench.loop.ask(0, LABELS // 4)
+    bench = unanswered(tmp_path, LABELS // 4, lead=LABELS // 2)
 
     class Waits(Exception):  # noqa: N818
         pass

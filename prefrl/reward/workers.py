@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -80,22 +81,25 @@ class Labels:
     def __init__(self, run: RunDirectory, store: LabelStore) -> None:
         """Read a run's labels from its store."""
         self._store, self._clips = store, ClipFolder(run.clips)
+        self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
         """Comparisons that stay out."""
 
-    def comparisons(self, *, after: int = 0, upto: int | None = None, max_round: int | None = None) -> list[Comparison]:
+    def comparisons(
+        self, *, after: int = 0, upto: int | None = None, max_round: int | None = None
+    ) -> Iterator[Comparison]:
         """Those of `LabelStore.comparisons` that can be learned from."""
-        found = self._store.comparisons(after=after, upto=upto, max_round=max_round)
-        return [comparison for comparison in found if self._is_whole(comparison)]
+        for comparison in self._store.comparisons(after=after, upto=upto, max_round=max_round):
+            if self._is_whole(comparison):
+                yield comparison
 
     def read(self, segment: int) -> tuple[Array, Floats]:
-        """A segment's features and true rewards."""
-        return self._clips.load(segment)
+        """A segment's features and true rewards; those of the comparison that came last are at hand."""
+        return self._newest[segment] if segment in self._newest else self._clips.load(segment)
 
     def _is_whole(self, comparison: Comparison) -> bool:
         try:
-            for segment in (comparison.left, comparison.right):
-                self._clips.load(segment)
+            self._newest = {segment: self._clips.load(segment) for segment in (comparison.left, comparison.right)}
         except PrefrlError as error:
             if comparison.id not in self._flaws:
                 print(f"reward learner: a label is left out: {explain(error)}", file=sys.stderr)
