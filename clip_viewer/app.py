@@ -29,6 +29,10 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
         UsageError: if the run asks nobody.
         PrefrlError: if there is no display or no Qt.
     """
+    from clip_viewer.session import Session  # noqa: PLC0415 - knows nothing of Qt: a wrong run is said first
+
+    session = Session(root, labeller)
+    session.progress()  # opens the labels: what is wrong with them is said before a window is needed
     try:
         from PySide6.QtCore import qInstallMessageHandler  # noqa: PLC0415 - an extra
         from PySide6.QtWidgets import QApplication  # noqa: PLC0415
@@ -39,12 +43,9 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     if sys.platform == "linux" and not any(os.environ.get(name) for name in displays):
         raise PrefrlError("there is no display: DISPLAY is not set (over ssh: `ssh -X`); see `prefrl doctor`")
     from clip_viewer.fetcher import Fetcher  # noqa: PLC0415
-    from clip_viewer.session import Session  # noqa: PLC0415
     from clip_viewer.theme import set_theme  # noqa: PLC0415
     from clip_viewer.window import LabelWindow  # noqa: PLC0415
 
-    session = Session(root, labeller)
-    session.progress()  # opens the labels: what is wrong with them is said before there is a window
     qInstallMessageHandler(_while_starting)
     application = QApplication.instance() or QApplication(["prefrl label"])
     qInstallMessageHandler(None)
