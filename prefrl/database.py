@@ -111,22 +111,16 @@ class Database:
             UsageError: if it was made by a newer version.
             PrefrlError: if it is missing or damaged, or an older version's on a disk that cannot be written.
         """
-        if not create and not path.exists():
+        if create and not path.exists():
+            _make(path)
+        if not path.exists():
             raise PrefrlError(f"{path} is missing")
-        if not create and path.stat().st_size == 0:
+        if path.stat().st_size == 0:
             raise PrefrlError(f"{path} is damaged: it is empty")
         self._path = path
-        # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
         writable = create or os.access(path.parent, os.W_OK)
-        url = f"sqlite:///{path}" if writable else f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
-        self._engine = sa.create_engine(url, connect_args={"timeout": 30.0})
-        sa.event.listen(self._engine, "connect", _configure_sqlite if writable else _configure_reader)
-        sa.event.listen(self._engine, "begin", _begin_explicitly)
-        with self.write() if create else self.read() as connection:
-            if create and not sa.inspect(connection).has_table("meta"):
-                METADATA.create_all(connection)
-                connection.execute(sa.text(_CREATE_VIEW))
-                connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
+        self._engine = _engine(path, writable=writable)
+        with self.read() as connection:
             version = self._version(connection)
         if version < STORE_VERSION:
             if not writable:
@@ -194,6 +188,32 @@ class Transaction:
             raise _explained(failure, self._path) from failure
         if isinstance(error, DatabaseError):
             raise _explained(error, self._path) from error
+
+
+def _make(path: Path) -> None:
+    """Make an empty store, which is there only once it is whole: a viewer may be waiting for it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    engine = _engine(temporary)
+    try:
+        with Transaction(engine.execution_options(writes=True), path) as connection:
+            METADATA.create_all(connection)
+            connection.execute(sa.text(_CREATE_VIEW))
+            connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
+        engine.dispose()  # the last to close it brings the write-ahead log into the file
+        temporary.replace(path)
+    finally:
+        engine.dispose()
+        for left in path.parent.glob(f"{temporary.name}*"):
+            left.unlink()
+
+
+def _engine(path: Path, *, writable: bool = True) -> sa.Engine:
+    # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
+    url = f"sqlite:///{path}" if writable else f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
+    engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+    sa.event.listen(engine, "connect", _configure_sqlite if writable else _configure_reader)
+    sa.event.listen(engine, "begin", _begin_explicitly)
+    return engine
 
 
 def _explained(error: DatabaseError, path: Path) -> PrefrlError:

@@ -86,7 +86,7 @@ class Person:
         """Start the viewer, and have keys go to its window."""
         command = [PREFRL, "label", str(self.root), "--labeller", self.name, *flags]
         self.viewer = subprocess.Popen(command, env=self.screen.environment(), stderr=subprocess.PIPE, text=True)
-        self.screen.focus(self.viewer.pid, DEADLINE)
+        self.screen.focus(self.viewer, DEADLINE)
 
     def close(self) -> None:
         """Close the viewer; it must end well."""

@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 
 import pytest
@@ -269,6 +270,28 @@ def test_a_missing_store_is_not_made_by_reading(path):
     with pytest.raises(PrefrlError, match="missing"):
         LabelStore(path)
     assert not path.exists()
+
+
+def test_a_store_that_is_there_is_whole(path):
+    """A viewer waits for the file, and opens it at once: it must never see one that is being made."""
+    problems = []
+
+    def open_once_there():
+        while not path.exists():
+            pass
+        try:
+            LabelStore(path).close()
+        except PrefrlError as error:
+            problems.append(error)
+
+    for _ in range(20):
+        viewer = threading.Thread(target=open_once_there)
+        viewer.start()
+        LabelStore(path, create=True).close()
+        viewer.join()
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+        path.unlink()
+    assert not problems
 
 
 def test_opening_again_keeps_what_is_there(path):

@@ -12,7 +12,7 @@ import cv2
 import mss
 import numpy as np
 
-from prefrl.errors import UsageError
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.types import Array
 
 _SIZE = (1280, 960)
@@ -63,21 +63,25 @@ class Screen:
         shot = self._camera.grab({"left": area.left, "top": area.top, "width": area.width, "height": area.height})
         return np.frombuffer(shot.bgra, np.uint8).reshape(area.height, area.width, 4)[:, :, 2::-1]
 
-    def focus(self, pid: int, timeout: float = 60) -> None:
+    def focus(self, process: subprocess.Popen[str], timeout: float = 60) -> None:
         """Wait for a process's window, and have keys go there: there is no window manager that would.
 
         Raises:
+            PrefrlError: if the process ends without one.
             TimeoutError: if there is none in time.
         """
-        search = ["xdotool", "search", "--onlyvisible", "--pid", str(pid)]
+        search = ["xdotool", "search", "--onlyvisible", "--pid", str(process.pid)]
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             found = subprocess.run(search, capture_output=True, text=True, env=self.environment(), check=False)
             if found.stdout.strip():
                 self.tell(f"windowfocus --sync {found.stdout.split()[-1]}")
                 return
+            if process.poll() is not None:
+                complaints = process.stderr.read().strip() if process.stderr else ""
+                raise PrefrlError(f"there is no window: its process ended with {process.returncode} {complaints}")
             time.sleep(0.05)
-        raise TimeoutError(f"process {pid} has no window after {timeout:.0f} s")
+        raise TimeoutError(f"process {process.pid} has no window after {timeout:.0f} s")
 
     def key(self, name: str) -> None:
         """Press a key and let it go, as the X server names it: Left, BackSpace, space."""

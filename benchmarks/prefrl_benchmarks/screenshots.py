@@ -37,7 +37,7 @@ def main(run: Path, folder: Path, keys: list[str]) -> None:
     with Screen() as screen:
         command = [sys.executable, "-m", "prefrl", "label", str(run), "--theme", "light"]
         with subprocess.Popen(command, env=screen.environment()) as viewer:
-            screen.focus(viewer.pid)
+            screen.focus(viewer)
             until(lambda: clip_areas(screen.grab()) is not None, "the clips")
             for key in keys:
                 time.sleep(_BETWEEN_KEYS)

@@ -124,7 +124,7 @@ def _viewer(screen: Screen, root: Path, shown: Callable[[], bool]) -> Iterator[t
         try:
             until(shown, "the first pair", between=0.01)
             taken = time.perf_counter() - started
-            screen.focus(process.pid)
+            screen.focus(process)
             time.sleep(_SETTLE)
             yield psutil.Process(process.pid), taken
         finally:
