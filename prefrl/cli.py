@@ -15,6 +15,7 @@ import tyro
 from prefrl_benchmarks.cli import bench
 from tyro.conf import Positional, arg
 
+from prefrl.arguments import PROGRAM, refused_in_one_line
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 
 if TYPE_CHECKING:
@@ -284,7 +285,9 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        return int(app.cli(args=arguments, prog="prefrl", description="Train agents from human preferences.") or 0)
+        with refused_in_one_line(app, arguments):
+            done = app.cli(args=arguments, prog=PROGRAM, description="Train agents from human preferences.")
+        return int(done or 0)
     except PrefrlError as error:
         print(f"prefrl: {error}", file=sys.stderr)
         return error.exit_code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,40 @@ def test_a_clip_longer_than_an_episode(tmp_path: Path) -> None:
     assert "51" in line
     assert "50 steps" in line
     assert not (tmp_path / "run").exists()
+
+
+# -- what the parser cannot take ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "a command is missing"),
+        (["labels"], "report, finish, export, import"),
+        (["trian"], "did you mean train?"),
+        (["labels", "reprot", "x"], "did you mean report?"),
+        (["bench", "spead"], "did you mean speed?"),
+        (["train"], "TASK is missing"),
+        (["bench", "run"], "SUITE and --out are missing"),
+        (["train", "cheetah", "hopper"], "hopper"),
+        (["train", "cheetah", "--lables", "5"], "did you mean --labels?"),
+        (["train", "cheetah", "--labels"], "--labels needs a value"),
+        (["train", "cheetah", "--labels", "many"], "--labels: 'many' is no whole number"),
+        (["train", "cheetah", "--seed", "1.5"], "--seed: '1.5' is no whole number"),
+        (["train", "cheetah", "--mode", "asink"], "async, sync"),
+        (["reward", "fit", "x", "--holdout", "half"], "--holdout: 'half' is no number"),
+        (["bench", "growth", "--labels", "a"], "--labels: 'a' cannot be read"),
+    ],
+)
+def test_arguments_that_the_parser_cannot_take(arguments: list[str], told: str) -> None:
+    line = refused(prefrl(*arguments), 2)
+    assert told in line
+    assert "--help" in line
+
+
+def test_a_parser_without_that_hook_keeps_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefrl.cli import _run
+
+    monkeypatch.setitem(sys.modules, "tyro._errors", types.ModuleType("tyro._errors"))
+    with pytest.raises(SystemExit, match="2"):
+        _run(["train"])

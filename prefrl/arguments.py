@@ -1,0 +1,93 @@
+"""Arguments that the parser cannot take, in one clear line: tyro itself draws a box of many.
+
+tyro calls the hook that makes this possible unstable. What a version names otherwise keeps its box.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tyro
+
+from prefrl.errors import UsageError
+
+PROGRAM = "prefrl"
+_REASONS = {
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
+    r"could not convert string to float: (.*)": r"\1 is no number",
+    r"Could not find valid parse for arguments: \[(.*)\]": r"\1 cannot be read",
+}
+"""What Python and tyro say of a value, in our words."""
+
+
+@contextlib.contextmanager
+def refused_in_one_line(app: tyro.extras.SubcommandApp, arguments: Sequence[str]) -> Iterator[None]:
+    """Within, arguments that `app` cannot take raise UsageError."""
+    try:
+        from tyro._errors import on_parse_error  # noqa: PLC0415 - may be gone in another version
+    except ImportError:
+        yield
+        return
+
+    def refuse(event: Any) -> None:
+        with on_parse_error(lambda _: None):  # not for what is tried here
+            command, names = _help(app, [word for word in arguments if not word.startswith("-")])
+        if line := _explained(event, names):
+            raise UsageError(f"{line}; see `{command} --help`")
+
+    with on_parse_error(refuse):
+        yield
+
+
+def _explained(event: Any, names: list[str]) -> str | None:
+    said = None
+    match type(event).__name__:
+        case "UnrecognizedArgs":
+            unknown = next((token for token in event.tokens if token.startswith("-")), event.tokens[0])
+            near = difflib.get_close_matches(unknown, names, 1)
+            kind = "option" if unknown.startswith("-") else "command or argument"
+            said = f"there is no {kind} {unknown}" + (f": did you mean {near[0]}?" if near else "")
+        case "MissingArgs":
+            missing = [_name(each.arg) for each in event.missing_arguments]
+            said = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+        case "MissingSubcommand":
+            known = ", ".join(name for name in event.subcommand_spec.parser_from_name if name)
+            said = f"a command is missing: {known}"
+        case "BadValue":
+            said = f"{_name(event.argument)} needs a value"
+        case "InvalidChoice":
+            said = f"{_name(event.argument)} cannot be {event.value}: it is one of {', '.join(event.choices)}"
+        case "InstantiationFailure" if event.argument is not None:
+            # Where several kinds were tried, None and a number say, the last one's reason is the last line.
+            reason = re.sub(r"^- <[^>]*>: ", "", event.message.strip().splitlines()[-1])
+            for pattern, said in _REASONS.items():
+                reason = re.sub(pattern, said, reason)
+            said = f"{_name(event.argument)}: {reason}"
+    return said
+
+
+def _name(argument: Any) -> str:
+    """As it is written on the command line."""
+    if argument.is_positional():
+        return f"the argument {argument.field.intern_name.replace('_', '-').upper()}"
+    return str(argument.lowered.name_or_flags[-1])
+
+
+def _help(app: tyro.extras.SubcommandApp, words: list[str]) -> tuple[str, list[str]]:
+    """The command that words belong to, as it is called, and the names of its commands and options."""
+    text = io.StringIO()
+    for known in range(len(words), -1, -1):
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
+            try:
+                app.cli(args=[*words[:known], "--help"], prog=PROGRAM)
+            except SystemExit as end:
+                if end.code == 0:
+                    break
+    called = re.search(rf"usage: ({PROGRAM}[ a-z-]*[a-z]|{PROGRAM})", text.getvalue())
+    names = re.findall(r"(?<![\w-])--[a-z][a-z-]+|(?<=• )[a-z][a-z-]+", text.getvalue())
+    return called[1] if called else PROGRAM, names
