@@ -103,6 +103,8 @@ class RoundsCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         self._episodes += ended_episodes(self.locals["infos"])
+        if self._scorer:
+            self._scorer.look_ahead()
         if self._loop and time.monotonic() > self._next_check:
             self._check(self._loop)  # a round may be minutes away where the environment is slow
         return True

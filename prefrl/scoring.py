@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
@@ -51,10 +53,20 @@ class ReturnScaler:
 
 
 class RolloutScorer:
-    """Scores each rollout in one call, and keeps predicted beside true rewards until they are taken."""
+    """Scores each rollout, and keeps predicted beside true rewards until they are taken.
+
+    A rollout has all its rewards from one version of the reward model. Where they take long to predict, that begins on
+    another core while the agent is still rolling; the parts are cut by steps, never by time, so that runs repeat
+    themselves.
+    """
 
     def __init__(
-        self, recorder: SegmentRecorder, worker: RewardWorker, scaler: ReturnScaler | None, entropy: float = 0.0
+        self,
+        recorder: SegmentRecorder,
+        worker: RewardWorker,
+        scaler: ReturnScaler | None,
+        entropy: float = 0.0,
+        ahead: int | None = None,
     ) -> None:
         """Make a scorer.
 
@@ -64,8 +76,11 @@ class RolloutScorer:
             scaler: The agent's own scaling of its reward; None for none.
             entropy: The bonus on the policy's entropy, for an algorithm whose objective has none: each step's reward
                 gets -entropy times the action's log-probability, whose mean is the entropy.
+            ahead: Steps of a part that is scored while the rollout goes on; None to score it whole when it has ended.
         """
-        self._entropy = entropy
+        self._entropy, self._ahead = entropy, ahead
+        self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
+        self._parts: list[Future[Floats]] = []
         self._recorder, self._worker, self.scaler, self._started = recorder, worker, scaler, False
         self._pairs: list[tuple[Floats, Floats]] = []
 
@@ -73,13 +88,32 @@ class RolloutScorer:
         """From here on, rollouts are scored; before, when there is no reward model yet, their reward is zero."""
         self._started = True
 
+    def look_ahead(self) -> None:
+        """To be called at each step: begins to score what is recorded, once it is enough for a part."""
+        if not self._started or self._ahead is None:
+            return
+        scored = len(self._parts) * self._ahead
+        if self._recorder.rolled - scored < self._ahead:
+            return
+        if not self._parts:
+            self._worker.refresh()
+        self._parts.append(self._thread.submit(self._score, self._recorder.look(scored)))
+
+    def _score(self, features: Array) -> Floats:
+        """(T, E, *step) to (T, E)."""
+        scores = self._worker.ensemble.score(features.reshape(-1, *features.shape[2:]))
+        return scores.reshape(features.shape[:2])
+
     def __call__(self, log_probs: Floats) -> Floats:
         """The (T, E) rewards of the rollout just recorded, whose actions had these (T, E) log-probabilities."""
         features, true, dones = self._recorder.take_rollout()
         if not self._started:
             return np.zeros_like(true)
-        self._worker.refresh()
-        predicted = self._worker.ensemble.score(features.reshape(-1, *features.shape[2:])).reshape(true.shape)
+        if not self._parts:
+            self._worker.refresh()
+        parts, self._parts = [part.result() for part in self._parts], []
+        rest = features[sum(map(len, parts)) :]
+        predicted = np.concatenate([*parts, self._score(rest)]) if len(rest) else np.concatenate(parts)
         self._pairs.append((predicted, true))
         rewards = predicted - self._entropy * log_probs
         return self.scaler(rewards, dones) if self.scaler else rewards

@@ -89,6 +89,16 @@ class SegmentRecorder(VecEnvWrapper):
         self._last = np.asarray(observations)
         return observations, np.zeros_like(rewards), dones, infos
 
+    @property
+    def rolled(self) -> int:
+        """T, steps of the rollout so far."""
+        return len(self._rollout)
+
+    def look(self, start: int) -> Array:
+        """The features of the rollout's steps from `start` on; all of them stay to be taken."""
+        observations, actions = (np.stack(arrays) for arrays in list(zip(*self._rollout[start:], strict=True))[:2])
+        return self._features(observations, self._numbers(actions))
+
     def take_rollout(self) -> tuple[Array, Floats, Array]:
         """Hand over the steps since the last call, and cut segments from them.
 
@@ -98,16 +108,20 @@ class SegmentRecorder(VecEnvWrapper):
         """
         observations, actions, rewards, dones = (np.stack(arrays) for arrays in zip(*self._rollout, strict=True))
         self._rollout.clear()
-        if self._discrete:
-            actions = np.eye(self._discrete, dtype=np.float32)[actions]
+        actions = self._numbers(actions)
         rewards = rewards.astype(np.float32)
         self._cut((observations, actions, rewards), dones)
-        shape = rewards.shape
+        return self._features(observations, actions), rewards, dones
+
+    def _numbers(self, actions: Array) -> Array:
+        return np.eye(self._discrete, dtype=np.float32)[actions] if self._discrete else actions
+
+    def _features(self, observations: Array, actions: Array) -> Array:
+        """What the reward model reads of (T, E) steps."""
         if is_image(observations.shape[2:], observations.dtype):
-            return observations, rewards, dones
-        parts = (observations.reshape(*shape, -1), actions.reshape(*shape, -1))
-        features = np.concatenate(parts, axis=2, dtype=np.float32, casting="same_kind")
-        return features, rewards, dones
+            return observations
+        parts = (part.reshape(*part.shape[:2], -1) for part in (observations, actions))
+        return np.concatenate(list(parts), axis=2, dtype=np.float32, casting="same_kind")
 
     def _film(self, observations: Array) -> Array:
         """A segment's frames, each once: the first observation's whole stack, then the newest frame of each other."""

@@ -26,6 +26,7 @@ from prefrl.memory import beside_peak_rss_mb, keep_freed_memory, peak_rss_mb
 from prefrl.processes import Beside
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.networks import IMAGES_AT_ONCE
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.run import RunDirectory, commit, version
 from prefrl.scoring import ReturnScaler, RolloutScorer
@@ -128,7 +129,9 @@ def _make_loop(
     loop = PreferenceLoop(config, store, clips, recorder.pool, teacher, worker)
     agent = config.agent
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
-    return loop, RolloutScorer(recorder, worker, scaler, agent.ent_coef if config.algo == "trpo" else 0.0)
+    entropy = agent.ent_coef if config.algo == "trpo" else 0.0
+    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images else None
+    return loop, RolloutScorer(recorder, worker, scaler, entropy, ahead)
 
 
 def _make_worker(

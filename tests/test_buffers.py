@@ -1,3 +1,4 @@
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,7 +45,7 @@ class Watch(BaseCallback):
         self._ends = []
 
 
-def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, **options):
+def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, watch=None, **options):
     envs = [CountingEnv((7, 5), tag=tag, **options) for tag in range(2)]
     recorder = SegmentRecorder(DummyVecEnv([lambda env=env: env for env in envs]), 3, 50, hide_endings=hide_endings)
     extra = {"batch_size": 12, "n_epochs": 1} if algorithm is PPO else {}
@@ -61,7 +62,7 @@ def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, **options):
         seed=0,
         **extra,
     )
-    watch = Watch()
+    watch = watch or Watch()
     model.learn(rollouts * 24, watch)
     return watch, recorder
 
@@ -149,6 +150,48 @@ def test_scores_are_of_the_recorder_s_raw_arrays():
     np.testing.assert_array_equal(true, np.array([[step[2] for step in log] for log in logs]).T.ravel())
     assert scorers[0].take()[0].size == 0
     assert worker.refreshed == 1  # so that weights are as new as can be, however far apart the rounds are
+
+
+class LooksAhead(Watch):
+    """Has a scorer begin within the rollout, as the rounds do."""
+
+    def __init__(self, worker, ahead):
+        super().__init__()
+        self._worker, self._ahead = worker, ahead
+
+    def scorer(self, recorder):
+        self._scorer = RolloutScorer(recorder, self._worker, None, ahead=self._ahead)
+        self._scorer.start()
+        return self._scorer
+
+    def _on_step(self):
+        self._scorer.look_ahead()
+        return super()._on_step()
+
+
+@pytest.mark.parametrize("ahead", [1, 4, 7, 12])
+def test_what_is_scored_ahead_is_what_would_be_scored_at_the_end(ahead):
+    worker, threads = Worker(), set()
+    score = worker.ensemble.score
+    worker.ensemble.score = lambda steps: threads.add(threading.current_thread()) or score(steps)
+    watch = LooksAhead(worker, ahead)
+    _, recorder = run(watch.scorer, watch=watch)
+    for env, simulator in enumerate(recorder.venv.envs):
+        features = np.array([[*step[0], *step[1]] for step in simulator.log], dtype=np.float32)
+        rewards = np.concatenate([rollout["rewards"][:, env] for rollout in watch.rollouts])
+        np.testing.assert_allclose(rewards, score(features), rtol=1e-5)
+    assert worker.refreshed == 2  # once a rollout: all its rewards are from one version of the weights
+    here = threading.current_thread()
+    assert threads - {here}
+    assert (here in threads) == (12 % ahead > 0)  # the rest is scored at the end
+
+
+def test_what_goes_wrong_ahead_is_said():
+    worker = Worker()
+    worker.ensemble.score = lambda steps: 1 / 0
+    watch = LooksAhead(worker, 4)
+    with pytest.raises(ZeroDivisionError):
+        run(watch.scorer, watch=watch)
 
 
 def test_the_agent_s_observation_normaliser_does_not_reach_the_reward_model():

@@ -39,7 +39,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "recording": {"prefrl.segments.SegmentRecorder": ("step_async", "step_wait", "take_rollout")},
     "scoring": {
-        "prefrl.scoring.RolloutScorer": ("__call__",),
+        "prefrl.scoring.RolloutScorer": ("look_ahead", "__call__"),
         "prefrl.reward.ensemble.PublishedReward": ("refresh",),
     },
     "query selection": {"prefrl.loop.PreferenceLoop": ("_choose",)},

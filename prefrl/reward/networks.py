@@ -60,7 +60,7 @@ class StackedMLP(nn.Module):
         return torch.stack([weight.square().sum(dim=(1, 2)) for weight in self.weights]).sum(dim=0)
 
 
-_CACHED_IMAGES = 128
+IMAGES_AT_ONCE = 128
 """Images that are predicted at a time: their layers' outputs stay in a core's cache."""
 
 
@@ -154,8 +154,8 @@ class StackedCNN(nn.Module):
         weight = torch.cat([own[0][0] for own in folded]).contiguous(memory_format=torch.channels_last)
         bias = torch.cat([own[0][1] for own in folded])
         outputs: list[list[Tensor]] = [[] for _ in members]
-        for start in range(0, len(images), _CACHED_IMAGES):
-            part = self._scaled(images[start : start + _CACHED_IMAGES])
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            part = self._scaled(images[start : start + IMAGES_AT_ONCE])
             seen = self._leaky(functional.conv2d(part, weight, bias, strides[0])).chunk(len(members), dim=1)
             for found, layers, own, hidden in zip(outputs, members, folded, seen, strict=True):
                 for place in range(1, depth):
