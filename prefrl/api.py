@@ -11,8 +11,8 @@ from typing import Any
 from prefrl.admission import read_archive
 from prefrl.agents import choose_device
 from prefrl.archive import LabelArchive
-from prefrl.callback import Control
 from prefrl.config import RunConfig, replace
+from prefrl.control import Control
 from prefrl.errors import UsageError
 from prefrl.files import read_json
 from prefrl.recipes import resolve

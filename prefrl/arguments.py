@@ -1,6 +1,7 @@
-"""Arguments that the parser cannot take, in one clear line: tyro itself draws a box of many.
+"""What is common to the commands' arguments. Those that the parser cannot take are refused in one clear line.
 
-tyro calls the hook that makes this possible unstable. What a version names otherwise keeps its box.
+tyro itself draws a box of many, and calls the hook that makes one possible unstable: what a version names otherwise
+keeps its box.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -44,6 +46,28 @@ def refused_in_one_line(app: tyro.extras.SubcommandApp, arguments: Sequence[str]
         yield
 
 
+def parse_settings(option: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs; a value is JSON, or else the text that it is.
+
+    Args:
+        option: Whose they are.
+        pairs: As they were written.
+
+    Raises:
+        UsageError: for one that is no pair.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--{option} {pair}: write KEY=VALUE")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
 def _explained(event: Any, names: list[str]) -> str | None:
     said = None
     match type(event).__name__:
@@ -65,8 +89,8 @@ def _explained(event: Any, names: list[str]) -> str | None:
         case "InstantiationFailure" if event.argument is not None:
             # Where several kinds were tried, None and a number say, the last one's reason is the last line.
             reason = re.sub(r"^- <[^>]*>: ", "", event.message.strip().splitlines()[-1])
-            for pattern, said in _REASONS.items():
-                reason = re.sub(pattern, said, reason)
+            for pattern, ours in _REASONS.items():
+                reason = re.sub(pattern, ours, reason)
             said = f"{_name(event.argument)}: {reason}"
     return said
 

@@ -7,8 +7,6 @@ algorithm's whole state is its networks, its optimiser and a few counters.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +14,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from prefrl.agents import agent_state, load_agent_state
+from prefrl.control import Control, StopTraining
 from prefrl.environments import EnvStack
 from prefrl.errors import PrefrlError
 from prefrl.files import Tree
 from prefrl.loop import PreferenceLoop
 from prefrl.metrics import MetricsFile, Row, correlation
-from prefrl.processes import Beside
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
 from prefrl.segments import SegmentRecorder
@@ -30,24 +28,6 @@ if TYPE_CHECKING:
     from prefrl.renderer import RendererProcess
 
 _CHECK_SECONDS = 1.0
-
-
-class StopTraining(Exception):  # noqa: N818 - no error: somebody asked for it
-    """Leaves training between two rounds, with a checkpoint written."""
-
-
-@dataclass
-class Control:
-    """What the outside tells a training, and how it is told of it."""
-
-    stop: bool = False
-    """Set to leave training at the next round."""
-    report: Callable[[dict[str, Any]], None] = lambda progress: None
-    """Called with the run's progress at each round."""
-    warn: Callable[[str], None] = lambda line: None
-    """Called with a line that the user should see."""
-    learner: Beside | None = None
-    """The reward learner's process, where it was started ahead; an asynchronous training takes it over."""
 
 
 class RoundsCallback(BaseCallback):

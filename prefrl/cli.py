@@ -8,24 +8,21 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from prefrl_benchmarks.cli import bench
 from tyro.conf import Positional, arg
 
-from prefrl.arguments import PROGRAM, refused_in_one_line
+from prefrl.arguments import PROGRAM, parse_settings, refused_in_one_line
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
-
-if TYPE_CHECKING:
-    from prefrl.processes import Beside
+from prefrl.label_commands import labels_app, reward_app
 
 app = tyro.extras.SubcommandApp()
-labels_app = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
 app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
-reward_app = tyro.extras.SubcommandApp()
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
@@ -82,10 +79,6 @@ def train(
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
 
-    from prefrl.reward.beside import start_learner
-
-    learner = start_learner() if mode == "async" and teacher != "none" else None
-
     def create() -> Path:
         from prefrl.api import create_run
 
@@ -102,7 +95,7 @@ def train(
             out=out,
             ablation=ablation,
             recipe=recipe,
-            settings=_parse_settings(settings),
+            settings=parse_settings("set", settings),
         )
         if track:
             _track(wandb_project_name, run)
@@ -110,11 +103,7 @@ def train(
             print(f"{run.root}: compare its clips with: prefrl label {run.root}", file=sys.stderr)
         return run.root
 
-    try:
-        return _train(create, learner=learner)
-    finally:
-        if learner:
-            learner.discard()
+    return _train(create, beside=mode == "async" and teacher != "none")
 
 
 @app.command
@@ -193,90 +182,6 @@ def doctor() -> int:
     return 0 if all(finding.ok or finding.optional for finding in findings) else 1
 
 
-@labels_app.command
-def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """Tell how good the labels are: agreement, response times, ties.
-
-    Args:
-        run: The run directory.
-        as_json: Print it as JSON.
-    """
-    from prefrl.quality import report as report_labels
-    from prefrl.quality import report_lines
-
-    found = report_labels(run)
-    print(json.dumps(found, indent=2) if as_json else "\n".join(report_lines(found)))
-
-
-@labels_app.command
-def finish(run: Positional[Path], /) -> None:
-    """Ask no more: the run goes on to its end with the labels there are.
-
-    Args:
-        run: The run directory; `prefrl resume RUN --labels N` makes it ask again.
-    """
-    from prefrl.api import finish_asking
-
-    print(f"{run} finishes with its {finish_asking(run)} labels; `prefrl resume {run} --labels N` makes it ask again")
-
-
-@labels_app.command(name="export")
-def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False) -> None:
-    """Write a run's labels and their clips to a file, with which other runs can start.
-
-    Args:
-        run: The run directory; it may be at work.
-        file: The file to write, a zip.
-        without_damaged: Whether to leave labels out of which a clip is missing or damaged.
-    """
-    from prefrl.transfer import archive_lines
-    from prefrl.transfer import export_labels as export
-
-    print("\n".join(archive_lines(export(run, file, without_damaged=without_damaged))))
-
-
-@labels_app.command(name="import")
-def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> None:
-    """Check a file of labels and tell what is in it; add them to a run.
-
-    Args:
-        file: The file.
-        into: A run directory to add the labels to; no process may be at work on it.
-    """
-    from prefrl.admission import read_archive
-    from prefrl.transfer import archive_lines
-    from prefrl.transfer import import_labels as add
-
-    if into is None:
-        print("\n".join(archive_lines(read_archive(file))))
-    else:
-        print(f"{into}: {add(file, into)} labels added")
-
-
-@reward_app.command
-def fit(
-    run: Positional[Path],
-    /,
-    *,
-    holdout: float = 0.2,
-    seed: int = 0,
-    comparisons: int | None = None,
-    out: Path | None = None,
-) -> None:
-    """Fit a new reward model to a run's labels, and tell how well it predicts labels that it has not seen.
-
-    Args:
-        run: The run directory; it may be at work.
-        holdout: The share of the labels that it does not see.
-        seed: Of the choice of these, and of the fit.
-        comparisons: How many comparisons to fit (default: as many as the run did, at most 40,000).
-        out: A new file for the weights (default: reward_model/fitted.safetensors in the run).
-    """
-    from prefrl.refit import refit
-
-    print("\n".join(refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out).lines()))
-
-
 def main() -> None:
     """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
     warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
@@ -305,17 +210,28 @@ def _run(arguments: list[str]) -> int:
 
 
 def _train(
-    find: Callable[[], Path], *, labels: int | None = None, steps: int | None = None, learner: Beside | None = None
+    find: Callable[[], Path], *, labels: int | None = None, steps: int | None = None, beside: bool = False
 ) -> int:
-    """Train or resume the run that `find` finds or makes, with progress on the screen."""
-    from prefrl.api import resume as resume_run
-    from prefrl.callback import Control
-    from prefrl.display import TrainingDisplay
-    from prefrl.training import stop_on_signals
+    """Train or resume the run that `find` finds or makes, with progress on the screen.
 
-    control = Control(learner=learner)
-    # From before there is a run: an interrupt that is raised while libraries start up may be swallowed by one of them.
-    with stop_on_signals(control):
+    Args:
+        find: Gives the run directory.
+        labels: A new budget.
+        steps: A new end.
+        beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
+    """
+    from prefrl.control import Control, stop_on_signals
+
+    control = Control()
+    with stop_on_signals(control), ExitStack() as cleanup:
+        if beside:
+            from prefrl.reward.beside import start_learner
+
+            control.learner = start_learner()
+            cleanup.callback(control.learner.discard)
+        from prefrl.api import resume as resume_run
+        from prefrl.display import TrainingDisplay
+
         root = find()
         with TrainingDisplay() as display:
             control.report, control.warn = display.report, display.warn
@@ -332,19 +248,6 @@ def _train(
 
     print("\n".join(summary_lines(root, done.summary)))
     return 0
-
-
-def _parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set {pair}: write KEY=VALUE")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
-    return settings
 
 
 def _track(project: str, run: Any) -> None:

@@ -15,8 +15,8 @@ from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.figures import Figures, figures
+from prefrl.reward.labels import Labels
 from prefrl.reward.learner import ReadSegment, RewardLearner
-from prefrl.reward.workers import Labels
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Comparison

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from prefrl.agents import choose_device, make_agent
-from prefrl.callback import Control, RoundsCallback, StopTraining
+from prefrl.callback import RoundsCallback
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
+from prefrl.control import Control, StopTraining, stop_on_signals
 from prefrl.environments import EnvStack, make_stack
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
@@ -191,27 +191,6 @@ def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summa
 def _say_stopped(run: RunDirectory, state: str) -> None:
     with suppress(OSError, PrefrlError):  # the disk may be full: what stopped the run is said on the screen too
         run.write_progress(run.read_progress() | {"state": state, "updated_at": time.time()})
-
-
-@contextmanager
-def stop_on_signals(control: Control) -> Iterator[None]:
-    """Ctrl-C or SIGTERM asks for a clean stop; a second one does not wait for it."""
-
-    def ask(number: int, frame: object) -> None:
-        if control.stop:
-            raise KeyboardInterrupt
-        control.stop = True
-        control.warn("stopping after this round; once more to stop at once")
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's signals are the caller's
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

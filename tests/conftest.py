@@ -55,7 +55,7 @@ def unfinished_async(halfway_async: Path, tmp_path: Path) -> Path:
 
 def stopped(root: Path, mode: str) -> Path:
     from prefrl.api import resume
-    from prefrl.callback import Control
+    from prefrl.control import Control
     from prefrl.recipes import resolve
 
     chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in SETTINGS)}

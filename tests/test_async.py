@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from runs import (
     tiny,
     until,
 )
+
+from prefrl.errors import PrefrlError
+from prefrl.reward import beside
 
 SECONDS = 20.0
 """What "within seconds" may take while other tests have both cores."""
@@ -173,6 +177,36 @@ def test_ctrl_c_while_the_learner_starts_leaves_no_traceback_and_no_process(tmp_
     root = tmp_path / "run"
     with live(tmp_path / "log", *training(root)) as command:
         command.learner()
+        family = command.family()
+        command.send(signal.SIGINT, group=True)
+        assert command.wait() == 1
+        all_gone(family)
+        assert "Traceback" not in command.err
+
+
+def test_an_interrupt_is_looked_after_before_libraries_start_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some swallow what is raised while they are imported."""
+    handlers: list[object] = []
+
+    def start() -> None:
+        handlers.append(signal.getsignal(signal.SIGINT))
+        os.kill(os.getpid(), signal.SIGINT)
+        raise PrefrlError("nothing more of it is wanted")
+
+    monkeypatch.setattr(beside, "start_learner", start)
+    before = signal.getsignal(signal.SIGINT)
+    assert "nothing more" in error_line(prefrl(*training(tmp_path / "run")))
+    assert handlers != [before]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5, 3.0])
+def test_ctrl_c_at_any_moment_of_the_start_stops_the_run(seconds: float, tmp_path: Path) -> None:
+    with live(tmp_path / "log", *training(tmp_path / "run")) as command:
+        time.sleep(seconds)
         family = command.family()
         command.send(signal.SIGINT, group=True)
         assert command.wait() == 1

@@ -12,8 +12,8 @@ from runs import error_line
 from runs import prefrl as prefrl_cli
 
 import prefrl
-from prefrl.callback import Control
 from prefrl.clips import ClipFolder
+from prefrl.control import Control
 from prefrl.errors import UsageError
 from prefrl.film import read_film
 from prefrl.queue import LabelQueue

@@ -13,7 +13,7 @@ from runs import SETTINGS, assert_equal_runs, checkpoints, content, figures, pre
 import prefrl as package
 from prefrl import api
 from prefrl.admission import read_archive
-from prefrl.callback import Control
+from prefrl.control import Control
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory

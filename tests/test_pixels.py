@@ -298,7 +298,7 @@ SMALL = {
 def test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one(tmp_path) -> None:
     import prefrl
     from prefrl.api import resume
-    from prefrl.callback import Control
+    from prefrl.control import Control
 
     runs = []
     for name in ("whole", "halves"):

@@ -36,7 +36,7 @@ from runs import (
 )
 
 from prefrl.api import resume
-from prefrl.callback import Control
+from prefrl.control import Control
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 

@@ -118,8 +118,8 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     from prefrl.reward.beside import start_learner  # noqa: PLC0415 - first, as `prefrl train` does
 
     learner = start_learner() if asynchronous else None
-    from prefrl.callback import Control  # noqa: PLC0415
     from prefrl.config import RunConfig  # noqa: PLC0415
+    from prefrl.control import Control  # noqa: PLC0415
     from prefrl.memory import beside_peak_rss_mb, peak_rss_mb  # noqa: PLC0415
     from prefrl.run import RunDirectory  # noqa: PLC0415
     from prefrl.training import train_run  # noqa: PLC0415

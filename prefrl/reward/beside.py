@@ -13,12 +13,12 @@ from prefrl.processes import Beside, start_beside
 
 
 def start_learner() -> Beside:
-    """Start the process; its work is to be sent down the pipe as arguments of `prefrl.reward.workers.learn`."""
+    """Start the process; its work is to be sent down the pipe as arguments of `prefrl.reward.process.learn`."""
     return start_beside("prefrl-learner", _main)
 
 
 def _main(orders: Connection) -> None:
-    from prefrl.reward.workers import learn  # noqa: PLC0415 - slow, and meant to be
+    from prefrl.reward.process import learn  # noqa: PLC0415 - slow, and meant to be
 
     work: tuple[Any, ...] | None = None
     with suppress(EOFError):  # the run could not begin

@@ -31,6 +31,8 @@ from prefrl.types import Array, Comparison, Floats
 ReadSegment = Callable[[int], tuple[Array, Floats]]
 """segment id -> its features as they are kept, true rewards (L,)"""
 
+_CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
+"""Gradient steps that take some hundredths of a second, or a second or two."""
 _VALIDATION_STEPS = 4
 """Gradient steps between two looks at the validation loss, which costs a third of a gradient step."""
 _LOSS_DECAY = 0.97
@@ -117,6 +119,11 @@ class RewardLearner:
     @property
     def _pretraining(self) -> int:
         return max(self.config.pretrain_comparisons, self.config.batch_size)
+
+    @property
+    def chunk(self) -> int:
+        """Comparisons to be fitted between two looks at whether to stop."""
+        return self.config.batch_size * (_CHUNK_IMAGE_BATCHES if self.ensemble.inputs.images else _CHUNK_BATCHES)
 
     def due(self, agent_steps: int) -> int:
         """Comparisons still to be fitted by an agent step, pretraining included; whole batches."""

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from prefrl.clips import ClipFolder
-from prefrl.errors import PrefrlError, explain
-from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
-from prefrl.memory import keep_freed_memory
+from prefrl.errors import PrefrlError
+from prefrl.files import Tree, save_tree
 from prefrl.processes import Beside, how_it_ended
 from prefrl.reward.beside import start_learner
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.inputs import Inputs
+from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
-from prefrl.types import Array, Comparison, Floats
-
-_CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
-"""Gradient steps between two looks at whether to stop: some hundredths of a second, or a second or two."""
-_PUBLISH_SECONDS = 0.25
-_PUBLISH_SHARE = 0.1
-"""Of the learner's time that normalising and publishing may take."""
-_IDLE_SECONDS = 0.05
 
 
 class LearnerDiedError(PrefrlError):
@@ -70,42 +56,6 @@ class RewardWorker(Protocol):
 
     def close(self) -> None:
         """Stop, with the last weights published."""
-
-
-class Labels:
-    """What a learner reads: a run's comparisons with their clips.
-
-    A comparison whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
-    """
-
-    def __init__(self, run: RunDirectory, store: LabelStore) -> None:
-        """Read a run's labels from its store."""
-        self._store, self._clips = store, ClipFolder(run.clips)
-        self._newest: dict[int, tuple[Array, Floats]] = {}
-        self._flaws: set[int] = set()
-        """Comparisons that stay out."""
-
-    def comparisons(
-        self, *, after: int = 0, upto: int | None = None, max_round: int | None = None
-    ) -> Iterator[Comparison]:
-        """Those of `LabelStore.comparisons` that can be learned from."""
-        for comparison in self._store.comparisons(after=after, upto=upto, max_round=max_round):
-            if self._is_whole(comparison):
-                yield comparison
-
-    def read(self, segment: int) -> tuple[Array, Floats]:
-        """A segment's features and true rewards; those of the comparison that came last are at hand."""
-        return self._newest[segment] if segment in self._newest else self._clips.load(segment)
-
-    def _is_whole(self, comparison: Comparison) -> bool:
-        try:
-            self._newest = {segment: self._clips.load(segment) for segment in (comparison.left, comparison.right)}
-        except PrefrlError as error:
-            if comparison.id not in self._flaws:
-                print(f"reward learner: a label is left out: {explain(error)}", file=sys.stderr)
-                self._flaws.add(comparison.id)
-            return False
-        return True
 
 
 class InlineLearner:
@@ -148,7 +98,7 @@ class InlineLearner:
             # The agent waits meanwhile, so every core is free; its own networks may be faster on fewer.
             agents = torch.get_num_threads()
             torch.set_num_threads(self._threads)
-            learner.train(due if learner.pretrained else min(due, _chunk(learner)))
+            learner.train(due if learner.pretrained else min(due, learner.chunk))
             torch.set_num_threads(agents)
             if learner.pretrained:
                 learner.publish(self._run.weights)
@@ -239,68 +189,3 @@ class LearnerProcess:
         """Let the process finish what it is at, publish and save; then pick up its last weights."""
         self._beside.stop()
         self.refresh()
-
-
-def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
-    """The process's work: read labels, fit, publish, until told to stop or the parent is gone."""
-    # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    try:
-        run = RunDirectory.open(root)
-        with run.lock("learner", timeout=30):
-            _learn_until(stop, run, inputs, device)
-    except Exception as error:
-        # The parent only sees that this process ended: the reason has to be said here.
-        print(f"reward learner: {explain(error)}", file=sys.stderr)
-        sys.exit(1)
-
-
-def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: str) -> None:
-    store, config = LabelStore(run.labels), run.config
-    labels = Labels(run, store)
-    learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
-    while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
-        if stop.poll(_IDLE_SECONDS):
-            return
-    if (state := _saved_state(run)) is not None:
-        learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
-        if learner.version:
-            learner.publish(run.weights)  # what was published may be damaged, or older than this state
-    saved = published = time.monotonic()
-    newest = learner.updates
-    pause = _PUBLISH_SECONDS
-    while not stop.poll():
-        if due := learner.due(int(run.read_progress().get("step", 0))):
-            learner.add(labels.comparisons(after=learner.last_id), labels.read)
-        idle = not due or not len(learner)
-        if not idle:
-            learner.train(min(due, _chunk(learner)))
-        now = time.monotonic()
-        if learner.pretrained and learner.updates > newest and (idle or now - published > pause):
-            learner.publish(run.weights)
-            newest, published = learner.updates, time.monotonic()
-            pause = max(_PUBLISH_SECONDS, (published - now) / _PUBLISH_SHARE)
-        if idle:
-            stop.poll(_IDLE_SECONDS)
-        if now - saved > config.checkpoint_seconds:
-            save_tree(run.learner_state, learner.state_dict())
-            saved = now
-    if learner.pretrained:
-        learner.publish(run.weights)
-    save_tree(run.learner_state, learner.state_dict(), durable=True)
-    store.close()
-
-
-def _chunk(learner: RewardLearner) -> int:
-    """Comparisons to be fitted at a time."""
-    batches = _CHUNK_IMAGE_BATCHES if learner.ensemble.inputs.images else _CHUNK_BATCHES
-    return batches * learner.config.batch_size
-
-
-def _saved_state(run: RunDirectory) -> Tree | None:
-    """The learner's last checkpoint; None where there is none that is whole (the labels are all there, to fit anew)."""
-    try:
-        return load_tree(run.learner_state)
-    except (FileNotFoundError, DamagedFileError):
-        return None

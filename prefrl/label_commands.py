@@ -1,0 +1,97 @@
+"""The commands of `prefrl labels` and `prefrl reward`, which `prefrl.cli` mounts; imports as there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg
+
+labels_app = tyro.extras.SubcommandApp()
+reward_app = tyro.extras.SubcommandApp()
+
+
+@labels_app.command
+def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """Tell how good the labels are: agreement, response times, ties.
+
+    Args:
+        run: The run directory.
+        as_json: Print it as JSON.
+    """
+    from prefrl.quality import report as report_labels
+    from prefrl.quality import report_lines
+
+    found = report_labels(run)
+    print(json.dumps(found, indent=2) if as_json else "\n".join(report_lines(found)))
+
+
+@labels_app.command
+def finish(run: Positional[Path], /) -> None:
+    """Ask no more: the run goes on to its end with the labels there are.
+
+    Args:
+        run: The run directory; `prefrl resume RUN --labels N` makes it ask again.
+    """
+    from prefrl.api import finish_asking
+
+    print(f"{run} finishes with its {finish_asking(run)} labels; `prefrl resume {run} --labels N` makes it ask again")
+
+
+@labels_app.command(name="export")
+def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False) -> None:
+    """Write a run's labels and their clips to a file, with which other runs can start.
+
+    Args:
+        run: The run directory; it may be at work.
+        file: The file to write, a zip.
+        without_damaged: Whether to leave labels out of which a clip is missing or damaged.
+    """
+    from prefrl.transfer import archive_lines
+    from prefrl.transfer import export_labels as export
+
+    print("\n".join(archive_lines(export(run, file, without_damaged=without_damaged))))
+
+
+@labels_app.command(name="import")
+def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> None:
+    """Check a file of labels and tell what is in it; add them to a run.
+
+    Args:
+        file: The file.
+        into: A run directory to add the labels to; no process may be at work on it.
+    """
+    from prefrl.admission import read_archive
+    from prefrl.transfer import archive_lines
+    from prefrl.transfer import import_labels as add
+
+    if into is None:
+        print("\n".join(archive_lines(read_archive(file))))
+    else:
+        print(f"{into}: {add(file, into)} labels added")
+
+
+@reward_app.command
+def fit(
+    run: Positional[Path],
+    /,
+    *,
+    holdout: float = 0.2,
+    seed: int = 0,
+    comparisons: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Fit a new reward model to a run's labels, and tell how well it predicts labels that it has not seen.
+
+    Args:
+        run: The run directory; it may be at work.
+        holdout: The share of the labels that it does not see.
+        seed: Of the choice of these, and of the fit.
+        comparisons: How many comparisons to fit (default: as many as the run did, at most 40,000).
+        out: A new file for the weights (default: reward_model/fitted.safetensors in the run).
+    """
+    from prefrl.refit import refit
+
+    print("\n".join(refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out).lines()))

@@ -1,0 +1,48 @@
+"""What a reward learner reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError, explain
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.types import Array, Comparison, Floats
+
+
+class Labels:
+    """What a learner reads: a run's comparisons with their clips.
+
+    A comparison whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
+    """
+
+    def __init__(self, run: RunDirectory, store: LabelStore) -> None:
+        """Read a run's labels from its store."""
+        self._store, self._clips = store, ClipFolder(run.clips)
+        self._newest: dict[int, tuple[Array, Floats]] = {}
+        self._flaws: set[int] = set()
+        """Comparisons that stay out."""
+
+    def comparisons(
+        self, *, after: int = 0, upto: int | None = None, max_round: int | None = None
+    ) -> Iterator[Comparison]:
+        """Those of `LabelStore.comparisons` that can be learned from."""
+        for comparison in self._store.comparisons(after=after, upto=upto, max_round=max_round):
+            if self._is_whole(comparison):
+                yield comparison
+
+    def read(self, segment: int) -> tuple[Array, Floats]:
+        """A segment's features and true rewards; those of the comparison that came last are at hand."""
+        return self._newest[segment] if segment in self._newest else self._clips.load(segment)
+
+    def _is_whole(self, comparison: Comparison) -> bool:
+        try:
+            self._newest = {segment: self._clips.load(segment) for segment in (comparison.left, comparison.right)}
+        except PrefrlError as error:
+            if comparison.id not in self._flaws:
+                print(f"reward learner: a label is left out: {explain(error)}", file=sys.stderr)
+                self._flaws.add(comparison.id)
+            return False
+        return True
