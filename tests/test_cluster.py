@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from prefrl_benchmarks import executors
+from prefrl_benchmarks.nodes import pack, unpack
 from runs import DEADLINE, prefrl, progress, refused, summary, until
 
 from prefrl.errors import PrefrlError
@@ -42,10 +43,7 @@ def test_an_address_where_nothing_answers(tmp_path, address):
     assert f"no Ray cluster answers at {address}" in refused(done, 2)
 
 
-@with_ray
 def test_a_run_directory_travels_whole(tmp_path):
-    from prefrl_benchmarks.cluster import pack, unpack
-
     one, other = tmp_path / "one", tmp_path / "other"
     (one / "clips").mkdir(parents=True)
     (one / "clips" / "1").write_bytes(b"\x00\x01")

@@ -219,3 +219,18 @@ def test_a_killed_suite_that_goes_on_equals_one_that_was_let_be(tmp_path):
         assert one["true_return_mean"] == other["true_return_mean"]
     manifests = [json.loads((out / "suite.json").read_text()) for out in (whole, killed)]
     assert manifests[0]["cells"] == manifests[1]["cells"]
+
+
+def test_what_several_jobs_save_and_the_runner_costs(tmp_path):
+    small = tmp_path / "small.toml"
+    small.write_text(LONG.replace("2_000_000", "4_000"))
+    done = prefrl("bench", "jobs", small, "--out", tmp_path / "jobs.json")
+    assert done.code == 0, done.err
+    result = json.loads((tmp_path / "jobs.json").read_text())
+    alone, together = result["timings"]["1"], result["timings"]["2"]
+    assert result["cells"] == 2
+    for timing in (alone, together):
+        assert timing["cells_seconds"] > 0
+    assert 0 < alone["seconds"] - alone["cells_seconds"] < 2  # one after the other, with nothing between
+    assert f"{together['seconds'] / alone['seconds']:.2f} of it" in done.out
+    assert "the runner itself: " in done.out

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from prefrl.arguments import parse_settings
 from prefrl.errors import PrefrlError, UsageError
 
 bench = tyro.extras.SubcommandApp()
@@ -26,8 +27,9 @@ def run(
     *,
     out: Path,
     jobs: int = 1,
-    executor: Literal["process", "ray"] = "process",
+    executor: Literal["process", "ray", "submitit"] = "process",
     address: str | None = None,
+    slurm: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
 ) -> int:
     """Run a suite of experiments; what is finished is skipped, what is not is resumed.
 
@@ -35,15 +37,17 @@ def run(
         suite: smoke, quick, mujoco, atari, ablations, teachers, queries, or a TOML file of your own.
         out: A folder for the runs.
         jobs: Runs at a time; each uses one core.
-        executor: Where they run: in processes of this machine, or on a Ray cluster.
-        address: The cluster's head, HOST:PORT; by default as RAY_ADDRESS says, or a cluster of this machine alone.
+        executor: Where they run: in processes of this machine, on a Ray cluster, or on Slurm by way of submitit.
+        address: The Ray cluster's head, HOST:PORT; by default as RAY_ADDRESS says, or a cluster of this machine alone.
+        slurm: What to ask Slurm for, as submitit names it: partition=NAME time=MINUTES mem=8GB gpus_per_node=1 ...
     """
     from prefrl_benchmarks.executors import find_executor
     from prefrl_benchmarks.runner import run_suite
     from prefrl_benchmarks.suites import find_suite
 
     found = find_suite(suite)
-    outcome = run_suite(found, out, jobs, executor=find_executor(executor, address))
+    where = find_executor(executor, address=address, slurm=parse_settings("slurm", slurm))
+    outcome = run_suite(found, out, jobs, executor=where)
     for name, reason in outcome.failed.items():
         print(f"prefrl: {name} failed: {reason} (see {out / name}.log)", file=sys.stderr)
     if outcome.stopped:
@@ -161,6 +165,20 @@ def growth(
     from prefrl_benchmarks.growth import measure, report_lines
 
     _tell(partial(measure, task, labels=labels, members=members), report_lines, out)
+
+
+@bench.command
+def jobs(suite: Positional[str] = "smoke", /, *, at_once: int = 2, out: Path | None = None) -> None:
+    """Measure what running a suite's cells side by side saves, and what the runner itself costs.
+
+    Args:
+        suite: As for `prefrl bench run`.
+        at_once: Runs at a time, compared with one.
+        out: Where to write the figures as JSON.
+    """
+    from prefrl_benchmarks.jobs import measure, report_lines
+
+    _tell(partial(measure, suite, jobs=at_once), report_lines, out)
 
 
 @bench.command

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from prefrl.errors import UsageError
 from prefrl_benchmarks.cells import Cell, start_cell
@@ -68,20 +68,29 @@ def start_process(cell: Cell, folder: Path) -> Job:
 PROCESSES: Executor = start_process
 
 
-def find_executor(name: str, address: str | None = None) -> Executor:
+def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any] | None = None) -> Executor:
     """The executor of that name.
 
     Args:
-        name: `process` or `ray`.
-        address: Of the cluster's head.
+        name: `process`, `ray` or `submitit`.
+        address: Of the Ray cluster's head.
+        slurm: What to ask Slurm for.
 
     Raises:
-        UsageError: if its library is not installed, or there is no such cluster.
+        UsageError: if its library is not installed, or there is no such cluster, or an option is another executor's.
     """
+    if address and name != "ray":
+        raise UsageError("--address is for --executor ray")
+    if slurm and name != "submitit":
+        raise UsageError("--slurm is for --executor submitit")
     if name == "process":
         return PROCESSES
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("--executor ray needs Ray: pip install 'prefrl[ray]'")
-    from prefrl_benchmarks.cluster import ray_cluster  # noqa: PLC0415 - only who asks for Ray has it
+    if importlib.util.find_spec(name) is None:
+        raise UsageError(f"--executor {name} needs its library: pip install 'prefrl[{name}]'")
+    if name == "ray":
+        from prefrl_benchmarks.cluster import ray_cluster  # noqa: PLC0415 - only who asks for Ray has it
 
-    return ray_cluster(address)
+        return ray_cluster(address)
+    from prefrl_benchmarks.slurm import slurm_cluster  # noqa: PLC0415
+
+    return slurm_cluster(slurm or {})
