@@ -115,7 +115,11 @@ def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | 
         labels: A higher label budget.
         steps: More steps in all.
     """
-    return _train(lambda: run, labels=labels, steps=steps)
+    from prefrl.run import RunDirectory
+
+    opened = RunDirectory.open(run)
+    beside = opened.config.mode == "async" and opened.config.learns_reward and not opened.finished
+    return _train(lambda: run, labels=labels, steps=steps, beside=beside)
 
 
 @app.command

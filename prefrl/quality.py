@@ -149,7 +149,12 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     alpha, shared = report["krippendorff_alpha"], report["pairs_judged_by_several"]
     told = f"{alpha:.2f} over {shared} pairs" if alpha is not None else f"- ({shared} pairs judged by several people)"
-    return [*lines, f"agreement between labellers (Krippendorff's alpha): {told}"]
+    return [
+        *lines,
+        f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {told}",
+        "left: of the answers that prefer a side; consistent: repeats that were answered as before; as reward: answers "
+        "that the task's own reward agrees with",
+    ]
 
 
 def _total(clips: ClipFolder, segment: int) -> float | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,8 @@ class RunDirectory:
         Args:
             root: The folder.
             config: The run.
-            fill: Puts in what the run is to have from the start. The folder becomes a run only once that is there.
+            fill: Puts in what the run is to have from the start. The folder becomes a run only once that is there; what
+                a beginning left that was cut off is cleared away by the next.
 
         Raises:
             UsageError: if the folder is a run already, holds something else, or cannot be written.
@@ -61,14 +63,19 @@ class RunDirectory:
             state, more = ("a finished run", " --steps N") if held.finished else ("an unfinished run", "")
             hint = f"`prefrl resume {root}{more}` goes on with it, or choose another --out"
             raise UsageError(f"{root} is {state}; {hint}")
-        run = cls(root, config)
+        run, beginning = cls(root, config), root / ".beginning"
         try:
+            for path in root.iterdir() if beginning.exists() else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             if root.exists() and any(root.iterdir()):
                 raise UsageError(f"{root} holds files that are not a run's; choose another --out")
+            root.mkdir(parents=True, exist_ok=True)
+            beginning.touch()
             for folder in (run.clips, run.weights.parent, run.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()
             fill(run)
             run.write_config()
+            beginning.unlink()
         except OSError as error:
             raise UsageError(f"{root} cannot be written: {error.strerror}") from None
         return run

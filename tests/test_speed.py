@@ -168,7 +168,7 @@ def test_every_point_of_growth_is_over_as_many_labels():
         assert 0 < point["selection_ms"] / 20 < point["asking_ms"]
         assert point["learning_ms"] > 0
     ratio = (points[1]["asking_ms"] + points[1]["learning_ms"]) / (points[0]["asking_ms"] + points[0]["learning_ms"])
-    assert growth.report_lines(result)[-1] == f"a label at 220 over one at 20: {ratio:.2f}"
+    assert growth.report_lines(result)[-1] == f"a label at 220 costs, asked and learned: {ratio:.2f} over one at 20"
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def _point(run: Growing, labels: int) -> dict[str, float]:
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """A table, and the cost of a label at the most labels over that at the fewest."""
+    """A table, and the cost of a label at the most labels over that at each other."""
     lines = ["labels  members   asking  learning  selection   store   clips  memory"]
     for point in (*result["by_labels"], *result["by_members"]):
         line = f"{point['labels']:6.0f}  {point['members']:7.0f}  {point['asking_ms']:5.1f}ms"
@@ -169,5 +169,6 @@ def report_lines(result: dict[str, Any]) -> list[str]:
         line += f"  {point['store_kb']:4.1f}kB  {point['clips_kb']:4.1f}kB"
         lines.append(f"{line}  {point['peak_rss_mb']:4.0f}MB")
     cost = {point["labels"]: point["asking_ms"] + point["learning_ms"] for point in result["by_labels"]}
-    first, last = min(cost), max(cost)
-    return [*lines, f"a label at {last} over one at {first}: {cost[last] / cost[first]:.2f}"]
+    last = max(cost)
+    compared = [f"{cost[last] / spent:.2f} over one at {count}" for count, spent in cost.items() if count < last]
+    return [*lines, f"a label at {last} costs, asked and learned: {', '.join(compared)}"] if compared else lines

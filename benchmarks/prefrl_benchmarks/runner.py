@@ -26,7 +26,7 @@ from prefrl_benchmarks.suites import Suite
 
 SUPERSEDED = "superseded"
 """The folder for what was made with other settings: moved aside, never deleted."""
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.02
 
 
 @dataclass
