@@ -131,7 +131,8 @@ def _make_loop(
     agent = config.agent
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
     entropy = agent.ent_coef if config.algo == "trpo" else 0.0
-    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images else None
+    # A synchronous agent has every core to itself, and would only be slowed down.
+    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and config.mode == "async" else None
     return loop, RolloutScorer(recorder, worker, scaler, entropy, ahead)
 
 
