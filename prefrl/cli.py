@@ -115,11 +115,7 @@ def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | 
         labels: A higher label budget.
         steps: More steps in all.
     """
-    from prefrl.run import RunDirectory
-
-    opened = RunDirectory.open(run)
-    beside = opened.config.mode == "async" and opened.config.learns_reward and not opened.finished
-    return _train(lambda: run, labels=labels, steps=steps, beside=beside)
+    return _train(lambda: run, labels=labels, steps=steps)
 
 
 @app.command

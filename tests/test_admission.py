@@ -306,4 +306,10 @@ def test_a_run_is_none_until_it_has_its_labels(
     assert not (root / "config.json").exists()
     assert "not a run" in refused(prefrl("resume", root), 2)
     monkeypatch.undo()
-    assert "choose another --out" in refused(prefrl("train", "reacher", "--labels-from", file, "--out", root), 2)
+    options: dict[str, Any] = dict.fromkeys(("labels", "ablation", "settings")) | {"seed": 0, "mode": "sync"}
+    options |= {"teacher": "oracle", "algo": "ppo", "device": "cpu", "recipe": "default", "steps": 4000}
+    begun = api.create_run("reacher", labels_from=file, out=root, **options)  # clears away what was left
+    assert len(labels_of(begun)) == LABELS
+    assert not (root / ".beginning").exists()
+    archive = read_archive(file)
+    assert len(list((root / "clips").iterdir())) == len(archive.digests) + len(archive.videos)

@@ -11,7 +11,7 @@ from labelled import LABELS, add_labels, labels_of, make_run, query, told
 from runs import SETTINGS, assert_equal_runs, checkpoints, content, figures, prefrl, refused, stored_labels, summary
 
 import prefrl as package
-from prefrl import api, transfer
+from prefrl import api
 from prefrl.admission import read_archive
 from prefrl.control import Control
 from prefrl.errors import UsageError
@@ -128,22 +128,6 @@ def test_people_are_not_asked_where_a_file_holds_all_labels(mode: str, tmp_path:
         tmp_path / "run", tmp_path / "labels.zip", "moving-dot", teacher="human", mode=mode, settings=small, steps=1500
     )
     assert summary(run.root)["labels_answered"] == LABELS
-
-
-def test_a_beginning_that_was_cut_off_is_begun_anew(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cut_off(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    root = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.setattr(transfer, "_insert", cut_off)
-        assert prefrl("train", "reacher", "--out", root, "--labels-from", trained).code == 1
-    assert any((root / "clips").iterdir())
-    run, _ = train(root, trained)
-    assert summary(run.root)["labels_answered"] == 20
-    assert not (root / ".beginning").exists()
 
 
 def test_fewer_labels_than_a_file_holds_are_refused(trained: Path, tmp_path: Path) -> None:
