@@ -101,11 +101,10 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
         raise StopTraining
     # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
     agent.learn(config.steps, callback, log_interval=sys.maxsize, reset_num_timesteps=False)
-    rate = agent.num_timesteps / callback.seconds  # to the last step: what the learner then still has to save is apart
     memory = peak_rss_mb() + beside_peak_rss_mb()
     if loop:
         loop.worker.close()
-    summary = _summarise(run, callback, agent.num_timesteps, rate) | {"peak_rss_mb": memory}
+    summary = _summarise(run, callback, agent.num_timesteps) | {"peak_rss_mb": memory}
     write_json(run.summary, summary, durable=True)
     return summary
 
@@ -164,9 +163,10 @@ def recorder_inputs(config: RunConfig, env: SegmentRecorder) -> Inputs:
     return inputs_of(config, env.observation_space.shape or (), spaces.flatdim(env.action_space))
 
 
-def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int, rate: float) -> Summary:
+def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summary:
     config, row = run.config, callback.last_row
     counts = callback.counts
+    seconds = callback.seconds
     return {
         "task": config.task,
         "algo": config.algo,
@@ -182,8 +182,8 @@ def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int, rate: fl
         "true_return_std": row.get("true_return_std"),
         "reward_correlation": row.get("reward_correlation"),
         "reward_updates": int(row.get("reward_updates") or 0),
-        "steps_per_second": rate,
-        "wall_seconds": callback.seconds,
+        "steps_per_second": steps / seconds,
+        "wall_seconds": seconds,
         "version": version(),
         "commit": commit(),
     }
