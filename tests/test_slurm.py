@@ -14,7 +14,6 @@ import pytest
 from prefrl_benchmarks import executors, slurm
 from runs import DEADLINE, prefrl, progress, refused, summary, until
 
-pytestmark = pytest.mark.xdist_group("slurm")  # of which there is one
 DAEMONS = ("slurmctld", "slurmd")
 with_slurm = pytest.mark.skipif(
     os.getuid() != 0 or any(shutil.which(name) is None for name in (*DAEMONS, "sbatch")),
@@ -31,8 +30,8 @@ MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 ReturnToService=2
-SlurmctldPort=16917
-SlurmdPort=16918
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 StateSaveLocation={folder}/state
@@ -54,13 +53,15 @@ START = 60.0
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A Slurm without accounting, as many small ones are.
+    """A Slurm without accounting, as many small ones are; each process of the tests has its own.
 
     Credentials expire early, since a job that is queued again waits for that.
     """
     folder = tmp_path_factory.mktemp("slurm")
     host = socket.gethostname().partition(".")[0]
-    (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder, cores=os.cpu_count()))
+    (folder / "slurm.conf").write_text(
+        CONFIGURATION.format(host=host, folder=folder, cores=os.cpu_count(), ports=free_ports())
+    )
     for name in ("state", "spool"):
         (folder / name).mkdir()
     patched = pytest.MonkeyPatch()
@@ -78,6 +79,14 @@ def cluster(tmp_path_factory):
             daemon.terminate()
             daemon.wait(DEADLINE)
         patched.undo()
+
+
+def free_ports():
+    """Two ports that nobody listens on."""
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1]
 
 
 def nodes():
@@ -111,7 +120,8 @@ def steps_taken():
     found = []
     for each in psutil.process_iter(["cmdline", "environ"]):
         words, variables = each.info["cmdline"] or (), each.info["environ"] or {}
-        if "prefrl_benchmarks.child" in words and variables.get("SLURM_JOB_ID") in jobs():
+        ours = variables.get("SLURM_CONF") == os.environ["SLURM_CONF"]
+        if ours and "prefrl_benchmarks.child" in words and variables.get("SLURM_JOB_ID") in jobs():
             found.append(progress(Path(words[-1])).get("step", 0))
     return found
 
@@ -223,6 +233,10 @@ def test_a_runner_that_is_stopped_puts_its_cells_back(cluster, tmp_path):
     assert "the same command goes on" in said
     until(lambda: not jobs(), "the jobs' end")
     assert all(0 < progress(root)["step"] < LONG for root in cells(tmp_path))
+    with runner(tmp_path, LONG) as process:
+        code, _, said = end(process)
+    assert code == 0, said
+    assert_finished(tmp_path, LONG)
 
 
 @with_slurm
