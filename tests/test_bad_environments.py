@@ -125,6 +125,14 @@ def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str,
     assert "prefrl resume" in prefrl("status", root).out
 
 
+@pytest.mark.parametrize("task", ["pendulum", "moving-dot"])
+def test_an_agent_that_diverges(task: str, tmp_path: Path) -> None:
+    flags = ("--teacher", "none", "--steps", "5000", "--out", tmp_path / "run")
+    done = prefrl("train", task, *flags, "--set", "agent.learning_rate=1e20")
+    assert done.code == 1
+    assert "the agent has diverged" in error_line(done)
+
+
 @pytest.mark.usefixtures("odd")
 @pytest.mark.parametrize("teacher", ["oracle", "none"])
 def test_a_first_observation_that_is_not_finite(teacher: str, tmp_path: Path) -> None:
