@@ -135,9 +135,9 @@ def test_a_cell_that_ends_without_a_summary_has_failed(tmp_path):
 
 def test_last_words_are_the_reason_without_the_command_s_name(tmp_path):
     (cell, *_) = suite().cells()
-    assert last_words(tmp_path, cell) == "not begun"
+    assert last_words(tmp_path / f"{cell.name}.log") == "not begun"
     (tmp_path / f"{cell.name}.log").write_text("Traceback\nValueError: no\n\n")
-    assert last_words(tmp_path, cell) == "ValueError: no"
+    assert last_words(tmp_path / f"{cell.name}.log") == "ValueError: no"
 
 
 def test_a_cell_gets_the_threads_that_it_may_use(tmp_path, monkeypatch):

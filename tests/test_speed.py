@@ -1,6 +1,7 @@
 """What `prefrl bench` measures of speed: the bookkeeping by hand, and each command once for real."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -23,6 +24,18 @@ def test_the_steady_rate_leaves_out_what_comes_before_the_first_round(tmp_path):
     for step, seconds in ((1000, 50.0), (2000, 52.0), (5000, 58.0)):
         metrics.append({"step": step, "time_seconds": seconds})
     assert speed.steady_rate(tmp_path / "metrics.csv") == 4000 / 8
+
+
+def test_rates_count_only_a_run_s_own_turns(tmp_path):
+    """It trained from 100 to 120, stopped for half of that, and for a quarter of the time between its rounds."""
+    metrics = MetricsFile(tmp_path / "metrics.csv")
+    for step, seconds in ((1000, 4.0), (5000, 12.0)):
+        metrics.append({"step": step, "time_seconds": seconds})
+    (tmp_path / "summary.json").write_text(json.dumps({"steps": 5000, "wall_seconds": 20.0}))
+    os.utime(tmp_path / "summary.json", (120.0, 120.0))
+    summary = speed._summary(tmp_path, [(90.0, 102.0), (106.0, 114.0), (121.0, 130.0)])
+    assert summary["steps_per_second"] == 5000 / 10
+    assert summary["steady_steps_per_second"] == 4000 / 6
 
 
 class Hours:

@@ -102,6 +102,7 @@ def speed(
     against: Literal["plain", "true"] = "plain",
     imitation: Path | None = None,
     split: bool = True,
+    turns: float | None = None,
     out: Path | None = None,
 ) -> None:
     """Compare preference training with plain Stable-Baselines3, in alternation, and say where its time goes.
@@ -117,11 +118,14 @@ def speed(
         against: What to compare with: Stable-Baselines3 alone, or prefrl on the true reward.
         imitation: A Python that has the imitation library (pip install imitation), to run it too.
         split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
+        turns: Seconds, say 1: the runs of an alternation then take turns, each stopped while another has its own, so
+            that all meet the same machine; for one whose speed changes from minute to minute.
         out: Where to write the figures as JSON.
     """
     from prefrl_benchmarks.speed import measure, report_lines
 
     options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "split": split}
+    options["turns"] = turns
     _tell(
         partial(
             measure, task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, **options

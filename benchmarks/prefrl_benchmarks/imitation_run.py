@@ -1,9 +1,9 @@
 """The imitation library's preference comparisons, with the PPO settings, members, labels and clips of a run of prefrl.
 
-It runs in a Python that has imitation (`pip install imitation`) and not prefrl: `python imitation_run.py FILE` reads
-the configuration from FILE and leaves the figures there. Three epochs a round are imitation's own custom; observations
-are not normalised, which costs it nothing; and it draws steps that the agent does not learn from, which are counted
-apart. One thread unless told otherwise: networks so small are faster so.
+It runs in a Python that has imitation (`pip install imitation`) and not prefrl: `python imitation_run.py SETTINGS
+SUMMARY` reads the configuration from the one file and leaves the figures in the other. Three epochs a round are
+imitation's own custom; observations are not normalised, which costs it nothing; and it draws steps that the agent does
+not learn from, which are counted apart. One thread unless told otherwise: networks so small are faster so.
 """
 
 from __future__ import annotations
@@ -135,5 +135,5 @@ class _Stopwatch:
 
 
 if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    file.write_text(json.dumps(compare_preferences(json.loads(file.read_text())["config"])))
+    settings, summary = map(Path, sys.argv[1:])
+    summary.write_text(json.dumps(compare_preferences(json.loads(settings.read_text())["config"])))

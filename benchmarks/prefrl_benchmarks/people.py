@@ -57,7 +57,7 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
                     person.terminate()
                     person.wait()
                 if summary is None:
-                    raise PrefrlError(f"a run failed: {last_words(folder, cell)}")
+                    raise PrefrlError(f"a run failed: {last_words(folder / f'{cell.name}.log')}")
                 if (rate := steady_rate(folder / cell.name / "metrics.csv")) is None:
                     raise UsageError(f"--steps {steps} are too few for a second round")
                 summary["steady_steps_per_second"] = rate

@@ -140,9 +140,8 @@ def read_results(folders: Sequence[Path]) -> Results:
     return dataclasses.replace(results, problems=(*_problems(results), *problems))
 
 
-def last_words(folder: Path, cell: Cell) -> str:
-    """The last line that a cell said, which tells why it ended."""
-    log = folder / f"{cell.name}.log"
+def last_words(log: Path) -> str:
+    """The last line that a process said, which tells why it ended."""
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     said = [line.strip() for line in lines if line.strip()]
     return said[-1].removeprefix("prefrl: ") if said else "not begun"
@@ -152,7 +151,7 @@ def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Resul
     root = folder / cell.name
     known = partial(Result, suite, cell, hashes["hash"], hashes["seedless"], root)
     if not (root / "summary.json").exists():
-        return known(None, last_words(folder, cell))
+        return known(None, last_words(folder / f"{cell.name}.log"))
     if fingerprint_of(root) != hashes["hash"]:
         return known(None, "made with other settings than the suite's; `prefrl bench run` runs it anew")
     try:

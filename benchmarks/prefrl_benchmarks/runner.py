@@ -139,7 +139,7 @@ def _settle(cell: Cell, job: Job, out: Path, display: SuiteDisplay, stop: _Stop,
         outcome.finished.append(cell.name)
         display.finished(cell, out)
     elif not stop.asked:
-        outcome.failed[cell.name] = last_words(out, cell)
+        outcome.failed[cell.name] = last_words(out / f"{cell.name}.log")
         display.failed(cell, outcome.failed[cell.name])
 
 

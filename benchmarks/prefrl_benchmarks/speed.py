@@ -1,32 +1,51 @@
 """What reward learning costs: steps per second of preference training over those of Stable-Baselines3 alone.
 
 Runs alternate (plain, sync, async, plain, ...), and ratios are taken within an alternation, so that a machine whose
-speed drifts does not bias them. The agent's settings are the same in all.
+speed drifts does not bias them; where it changes from minute to minute, the runs of an alternation can take turns of a
+second. The agent's settings are the same in all.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import read_json, write_json
 from prefrl.metrics import read_metrics
 from prefrl.run import commit, version
 from prefrl.tasks import find_task
-from prefrl_benchmarks.cells import Cell, environment, run_cell
+from prefrl_benchmarks.cells import Cell, environment, start_cell
 from prefrl_benchmarks.results import last_words, machine
+from prefrl_benchmarks.turns import Span, Start, take_turns, within
 
 PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
 KINDS = {PLAIN: ("none", "sync"), TRUE: ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
 """Teacher and mode of each kind of run: Stable-Baselines3 alone, and prefrl on the true reward and from labels."""
-DEFAULTS = "defaults"
-_MODULES = {name: f"prefrl_benchmarks.{name}" for name in ("plain", "split")} | {DEFAULTS: "prefrl_benchmarks.plain"}
+DEFAULTS, SPLIT = "defaults", "split"
+_MODULES = {PLAIN: "prefrl_benchmarks.plain", DEFAULTS: "prefrl_benchmarks.plain", SPLIT: "prefrl_benchmarks.split"}
 """What is not a `prefrl train`, by the module that runs it."""
+
+
+class Timed(NamedTuple):
+    """A process that is to be timed."""
+
+    start: Start
+    root: Path
+    """Its folder."""
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.root.with_name(f"{self.root.name}.log")
 
 
 def measure(
@@ -41,6 +60,7 @@ def measure(
     against: str = PLAIN,
     imitation: Path | None = None,
     split: bool = True,
+    turns: float | None = None,
 ) -> dict[str, Any]:
     """Run the alternations.
 
@@ -55,26 +75,30 @@ def measure(
         against: What they are compared with: `plain`, or `true` for prefrl on the true reward.
         imitation: A Python that has the imitation library, which then takes part.
         split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
+        turns: Seconds after which the next run of the alternation has its turn, while this one is stopped; None lets
+            each run to its end.
 
     Returns:
         The machine, each run's summary, for each mode its ratios to the steps per second of what it is compared with
         (over whole runs, and from the first round on, when the reward model is pretrained), and each part's share.
     """
-    _check(task, algo, alternations, modes, imitation)
+    _check(task, algo, alternations, modes, imitation, turns)
     kinds = (against, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     splits = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for seed in range(alternations):
-            for kind, done in runs.items():
+        for seed, group in itertools.product(range(alternations), [kinds] if turns else [(kind,) for kind in kinds]):
+            timed = []
+            for kind in group:
                 cell = Cell(task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels)
-                summary = _run(kind, cell, folder, threads, imitation)
-                done.append(summary)
+                timed.append(_prepare(kind, cell, folder, threads, imitation))
+            for kind, summary in zip(group, _run(timed, turns), strict=True):
+                runs[kind].append(summary)
                 print(f"{seed + 1}/{alternations} {kind}: {summary['steps_per_second']:.0f} steps/s", flush=True)
         for kind in (TRUE, *modes) if split else ():
             cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels)
-            splits[kind] = read_json(run_module("split", cell, folder, threads) / "split.json")
+            splits[kind] = read_json(run_module(SPLIT, cell, folder, threads) / "split.json")
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
         {
@@ -84,11 +108,14 @@ def measure(
         for rate in ("steps_per_second", "steady_steps_per_second")
     )
     settings = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads, "against": against}
+    settings["turns"] = turns
     about = {"settings": settings, "machine": machine(), "version": version(), "commit": commit()}
     return about | {"ratios": ratios, "steady_ratios": steady, "split": splits, "runs": runs}
 
 
-def _check(task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None) -> None:
+def _check(
+    task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None, turns: float | None
+) -> None:
     """Refuse now what would fail after hours.
 
     Raises:
@@ -98,6 +125,8 @@ def _check(task: str, algo: str, alternations: int, modes: tuple[str, ...], imit
     find_task(task)
     if len(set(modes)) < len(modes):
         raise UsageError("--modes names a mode twice")
+    if turns is not None and not turns > 0:
+        raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:
         return
     if algo != "ppo" or task != "cheetah":
@@ -116,20 +145,14 @@ def check_count(name: str, count: int) -> None:
         raise UsageError(f"--{name} must be at least 1")
 
 
-def _run(kind: str, cell: Cell, folder: Path, threads: int | None, imitation: Path | None) -> dict[str, Any]:
-    """One run's summary, its steady rate with it."""
+def _prepare(kind: str, cell: Cell, folder: Path, threads: int | None, imitation: Path | None) -> Timed:
+    """A run of some kind, ready to be started."""
+    if kind == PLAIN:
+        return _module(kind, cell, folder, threads)
     if kind == IMITATION:
         assert imitation is not None
         return _imitation(cell, folder, threads, imitation)
-    if kind == PLAIN:
-        root = run_module(PLAIN, cell, folder, threads)
-        summary: dict[str, Any] | None = read_json(root / "summary.json")
-    else:
-        root = folder / cell.name
-        summary = run_cell(cell, folder, threads=threads)
-    if summary is None:
-        raise PrefrlError(f"a run failed: {last_words(folder, cell)}")
-    return summary | {"steady_steps_per_second": steady_rate(root / "metrics.csv")}
+    return Timed(partial(start_cell, cell, folder, threads=threads), folder / cell.name)
 
 
 def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) -> Path:
@@ -141,37 +164,77 @@ def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) 
         folder: Where the folder is to be.
         threads: That it may use; None leaves that to it.
     """
+    timed = _module(kind, cell, folder, threads)
+    result = "split.json" if kind == SPLIT else "summary.json"
+    take_turns([timed.start], None)
+    _assert_there(timed, result)
+    return timed.root
+
+
+def _module(kind: str, cell: Cell, folder: Path, threads: int | None) -> Timed:
     root = folder / f"{kind}-{cell.name}"
     root.mkdir()
     write_json(root / "settings.json", {"config": cell.config.to_json(), "defaults": kind == DEFAULTS})
-    _call([sys.executable, "-m", _MODULES[kind], str(root / "settings.json"), str(root)], threads)
-    return root
+    return _timed([sys.executable, "-m", _MODULES[kind], str(root / "settings.json"), str(root)], root, threads)
 
 
-def _imitation(cell: Cell, folder: Path, threads: int | None, python: Path) -> dict[str, Any]:
-    """The imitation library's preference comparisons, with the same labels; they have no first round to count from."""
-    out = folder / f"imitation-{cell.name}.json"
-    write_json(out, {"config": cell.config.to_json()})
-    _call([str(python), str(Path(__file__).with_name("imitation_run.py")), str(out)], threads)
-    return read_json(out) | {"steady_steps_per_second": None}
+def _imitation(cell: Cell, folder: Path, threads: int | None, python: Path) -> Timed:
+    """The imitation library's preference comparisons, with the same labels."""
+    root = folder / f"{IMITATION}-{cell.name}"
+    root.mkdir()
+    write_json(root / "settings.json", {"config": cell.config.to_json()})
+    script = Path(__file__).with_name("imitation_run.py")
+    return _timed([str(python), str(script), str(root / "settings.json"), str(root / "summary.json")], root, threads)
 
 
-def _call(command: list[str], threads: int | None) -> None:
-    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise PrefrlError(f"a run failed: {lines[-1] if lines else command}")
+def _timed(command: list[str], root: Path, threads: int | None) -> Timed:
+    def start() -> subprocess.Popen[bytes]:
+        with made.log.open("ab") as log:
+            return subprocess.Popen(command, env=environment(threads), stdout=log, stderr=log, process_group=0)
+
+    made = Timed(start, root)
+    return made
+
+
+def _assert_there(timed: Timed, result: str) -> None:
+    """Raise PrefrlError if a process ended without its result."""
+    if not (timed.root / result).exists():
+        raise PrefrlError(f"a run failed: {last_words(timed.log)}")
+
+
+def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
+    """Run to the end; the summaries, with rates over the time in which a run was not stopped."""
+    spans = take_turns([each.start for each in timed], seconds)
+    for each in timed:
+        _assert_there(each, "summary.json")
+    return [_summary(each.root, own) for each, own in zip(timed, spans, strict=True)]
+
+
+def _summary(root: Path, turns: Sequence[Span]) -> dict[str, Any]:
+    """A run's summary, which it wrote when its training ended, and its steady rate."""
+    summary, metrics = read_json(root / "summary.json"), root / "metrics.csv"
+    end = (root / "summary.json").stat().st_mtime
+    start = end - summary["wall_seconds"]
+    rates = {"steps_per_second": summary["steps"] / within(turns, start, end)}
+    rates["steady_steps_per_second"] = steady_rate(metrics, start, turns) if metrics.exists() else None
+    return summary | rates
 
 
 def _ratio(rate: float | None, base: float | None) -> float | None:
     return rate / base if rate and base else None
 
 
-def steady_rate(metrics: Path) -> float | None:
-    """Steps per second from a run's first round to its last; None where there is only one."""
-    rows = [(row["step"] or 0, row["time_seconds"] or 0.0) for row in read_metrics(metrics)]
-    (first, start), (last, end) = rows[0], rows[-1]
-    return (last - first) / (end - start) if last > first else None
+def steady_rate(metrics: Path, start: float = 0.0, turns: Sequence[Span] = ((0.0, math.inf),)) -> float | None:
+    """Steps per second from a run's first round to its last; None where there is only one.
+
+    Args:
+        metrics: Its `metrics.csv`.
+        start: When it started.
+        turns: When it was not stopped.
+    """
+    rows = [(row["step"] or 0, start + (row["time_seconds"] or 0.0)) for row in read_metrics(metrics)]
+    (first, begin), (last, end) = rows[0], rows[-1]
+    return (last - first) / within(turns, begin, end) if last > first else None
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:

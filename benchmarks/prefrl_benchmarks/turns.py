@@ -1,0 +1,58 @@
+"""Processes that share a machine fairly: each runs alone, in turns of a second, and the others are stopped meanwhile.
+
+A machine whose speed changes from minute to minute is thus equally fast for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+Start = Callable[[], subprocess.Popen[bytes]]
+"""Starts a process that leads a group of its own."""
+Span = tuple[float, float]
+"""From when to when, by `time.time`."""
+
+
+def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span]]:
+    """Run processes to their ends, never two at once, with all that they have started.
+
+    Args:
+        starts: The processes; each is started when its first turn comes.
+        seconds: Of a turn; None lets each run to its end before the next is started.
+
+    Returns:
+        Each process's turns.
+    """
+    turns: list[list[Span]] = [[] for _ in starts]
+    processes: dict[int, subprocess.Popen[bytes]] = {}
+    queue = deque(range(len(starts)))
+    try:
+        while queue:
+            place = queue.popleft()
+            began = time.time()
+            if place in processes:
+                os.killpg(processes[place].pid, signal.SIGCONT)
+            else:
+                processes[place] = starts[place]()
+            try:
+                processes[place].wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(processes[place].pid, signal.SIGSTOP)
+                queue.append(place)
+            turns[place].append((began, time.time()))
+    finally:
+        for process in processes.values():
+            with process:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+    return turns
+
+
+def within(turns: Sequence[Span], start: float, end: float) -> float:
+    """Seconds of the turns that lie between two moments."""
+    return sum(max(0.0, min(end, last) - max(start, first)) for first, last in turns)
