@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,9 @@ def _begin(target: Callable[..., None], pipe: Connection, *arguments: Any) -> No
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     target(pipe, *arguments)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # all that it has is saved: taking torch down would take half a second, and the agent waits
 
 
 @contextmanager

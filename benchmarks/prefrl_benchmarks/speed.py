@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +93,9 @@ def measure(
             timed = []
             for kind in group:
                 cell = Cell(task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels)
+                if len(group) > 1:  # the clock goes on while others have their turns: as many checkpoints as without
+                    seconds = cell.config.checkpoint_seconds * len(group)
+                    cell = replace(cell, settings={"checkpoint_seconds": seconds})
                 timed.append(_prepare(kind, cell, folder, threads, imitation))
             for kind, summary in zip(group, _run(timed, turns), strict=True):
                 runs[kind].append(summary)

@@ -1,6 +1,7 @@
 """Processes that share a machine fairly: each runs alone, in turns of a second, and the others are stopped meanwhile.
 
-A machine whose speed changes from minute to minute is thus equally fast for all of them.
+A machine whose speed changes from minute to minute is thus equally fast for all of them, and since a process begins
+each turn on another processor than its last, so are processors that are not equally fast.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 Start = Callable[[], subprocess.Popen[bytes]]
 """Starts a process that leads a group of its own."""
 Span = tuple[float, float]
 """From when to when, by `time.time`."""
+_MOVE_SECONDS = 0.002
 
 
 def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span]]:
@@ -37,6 +40,7 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span
             began = time.time()
             if place in processes:
                 os.killpg(processes[place].pid, signal.SIGCONT)
+                _move(processes[place].pid, len(turns[place]))
             else:
                 processes[place] = starts[place]()
             try:
@@ -51,6 +55,17 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
     return turns
+
+
+def _move(process: int, turn: int) -> None:
+    """Put a running process on the next processor, where the system can be told; it is free to leave it again."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    with suppress(ProcessLookupError):  # it may have ended by now
+        processors = sorted(os.sched_getaffinity(process))
+        os.sched_setaffinity(process, {processors[turn % len(processors)]})
+        time.sleep(_MOVE_SECONDS)
+        os.sched_setaffinity(process, processors)
 
 
 def within(turns: Sequence[Span], start: float, end: float) -> float:
