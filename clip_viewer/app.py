@@ -34,7 +34,7 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     session = Session(root, labeller)
     session.progress()  # opens the labels: what is wrong with them is said before a window is needed
     try:
-        from PySide6.QtCore import qInstallMessageHandler  # noqa: PLC0415 - an extra
+        from PySide6.QtCore import QTimer, qInstallMessageHandler  # noqa: PLC0415 - an extra
         from PySide6.QtWidgets import QApplication  # noqa: PLC0415
     except ImportError as error:
         hint = "pip install 'prefrl[viewer]'; see `prefrl doctor`"
@@ -51,8 +51,9 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     qInstallMessageHandler(None)
     set_theme(theme)
     window = LabelWindow(session, Fetcher(session))
-    for number in (signal.SIGINT, signal.SIGTERM):  # Python hears them at the window's next tick
-        signal.signal(number, lambda *_: window.close())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Python hears them at the window's next tick, but it may be painting: it closes only after that.
+        signal.signal(number, lambda *_: QTimer.singleShot(0, window.close))
     window.show()
     return int(application.exec())
 

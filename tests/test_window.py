@@ -2,6 +2,8 @@
 
 import shutil
 import signal
+import subprocess
+import sys
 
 import cv2
 import pytest
@@ -111,3 +113,29 @@ def test_ctrl_c_in_the_terminal_closes_the_window_and_gives_its_pairs_back(tmp_p
 def test_the_viewer_is_measured_at_its_real_window():
     result = viewer.measure(keys=3, starts=1, seconds=1)
     assert len(viewer.report_lines(result)) >= 3
+
+
+PAINTED_THEN_INTERRUPTED = """
+import signal, sys
+from clip_viewer import app, views
+
+paint, painted = views.ClipView.paintEvent, []
+
+def interrupted(view, event):
+    paint(view, event)
+    painted.append(view._image is not None)
+    if sum(painted) == 20:
+        signal.raise_signal(signal.SIGINT)
+
+views.ClipView.paintEvent = interrupted
+from pathlib import Path
+sys.exit(app.label(Path(sys.argv[1]), "ann"))
+"""
+
+
+def test_ctrl_c_while_a_clip_is_painted(screen, run):
+    """The window must not go away under Qt's hands."""
+    made, _ = run
+    words = [sys.executable, "-c", PAINTED_THEN_INTERRUPTED, str(made.root)]
+    done = subprocess.run(words, env=screen.environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
