@@ -203,10 +203,11 @@ def _no_longer_finite() -> Iterator[None]:
     """Turn Stable-Baselines3's and torch's reports of NaN or infinite values into one line."""
     try:
         yield
-    except ValueError as error:
-        first = str(error).splitlines()[0].rstrip(".")
+    except (ValueError, RuntimeError) as error:
+        first = next(iter(str(error).splitlines()), "").rstrip(".")
         found = first.startswith("found ") and ("nan" in first or "inf" in first)
-        if first.startswith("Expected parameter ") or (found and "actions" in first):
+        diverged = first.startswith(("Expected parameter ", "probability tensor contains "))
+        if diverged or (found and "actions" in first):
             raise PrefrlError(
                 "the agent has diverged: its policy is not finite any more; a lower agent.learning_rate may help"
             ) from None

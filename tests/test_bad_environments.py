@@ -125,7 +125,7 @@ def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str,
     assert "prefrl resume" in prefrl("status", root).out
 
 
-@pytest.mark.parametrize("task", ["pendulum", "moving-dot"])
+@pytest.mark.parametrize("task", ["pendulum", "moving-dot", "CartPole-v1"])
 def test_an_agent_that_diverges(task: str, tmp_path: Path) -> None:
     flags = ("--teacher", "none", "--steps", "5000", "--out", tmp_path / "run")
     done = prefrl("train", task, *flags, "--set", "agent.learning_rate=1e20")

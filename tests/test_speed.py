@@ -138,6 +138,15 @@ def test_plain_training_leaves_figures_as_a_run_does(tmp_path):
     assert -100 < summary["true_return_mean"] < 0
 
 
+def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
+    root = tmp_path / "run"
+    root.mkdir()
+    words = "import pathlib, sys; pathlib.Path(sys.argv[1], 'summary.json').write_text('{}'); sys.exit('no more disk')"
+    timed = speed._timed([sys.executable, "-c", words, str(root)], root, 1)
+    with pytest.raises(PrefrlError, match="a run failed: no more disk"):
+        speed._run([timed], None)
+
+
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_the_split_of_a_run_adds_up_and_names_what_it_did(mode, tmp_path):
     root = speed.run_module("split", Cell("pendulum", "ppo", "oracle", mode, 0, 6000, 20), tmp_path)

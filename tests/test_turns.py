@@ -29,7 +29,9 @@ def counting(seconds, *, through_a_child=False):
 @pytest.mark.parametrize("through_a_child", [False, True])
 def test_they_run_in_turns_with_all_that_they_have_started(through_a_child):
     begun = time.time()
-    turns = take_turns([counting(0.6, through_a_child=through_a_child), counting(0.3)], 0.1)
+    ended = take_turns([counting(0.6, through_a_child=through_a_child), counting(0.3)], 0.1)
+    assert [code for code, _ in ended] == [0, 0]
+    turns = [own for _, own in ended]
     assert [len(own) > 2 for own in turns] == [True, True]
     spans = sorted(itertools.chain(*turns))
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
@@ -38,9 +40,16 @@ def test_they_run_in_turns_with_all_that_they_have_started(through_a_child):
 
 
 def test_without_turns_one_after_the_other():
-    turns = take_turns([counting(0.2), counting(0.1)], None)
+    turns = [own for _, own in take_turns([counting(0.2), counting(0.1)], None)]
     assert [len(own) for own in turns] == [1, 1]
     assert turns[0][0][1] <= turns[1][0][0]
+
+
+def test_how_each_ended_is_told():
+    def fail():
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], process_group=0)
+
+    assert [code for code, _ in take_turns([fail, counting(0.1)], 0.05)] == [3, 0]
 
 
 def test_none_is_left_behind_where_one_cannot_be_started():

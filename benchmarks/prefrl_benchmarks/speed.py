@@ -41,12 +41,7 @@ class Timed(NamedTuple):
 
     start: Start
     root: Path
-    """Its folder."""
-
-    @property
-    def log(self) -> Path:
-        """What it says."""
-        return self.root.with_name(f"{self.root.name}.log")
+    """Its folder; what it says is beside it."""
 
 
 def measure(
@@ -169,9 +164,7 @@ def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) 
         threads: That it may use; None leaves that to it.
     """
     timed = _module(kind, cell, folder, threads)
-    result = "split.json" if kind == SPLIT else "summary.json"
-    take_turns([timed.start], None)
-    _assert_there(timed, result)
+    _run_to_the_end([timed], None)
     return timed.root
 
 
@@ -192,25 +185,35 @@ def _imitation(cell: Cell, folder: Path, threads: int | None, python: Path) -> T
 
 
 def _timed(command: list[str], root: Path, threads: int | None) -> Timed:
-    def start() -> subprocess.Popen[bytes]:
-        with made.log.open("ab") as log:
-            return subprocess.Popen(command, env=environment(threads), stdout=log, stderr=log, process_group=0)
-
-    made = Timed(start, root)
-    return made
+    return Timed(partial(_start, command, _log(root), threads), root)
 
 
-def _assert_there(timed: Timed, result: str) -> None:
-    """Raise PrefrlError if a process ended without its result."""
-    if not (timed.root / result).exists():
-        raise PrefrlError(f"a run failed: {last_words(timed.log)}")
+def _start(command: list[str], log: Path, threads: int | None) -> subprocess.Popen[bytes]:
+    with log.open("ab") as said:
+        return subprocess.Popen(command, env=environment(threads), stdout=said, stderr=said, process_group=0)
+
+
+def _log(root: Path) -> Path:
+    """What a process says, whose folder this is."""
+    return root.with_name(f"{root.name}.log")
+
+
+def _run_to_the_end(timed: Sequence[Timed], seconds: float | None) -> list[list[Span]]:
+    """Each process's turns.
+
+    Raises:
+        PrefrlError: if one fails.
+    """
+    ended = take_turns([each.start for each in timed], seconds)
+    for each, (code, _) in zip(timed, ended, strict=True):
+        if code:
+            raise PrefrlError(f"a run failed: {last_words(_log(each.root))}")
+    return [turns for _, turns in ended]
 
 
 def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
     """Run to the end; the summaries, with rates over the time in which a run was not stopped."""
-    spans = take_turns([each.start for each in timed], seconds)
-    for each in timed:
-        _assert_there(each, "summary.json")
+    spans = _run_to_the_end(timed, seconds)
     return [_summary(each.root, own) for each, own in zip(timed, spans, strict=True)]
 
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 Start = Callable[[], subprocess.Popen[bytes]]
 """Starts a process that leads a group of its own."""
@@ -21,7 +22,15 @@ Span = tuple[float, float]
 _MOVE_SECONDS = 0.002
 
 
-def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span]]:
+class Ended(NamedTuple):
+    """A process that has come to its end."""
+
+    code: int
+    """Its exit status."""
+    turns: list[Span]
+
+
+def take_turns(starts: Sequence[Start], seconds: float | None) -> list[Ended]:
     """Run processes to their ends, never two at once, with all that they have started.
 
     Args:
@@ -29,7 +38,7 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span
         seconds: Of a turn; None lets each run to its end before the next is started.
 
     Returns:
-        Each process's turns.
+        How each ended, and its turns.
     """
     turns: list[list[Span]] = [[] for _ in starts]
     processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -54,7 +63,7 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[list[Span
             with process:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
-    return turns
+    return [Ended(processes[place].returncode, own) for place, own in enumerate(turns)]
 
 
 def _move(process: int, turn: int) -> None:
