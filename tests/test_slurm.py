@@ -40,7 +40,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-KillWait=2
+KillWait=30
 MinJobAge=10
 AuthInfo=cred_expire=30
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
