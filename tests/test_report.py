@@ -134,8 +134,17 @@ def test_missing_seeds_are_said_and_the_others_of_the_task_s_seeds_are_taken(tmp
     (reacher,) = (each for each in found.scores if (each.group.task, each.group.variant) == ("reacher", "full"))
     np.testing.assert_allclose(reacher.scores, [7 / 8])
     assert "partial: 1 of 8 cells are not finished" in found.problems
-    assert "reacher_ppo_oracle-sync-50_s1: left out: not begun" in found.problems
+    assert "left out: not begun: reacher_ppo_oracle-sync-50_s1" in found.problems
     assert "full: aggregates are over 1 of 2 seeds" in found.problems
+
+
+def test_many_cells_that_are_not_begun_are_one_line(tmp_path):
+    folder = made(tmp_path / "r", {("cheetah", "true"): (300.0, 500.0, *[None] * 100)}, seeds=tuple(range(102)))
+    write_report([folder], tmp_path / "report")
+    lines = [line for line in analyse([folder]).problems if "not begun" in line]
+    assert lines[0].startswith("left out: not begun: cheetah_ppo_oracle-sync-50_s0, reacher_ppo_none_s0, ")
+    assert lines[0].endswith(" and 398 more")
+    assert '<td class="name">406 more</td>' in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_budget_without_its_true_reward_has_no_score(tmp_path):

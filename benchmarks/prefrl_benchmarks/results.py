@@ -23,7 +23,10 @@ from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of, read_summ
 from prefrl_benchmarks.suites import Suite
 
 MANIFEST = "suite.json"
+NOT_BEGUN = "not begun"
 _FORMAT = 1
+_NAMED = 8
+"""Cells that a line names at most."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,13 @@ class Results:
 
     @property
     def unfinished(self) -> list[Result]:
+        """Those that were begun, and have none."""
+        return [result for result in self.cells if result.value is None and result.reason != NOT_BEGUN]
+
+    @property
+    def not_begun(self) -> list[Result]:
         """The others."""
-        return [result for result in self.cells if result.value is None]
+        return [result for result in self.cells if result.reason == NOT_BEGUN]
 
 
 def machine() -> dict[str, Any]:
@@ -144,7 +152,7 @@ def last_words(log: Path) -> str:
     """The last line that a process said, which tells why it ended."""
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1].removeprefix("prefrl: ") if said else "not begun"
+    return said[-1].removeprefix("prefrl: ") if said else NOT_BEGUN
 
 
 def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Result:
@@ -166,9 +174,12 @@ def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Resul
 
 def _problems(results: Results) -> list[str]:
     lines = []
-    if left := results.unfinished:
-        lines.append(f"partial: {len(left)} of {len(results.cells)} cells are not finished")
-    lines += [f"{result.cell.name}: left out: {result.reason}" for result in left]
+    if left := len(results.cells) - len(results.finished):
+        lines.append(f"partial: {left} of {len(results.cells)} cells are not finished")
+    lines += [f"{result.cell.name}: left out: {result.reason}" for result in results.unfinished]
+    if names := [result.cell.name for result in results.not_begun]:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"left out: not begun: {', '.join(names[:_NAMED])}{more}")
     versions = sorted({str(result.summary.get("version")) for result in results.finished if result.summary})
     if len(versions) > 1:
         lines.append(f"cells of several versions of prefrl stand side by side: {', '.join(versions)}")
