@@ -14,9 +14,10 @@ from bench_runs import FULL, finish_suite, suite
 from prefrl_benchmarks.compare import compare, compare_folders
 from prefrl_benchmarks.floors import random_return, random_returns
 from prefrl_benchmarks.paper import POINTS, paper_scores
-from prefrl_benchmarks.report import analyse, figure_text, ranged, write_report
+from prefrl_benchmarks.report import analyse, write_report
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import Variant
+from prefrl_benchmarks.texts import figure_text, ranged
 from runs import prefrl, refused
 
 from prefrl.errors import PrefrlError, UsageError
@@ -86,7 +87,7 @@ def test_the_report_s_files_say_the_same(folder, tmp_path):
     write_report([folder], out)
     names = {path.name for path in out.iterdir()}
     figures = {f"{name}.{kind}" for name in ("scores", "returns", "curves") for kind in ("svg", "png")}
-    assert names == figures | {"cells.csv", "scores.csv", "aggregates.csv", "curves.csv", "report.html"}
+    assert names == figures | {"cells.csv", "scores.csv", "aggregates.csv", "curves.csv", "report.html", "summary.md"}
     assert [row["state"] for row in rows(out / "cells.csv")] == ["finished"] * 8
     assert rows(out / "cells.csv")[0]["command"].startswith("prefrl train cheetah --out")
     (cheetah,) = (row for row in rows(out / "scores.csv") if (row["task"], row["variant"]) == ("cheetah", "full"))
@@ -136,6 +137,21 @@ def test_missing_seeds_are_said_and_the_others_of_the_task_s_seeds_are_taken(tmp
     assert "partial: 1 of 8 cells are not finished" in found.problems
     assert "left out: not begun: reacher_ppo_oracle-sync-50_s1" in found.problems
     assert "full: aggregates are over 1 of 2 seeds" in found.problems
+
+
+def test_the_table_for_a_readme(folder, tmp_path):
+    write_report([folder], tmp_path / "report")
+    lines = (tmp_path / "report" / "summary.md").read_text().splitlines()
+    assert lines[0] == "| task | random policy | true reward | full |"
+    assert lines[2:4] == ["| cheetah | −100 | 400 | 300 (0.80) |", "| reacher | −10.0 | −3.00 | −4.00 (0.86) |"]
+    assert re.fullmatch(r"\| \*\*IQM of the scores\*\* \| 0 \| 1 \| \*\*0\.86 \(0\.\d\d to 1\.00\)\*\* \|", lines[4])
+    assert lines[5:] == ["| the paper's | 0 | 1 | – |"]
+
+
+def test_the_table_says_what_it_lacks(tmp_path):
+    write_report([made(tmp_path / "r", without(("reacher", "full")))], tmp_path / "report")
+    lines = (tmp_path / "report" / "summary.md").read_text().splitlines()
+    assert lines[-1] == "| so far over |  |  | 1 of 2 seeds |"
 
 
 def test_many_cells_that_are_not_begun_are_one_line(tmp_path):

@@ -76,6 +76,20 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path) -> None:
 
 
 @bench.command
+def publish(folder: Positional[Path], out: Positional[Path], /) -> None:
+    """Copy a suite's figures without labels, clips and weights; `report` and `compare` read the copy like the whole.
+
+    Args:
+        folder: The --out of a `prefrl bench run`.
+        out: Where to copy them, say into a repository.
+    """
+    from prefrl_benchmarks.publish import publish
+
+    results = publish(folder, out)
+    print(f"{out}: {len(results.finished)} of {len(results.cells)} cells")
+
+
+@bench.command
 def compare(old: Positional[Path], new: Positional[Path], /) -> None:
     """Tell what got better or worse between two suites' results, with intervals.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from prefrl_benchmarks.figures import (
 from prefrl_benchmarks.floors import random_returns
 from prefrl_benchmarks.results import Results, read_results
 from prefrl_benchmarks.tables import aggregate_rows, cell_rows, curve_rows, task_rows, write_table
+from prefrl_benchmarks.texts import figure_text, ranged, summary_table
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
@@ -68,7 +68,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Analysis:
 
     Args:
         folders: Of suites; one suite's runs may lie in several.
-        out: A folder for `report.html`, tables and figures.
+        out: A folder for `report.html`, tables (CSV, and the main one as Markdown) and figures.
 
     Returns:
         What was reported.
@@ -90,18 +90,36 @@ def write_report(folders: Sequence[Path], out: Path) -> Analysis:
         figures = _figures(found)
         for name, draws in figures.items():
             write_figure(out / name, draws)
+        for name, table in _summaries(found).items():
+            write_atomically(out / f"{name}.md", table.encode())
         write_atomically(out / "report.html", _page(found, tables, figures).encode())
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     return found
 
 
+def _prefixes(found: Analysis) -> dict[str, str]:
+    """What the files of each suite begin with, so that several do not meet."""
+    suites = dict.fromkeys(group.suite for group in found.groups)
+    return {suite: f"{suite}-" if len(suites) > 1 else "" for suite in suites}
+
+
+def _summaries(found: Analysis) -> dict[str, str]:
+    """The main table of each suite that has scores, by its file's name."""
+    return {
+        f"{prefix}summary": summary_table(
+            [score for score in found.scores if score.group.suite == suite],
+            [each for each in found.aggregates if each.suite == suite],
+        )
+        for suite, prefix in _prefixes(found).items()
+        if any(each.suite == suite for each in found.aggregates)
+    }
+
+
 def _figures(found: Analysis) -> dict[str, list[Draw]]:
     """The panels of each figure, by its name."""
-    suites = dict.fromkeys(group.suite for group in found.groups)
     figures: dict[str, list[Draw]] = {}
-    for suite in suites:
-        name = f"{suite}-" if len(suites) > 1 else ""
+    for suite, name in _prefixes(found).items():
         scores = [score for score in found.scores if score.group.suite == suite]
         whole = [each for each in found.aggregates if each.suite == suite]
         curves = [group for group in found.groups if group.suite == suite and group.results]
@@ -126,24 +144,6 @@ def _page(found: Analysis, tables: Mapping[str, Any], figures: Mapping[str, Sequ
     # By its text rather than a loader of packages: the template lies beside this file wherever it is installed.
     template = environment.from_string(_TEMPLATE.read_text())
     return template.render(found=found, tables=tables, images=images, manifests=found.results.manifests)
-
-
-def figure_text(value: float | int | None) -> str:
-    """A number for people: three digits that count, thousands set apart, a dash where there is none."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if isinstance(value, int):
-        return f"{value:,}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 2
-    return f"{value:,.{min(digits, 2)}f}".replace("-", "−")
-
-
-def ranged(row: Mapping[str, Any], name: str) -> str:
-    """A value with its interval."""
-    value = figure_text(row.get(name))
-    low, high = row.get(f"{name} low"), row.get(f"{name} high")
-    known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-    return f"{value} ({figure_text(low)} to {figure_text(high)})" if known else value
 
 
 def _data_uri(svg: bytes) -> str:
