@@ -111,7 +111,7 @@ TASKS: dict[str, dict[str, Settings]] = {
         "cheetah": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "reacher": {"agent.log_std_init": -1.5, "agent.gamma": 0.99},
         "swimmer": {"agent.gamma": 0.9995},
-        "pendulum": {"agent.log_std_init": 0.5, "agent.gamma": 0.99},
+        "pendulum": {"agent.n_envs": 2, "agent.n_steps": 1000, "agent.log_std_init": -1.5, "agent.gamma": 0.97},
         "moving-dot": {"agent.learning_rate": 1e-3, "agent.gamma": 0.9},
     },
     "a2c": {
