@@ -30,7 +30,7 @@ def finish(cell, folder, value, *, correlation=0.5, rows=5):
     run.summary.write_text(json.dumps(summary | more))
 
 
-def finish_suite(ours, folder, returns):
+def finish_suite(ours, folder, returns, *, rows=5):
     """Finish the cells that have a return: `returns[task, variant]`, one a seed; None leaves a cell out."""
     folder.mkdir(exist_ok=True)
     write_manifest(ours, folder)
@@ -39,4 +39,4 @@ def finish_suite(ours, folder, returns):
             continue
         value = found[ours.seeds.index(cell.seed)]
         if value is not None:
-            finish(cell, folder, value)
+            finish(cell, folder, value, rows=rows)

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_the_same_results_give_the_same_report(folder, tmp_path):
     for name in ("one", "two"):
         write_report([folder], tmp_path / name)
     assert (tmp_path / "one" / "report.html").read_bytes() == (tmp_path / "two" / "report.html").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_report_of_two_hundred_cells_takes_seconds(tmp_path):
+    tasks = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "double-pendulum", "pendulum")
+    variants = tuple(Variant(str(labels), labels=labels) for labels in (1400, 700, 350))
+    returns = {(task, name): tuple(range(7)) for task in tasks for name in ("true", "1400", "700", "350")}
+    finish_suite(suite(variants=variants, tasks=tasks, seeds=tuple(range(7))), tmp_path / "r", returns, rows=120)
+    (tmp_path / "r" / "random.json").write_text(json.dumps({"episodes": 30, "returns": dict.fromkeys(tasks, -9.0)}))
+    before = time.process_time()
+    found = write_report([tmp_path / "r"], tmp_path / "report")
+    assert time.process_time() - before < 20
+    assert len(found.results.finished) == 224
 
 
 def test_names_of_a_user_s_own_are_no_markup(tmp_path):
