@@ -64,6 +64,18 @@ def test_why_a_cell_is_missing_goes_along_until_it_is_there(folder, tmp_path):
     assert not [name for name in names(tmp_path / "out") if name.endswith(".log")]
 
 
+def test_what_may_only_be_read_is_left_as_it_is(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("prefrl_benchmarks.floors.random_return", {"reacher": -10.0, "cheetah": -100.0}.__getitem__)
+    (folder / "random.json").unlink()
+    before = names(folder)
+    publish(folder, tmp_path / "out")
+    assert names(folder) == before
+    assert json.loads((tmp_path / "out" / "random.json").read_text())["returns"] == {
+        "reacher": -10.0,
+        "cheetah": -100.0,
+    }
+
+
 def test_another_suite_s_copy_is_not_written_over(folder, tmp_path):
     other = made(tmp_path / "other", name="other")
     publish(folder, tmp_path / "out")

@@ -13,7 +13,7 @@ from prefrl.files import read_json, write_json
 from prefrl.tasks import find_task, make_env
 
 EPISODES = 30
-RANDOM = "random.json"
+_FILE = "random.json"
 
 
 def random_return(task: str, episodes: int = EPISODES, seed: int = 0) -> float:
@@ -48,11 +48,11 @@ def random_returns(tasks: Iterable[str], folders: Sequence[Path]) -> dict[str, f
     """
     kept: dict[str, float] = {}
     for folder in reversed(folders):
-        kept |= _read(folder / RANDOM)
+        kept |= _read(folder / _FILE)
     found = {task: kept[task] if task in kept else random_return(task) for task in tasks}
-    if found.keys() - _read(folders[0] / RANDOM).keys():
+    if found.keys() - _read(folders[0] / _FILE).keys():
         with suppress(OSError):  # a folder that one may only read: measured again next time
-            write_json(folders[0] / RANDOM, {"episodes": EPISODES, "returns": _read(folders[0] / RANDOM) | found})
+            write_json(folders[0] / _FILE, {"episodes": EPISODES, "returns": _read(folders[0] / _FILE) | found})
     return found
 
 

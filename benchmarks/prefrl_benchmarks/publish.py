@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefrl.errors import UsageError
 from prefrl.files import write_atomically
-from prefrl_benchmarks.floors import RANDOM, random_returns
+from prefrl_benchmarks.floors import random_returns
 from prefrl_benchmarks.results import MANIFEST, Results, read_manifest, read_results
 
 _KEPT = ("config.json", "metrics.csv", "summary.json")
@@ -32,9 +32,9 @@ def publish(folder: Path, out: Path) -> Results:
     name = results.manifests[0]["suite"]["name"]
     if (out / MANIFEST).exists() and (held := read_manifest(out)["suite"]["name"]) != name:
         raise UsageError(f"{out} holds the suite {held}; choose another folder for {name}")
-    random_returns(dict.fromkeys(result.cell.task for result in results.cells), [folder])
     try:
         out.mkdir(parents=True, exist_ok=True)
+        random_returns(dict.fromkeys(result.cell.task for result in results.cells), [out, folder])  # kept in the first
         for result in results.finished:
             (out / result.cell.name).mkdir(exist_ok=True)
             (out / f"{result.cell.name}.log").unlink(missing_ok=True)  # of when it was not finished
@@ -43,8 +43,7 @@ def publish(folder: Path, out: Path) -> Results:
                     shutil.copyfile(result.root / kept, out / result.cell.name / kept)
         for result in results.unfinished:
             write_atomically(out / f"{result.cell.name}.log", f"{result.reason}\n".encode())
-        for kept in (RANDOM, MANIFEST):
-            shutil.copyfile(folder / kept, out / kept)
+        shutil.copyfile(folder / MANIFEST, out / MANIFEST)
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     return results
