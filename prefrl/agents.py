@@ -76,7 +76,8 @@ def _algorithm(config: RunConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
     shared |= {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
     if config.algo == "a2c":
         return A2C(**shared, use_rms_prop=agent.optimiser == "rmsprop")
-    return PPO(**shared, batch_size=agent.batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)
+    batch_size = min(agent.batch_size, agent.n_envs * agent.n_steps)  # more, and SB3 takes it for a mistake
+    return PPO(**shared, batch_size=batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)
 
 
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:

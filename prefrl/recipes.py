@@ -119,7 +119,13 @@ TASKS: dict[str, dict[str, Settings]] = {
         },
         "ant": {"agent.log_std_init": -2.5, "agent.gamma": 0.99},
         "double-pendulum": {"agent.gamma": 0.98, "agent.gae_lambda": 0.8},
-        "pendulum": {"agent.n_envs": 2, "agent.n_steps": 1000, "agent.log_std_init": -1.5, "agent.gamma": 0.97},
+        "pendulum": {
+            "agent.n_envs": 2,
+            "agent.n_steps": 1000,
+            "agent.batch_size": 250,
+            "agent.log_std_init": -1.5,
+            "agent.gamma": 0.97,
+        },
         "moving-dot": {"agent.learning_rate": 1e-3, "agent.gamma": 0.9},
     },
     "a2c": {
