@@ -77,7 +77,8 @@ def _algorithm(config: RunConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
     if config.algo == "a2c":
         return A2C(**shared, use_rms_prop=agent.optimiser == "rmsprop")
     batch_size = min(agent.batch_size, agent.n_envs * agent.n_steps)  # more, and SB3 takes it for a mistake
-    return PPO(**shared, batch_size=batch_size, n_epochs=agent.n_epochs, clip_range=agent.clip_range)
+    shared |= {"batch_size": batch_size, "n_epochs": agent.n_epochs, "clip_range": agent.clip_range}
+    return PPO(**shared, target_kl=agent.stopping_kl)
 
 
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:

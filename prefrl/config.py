@@ -37,6 +37,9 @@ class AgentConfig:
     """Passes over a rollout (PPO); of the value network's fit alone (TRPO)."""
     target_kl: float = 0.01
     """The furthest a step may take the policy (TRPO)."""
+    stopping_kl: float | None = None
+    """PPO leaves a rollout once the policy is 1.5 times this far from the one that rolled it, by an estimate of the KL
+    divergence over a minibatch; null: never."""
     clip_range: float = 0.2
     """PPO's clipping."""
     gamma: float = 0.99
@@ -66,6 +69,7 @@ class AgentConfig:
             _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
         for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
             _require(getattr(self, name) > 0, f"agent.{name} must be positive")
+        _require(self.stopping_kl is None or self.stopping_kl > 0, "agent.stopping_kl must be positive, or null")
         _require(self.batch_size >= 2, "agent.batch_size must be at least 2")
         _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
         _require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
@@ -144,8 +148,9 @@ class QueryConfig:
     """The rate is held constant within each of this many equal parts of the run; 0: it falls continuously."""
     segment_length: int = 30
     """L, steps."""
-    selection: Literal["variance", "random"] = "variance"
-    """`variance`: highest variance between members in the predicted preference; `random`: uniform."""
+    selection: Literal["variance", "entropy", "random"] = "variance"
+    """`variance`: highest variance between members in the predicted preference; `entropy`: highest entropy of it, as in
+    B-Pref; `random`: uniform."""
     candidate_clips: int | None = None
     """Clips of the pool, for each query wanted, among which the candidates are drawn; null for all. Predicting them is
     what selection costs where they are images."""

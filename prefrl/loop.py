@@ -14,7 +14,7 @@ from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import Tree
-from prefrl.queries import choose
+from prefrl.queries import RULES, choose, disagreement
 from prefrl.queue import LabelQueue
 from prefrl.reward.workers import RewardWorker
 from prefrl.schedule import labels_due
@@ -121,7 +121,7 @@ class PreferenceLoop:
 
     def _choose(self, step: int, count: int) -> list[Query]:
         queries = self.config.queries
-        by_variance = queries.selection == "variance" and self.worker.ready
+        rule = RULES.get(queries.selection)
         chosen = choose(
             self._pool,
             count,
@@ -129,7 +129,8 @@ class PreferenceLoop:
             asked=self._asked,
             candidate_factor=queries.candidate_factor,
             candidate_clips=queries.candidate_clips,
-            predict=self.worker.ensemble.predict_preferences if by_variance else None,
+            predict=self.worker.ensemble.predict_preferences if rule and self.worker.ready else None,
+            rule=rule or disagreement,
         )
         return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
+import torch
 
 from prefrl.types import Array, Segment
 
@@ -13,6 +14,8 @@ _FEWEST_CLIPS = 8
 
 PredictPreferences = Callable[[Sequence[Segment], Array], Array]
 """(segments, pairs (B, 2)) -> (K, B): each member's probability that the left segment is preferred."""
+Rule = Callable[[Array], Array]
+"""(K, B) of these -> (B,): how much pairs are worth asking about."""
 
 
 def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
@@ -49,6 +52,23 @@ def disagreement(probabilities: Array) -> Array:
     return np.asarray(probabilities.var(axis=0))
 
 
+def uncertainty(probabilities: Array) -> Array:
+    """Entropy in nats of the predicted preference, averaged over members (B-Pref: Lee et al., 2021, section 4.2).
+
+    Args:
+        probabilities: (K, B) each member's probability that the left segment is preferred.
+
+    Returns:
+        (B,)
+    """
+    left = torch.from_numpy(probabilities)
+    return np.asarray((torch.special.entr(left) + torch.special.entr(1 - left)).mean(dim=0))
+
+
+RULES: dict[str, Rule] = {"variance": disagreement, "entropy": uncertainty}
+"""By the names of `QueryConfig.selection`; `random` needs no prediction."""
+
+
 def choose(
     segments: Sequence[Segment],
     count: int,
@@ -58,6 +78,7 @@ def choose(
     candidate_factor: int = 10,
     candidate_clips: int | None = None,
     predict: PredictPreferences | None = None,
+    rule: Rule = disagreement,
 ) -> list[tuple[Segment, Segment]]:
     """Choose the pairs to ask about.
 
@@ -70,10 +91,11 @@ def choose(
         candidate_clips: Segments for each pair wanted among which candidates are drawn, themselves drawn uniformly;
             None for the whole pool. Each is predicted once, however many candidates it is in.
         predict: The ensemble's predicted preferences; without it the choice is uniform.
+        rule: What pairs are worth.
 
     Returns:
-        Ordered pairs (left, right), those that the ensemble's members disagree on most first; fewer than `count` only
-        where the pool has no more.
+        Ordered pairs (left, right), those that are worth most first; fewer than `count` only where the pool has no
+        more.
     """
     if len(segments) < 2 or count < 1:
         return []
@@ -81,7 +103,7 @@ def choose(
     if candidate_clips and predict is not None and some < len(segments):
         places = np.sort(rng.choice(len(segments), some, replace=False))
         among = [segments[place] for place in places.tolist()]
-        found = choose(among, count, rng, asked=asked, candidate_factor=candidate_factor, predict=predict)
+        found = choose(among, count, rng, asked=asked, candidate_factor=candidate_factor, predict=predict, rule=rule)
         if len(found) == count:
             return found  # else most of their pairs were asked before
     drawn = draw_pairs(rng, len(segments), count * candidate_factor + len(asked))
@@ -89,6 +111,6 @@ def choose(
     fresh = [(min(a, b), max(a, b)) not in asked for a, b in ids[drawn].tolist()]
     candidates = drawn[np.array(fresh, dtype=bool)][: count * candidate_factor]
     if predict is not None and len(candidates) > count:
-        scores = disagreement(predict(segments, candidates))
+        scores = rule(predict(segments, candidates))
         candidates = candidates[np.argsort(-scores, kind="stable")]
     return [(segments[left], segments[right]) for left, right in candidates[:count].tolist()]

@@ -150,6 +150,9 @@ SCALES: dict[str, Settings] = {
         "reward.comparisons_per_step": 0.05,
         "reward.pretrain_comparisons": 800,
     },
+    # 19 clips in 20 of an agent that has learned nothing show a fallen pole: pairs of others must be looked for, and
+    # early questions, which are about fallen poles alone, are wasted.
+    "pendulum": {"queries.candidate_factor": 1000, "queries.initial_fraction": 0.1},
     "hopper-backflip": {"steps": 500_000, "queries.labels": 900},
     "cheetah-one-leg": {"queries.labels": 800},
     "enduro-even": {"queries.labels": 1300},
@@ -163,6 +166,8 @@ RECIPES = ("default", "paper")
 PAPER_MUJOCO: Settings = {
     "steps": 20_000_000,
     "queries.schedule_constant": 2e6,
+    "queries.initial_fraction": 0.25,
+    "queries.candidate_factor": 10,
     "reward.comparisons_per_step": 0.1,
     "agent.gamma": 0.995,
     "agent.gae_lambda": 0.97,

@@ -129,7 +129,11 @@ def test_the_algorithm_is_built_from_the_configuration():
     assert isinstance(ppo, PPO)
     assert (ppo.gamma, ppo.gae_lambda, ppo.n_steps, ppo.batch_size, ppo.n_epochs) == (0.9, 0.8, 32, 16, 2)
     assert ppo.policy.log_std.tolist() == [-1.0, -1.0]
+    assert ppo.target_kl is None
     assert ppo.policy.mlp_extractor.policy_net[0].out_features == 8
+    stack.top.close()
+    stack, ppo = build("reacher", "ppo", **{"agent.stopping_kl": 0.03})
+    assert ppo.target_kl == 0.03
     stack.top.close()
     stack, a2c = build("CartPole-v1", "a2c", **{"agent.ent_coef": 0.01})
     assert isinstance(a2c, A2C)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prefrl.queries import choose, disagreement, draw_pairs
+from prefrl.queries import RULES, choose, disagreement, draw_pairs, uncertainty
 
 
 def ordered(pairs):
@@ -64,6 +64,22 @@ def test_the_first_pairs_drawn_are_not_those_of_the_first_segments():
 def test_disagreement_is_the_variance_between_members():
     probabilities = np.array([[0.2, 0.5, 1.0], [0.6, 0.5, 0.0], [0.7, 0.5, 1.0]])
     np.testing.assert_allclose(disagreement(probabilities), [0.14 / 3, 0, 2 / 9], atol=1e-12)
+
+
+def test_uncertainty_is_the_mean_entropy_of_the_members_predictions():
+    probabilities = np.array([[0.5, 1.0, 0.25], [0.5, 0.0, 0.25]])
+    # 0.25 ln 4 + 0.75 ln (4 / 3) = 0.5623
+    np.testing.assert_allclose(uncertainty(probabilities), [np.log(2), 0.0, 0.5623351], atol=1e-7)
+
+
+@pytest.mark.parametrize(("rule", "best"), [("variance", (0, 2)), ("entropy", (0, 1))])
+def test_a_rule_decides_which_pair_is_worth_most(rule, best):
+    def predict(clips, pairs):
+        sure = {(0, 1): (0.5, 0.5), (0, 2): (0.0, 1.0), (1, 2): (0.9, 0.9)}
+        return np.array([sure[pair] for pair in ordered(pairs.tolist())]).T
+
+    rng = np.random.default_rng(0)
+    assert key(choose(segments(3), 1, rng, predict=predict, rule=RULES[rule])) == [best]
 
 
 @quick

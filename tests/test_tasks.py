@@ -38,7 +38,7 @@ BY_HAND = {  # from MuJoCo's data after the step, the forward position before it
     "ant": lambda data, x, dt: velocity(x, data.body("torso").xpos[0], dt) + (data.qpos[2] - 1.2),
     "reacher": lambda data, x, dt: -np.linalg.norm(data.body("fingertip").xpos - data.body("target").xpos),
     "double-pendulum": lambda data, x, dt: tip_reward(data),
-    "pendulum": lambda data, x, dt: 1 - data.qpos[1] ** 2,
+    "pendulum": lambda data, x, dt: 1 - min(abs(data.qpos[1]), np.pi / 2) ** 2,
 }
 SECONDS = {"hopper": 0.008, "walker": 0.008, "swimmer": 0.04, "cheetah": 0.05, "ant": 0.05}
 
@@ -103,6 +103,16 @@ def test_an_episode_goes_on_where_gymnasium_s_would_have_ended_and_the_fall_show
     assert np.mean(by_step[fallen:]) < np.mean(by_step[:fallen])
     env.close()
     base.close()
+
+
+def test_poles_that_lie_are_worth_exactly_the_same():
+    env = make_env(FACTS["pendulum"][0])
+    for seed in (0, 1):
+        env.reset(seed=seed)
+        rewards = [env.step(env.action_space.high * (1 - 2 * seed))[1] for _ in range(300)]
+        assert abs(env.unwrapped.data.qpos[1]) > np.pi / 2  # pressed beyond the end of its hinge
+        assert set(rewards[-50:]) == {1 - (np.pi / 2) ** 2}
+    env.close()
 
 
 @pytest.mark.parametrize("name", ["hopper", "walker", "ant", "cheetah", "swimmer", "reacher"])
