@@ -107,7 +107,7 @@ def test_the_page_stands_alone(folder, tmp_path):
     text = " ".join(" ".join(page.words).split())
     for said in (
         "8 of 8 cells",
-        "prefrl bench report results --out report",
+        f"prefrl bench report {folder} --out report",
         "the paper's own points",
         "cores",
         "commit",

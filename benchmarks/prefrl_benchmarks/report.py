@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -139,7 +140,7 @@ def _figures(found: Analysis) -> dict[str, list[Draw]]:
 def _page(found: Analysis, tables: Mapping[str, Any], figures: Mapping[str, Sequence[Draw]]) -> str:
     """The page, with everything inlined."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"figure": figure_text, "ranged": ranged, "zip": zip}
+    environment.filters |= {"figure": figure_text, "ranged": ranged, "quote": shlex.quote, "zip": zip}
     images = {name: [_data_uri(panel(draw)) for draw in draws] for name, draws in figures.items()}
     # By its text rather than a loader of packages: the template lies beside this file wherever it is installed.
     template = environment.from_string(_TEMPLATE.read_text())
