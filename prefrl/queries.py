@@ -53,7 +53,7 @@ def disagreement(probabilities: Array) -> Array:
 
 
 def uncertainty(probabilities: Array) -> Array:
-    """Entropy in nats of the predicted preference, averaged over members (B-Pref: Lee et al., 2021, section 4.2).
+    """Entropy in nats of the predicted preference, averaged over members (B-Pref: Lee et al., 2021).
 
     Args:
         probabilities: (K, B) each member's probability that the left segment is preferred.
