@@ -150,7 +150,7 @@ SCALES: dict[str, Settings] = {
         "reward.comparisons_per_step": 0.05,
         "reward.pretrain_comparisons": 800,
     },
-    # Fitted no more than a default model, these agents exploit it, even with 1400 labels; 0.8 is no better than 0.3.
+    # These agents end well short of the true reward's from a model that is fitted as little as the others' are.
     "hopper": {"reward.comparisons_per_step": 0.3},
     "swimmer": {"reward.comparisons_per_step": 0.3},
     "reacher": {"reward.comparisons_per_step": 0.3},
