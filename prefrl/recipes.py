@@ -151,7 +151,6 @@ SCALES: dict[str, Settings] = {
         "reward.pretrain_comparisons": 800,
     },
     # These agents end well short of the true reward's from a model that is fitted as little as the others' are.
-    "hopper": {"reward.comparisons_per_step": 0.3},
     "swimmer": {"reward.comparisons_per_step": 0.3},
     "reacher": {"reward.comparisons_per_step": 0.3},
     # 19 clips in 20 of an agent that has learned nothing show a fallen pole: pairs of others must be looked for, and
