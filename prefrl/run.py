@@ -123,8 +123,11 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end."""
-        return self.summary.exists()
+        """Whether the run has come to its end; one whose summary is damaged is resumed, to write it anew."""
+        try:
+            return isinstance(read_json(self.summary), dict)
+        except (FileNotFoundError, DamagedFileError):
+            return False
 
     def lock(self, name: str = "run", timeout: float = 0) -> FileLock:
         """Take the run for this process; given back when the process ends, however it ends.

@@ -25,7 +25,13 @@ def finish(cell, folder, value, *, correlation=0.5, rows=5):
     for share in np.linspace(1 / rows, 1, rows):
         reached = None if value is None else value * share
         metrics.append({"step": int(cell.steps * share), "true_return_mean": reached})
-    summary = {"task": cell.task, "seed": cell.seed, "true_return_mean": value, "reward_correlation": correlation}
+    summary = {
+        "task": cell.task,
+        "seed": cell.seed,
+        "steps": cell.steps,
+        "true_return_mean": value,
+        "reward_correlation": correlation,
+    }
     more = {"steps_per_second": 100.0, "wall_seconds": 1.0, "version": "0.1.0", "commit": None}
     run.summary.write_text(json.dumps(summary | more))
 

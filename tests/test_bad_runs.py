@@ -44,6 +44,19 @@ def test_out_is_a_finished_run(finished: Path) -> None:
     assert content(finished) == before
 
 
+def test_a_finished_run_whose_summary_is_cut_off_writes_it_anew(finished: Path) -> None:
+    path = finished / "summary.json"
+    before = json.loads(path.read_text())
+    path.write_text(path.read_text()[:30])
+    assert prefrl("status", finished).code == 0
+    assert prefrl("resume", finished).code == 0
+    after = json.loads(path.read_text())
+    clock = {"wall_seconds", "steps_per_second", "peak_rss_mb"}
+    assert {key: after[key] for key in after if key not in clock} == {
+        key: before[key] for key in before if key not in clock
+    }
+
+
 def test_out_is_an_unfinished_run(unfinished: Path) -> None:
     before = content(unfinished)
     assert f"prefrl resume {unfinished}" in refused(prefrl("train", "reacher", "--out", unfinished), 2)

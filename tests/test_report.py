@@ -195,6 +195,15 @@ def test_a_yardstick_that_learned_nothing_measures_nothing(tmp_path):
     assert not [line for line in lines if "IQM" in line]
 
 
+def test_returns_stand_beside_scores_of_the_same_seeds(tmp_path):
+    write_report([made(tmp_path / "r", without(("cheetah", "true")))], tmp_path / "report")
+    assert "| cheetah | −100 | 300 | 200 (0.75) |" in (tmp_path / "report" / "summary.md").read_text()
+    (cheetah,) = (
+        r for r in rows(tmp_path / "report" / "scores.csv") if (r["task"], r["variant"]) == ("cheetah", "full")
+    )
+    assert (cheetah["runs"], cheetah["planned"], float(cheetah["return"])) == ("1", "2", 200)
+
+
 def test_a_yardstick_of_other_seeds_is_none(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-2.0, None), ("reacher", "full"): (None, -5.0)}
     found = analyse([made(tmp_path / "r", returns)])
@@ -211,6 +220,8 @@ def damage(folder, what):
         summary.write_text(json.dumps(data | {"true_return_mean": "much"}))
     elif what == "none ended":
         summary.write_text(json.dumps(data | {"true_return_mean": None}))
+    elif what == "config":
+        config.write_text(config.read_text()[:100])
     elif what == "other settings":
         config.write_text(config.read_text().replace('"members": 3', '"members": 2'))
     else:
@@ -224,6 +235,7 @@ def damage(folder, what):
         ("mistyped", "left out: its summary.json is damaged"),
         ("none ended", "left out: no episode came to its end"),
         ("other settings", "left out: made with other settings than the suite's"),
+        ("config", "left out: its config.json cannot be read"),
     ],
 )
 def test_a_cell_that_cannot_be_taken_at_its_word_is_left_out(folder, what, said):
@@ -231,6 +243,26 @@ def test_a_cell_that_cannot_be_taken_at_its_word_is_left_out(folder, what, said)
     found = analyse([folder])
     assert [line for line in found.problems if line.startswith("cheetah_ppo_oracle-sync-50_s1") and said in line]
     assert len(found.results.finished) == 7
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [(None, "is missing"), (40, "ends at step 0 of 10,000"), (0.8, "ends at step 4,000"), (0.95, "ends at step 8,000")],
+)
+def test_a_cell_whose_learning_curve_is_cut_keeps_its_final_figures_alone(folder, keep, said):
+    metrics = folder / "cheetah_ppo_oracle-sync-50_s1" / "metrics.csv"
+    text = metrics.read_text()
+    if keep is None:
+        metrics.unlink()
+    else:
+        metrics.write_text(text[: keep if keep > 1 else int(len(text) * keep)])
+    found = analyse([folder])
+    (line,) = found.problems
+    assert line.startswith("cheetah_ppo_oracle-sync-50_s1: no learning curve: its metrics.csv")
+    assert said in line
+    (full,) = (group for group in found.groups if (group.task, group.variant) == ("cheetah", "full"))
+    assert len(full.returns) == 2
+    assert len(full.curve[1]) == 1
 
 
 def test_cells_of_several_versions_are_said(folder):
@@ -277,6 +309,7 @@ def test_a_report_of_nothing_is_refused_in_one_line(tmp_path):
     assert "no suite.json" in refused(prefrl("bench", "report", empty, "--out", tmp_path / "out"), 2)
     nothing = made(tmp_path / "nothing", {})
     assert "no cell of" in refused(prefrl("bench", "report", nothing, "--out", tmp_path / "out"), 1)
+    assert "name the folder" in refused(prefrl("bench", "report", "--out", tmp_path / "out"), 2)
     assert not (tmp_path / "out").exists()
 
 
@@ -372,6 +405,13 @@ def test_comparing_tells_better_from_worse(folder, tmp_path):
     lines = compare_folders(folder, new)
     assert any(re.match(r"better +cheetah, full: return 300 -> 1300: \+1e\+03 \(", line) for line in lines)
     assert any("IQM of the score over 2 tasks" in line for line in lines)
+    assert f"scores are normalised by the true-reward agents of {folder}" in lines
+
+
+def test_comparing_says_where_runs_are_longer(folder, tmp_path):
+    longer = made(tmp_path / "longer", steps=20_000)
+    assert "cheetah, full: 10,000 steps before, 20,000 after" in compare_folders(folder, longer)
+    assert not [line for line in compare_folders(folder, folder) if "steps before" in line]
 
 
 def test_comparing_says_what_it_cannot_tell(folder, tmp_path):

@@ -60,6 +60,15 @@ class Pretended:
         return Finished(0)
 
 
+class Resumed(Pretended):
+    """An executor that writes the summaries of runs that are there."""
+
+    def __call__(self, cell, folder):
+        self.started.append(cell.name)
+        (folder / cell.name / "summary.json").write_text('{"true_return_mean": 1.0}')
+        return Finished(0)
+
+
 def run(ours, out, executor):
     text = io.StringIO()
     outcome = run_suite(ours, out, 2, executor=executor, display=SuiteDisplay(Console(file=text, width=200)))
@@ -115,6 +124,19 @@ def test_a_cell_whose_configuration_is_damaged_is_run_anew(tmp_path, damage):
     outcome, _ = run(ours, tmp_path, again := Pretended())
     assert again.started == [ours.cells()[0].name]
     assert len(outcome.finished) == 2
+
+
+@pytest.mark.parametrize("left", ['{"task": "rea', "[]", "{}"])
+def test_a_cell_whose_summary_is_damaged_is_resumed(tmp_path, left):
+    ours = suite(tasks=("reacher",), seeds=(0,))
+    run(ours, tmp_path, Pretended())
+    name = ours.cells()[0].name
+    (tmp_path / name / "summary.json").write_text(left)
+    resumed = Resumed()
+    outcome, text = run(ours, tmp_path, resumed)
+    assert resumed.started == [name]
+    assert len(outcome.finished) == 2
+    assert f"{name}: its summary.json is damaged; resumed" in text
 
 
 def test_a_folder_holds_one_suite_and_has_one_runner(tmp_path):

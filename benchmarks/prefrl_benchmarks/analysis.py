@@ -93,6 +93,11 @@ class TaskScore:
     scores: Array
     """(N,) normalised, in the order of these seeds."""
 
+    @property
+    def returns(self) -> Array:
+        """(N,) the true returns that these scores are of."""
+        return self.group.returns[np.isin(self.group.seeds, self.seeds)]
+
 
 @dataclass(frozen=True)
 class Aggregate:
@@ -172,12 +177,11 @@ def _key(group: Group) -> tuple[str, str]:
 
 def _score(group: Group, baseline: Group, floor: float) -> TaskScore | None:
     ceilings = dict(zip(baseline.seeds, baseline.returns, strict=True))
-    shared = [seed in ceilings for seed in group.seeds]
     seeds = tuple(seed for seed in group.seeds if seed in ceilings)
     if not seeds:
         return None
     ceiling = float(np.mean([ceilings[seed] for seed in seeds]))
-    scores = statistics.normalised(group.returns[shared][:, None], [floor], [ceiling])[:, 0]
+    scores = statistics.normalised(group.returns[np.isin(group.seeds, seeds)][:, None], [floor], [ceiling])[:, 0]
     return TaskScore(group, floor, ceiling, seeds, scores)
 
 
@@ -195,7 +199,6 @@ def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Seq
 
 def _curve(result: Result) -> Array:
     """(T, 2) steps and true returns of a run; empty where it has no whole curve."""
-    path = result.root / "metrics.csv"
-    rows = read_metrics(path) if path.exists() else []
+    rows = [] if result.flaw else read_metrics(result.root / "metrics.csv")
     points: list[Any] = [(row["step"], row["true_return_mean"]) for row in rows if row["true_return_mean"] is not None]
     return np.array(points, dtype=float).reshape(-1, 2)

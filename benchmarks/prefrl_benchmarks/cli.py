@@ -86,6 +86,8 @@ def publish(folder: Positional[Path], out: Positional[Path], /) -> None:
     from prefrl_benchmarks.publish import publish
 
     results = publish(folder, out)
+    for line in results.problems:
+        print(f"prefrl: {line}", file=sys.stderr)
     print(f"{out}: {len(results.finished)} of {len(results.cells)} cells")
 
 

@@ -79,7 +79,21 @@ def compare_folders(old: Path, new: Path) -> list[str]:
     tasks = dict.fromkeys(result.cell.task for each in results for result in each.finished)
     found = compare(before, after, random_returns(tasks, [old, new]))
     notes = [f"{folder}: {line}" for folder, each in zip((old, new), results, strict=True) for line in each.problems]
+    notes += _differing_steps(before, after)
+    notes.append(f"scores are normalised by the true-reward agents of {old}")
     return [*notes, *(_line(each) for each in found)]
+
+
+def _differing_steps(before: Results, after: Results) -> list[str]:
+    """A line for each variant of a task whose runs are longer in one of the two."""
+    old, new = (
+        {(each.cell.task, each.cell.variant): each.cell.steps for each in side.finished} for side in (before, after)
+    )
+    return [
+        f"{', '.join(key)}: {old[key]:,} steps before, {new[key]:,} after"
+        for key in old
+        if key in new and old[key] != new[key]
+    ]
 
 
 def _over_tasks(

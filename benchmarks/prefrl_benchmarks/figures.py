@@ -62,9 +62,9 @@ def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
     for score in scores:
         if score.group.is_baseline:
             axes.axhline(score.ceiling, color="black", label="true reward")
-            axes.axhspan(*interval(mean, score.group.returns[:, None]), color="black", alpha=0.1, linewidth=0)
+            axes.axhspan(*interval(mean, score.returns[:, None]), color="black", alpha=0.1, linewidth=0)
             axes.axhline(score.floor, color="0.6", linestyle=":", label="random policy")
-    values = [score.group.returns[:, None] for score in learned]
+    values = [score.returns[:, None] for score in learned]
     _points(axes, [(score.group.labels, score.group.variant) for score in learned], values, mean)
     if (point := POINTS.get(title)) and _by_labels([score.group.labels for score in learned]):
         axes.plot(list(point.labels), list(point.labels.values()), **_PAPER, label="the paper's")

@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, read_json, write_json
+from prefrl.metrics import read_metrics
 from prefrl.run import commit, version
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of, read_summary
 from prefrl_benchmarks.suites import Suite
@@ -45,6 +46,8 @@ class Result:
     """None where it is not finished."""
     reason: str = ""
     """... and why, as far as is known."""
+    flaw: str = ""
+    """Why a finished cell has no learning curve; its final figures stand."""
 
     @property
     def value(self) -> float | None:
@@ -123,9 +126,11 @@ def read_results(folders: Sequence[Path]) -> Results:
     """What came of the suites of some folders.
 
     Raises:
-        UsageError: if one is no suite's folder.
+        UsageError: if there are none, or one is no suite's folder.
         PrefrlError: if no cell is finished, or a manifest is damaged.
     """
+    if not folders:
+        raise UsageError("there is nothing to report: name the folder of a `prefrl bench run`")
     manifests = [read_manifest(folder) for folder in folders]
     cells: dict[tuple[str, str], Result] = {}
     recipes: dict[tuple[str, str, str], Result] = {}
@@ -160,16 +165,25 @@ def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Resul
     known = partial(Result, suite, cell, hashes["hash"], hashes["seedless"], root)
     if not (root / "summary.json").exists():
         return known(None, last_words(folder / f"{cell.name}.log"))
-    if fingerprint_of(root) != hashes["hash"]:
-        return known(None, "made with other settings than the suite's; `prefrl bench run` runs it anew")
+    if (found := fingerprint_of(root)) != hashes["hash"]:
+        why = "made with other settings than the suite's" if found else "its config.json cannot be read"
+        return known(None, f"{why}; `prefrl bench run` runs it anew")
     try:
         summary = read_summary(root)
-        value = summary["true_return_mean"]
-        if not isinstance(value, float | int | None):
-            raise TypeError
-    except (PrefrlError, KeyError, TypeError, ValueError):
-        return known(None, "its summary.json is damaged")
-    return known(summary, "no episode came to its end" if value is None else "")
+    except DamagedFileError:
+        return known(None, "its summary.json is damaged; `prefrl bench run` writes it anew")
+    if summary["true_return_mean"] is None:
+        return known(summary, "no episode came to its end")
+    return known(summary, flaw=_curve_flaw(root, summary))
+
+
+def _curve_flaw(root: Path, summary: Mapping[str, Any]) -> str:
+    """What keeps a finished run's `metrics.csv` from being a learning curve; empty where it is one."""
+    path = root / "metrics.csv"
+    if not path.exists():
+        return "its metrics.csv is missing"
+    reached = max((int(row["step"] or 0) for row in read_metrics(path)), default=0)
+    return "" if reached == summary["steps"] else f"its metrics.csv ends at step {reached:,} of {summary['steps']:,}"
 
 
 def _problems(results: Results) -> list[str]:
@@ -177,6 +191,7 @@ def _problems(results: Results) -> list[str]:
     if left := len(results.cells) - len(results.finished):
         lines.append(f"partial: {left} of {len(results.cells)} cells are not finished")
     lines += [f"{result.cell.name}: left out: {result.reason}" for result in results.unfinished]
+    lines += [f"{result.cell.name}: no learning curve: {result.flaw}" for result in results.finished if result.flaw]
     if names := [result.cell.name for result in results.not_begun]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         lines.append(f"left out: not begun: {', '.join(names[:_NAMED])}{more}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from prefrl.errors import UsageError
-from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
+from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of, is_finished
 from prefrl_benchmarks.display import SuiteDisplay
 from prefrl_benchmarks.executors import PROCESSES, Executor, Job
 from prefrl_benchmarks.results import last_words, write_manifest
@@ -91,7 +91,9 @@ def prepare(cell: Cell, out: Path, note: Callable[[str], None]) -> bool:
     if not root.exists():
         return False
     if fingerprint_of(root) == fingerprint(cell.config):
-        return (root / "summary.json").exists()
+        if not (finished := is_finished(root)) and (root / "summary.json").exists():
+            note(f"{cell.name}: its summary.json is damaged; resumed to write it anew")
+        return finished
     aside = _free(out / SUPERSEDED / cell.name)
     aside.parent.mkdir(exist_ok=True)
     shutil.move(root, aside)
@@ -135,7 +137,7 @@ def _work(
 
 def _settle(cell: Cell, job: Job, out: Path, display: SuiteDisplay, stop: _Stop, outcome: Outcome) -> None:
     """Note how a cell ended."""
-    if job.poll() == 0 and (out / cell.name / "summary.json").exists():
+    if job.poll() == 0 and is_finished(out / cell.name):
         outcome.finished.append(cell.name)
         display.finished(cell, out)
     elif not stop.asked:

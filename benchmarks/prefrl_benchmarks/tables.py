@@ -48,7 +48,7 @@ def task_rows(scores: Sequence[TaskScore]) -> list[Row]:
 def _task_row(score: TaskScore) -> Row:
     group = score.group
     column = score.scores[:, None]
-    low, high = interval(mean, group.returns[:, None])
+    low, high = interval(mean, score.returns[:, None])
     score_low, score_high = interval(mean, column)
     steps, curves = group.curve
     return {
@@ -56,11 +56,11 @@ def _task_row(score: TaskScore) -> Row:
         "task": group.task,
         "variant": group.variant,
         "labels": group.labels,
-        "runs": len(group.seeds),
+        "runs": len(score.seeds),
         "planned": group.planned,
         "random": score.floor,
         "true reward": score.ceiling,
-        "return": float(group.returns.mean()),
+        "return": float(score.returns.mean()),
         "return low": low,
         "return high": high,
         "score": float(mean(column)),

@@ -53,4 +53,4 @@ def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate]) -> st
 def _with_score(score: TaskScore | None) -> str:
     if score is None:
         return "–"
-    return f"{figure_text(float(score.group.returns.mean()))} ({figure_text(float(score.scores.mean()))})"
+    return f"{figure_text(float(score.returns.mean()))} ({figure_text(float(score.scores.mean()))})"
