@@ -42,6 +42,8 @@ def run_status(root: Path) -> dict[str, Any]:
     if run.finished:
         now["state"] = "finished"
         now["summary"] = read_json(run.summary)
+    elif run.summary.exists() and not now["running"]:
+        now["state"] = f"its summary.json is damaged; `prefrl resume {root}` writes it anew"
     elif not now["running"] and not str(now.get("state", "")).startswith("stopped"):
         now["state"] = "stopped without a word (killed?); resumable"
     if config.learns_reward and (run.labels.exists() or run.begun):
