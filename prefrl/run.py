@@ -124,10 +124,7 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether the run has come to its end; one whose summary is damaged is resumed, to write it anew."""
-        try:
-            return isinstance(read_json(self.summary), dict)
-        except (FileNotFoundError, DamagedFileError):
-            return False
+        return is_finished(self.root)
 
     def lock(self, name: str = "run", timeout: float = 0) -> FileLock:
         """Take the run for this process; given back when the process ends, however it ends.
@@ -192,6 +189,33 @@ class RunDirectory:
 
     def _checkpoint_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
+
+
+def read_summary(root: Path) -> dict[str, Any]:
+    """A finished run's `summary.json`.
+
+    Raises:
+        FileNotFoundError: if the run is not finished.
+        DamagedFileError: if it is cut off, or holds something else.
+    """
+    path = root / "summary.json"
+    summary = read_json(path)
+    if (
+        not isinstance(summary, dict)
+        or not isinstance(summary.get("steps"), int)
+        or not isinstance(summary.get("true_return_mean", ""), float | int | None)
+    ):
+        raise DamagedFileError(f"{path} is damaged: it is no run's summary")
+    return summary
+
+
+def is_finished(root: Path) -> bool:
+    """Whether a run has a summary that can be taken at its word."""
+    try:
+        read_summary(root)
+    except (FileNotFoundError, DamagedFileError):
+        return False
+    return True
 
 
 def version() -> str:

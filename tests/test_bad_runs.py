@@ -315,7 +315,11 @@ def test_damaged_metrics_do_not_stop_a_run(damage: Damage, unfinished: Path) -> 
     assert label_counts(unfinished) == (LABELS, LABELS)
 
 
-@pytest.mark.parametrize("damage", [truncate, garbage])
+def other_json(path: Path) -> None:
+    path.write_text('{"true_return_mean": "much"}')
+
+
+@pytest.mark.parametrize("damage", [truncate, garbage, other_json])
 def test_a_damaged_summary_is_said_and_written_anew(damage: Damage, finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     shutil.copytree(finished, root)

@@ -247,7 +247,12 @@ def test_a_cell_that_cannot_be_taken_at_its_word_is_left_out(folder, what, said)
 
 @pytest.mark.parametrize(
     ("keep", "said"),
-    [(None, "is missing"), (40, "ends at step 0 of 10,000"), (0.8, "ends at step 4,000"), (0.95, "ends at step 8,000")],
+    [
+        (None, "ends at step 0 of 10,000"),
+        (40, "ends at step 0 of 10,000"),
+        (0.8, "ends at step 4,000"),
+        (0.95, "ends at step 8,000"),
+    ],
 )
 def test_a_cell_whose_learning_curve_is_cut_keeps_its_final_figures_alone(folder, keep, said):
     metrics = folder / "cheetah_ppo_oracle-sync-50_s1" / "metrics.csv"

@@ -65,7 +65,7 @@ class Resumed(Pretended):
 
     def __call__(self, cell, folder):
         self.started.append(cell.name)
-        (folder / cell.name / "summary.json").write_text('{"true_return_mean": 1.0}')
+        (folder / cell.name / "summary.json").write_text('{"true_return_mean": 1.0, "steps": 10000}')
         return Finished(0)
 
 
@@ -126,7 +126,7 @@ def test_a_cell_whose_configuration_is_damaged_is_run_anew(tmp_path, damage):
     assert len(outcome.finished) == 2
 
 
-@pytest.mark.parametrize("left", ['{"task": "rea', "[]", "{}"])
+@pytest.mark.parametrize("left", ['{"task": "rea', "[]", "{}", '{"true_return_mean": 1.0}'])
 def test_a_cell_whose_summary_is_damaged_is_resumed(tmp_path, left):
     ours = suite(tasks=("reacher",), seeds=(0,))
     run(ours, tmp_path, Pretended())

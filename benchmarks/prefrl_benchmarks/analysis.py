@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from prefrl.metrics import read_metrics
 from prefrl_benchmarks import statistics
 from prefrl_benchmarks.results import Result, Results
 from prefrl_benchmarks.statistics import Array, Interval, interval
@@ -90,13 +89,10 @@ class TaskScore:
     """The true-reward agent's, over the same seeds."""
     seeds: tuple[int, ...]
     """That variant and true-reward agent both have."""
+    returns: Array
+    """(N,) true returns, in the order of these seeds."""
     scores: Array
-    """(N,) normalised, in the order of these seeds."""
-
-    @property
-    def returns(self) -> Array:
-        """(N,) the true returns that these scores are of."""
-        return self.group.returns[np.isin(self.group.seeds, self.seeds)]
+    """(N,) the same, normalised."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +177,9 @@ def _score(group: Group, baseline: Group, floor: float) -> TaskScore | None:
     if not seeds:
         return None
     ceiling = float(np.mean([ceilings[seed] for seed in seeds]))
-    scores = statistics.normalised(group.returns[np.isin(group.seeds, seeds)][:, None], [floor], [ceiling])[:, 0]
-    return TaskScore(group, floor, ceiling, seeds, scores)
+    returns = group.returns[np.isin(group.seeds, seeds)]
+    scores = statistics.normalised(returns[:, None], [floor], [ceiling])[:, 0]
+    return TaskScore(group, floor, ceiling, seeds, returns, scores)
 
 
 def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Sequence[Group]) -> Aggregate:
@@ -199,6 +196,6 @@ def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Seq
 
 def _curve(result: Result) -> Array:
     """(T, 2) steps and true returns of a run; empty where it has no whole curve."""
-    rows = [] if result.flaw else read_metrics(result.root / "metrics.csv")
+    rows = [] if result.flaw else result.metrics
     points: list[Any] = [(row["step"], row["true_return_mean"]) for row in rows if row["true_return_mean"] is not None]
     return np.array(points, dtype=float).reshape(-1, 2)

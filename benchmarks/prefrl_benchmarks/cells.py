@@ -13,8 +13,9 @@ from typing import IO, Any
 
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError
-from prefrl.files import DamagedFileError, read_json
+from prefrl.files import read_json
 from prefrl.recipes import resolve
+from prefrl.run import is_finished, read_summary
 from prefrl.tasks import find_task
 
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
@@ -145,28 +146,6 @@ def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[st
         return read_summary(root)
     with start_cell(cell, folder, threads=threads) as process:
         return read_summary(root) if process.wait() == 0 else None
-
-
-def is_finished(root: Path) -> bool:
-    """Whether a run has a summary that can be taken at its word."""
-    try:
-        read_summary(root)
-    except (FileNotFoundError, DamagedFileError):
-        return False
-    return True
-
-
-def read_summary(root: Path) -> dict[str, Any]:
-    """A finished run's `summary.json`.
-
-    Raises:
-        DamagedFileError: if it is cut off, or holds something else.
-    """
-    path = root / "summary.json"
-    summary = read_json(path)
-    if not isinstance(summary, dict) or not isinstance(summary.get("true_return_mean", ""), float | int | None):
-        raise DamagedFileError(f"{path} is damaged: it is no run's summary")
-    return summary
 
 
 def _has_gpu() -> bool:

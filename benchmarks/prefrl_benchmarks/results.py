@@ -10,17 +10,17 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, read_json, write_json
-from prefrl.metrics import read_metrics
-from prefrl.run import commit, version
-from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of, read_summary
+from prefrl.metrics import Row, read_metrics
+from prefrl.run import commit, read_summary, version
+from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.suites import Suite
 
 MANIFEST = "suite.json"
@@ -46,13 +46,24 @@ class Result:
     """None where it is not finished."""
     reason: str = ""
     """... and why, as far as is known."""
-    flaw: str = ""
-    """Why a finished cell has no learning curve; its final figures stand."""
 
     @property
     def value(self) -> float | None:
         """The final mean true return; None where there is none."""
         return None if self.summary is None else self.summary["true_return_mean"]
+
+    @cached_property
+    def metrics(self) -> list[Row]:
+        """The complete rows of its `metrics.csv`; none where there is no such file."""
+        path = self.root / "metrics.csv"
+        return read_metrics(path) if path.exists() else []
+
+    @property
+    def flaw(self) -> str:
+        """Why a finished cell has no learning curve, though its final figures stand; empty where it has one."""
+        steps = self.summary["steps"] if self.summary else 0
+        reached = max((int(row["step"] or 0) for row in self.metrics), default=0)
+        return "" if reached == steps else f"its metrics.csv ends at step {reached:,} of {steps:,}"
 
 
 @dataclass(frozen=True)
@@ -172,18 +183,7 @@ def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Resul
         summary = read_summary(root)
     except DamagedFileError:
         return known(None, "its summary.json is damaged; `prefrl bench run` writes it anew")
-    if summary["true_return_mean"] is None:
-        return known(summary, "no episode came to its end")
-    return known(summary, flaw=_curve_flaw(root, summary))
-
-
-def _curve_flaw(root: Path, summary: Mapping[str, Any]) -> str:
-    """What keeps a finished run's `metrics.csv` from being a learning curve; empty where it is one."""
-    path = root / "metrics.csv"
-    if not path.exists():
-        return "its metrics.csv is missing"
-    reached = max((int(row["step"] or 0) for row in read_metrics(path)), default=0)
-    return "" if reached == summary["steps"] else f"its metrics.csv ends at step {reached:,} of {summary['steps']:,}"
+    return known(summary, "no episode came to its end" if summary["true_return_mean"] is None else "")
 
 
 def _problems(results: Results) -> list[str]:
