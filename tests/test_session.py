@@ -4,7 +4,7 @@ import os
 
 import pytest
 from asking import POOL, make_run
-from runs import prefrl, refused
+from runs import SUMMARY, prefrl, refused
 
 from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
@@ -107,7 +107,7 @@ def test_a_missing_run_is_refused(tmp_path):
 
 
 def test_a_finished_run_is_refused_with_what_gives_it_more(run):
-    run[0].summary.write_text("{}")
+    run[0].summary.write_text(SUMMARY)
     with pytest.raises(UsageError, match=r"resume .* --labels"):
         Session(run[0].root, "ann")
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_labelled_is_one_line_and_nothing_is_touched(tmp_path, ru
     with store.database.write() as connection:
         connection.exec_driver_sql("UPDATE meta SET value = 99 WHERE key = 'version'")
     assert "newer version" in refused(prefrl("label", made.root), 2)
-    made.summary.write_text("{}")
+    made.summary.write_text(SUMMARY)
     assert "--labels" in refused(prefrl("label", made.root), 2)
     assert store.counts()["pending"] == 6
 
@@ -188,7 +188,7 @@ def test_a_run_that_ended_meanwhile_says_so(session, run):
     session.leases()
     session.finish()
     assert "finishes" in session.progress().waiting
-    run[0].summary.write_text("{}")
+    run[0].summary.write_text(SUMMARY)
     assert session.progress().waiting == "the run is finished: this window can be closed"
 
 
