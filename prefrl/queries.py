@@ -40,6 +40,12 @@ def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
     return np.where(rng.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
 
 
+def _codes(pairs: Array) -> Array:
+    """One number (B,) for each unordered pair (B, 2) of ids below 2^31."""
+    lesser, greater = np.sort(pairs, axis=1).T
+    return np.asarray(lesser << 32 | greater)
+
+
 def disagreement(probabilities: Array) -> Array:
     """Variance between members of the predicted preference.
 
@@ -108,8 +114,9 @@ def choose(
             return found  # else most of their pairs were asked before
     drawn = draw_pairs(rng, len(segments), count * candidate_factor + len(asked))
     ids = np.array([segment.id for segment in segments])
-    fresh = [(min(a, b), max(a, b)) not in asked for a, b in ids[drawn].tolist()]
-    candidates = drawn[np.array(fresh, dtype=bool)][: count * candidate_factor]
+    before = np.array(list(asked), dtype=np.int64).reshape(-1, 2)
+    fresh = ~np.isin(_codes(ids[drawn]), _codes(before))
+    candidates = drawn[fresh][: count * candidate_factor]
     if predict is not None and len(candidates) > count:
         scores = rule(predict(segments, candidates))
         candidates = candidates[np.argsort(-scores, kind="stable")]
