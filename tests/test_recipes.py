@@ -15,7 +15,7 @@ def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, alg
     assert (config.task, config.env_id, config.horizon, config.algo) == (task, env_id, horizon, algo)
     assert (config.queries.segment_length, config.playback_fps) == (length, fps)
     # ... but for the pendulum, nearly all of whose clips show the same: it looks for others, and longer
-    initial, factor = (70, 1000) if task == "pendulum" else (175, 10)
+    initial, factor = (70, 10_000) if task == "pendulum" else (175, 10)
     assert (config.steps, config.queries.labels, config.queries.initial_labels) == (300_000, 700, initial)
     assert (config.reward.members, config.reward.error, config.reward.buffer) == (3, 0.1, 3000)
     assert (config.reward.target_std, config.queries.candidate_factor) == (1.0, factor)

@@ -137,7 +137,8 @@ class RewardEnsemble(nn.Module):
         kept = torch.from_numpy(np.stack([segments[index].features for index in used]))
         steps = self.inputs.steps(kept)
         outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
-        logits = preference_logit(outputs[:, torch.as_tensor(places.reshape(pairs.shape))])
+        sums = outputs.sum(dim=-1, keepdim=True)  # before pairs are made: a segment is in many
+        logits = preference_logit(sums[:, torch.as_tensor(places.reshape(pairs.shape))])
         return np.asarray(torch.sigmoid(logits).cpu().numpy())
 
     def score(self, steps: Array) -> Floats:
