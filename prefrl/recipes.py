@@ -153,6 +153,7 @@ SCALES: dict[str, Settings] = {
     # These agents end well short of the true reward's from a model that is fitted as little as the others' are.
     "swimmer": {"reward.comparisons_per_step": 0.3},
     "reacher": {"reward.comparisons_per_step": 0.3},
+    "ant": {"reward.comparisons_per_step": 0.3},
     # 97 clips in 100 of an agent that has learned nothing show a fallen pole: pairs of others must be looked for, and
     # early questions, which are about fallen poles alone, are wasted.
     "pendulum": {"queries.candidate_factor": 10_000, "queries.initial_fraction": 0.1},

@@ -21,7 +21,7 @@ def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, alg
     assert (config.reward.target_std, config.queries.candidate_factor) == (1.0, factor)
     assert config.queries.selection == "variance"
     assert config.queries.schedule_constant is None  # a tenth of the run
-    assert config.reward.comparisons_per_step == (0.3 if task in {"swimmer", "reacher"} else 0.1)
+    assert config.reward.comparisons_per_step == (0.3 if task in {"swimmer", "reacher", "ant"} else 0.1)
     assert not config.hide_endings
     assert config.validate() is config
 
