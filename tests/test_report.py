@@ -314,6 +314,15 @@ def test_a_report_of_nothing_is_refused_in_one_line(tmp_path):
     assert "no suite.json" in refused(prefrl("bench", "report", empty, "--out", tmp_path / "out"), 2)
     nothing = made(tmp_path / "nothing", {})
     assert "no cell of" in refused(prefrl("bench", "report", nothing, "--out", tmp_path / "out"), 1)
+
+
+def test_a_report_of_cells_in_which_no_episode_ended_says_so(folder, tmp_path):
+    for path in folder.glob("*/summary.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"true_return_mean": None}))
+    said = refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
+    assert "no cell of" in said
+    assert "no episode came to its end" in said
+    assert not (tmp_path / "out").exists()
     assert "name the folder" in refused(prefrl("bench", "report", "--out", tmp_path / "out"), 2)
     assert not (tmp_path / "out").exists()
 

@@ -138,7 +138,7 @@ def read_results(folders: Sequence[Path]) -> Results:
 
     Raises:
         UsageError: if there are none, or one is no suite's folder.
-        PrefrlError: if no cell is finished, or a manifest is damaged.
+        PrefrlError: if no cell has a final return, or a manifest is damaged.
     """
     if not folders:
         raise UsageError("there is nothing to report: name the folder of a `prefrl bench run`")
@@ -160,7 +160,8 @@ def read_results(folders: Sequence[Path]) -> Results:
                 cells[suite, cell.name] = result
     results = Results(tuple(folders), tuple(manifests), tuple(cells.values()), ())
     if not results.finished:
-        raise PrefrlError(f"no cell of {', '.join(map(str, folders))} is finished: there is nothing to report yet")
+        why = next((f"{result.cell.name}: {result.reason}" for result in results.unfinished), NOT_BEGUN)
+        raise PrefrlError(f"no cell of {', '.join(map(str, folders))} has a final return ({why}): nothing to report")
     return dataclasses.replace(results, problems=(*_problems(results), *problems))
 
 
