@@ -145,7 +145,8 @@ class Session:
     def undo(self) -> int | None:
         """Take back this person's newest answer; its query is the next in hand. None where there is none."""
         queue = self._connect()
-        return queue.take_back(self.viewer, self.labeller) if queue else None
+        taken = queue.take_back(self.viewer, self.labeller) if queue else None
+        return taken.query_id if taken else None
 
     def flag(self, lease: Lease, reason: str) -> None:
         """Take a pair out of the queue that cannot be judged because something is wrong with its clips."""

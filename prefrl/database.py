@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 
 METADATA = sa.MetaData()
 META = sa.Table(
@@ -74,12 +74,17 @@ RENDERED = sa.Table(
     sa.Column("problem", sa.String, nullable=True),
     sa.Column("created_at", sa.String, nullable=False),
 )
-WITHDRAWN = sa.Table(
-    "withdrawn",
+WITHDRAWALS = sa.Table(
+    "withdrawals",
     METADATA,
-    sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
-    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
+    sa.Column("reason", sa.String, nullable=True, doc="null in a row that undoes another"),
+    sa.Column("undoes", sa.ForeignKey("withdrawals.id"), nullable=True, unique=True),
+    sa.Column("labeller", sa.String, nullable=True, doc="null where a program withdrew it"),
+    sa.Column("after_answer", sa.Integer, nullable=False, doc="the newest comparison's id at that time"),
     sa.Column("created_at", sa.String, nullable=False),
+    sqlite_autoincrement=True,
 )
 REPEATS = sa.Table(
     "repeats",
@@ -93,8 +98,16 @@ SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, respo
 FROM comparisons AS given
 WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
 """
+_CREATE_WITHDRAWN = """
+CREATE VIEW withdrawn AS
+SELECT id, query_id, reason, labeller, after_answer, created_at
+FROM withdrawals AS made
+WHERE reason IS NOT NULL AND NOT EXISTS (SELECT 1 FROM withdrawals AS undo WHERE undo.undoes = made.id)
+"""
 _SHOWN = ("teacher", "labeller", "agent_step", "shown_left", "response_seconds", "created_at")
 LABELS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", *_SHOWN)))
+_STANDING = ("id", "query_id", "reason", "labeller", "after_answer", "created_at")
+WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _STANDING))
 
 
 class Database:
@@ -138,7 +151,10 @@ class Database:
     def _upgrade(self) -> None:
         """Add the tables that older versions lacked; what is there stays as it is."""
         with self.write() as connection:
+            if self._version(connection) == STORE_VERSION:
+                return  # another process has done so meanwhile
             METADATA.create_all(connection)
+            _keep_withdrawn(connection)
             connection.execute(META.update().where(META.c.key == "version").values(value=str(STORE_VERSION)))
 
     def close(self) -> None:
@@ -198,6 +214,7 @@ def _make(path: Path) -> None:
         with Transaction(engine.execution_options(writes=True), path) as connection:
             METADATA.create_all(connection)
             connection.execute(sa.text(_CREATE_VIEW))
+            connection.execute(sa.text(_CREATE_WITHDRAWN))
             connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
         engine.dispose()  # the last to close it brings the write-ahead log into the file
         temporary.replace(path)
@@ -205,6 +222,16 @@ def _make(path: Path) -> None:
         engine.dispose()
         for left in path.parent.glob(f"{temporary.name}*"):
             left.unlink()
+
+
+def _keep_withdrawn(connection: sa.Connection) -> None:
+    """Before version 4, `withdrawn` was a table without a history, and not in every store."""
+    if sa.inspect(connection).has_table("withdrawn"):
+        newest = "(SELECT coalesce(max(id), 0) FROM comparisons)"
+        columns = "INSERT INTO withdrawals (query_id, reason, after_answer, created_at)"
+        connection.exec_driver_sql(f"{columns} SELECT query_id, reason, {newest}, created_at FROM withdrawn")
+        connection.exec_driver_sql("DROP TABLE withdrawn")
+    connection.exec_driver_sql(_CREATE_WITHDRAWN)
 
 
 def _engine(path: Path, *, writable: bool = True) -> sa.Engine:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.database import LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWN, now
+from prefrl.database import HISTORY, LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWALS, WITHDRAWN, now
+from prefrl.errors import UsageError
 from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed, is_open, undo
-from prefrl.types import Answer
+from prefrl.types import Answer, Judgement
 
 LEASE_SECONDS = 60.0
 """A viewer renews its leases many times within this; afterwards others may have the pairs."""
@@ -29,6 +30,28 @@ class Lease(NamedTuple):
     right: int
     """Segment id."""
     agent_step: int
+
+
+class TakenBack(NamedTuple):
+    """What a labeller said last, and has taken back."""
+
+    query_id: int
+    judgement: Judgement | None
+    """None where they had said that a clip is broken."""
+
+
+class Withdrawal(NamedTuple):
+    """A query that is asked no more."""
+
+    query_id: int
+    reason: str
+    labeller: str | None
+    """Who said so; None for a program."""
+
+    @property
+    def told(self) -> str:
+        """The reason, with the name of the person who gave it."""
+        return self.reason if self.labeller is None else f"{self.labeller} says: {self.reason}"
 
 
 class LabelQueue:
@@ -72,25 +95,27 @@ class LabelQueue:
             query = sa.select(*columns).where(QUERIES.c.id.in_(held), self._ready())
             return [Lease(*row) for row in connection.execute(query.order_by(QUERIES.c.round, QUERIES.c.rank))]
 
-    def take_back(self, viewer: str, labeller: str) -> int | None:
-        """Undo a labeller's newest answer that was given here and stands; the viewer gets its pair to answer again.
+    def take_back(self, viewer: str, labeller: str) -> TakenBack | None:
+        """Undo the last thing that a labeller said here and that stands; the viewer gets its pair to answer again.
 
         Returns:
-            The query; None where the labeller has no answer to take back.
+            What was taken back; None where there is nothing.
+
+        Raises:
+            UsageError: if labelling is finished: the pair could not be asked again, and the label would be lost.
         """
-        own = sa.select(QUERIES.c.id).where(QUERIES.c.round != IMPORTED_ROUND)
-        mine = sa.select(LABELS.c.id, LABELS.c.query_id).where(
-            LABELS.c.labeller == labeller, LABELS.c.query_id.in_(own)
-        )
         # One transaction, so that no other viewer gets the pair in between.
         with self._write() as connection:
-            newest = connection.execute(mine.order_by(LABELS.c.id.desc()).limit(1)).first()
-            if newest is None:
+            if is_closed(connection):
+                raise UsageError("labelling is finished, so that no pair can be asked again")
+            last = _last_said(connection, labeller)
+            if last is None:
                 return None
-            undo(connection, newest.id)
-            connection.execute(LEASES.delete().where(LEASES.c.query_id == newest.query_id))
-            self.give(connection, int(newest.query_id), viewer)
-        return int(newest.query_id)
+            row_id, taken = last
+            undo(connection, row_id) if taken.judgement else _reinstate(connection, row_id)
+            connection.execute(LEASES.delete().where(LEASES.c.query_id == taken.query_id))
+            self.give(connection, taken.query_id, viewer)
+        return taken
 
     def give(self, connection: sa.Connection, query_id: int, viewer: str) -> None:
         """Put a query that nobody has into a viewer's hand."""
@@ -124,12 +149,21 @@ class LabelQueue:
             connection.execute(LEASES.delete().where(LEASES.c.query_id == answer.query_id))
         return bool(taken)
 
-    def withdraw(self, query_id: int, reason: str) -> None:
-        """Take a query out of the queue for good: it is not answered, not pending, and another is asked instead."""
+    def withdraw(self, query_id: int, reason: str, labeller: str | None = None) -> None:
+        """Take a query out of the queue: it is not answered, not pending, and another is asked instead.
+
+        Args:
+            query_id: The query.
+            reason: Why.
+            labeller: Who says so, and can take it back; None for a program, whose word stands.
+        """
         with self._write() as connection:
             there = sa.select(WITHDRAWN.c.query_id).where(WITHDRAWN.c.query_id == query_id)
             if connection.scalar(there) is None:
-                connection.execute(WITHDRAWN.insert().values(query_id=query_id, reason=reason, created_at=now()))
+                newest = sa.select(sa.func.coalesce(sa.func.max(HISTORY.c.id), 0))
+                row = {"query_id": query_id, "reason": reason, "labeller": labeller, "created_at": now()}
+                connection.execute(WITHDRAWALS.insert().values(after_answer=newest.scalar_subquery(), **row))
+                connection.execute(LEASES.delete().where(LEASES.c.query_id == query_id))
 
     # -- renderers ----------------------------------------------------------------------------------------------------
 
@@ -159,10 +193,16 @@ class LabelQueue:
         for query_id in open_ids:
             self.withdraw(query_id, f"clip {segment_id} cannot be shown: {problem}")
 
+    def withdrawals(self, limit: int | None = None) -> list[Withdrawal]:
+        """The queries that are withdrawn now, the last first."""
+        columns = (WITHDRAWN.c.query_id, WITHDRAWN.c.reason, WITHDRAWN.c.labeller)
+        with self._read() as connection:
+            rows = connection.execute(sa.select(*columns).order_by(WITHDRAWN.c.id.desc()).limit(limit))
+            return [Withdrawal(*row) for row in rows]
+
     def problems(self) -> list[str]:
         """Why queries were withdrawn, newest first."""
-        with self._read() as connection:
-            return list(connection.scalars(sa.select(WITHDRAWN.c.reason).order_by(WITHDRAWN.c.created_at.desc())))
+        return [withdrawal.told for withdrawal in self.withdrawals()]
 
     def waiting(self) -> dict[str, int]:
         """Open queries: `ready` to be shown, `unrendered`, and those `leased` among the ready."""
@@ -191,3 +231,23 @@ class LabelQueue:
     def _ready(self) -> sa.ColumnElement[bool]:
         whole = sa.select(RENDERED.c.segment_id).where(RENDERED.c.frames > 0)
         return sa.and_(is_open(QUERIES.c.id), QUERIES.c.segment_left.in_(whole), QUERIES.c.segment_right.in_(whole))
+
+
+def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack] | None:
+    """The newest of a labeller's standing answers and withdrawals here, imported ones aside, and its row's id."""
+    own = sa.select(QUERIES.c.id).where(QUERIES.c.round != IMPORTED_ROUND)
+    answers = sa.select(LABELS.c.id, LABELS.c.query_id, LABELS.c.judgement)
+    answers = answers.where(LABELS.c.labeller == labeller, LABELS.c.query_id.in_(own))
+    answer = connection.execute(answers.order_by(LABELS.c.id.desc()).limit(1)).first()
+    withdrawals = sa.select(WITHDRAWN).where(WITHDRAWN.c.labeller == labeller, WITHDRAWN.c.query_id.in_(own))
+    withdrawal = connection.execute(withdrawals.order_by(WITHDRAWN.c.id.desc()).limit(1)).first()
+    if withdrawal is not None and (answer is None or withdrawal.after_answer >= answer.id):
+        return withdrawal.id, TakenBack(int(withdrawal.query_id), None)
+    return answer and (answer.id, TakenBack(int(answer.query_id), Judgement(answer.judgement)))
+
+
+def _reinstate(connection: sa.Connection, withdrawal_id: int) -> None:
+    """Append a row that takes a withdrawal back: its query is asked again."""
+    row = connection.execute(sa.select(WITHDRAWALS).where(WITHDRAWALS.c.id == withdrawal_id)).mappings().one()
+    undoing = {"id": None, "reason": None, "undoes": withdrawal_id, "created_at": now()}
+    connection.execute(WITHDRAWALS.insert().values({**row, **undoing}))

@@ -154,7 +154,7 @@ def test_backspace_in_a_viewer_does_not_take_back_what_was_imported(file: Path, 
     import_labels(file, run.root)
     store = LabelStore(run.labels)
     queue = LabelQueue(store)
-    assert queue.take_back("viewer", "Ann") == 2
+    assert queue.take_back("viewer", "Ann").query_id == 2
     assert queue.take_back("viewer", "Ann") is None
     assert store.counts(IMPORTED_ROUND)["answered"] == LABELS - 1
     store.close()

@@ -8,7 +8,7 @@ import pytest
 from helpers import segments
 
 from prefrl.database import STORE_VERSION
-from prefrl.errors import PrefrlError
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.queue import LEASE_SECONDS, LabelQueue
 from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
@@ -205,24 +205,37 @@ def test_what_is_waited_for_can_be_told(store, queue):
     assert queue.waiting() == {"ready": 2, "unrendered": 1, "leased": 1}
 
 
-def make_old(path):
-    """What a store of version 1 looks like."""
+def make_old(path, version=1):
+    """What a store of an older version looks like; version 3 had a table `withdrawn`."""
     connection = sqlite3.connect(path)
-    for table in ("leases", "rendered", "withdrawn", "repeats"):
-        connection.execute(f"DROP TABLE {table}")
-    connection.execute("UPDATE meta SET value = '1' WHERE key = 'version'")
+    connection.execute("DROP VIEW withdrawn")
+    connection.execute("DROP TABLE withdrawals")
+    if version == 1:
+        for table in ("leases", "rendered", "repeats"):
+            connection.execute(f"DROP TABLE {table}")
+    else:
+        columns = "query_id INTEGER PRIMARY KEY REFERENCES queries (id), reason VARCHAR NOT NULL, created_at VARCHAR"
+        connection.execute(f"CREATE TABLE withdrawn ({columns} NOT NULL)")
+        connection.execute("INSERT INTO withdrawn SELECT max(id), 'ann says so', '2026' FROM queries")
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (str(version),))
     connection.commit()
     connection.close()
 
 
-def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_labels(tmp_path, store):
-    ids = ask(store, 1)
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_store_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(tmp_path, store, version):
+    ids = ask(store, 2)
     store.add_answers([said(ids[0])])
     store.close()
-    make_old(tmp_path / "labels.sqlite")
+    make_old(tmp_path / "labels.sqlite", version)
     again = LabelStore(tmp_path / "labels.sqlite")
     assert again.counts()["left"] == 1
-    assert LabelQueue(again).waiting()["ready"] == 0
+    queue = LabelQueue(again)
+    assert queue.waiting()["ready"] == 0
+    assert queue.problems() == (["ann says so"] if version == 3 else [])
+    assert again.counts()["pending"] == (0 if version == 3 else 1)
+    queue.withdraw(ids[1], "a clip is broken", "ann")
+    assert queue.take_back("viewer", "ann") == ((ids[0], "left") if version == 3 else (ids[1], None))
     again.close()
     connection = sqlite3.connect(tmp_path / "labels.sqlite")
     assert connection.execute("SELECT value FROM meta").fetchall() == [(str(STORE_VERSION),)]
@@ -235,6 +248,73 @@ def test_a_store_of_version_1_that_cannot_be_written_is_said_to_be_one(tmp_path,
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(PrefrlError, match="older version's and cannot be written"):
         LabelStore(tmp_path / "labels.sqlite")
+
+
+# -- undo -------------------------------------------------------------------------------------------------------------
+
+
+def do(queue, query_id, what, labeller="ann"):
+    if what == "broken":
+        queue.withdraw(query_id, "a clip is broken", labeller)
+    else:
+        queue.answer(said(query_id, Judgement(what))._replace(labeller=labeller))
+
+
+@pytest.mark.parametrize(
+    "said_in_turn",
+    [["broken", "left"], ["left", "broken"], ["broken", "broken"], ["left", "broken", "broken", "right", "broken"]],
+)
+def test_undo_takes_back_what_was_said_last_be_it_an_answer_or_a_broken_clip(store, queue, said_in_turn):
+    ids = ask(store, len(said_in_turn))
+    render_all(queue)
+    for query_id, what in zip(ids, said_in_turn, strict=True):
+        do(queue, query_id, what)
+    for left, (query_id, what) in reversed(list(enumerate(zip(ids, said_in_turn, strict=True)))):
+        assert queue.take_back("a", "ann") == (query_id, None if what == "broken" else what)
+        assert len(queue.problems()) + store.counts()["left"] + store.counts()["right"] == left
+    assert queue.take_back("a", "ann") is None
+    assert held(queue, "a", len(ids)) == ids
+
+
+def test_a_withdrawal_that_was_taken_back_can_be_made_again_and_taken_back_again(store, queue):
+    (first,) = ask(store, 1)
+    for _ in range(3):
+        do(queue, first, "broken")
+        assert store.counts()["pending"] == 0
+        assert queue.take_back("a", "ann") == (first, None)
+        assert store.counts()["pending"] == 1
+    assert queue.take_back("a", "ann") is None
+
+
+def test_nobody_takes_back_what_another_said_or_a_program(store, queue):
+    first, second, third = ask(store, 3)
+    do(queue, first, "left", "ann")
+    do(queue, second, "broken", "ben")
+    queue.withdraw(third, "the file is cut off")
+    assert queue.take_back("a", "ann") == (first, "left")
+    assert queue.take_back("a", "ann") is None
+    assert queue.problems() == ["the file is cut off", "ben says: a clip is broken"]
+
+
+@pytest.mark.parametrize("what", ["left", "broken"])
+def test_undo_after_labelling_was_finished_is_refused_and_changes_nothing(store, queue, what):
+    (first,) = ask(store, 1)
+    render_all(queue)
+    do(queue, first, what)
+    store.closed = True
+    before = dump(store)
+    with pytest.raises(UsageError, match="labelling is finished"):
+        queue.take_back("a", "ann")
+    assert dump(store) == before
+    store.closed = False
+    assert queue.take_back("a", "ann").query_id == first
+
+
+def dump(store):
+    """All that the store holds."""
+    with store.database.read() as connection:
+        tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        return {name: connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in tables.scalars().all()}
 
 
 _VIEWER = """
