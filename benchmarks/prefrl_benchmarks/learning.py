@@ -22,7 +22,7 @@ TRUE = Variant("true", teacher="none")
 
 
 def score_lines(results: Results, floors: Mapping[str, float]) -> list[str]:
-    """A table: each task's returns and scores, and each variant's score over the tasks.
+    """A table: each task's returns and scores, and each variant's interquartile mean over tasks and seeds.
 
     Args:
         results: Of one suite.
@@ -36,7 +36,8 @@ def score_lines(results: Results, floors: Mapping[str, float]) -> list[str]:
     for whole in (each for each in aggregates(scores, found) if each.labels):
         lines += [_line(score, width) for score in scores if score.group.variant == whole.variant]
         partial = f"  partial: {whole.missing}" if whole.missing else ""
-        lines.append(f"{'together':<16}{whole.variant:<{width}}{'':>32}{whole.scores.mean():>7.3f}{partial}")
+        value, (low, high) = whole.values()["IQM"]
+        lines.append(f"{'IQM':<16}{whole.variant:<{width}}{'':>32}{value:>7.2f} ({low:.2f} to {high:.2f}){partial}")
     return [*lines, *results.problems, *problems]
 
 
