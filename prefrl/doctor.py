@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-_QT_LIBRARIES = (
-    "libegl1 libgl1 libdbus-1-3 libfontconfig1 libxkbcommon0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 "
-    "libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xkb1"
-)
-"""What Qt loads on Debian to open a window under X11."""
+QT_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libX11.so.6": "libx11-6",
+    "libX11-xcb.so.1": "libx11-xcb1",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libfreetype.so.6": "libfreetype6",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libxcb.so.1": "libxcb1",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-randr.so.0": "libxcb-randr0",
+    "libxcb-render.so.0": "libxcb-render0",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-shm.so.0": "libxcb-shm0",
+    "libxcb-sync.so.1": "libxcb-sync1",
+    "libxcb-util.so.1": "libxcb-util1",
+    "libxcb-xfixes.so.0": "libxcb-xfixes0",
+    "libxcb-xkb.so.1": "libxcb-xkb1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libz.so.1": "zlib1g",
+    "libzstd.so.1": "libzstd1",
+}
+"""The libraries that Qt loads to open a window under X11, each with its Debian package."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +120,24 @@ def _video() -> Finding:
 
 
 def _viewer() -> Finding:
-    """Opens a window on no screen, in a process of its own: a library that Qt lacks ends the process."""
+    return _qt_lacks() or _qt_opens_windows()
+
+
+def _qt_lacks() -> Finding | None:
+    """What keeps Qt from working here at all; None where nothing does."""
     if importlib.util.find_spec("PySide6") is None:
         return Finding("viewer", False, "PySide6 is missing", "pip install 'prefrl[viewer]'", optional=True)
     if sys.version_info < (3, 12) and importlib.metadata.version("PySide6-Essentials") == "6.12.0":
         remedy = "pip install 'PySide6-Essentials!=6.12.0'"
         return Finding("viewer", False, "PySide6 6.12.0 crashes on this Python after minutes", remedy, optional=True)
+    if missing := missing_libraries(QT_LIBRARIES) if sys.platform == "linux" else {}:
+        remedy = f"apt-get install {' '.join(dict.fromkeys(missing.values()))}"
+        return Finding("viewer", False, f"Qt lacks {', '.join(missing)}", remedy, optional=True)
+    return None
+
+
+def _qt_opens_windows() -> Finding:
+    """Opens a window on no screen, in a process of its own: what Qt cannot do ends the process."""
     script = "from PySide6.QtWidgets import QApplication, QLabel; a = QApplication([]); QLabel('x').show()"
     on_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))
     environment = dict(os.environ) if on_screen else dict(os.environ) | {"QT_QPA_PLATFORM": "offscreen"}
@@ -111,11 +149,28 @@ def _viewer() -> Finding:
         return Finding("viewer", False, "no window within a minute", optional=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        remedy = "ssh -X" if "not connect to display" in done.stderr else f"apt-get install {_QT_LIBRARIES}"
+        remedy = "ssh -X" if "not connect to display" in done.stderr else ""
         return Finding("viewer", False, lines[0], remedy, optional=True)
     if not on_screen:
         return Finding("viewer", False, "there is no display (DISPLAY is not set)", "ssh -X", optional=True)
     return Finding("viewer", True, "Qt opens windows", optional=True)
+
+
+def missing_libraries(packages: Mapping[str, str]) -> dict[str, str]:
+    """Those of some shared libraries that the dynamic linker cannot load, all of them at once.
+
+    Args:
+        packages: The Debian package of each library, by the library's name.
+    """
+    return {library: package for library, package in packages.items() if not _loads(library)}
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _gpu() -> Finding:

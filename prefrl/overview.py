@@ -18,12 +18,12 @@ def task_lines() -> list[str]:
     """One line a task: its id, clip and recipe."""
     lines = []
     for name, facts in known_tasks().items():
-        config = resolve(name)
+        config, people = resolve(name), resolve(name, teacher="human")
         own = task_settings(facts, "ppo")
         recipe = " ".join(f"{key.removeprefix('agent.')}={value}" for key, value in own.items())
         lines.append(
             f"{name:<16} {facts.env_id:<26} {facts.segment_length:>2}-step clips, {config.queries.labels} labels, "
-            f"{config.steps:,} steps; ppo {recipe}"
+            f"{config.steps:,} steps ({people.steps:,} with people); ppo {recipe}"
         )
     return lines
 

@@ -1,8 +1,9 @@
 """The seven games: two engines that see the same, endings hidden, scores masked to the pixel."""
 
 import math
+import subprocess
+import sys
 
-import ale_py
 import gymnasium
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from prefrl.engines import EngineVecEnv
 from prefrl.errors import UsageError
 from prefrl.snapshots import load_env, save_env
 from prefrl.tasks import find_task
-
-ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 SCORE_MEMORY = {
     "beamrider": {(9, 10, 11): Box(10, 18, 61, 107)},
@@ -250,3 +249,18 @@ def test_an_engine_s_games_are_reported_as_episodes() -> None:
         with pytest.raises(AttributeError):
             refused()
     env.close()
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_labellers_are_told_of_lives_where_a_game_has_them(game: str) -> None:
+    instruction = TASKS[game].instruction
+    told = any(word in instruction for word in ("life", "lives", "death"))
+    assert told == (AtariGame(game).ale.lives() > 0)
+    assert "score" in instruction  # which is masked, and is to be ignored everywhere
+
+
+@pytest.mark.parametrize("engine", ["AtariGame('pong')", "AtariGames(2, 'pong')"])
+def test_the_emulators_say_nothing(engine: str) -> None:
+    script = f"from prefrl_envs.atari import *; {engine}.reset(seed=0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +28,7 @@ from runs import (
 
 MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
 ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
+QT_PARTS = ("Core", "DBus", "Gui", "Widgets", "XcbQpa")
 NOVEL = ("hopper-backflip", "cheetah-one-leg", "enduro-even")
 TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot")
 COMMANDS = ("train", "resume", "status", "label", "labels", "reward", "play", "tasks", "doctor", "bench")
@@ -87,6 +90,12 @@ def test_tasks_one_line_each_with_its_recipe() -> None:
         assert "prefrl/" in line
         assert "learning_rate" in line
         assert " labels, " in line
+
+
+def test_tasks_tell_the_steps_of_a_run_with_people_too() -> None:
+    lines = {line.split()[0]: line for line in prefrl("tasks").out.splitlines()}
+    assert "300,000 steps (10,000,000 with people)" in lines["cheetah"]
+    assert "50,000 steps (200,000 with people)" in lines["moving-dot"]
 
 
 def test_train_reports_on_stderr_and_its_result_on_stdout(tmp_path: Path) -> None:
@@ -192,6 +201,32 @@ def test_doctor_tells_what_is_lacking_and_how_to_mend_it(monkeypatch: pytest.Mon
     assert "nonsense" in lines[at]
     assert lines[at + 1].strip().startswith("mend with: ")
     assert done.code == 0  # one can train without a picture
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="windows under X11")
+def test_doctor_names_all_libraries_that_qt_lacks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("PySide6")
+    from prefrl import doctor
+
+    lacking = {"libxcb-nothing.so.7": "libxcb-nothing7", "libnada.so.1": "libnada1"}
+    monkeypatch.setattr(doctor, "QT_LIBRARIES", {"libc.so.6": "libc6"} | lacking)
+    lines = prefrl("doctor").out.splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("LACK  viewer"))
+    assert lines[at] == "LACK  viewer: Qt lacks libxcb-nothing.so.7, libnada.so.1"
+    assert lines[at + 1].strip() == "mend with: apt-get install libxcb-nothing7 libnada1"
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="reads the libraries' own lists")
+@pytest.mark.parametrize("file", ["plugins/platforms/libqxcb.so", *(f"lib/libQt6{name}.so.6" for name in QT_PARTS)])
+def test_doctor_knows_every_library_of_qt_s_windows(file: str) -> None:
+    from prefrl.doctor import QT_LIBRARIES
+
+    path = Path(pytest.importorskip("PySide6").__file__).parent / "Qt" / file
+    listed = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
+    needed = re.findall(r"NEEDED.*\[(.+)\]", listed)
+    everywhere = ("libQt6", "libicu", "libc.", "libm.", "libdl.", "libpthread.", "libgcc_s.", "libstdc++.", "ld-linux")
+    assert len(needed) > 3
+    assert {name for name in needed if not name.startswith(everywhere)} <= set(QT_LIBRARIES)
 
 
 def test_a_message_is_one_line_on_stderr_with_nothing_on_stdout(tmp_path: Path) -> None:

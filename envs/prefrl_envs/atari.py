@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 
+ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # otherwise it announces each emulator in several lines
+
 SIZE = 84
 """Rows and columns of a frame that the agent sees."""
 STACK = 4

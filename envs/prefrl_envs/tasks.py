@@ -56,6 +56,12 @@ _GAMES = {
     "seaquest": "Shoot enemies and collect divers; mind the air, and do not run into anything.",
     "spaceinvaders": "Shoot aliens, and do not be shot.",
 }
+_AVERAGE_AFTER_DEATH = (
+    "Ignore score, lives and level. A clip all of which lies after a death is average; any clip in which a life is "
+    "lost is bad."
+)
+_NO_LIVES = {"enduro": "Ignore the score and the day.", "pong": "Ignore the score."}
+"""Games in which nobody dies."""
 _GAME_IDS = {"beamrider": "BeamRider", "spaceinvaders": "SpaceInvaders"}
 
 
@@ -70,8 +76,7 @@ def _game(name: str, instruction: str) -> Task:
         horizon=None,
         segment_length=25,
         playback_fps=15,
-        instruction=f"{instruction} Ignore score, lives and level. A clip all of which lies after a death is average; "
-        "any clip in which a life is lost is bad.",
+        instruction=f"{instruction} {_NO_LIVES.get(name, _AVERAGE_AFTER_DEATH)}",
         frame_stack=4,
     )
 
