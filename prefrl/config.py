@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from prefrl.errors import UsageError
+from prefrl.typed import conform
 
 Algo = Literal["ppo", "a2c", "trpo"]
 Mode = Literal["async", "sync"]
@@ -293,7 +293,7 @@ class RunConfig:
         Raises:
             UsageError: for unknown, missing or mistyped fields.
         """
-        config: RunConfig = _from_json(cls, data, "")
+        config: RunConfig = conform(cls, data, "")
         return config.validate()
 
 
@@ -312,46 +312,8 @@ def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
             raise UsageError(f"there is no setting {key!r}")
         node[last] = value
-    changed: RunConfig = _from_json(RunConfig, data, "")
+    changed: RunConfig = conform(RunConfig, data, "")
     return changed
-
-
-def _from_json(cls: type[Any], data: Any, prefix: str) -> Any:
-    if not isinstance(data, dict):
-        raise UsageError(f"{prefix or 'the configuration'} must be an object")
-    hints = get_type_hints(cls)
-    if extra := sorted(set(data) - set(hints)):
-        raise UsageError(f"there is no setting {prefix}{extra[0]!r}")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    values = {}
-    for name, hint in hints.items():
-        if name in data:
-            values[name] = _check(hint, data[name], prefix + name)
-        elif fields[name].default is dataclasses.MISSING and fields[name].default_factory is dataclasses.MISSING:
-            raise UsageError(f"the setting {prefix}{name} is missing")
-    return cls(**values)
-
-
-def _check(hint: Any, value: Any, name: str) -> Any:
-    """The value as the type asks for it, or UsageError."""
-    wrong = UsageError(f"{name} cannot be {value!r}")
-    if dataclasses.is_dataclass(hint):
-        return _from_json(hint, value, f"{name}.")  # type: ignore[arg-type]
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise UsageError(f"{name} must be one of {', '.join(get_args(hint))}, not {value!r}")
-        return value
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise wrong
-        return tuple(_check(get_args(hint)[0], item, name) for item in value)
-    if type(None) in get_args(hint):
-        return None if value is None else _check(get_args(hint)[0], value, name)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint or (hint is float and not math.isfinite(value)):
-        raise wrong
-    return value
 
 
 def _require(condition: bool, message: str) -> None:

@@ -6,6 +6,8 @@ import difflib
 import errno
 from collections.abc import Iterable
 
+from prefrl.printable import printable
+
 
 class PrefrlError(Exception):
     """Something went wrong that one line can explain; the command exits with status 1."""
@@ -17,6 +19,10 @@ class UsageError(PrefrlError):
     """An argument that cannot be used; the command exits with status 2."""
 
     exit_code = 2
+
+
+class DamagedFileError(PrefrlError):
+    """A file of ours that is truncated or altered."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] = ()) -> UsageError:
@@ -31,7 +37,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] =
     names = sorted(known)
     near = difflib.get_close_matches(name, [*names, *also], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return UsageError(f"unknown {kind} {name!r}; {hint}")
+    return UsageError(f"unknown {kind} {printable(repr(name), 80)}; {hint}")
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -52,4 +58,4 @@ def explain(error: BaseException) -> str:
         return "the disk is full; nothing stored is lost"
     if isinstance(error, PrefrlError):
         return str(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return printable(f"{type(error).__name__}: {error}".splitlines()[0])

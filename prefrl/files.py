@@ -18,14 +18,28 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from prefrl.errors import PrefrlError
+from prefrl.errors import DamagedFileError
+from prefrl.printable import printable
+from prefrl.reading import opened, parse_json, read_json
+
+__all__ = [
+    "DamagedFileError",
+    "Tree",
+    "load_tree",
+    "read_json",
+    "replacing",
+    "save_tree",
+    "taken_from",
+    "write_atomically",
+    "write_json",
+]
 
 Tree = dict[str, Any]
 """Nested dictionaries with string keys whose leaves are arrays, tensors, or values that JSON knows."""
-
-
-class DamagedFileError(PrefrlError):
-    """A file of ours that is truncated or altered."""
+LARGEST_TREE = 2**32
+"""Bytes of the largest tree that is read, where no smaller bound is known: a thousand segments of large images."""
+WRONG_CONTENT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What comes of using data of another shape than it should have; a RecursionError is a RuntimeError."""
 
 
 @contextmanager
@@ -60,18 +74,6 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     write_atomically(path, (json.dumps(value, indent=2) + "\n").encode(), durable=durable)
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        DamagedFileError: if it is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DamagedFileError(f"{path} is damaged: not JSON ({error})") from None
-
-
 def save_tree(path: Path, tree: Tree, *, durable: bool = False) -> None:
     """Write a tree to one file, atomically.
 
@@ -84,31 +86,52 @@ def save_tree(path: Path, tree: Tree, *, durable: bool = False) -> None:
     write_atomically(path, safetensors.numpy.save(arrays, metadata), durable=durable)
 
 
-def load_tree(path: Path) -> Tree:
+def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:
     """Read a tree back; every array is a NumPy array of its own.
 
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
     Raises:
-        DamagedFileError: if the file is truncated or altered.
+        DamagedFileError: if the file is truncated or altered, or larger.
         FileNotFoundError: if there is none.
     """
-    if not path.exists():
-        raise FileNotFoundError(path)
+    with opened(path, most):
+        pass
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         if int(metadata["crc32"]) != _checksum(arrays, metadata["plain"]):
-            raise DamagedFileError(f"{path} is damaged: its checksum does not match")
-        tree = json.loads(metadata["plain"])
+            raise DamagedFileError(f"{printable(path)} is damaged: its checksum does not match")
+        tree = parse_json(metadata["plain"], finite=False)
         for key, array in arrays.items():
             *parents, last = key.split("/")
             node = tree
             for part in parents:
                 node = node[part]
             node[last] = array
-    except (safetensors.SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise DamagedFileError(f"{path} is damaged: {error}") from None
-    return dict(tree)
+        return dict(tree)
+    except (safetensors.SafetensorError, MemoryError, *WRONG_CONTENT) as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: {printable(error)}") from None
+
+
+@contextmanager
+def taken_from(path: Path) -> Iterator[None]:
+    """Within, a file that is whole is put to use; that it holds something else than it should is said in one line.
+
+    Raises:
+        DamagedFileError: for what comes of missing names, other shapes, and other types.
+    """
+    try:
+        yield
+    except WRONG_CONTENT as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: it holds something else ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}", 120)
 
 
 def _split(node: Any, key: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:

@@ -1,0 +1,123 @@
+"""Reading files that anybody may have made: ordinary files only, of bounded size, parsed without surprises.
+
+A run directory, an archive or a suite may hold a FIFO in place of a file, gigabytes, JSON nested a million deep,
+numbers that are none, and halves of characters. All of that ends in one clear line, before it costs time or memory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from prefrl.errors import DamagedFileError
+from prefrl.printable import printable
+
+MEBIBYTE = 2**20
+_CONTAINERS = 500_000
+"""Objects and arrays in one JSON text: each takes some 60 to 230 bytes of memory, and may take two of the file."""
+_DIGITS = 40
+"""Of a whole number; the states of NumPy's generators have up to 39."""
+
+
+@contextmanager
+def opened(path: Path, most: int) -> Iterator[IO[bytes]]:
+    """An ordinary file of at most ``most`` bytes, to be read.
+
+    Raises:
+        DamagedFileError: if it is a directory, a device or a pipe, or larger.
+        FileNotFoundError: if there is none.
+    """
+    _check(path, os.stat(path), most)  # before it is opened: opening a device may do something, and a pipe waits
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    with open(os.open(path, flags), "rb") as file:
+        _check(path, os.fstat(file.fileno()), most)
+        yield file
+
+
+def _check(path: Path, status: os.stat_result, most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedFileError(f"{printable(path)} is damaged: it is no ordinary file")
+    if status.st_size > most:
+        raise DamagedFileError(f"{printable(path)} is damaged: its {status.st_size} bytes are more than can be right")
+
+
+def read_bytes(path: Path, most: int = MEBIBYTE) -> bytes:
+    """The content of an ordinary file of at most ``most`` bytes; errors as for `opened`."""
+    with opened(path, most) as file:
+        content = file.read(most + 1)
+    if len(content) > most:  # it grew meanwhile
+        raise DamagedFileError(f"{printable(path)} is damaged: it is larger than can be right")
+    return content
+
+
+def read_json(path: Path, most: int = MEBIBYTE) -> Any:
+    """Read JSON from an ordinary file of at most ``most`` bytes; see `parse_json`.
+
+    Raises:
+        DamagedFileError: if it is not JSON, or no such file.
+        FileNotFoundError: if there is none.
+    """
+    content = read_bytes(path, most)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: not JSON ({printable(error)})") from None
+
+
+def parse_json(content: bytes | str, *, finite: bool = True) -> Any:
+    """JSON by the letter: UTF-8, no halves of characters, neither too deep nor too wide.
+
+    Args:
+        content: The text.
+        finite: Whether every number must be finite.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    text = content if isinstance(content, str) else content.decode("utf-8-sig")
+    if text.count("[") + text.count("{") > _CONTAINERS:
+        raise ValueError("it holds too many objects")
+    try:
+        value = json.loads(text, parse_int=_whole, **(_ONLY_FINITE if finite else {}))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if "\\u" in text:  # what is written as it is was checked when it was decoded
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def read_toml(path: Path, most: int = MEBIBYTE) -> dict[str, Any]:
+    """Read TOML from an ordinary file of at most ``most`` bytes.
+
+    Raises:
+        ValueError: if it is not TOML, or nested too deep.
+        OSError: if it cannot be read.
+    """
+    text = read_bytes(path, most).decode()
+    try:
+        return tomllib.loads(text, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{printable(text, 40)} is no finite number")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"{printable(text, 40)} is too large a number")
+    return int(text)
+
+
+_ONLY_FINITE: dict[str, Any] = {"parse_float": _finite, "parse_constant": _finite}
