@@ -189,6 +189,27 @@ class QueryConfig:
 
 
 @dataclass(frozen=True)
+class EvaluationConfig:
+    """How the policy is evaluated: whole episodes of its mean action, on environments of their own."""
+
+    episodes: int = 10
+    """At the end of the run; 0: none."""
+    every: int | None = None
+    """Agent steps between two evaluations while the agent trains, at least; null: only at the end."""
+    every_episodes: int = 3
+    """Episodes of each of these."""
+    max_steps: int = 27_000
+    """Where an episode is cut that does not end by itself: 30 minutes of a game. No episode is longer than the run."""
+
+    def validate(self) -> None:
+        """Raise UsageError for numbers that cannot work."""
+        _require(self.episodes >= 0, "evaluation.episodes must not be negative")
+        _require(self.every is None or self.every >= 1, "evaluation.every must be at least 1, or null")
+        for name in ("every_episodes", "max_steps"):
+            _require(getattr(self, name) >= 1, f"evaluation.{name} must be at least 1")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One run: everything that decides what it computes."""
 
@@ -224,6 +245,7 @@ class RunConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
     def images(self) -> bool:
@@ -251,6 +273,7 @@ class RunConfig:
         _require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
         _require(self.round_steps >= 1, "round_steps must be at least 1")
         self.agent.validate()
+        self.evaluation.validate()
         if self.learns_reward:
             self.reward.validate()
             self.queries.validate()

@@ -1,4 +1,7 @@
-"""`metrics.csv`: one row a round. Columns that depend on the clock or the machine start with `time_`."""
+"""`metrics.csv`: one row a round. Columns that depend on the clock or the machine start with `time_`.
+
+A file is read by its own header, so that one of an older version lacks columns and one of a newer version has more.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,9 @@ class MetricsFile:
         """
         self._path = path
         rows = [row for row in read_metrics(path) if int(row["step"] or 0) <= upto] if path.exists() else []
+        self._columns = tuple(dict.fromkeys((*COLUMNS, *(name for row in rows for name in row))))
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _format(value) for name, value in row.items()} for row in rows)
         write_atomically(path, text.getvalue().encode())
@@ -56,21 +60,28 @@ class MetricsFile:
     def append(self, row: Row) -> None:
         """Add a row; columns that it lacks stay empty."""
         with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(
-                {name: _format(row.get(name)) for name in COLUMNS}
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(
+                {name: _format(row.get(name)) for name in self._columns}
             )
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The complete rows of a metrics file; a last line that was cut off is left out."""
+    """The complete rows of a metrics file; a last line that was cut off is left out.
+
+    Returns:
+        Rows with every column of this version, None where the file lacks it, and whatever other columns the file has.
+    """
     rows: list[Row] = []
     with path.open(newline="", errors="replace") as file:
-        for raw in csv.DictReader(file):
+        reader = csv.DictReader(file)
+        if "step" not in (header := reader.fieldnames or ()):
+            return rows
+        for raw in reader:
             try:
-                row = {name: _parse(raw[name]) for name in COLUMNS}
+                row = {name: _parse(raw[name]) if name in COLUMNS else _number(raw[name]) for name in header}
             except (KeyError, TypeError, ValueError):
                 continue
-            rows.append(row)
+            rows.append(dict.fromkeys(COLUMNS) | row)
     return rows
 
 
@@ -85,6 +96,16 @@ def _format(value: float | int | None) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return repr(value) if isinstance(value, int) else f"{value:.9g}"
+
+
+def _number(text: str | None) -> float | int | None:
+    """The value of a column that this version does not know; None where it is no number."""
+    try:
+        return _parse(text)
+    except ValueError:
+        if text is None:
+            raise
+        return None
 
 
 def _parse(text: str | None) -> float | int | None:

@@ -17,6 +17,44 @@ def test_rows_come_back_and_what_they_lack_is_empty(path):
     assert read_metrics(path) == [dict.fromkeys(COLUMNS) | ROW]
 
 
+OLDER = tuple(name for name in COLUMNS if name not in ("pending", "l2"))
+"""The header of a version that did not have these yet."""
+
+
+def test_a_file_of_an_older_version_is_read_by_its_own_header(path):
+    path.write_text(",".join(OLDER) + "\n" + ",".join("7" if name == "step" else "" for name in OLDER) + "\n")
+    assert read_metrics(path) == [dict.fromkeys(COLUMNS) | {"step": 7}]
+
+
+def test_columns_in_another_order_are_read_by_name(path):
+    path.write_text("labels,step,true_return_mean\n3,2048,1.5\n4,4096,-2.5\n")
+    assert [(row["step"], row["labels"], row["true_return_mean"]) for row in read_metrics(path)] == [
+        (2048, 3, 1.5),
+        (4096, 4, -2.5),
+    ]
+
+
+def test_what_an_older_version_wrote_stays_when_a_run_goes_on(path):
+    path.write_text("step,labels\n2048,3\n4096,4\n")
+    MetricsFile(path, upto=2048).append({"step": 5000, "labels": 5, "l2": 0.5})
+    assert [(row["step"], row["labels"], row["l2"]) for row in read_metrics(path)] == [(2048, 3, None), (5000, 5, 0.5)]
+
+
+def test_columns_of_a_newer_version_are_read_and_kept(path):
+    path.write_text("step,phase,labels,unheard_of\n2048,warm-up,3,0.25\n")
+    assert read_metrics(path) == [
+        dict.fromkeys(COLUMNS) | {"step": 2048, "labels": 3, "phase": None, "unheard_of": 0.25}
+    ]
+    MetricsFile(path, upto=2048).append({"step": 4096})
+    assert [row["unheard_of"] for row in read_metrics(path)] == [0.25, None]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "labels,pending\n3,1\n", "2048,3\n4096,4\n"])
+def test_a_file_without_steps_has_no_rows(path, text):
+    path.write_text(text)
+    assert read_metrics(path) == []
+
+
 def test_columns_that_depend_on_the_clock_are_named_so():
     assert [name for name in COLUMNS if name.startswith("time_")] == ["time_seconds", "time_steps_per_second"]
     assert not [name for name in COLUMNS if "second" in name and not name.startswith("time_")]

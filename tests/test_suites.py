@@ -1,9 +1,12 @@
 """Suites as data: those of the package, a user's own, what is refused, and what a cell's hash covers."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+from prefrl_benchmarks import cells
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
+from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import find_suite, known_suites
 
 from prefrl import recipes
@@ -23,6 +26,7 @@ teacher = "none"
 labels = 10
 settings = { "reward.members" = 1 }
 """
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 CELL = Cell("hopper", "ppo", "oracle", "sync", 0, 100_000, 300)
 
 
@@ -137,3 +141,21 @@ def test_the_hash_of_a_run_on_disk_is_its_cell_s(tmp_path):
     (root / "config.json").write_text(text[: len(text) // 2])
     assert fingerprint_of(root) is None
     assert fingerprint_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("suite", ["mujoco", "quick"])
+def test_a_setting_that_is_younger_than_published_results_leaves_their_hashes_as_they_are(suite):
+    results = read_results([RESULTS / suite])
+    assert results.problems == ()
+    assert len(results.finished) == len(results.cells) == {"mujoco": 96, "quick": 32}[suite]
+
+
+def test_a_younger_setting_counts_where_it_differs_from_its_default(monkeypatch):
+    before = hash_of()
+    assert hash_of(settings={"evaluation.episodes": 10}) == before
+    assert hash_of(settings={"evaluation.episodes": 3}) != before
+    monkeypatch.setitem(cells.YOUNGER, "reward.members", 3)
+    without = hash_of()
+    assert without != before
+    assert hash_of(settings={"reward.members": 5}) not in (before, without)
+    assert hash_of(teacher="none") == hash_of(teacher="none", settings={"reward.members": 5})

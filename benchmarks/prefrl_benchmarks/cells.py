@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from prefrl.config import RunConfig
+from prefrl.config import EvaluationConfig, RunConfig
 from prefrl.errors import PrefrlError
 from prefrl.files import read_json
 from prefrl.recipes import resolve
@@ -20,6 +21,10 @@ from prefrl.tasks import find_task
 
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 """Settings that decide nothing of what a run with a synthetic teacher computes."""
+
+YOUNGER: dict[str, Any] = {"evaluation": dataclasses.asdict(EvaluationConfig())}
+"""Settings that are younger than published results, by their path ("reward.name"), with the value at which a run
+computes what it computed before there were such settings. At this value they are left out of the hash."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +93,29 @@ class Cell:
 def fingerprint(config: RunConfig) -> str:
     """A hash of what a run computes: of its own task's resolved recipe alone, so that others' may change.
 
-    A run on the true reward has neither reward model nor queries, so that changes of theirs do not touch it.
+    A run on the true reward has neither reward model nor queries, so that changes of theirs do not touch it. A setting
+    that is younger than published results counts only where it differs from its default (`YOUNGER`), so that adding one
+    leaves the hashes in their manifests as they are.
     """
     left_out = _NOT_COMPUTED if config.learns_reward else _NOT_COMPUTED | {"reward", "queries"}
     kept = {name: value for name, value in config.to_json().items() if name not in left_out}
+    for path, default in YOUNGER.items():
+        _leave_out(kept, path.split("."), default)
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _leave_out(settings: dict[str, Any], path: list[str], default: Any) -> None:
+    """Take a setting out where it has this value."""
+    for part in path[:-1]:
+        settings = settings.get(part, {})
+    if settings.get(path[-1]) == default:
+        del settings[path[-1]]
 
 
 def fingerprint_of(root: Path) -> str | None:
     """The hash of a run on disk; None where this version cannot read its configuration.
 
-    A setting that is younger than the run counts with its default, so that adding one touches no old run.
+    A setting that the run's configuration lacks has its default.
     """
     try:
         return fingerprint(RunConfig.from_json(read_json(root / "config.json")["config"]))
