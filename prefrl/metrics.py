@@ -86,10 +86,19 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def correlation(predicted: Floats, true: Floats) -> float | None:
-    """Pearson's correlation of two arrays of one shape; None where one of them does not vary."""
-    if predicted.size < 2 or np.ptp(predicted) == 0 or np.ptp(true) == 0:
+    """Pearson's correlation of two arrays of one shape; None where one of them varies by no more than rounding.
+
+    An agent that lies still gets rewards that differ in their last bits alone, whose correlation can be anything, 1
+    included.
+    """
+    if predicted.size < 2 or not (_varies(predicted) and _varies(true)):
         return None
     return float(np.corrcoef(predicted.ravel(), true.ravel())[0, 1])
+
+
+def _varies(values: Floats) -> bool:
+    """Whether values differ by more than float32 rounds numbers of their size."""
+    return bool(np.ptp(values) > 8 * np.finfo(np.float32).eps * np.abs(values).max())
 
 
 def _format(value: float | int | None) -> str:

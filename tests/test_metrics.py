@@ -124,6 +124,20 @@ def test_correlation_with_what_does_not_vary_is_none(value, count):
     assert correlation(varying, constant) is None
 
 
+def test_correlation_with_what_varies_by_rounding_alone_is_none():
+    # A hopper that lies still: rewards of 0.36 that differ in the last bits of a float32.
+    still = np.float32(0.36) + np.array([0, 1, 0, 1], np.float32) * np.spacing(np.float32(0.36))
+    assert np.ptp(still) > 0
+    assert correlation(still, still) is None
+    assert correlation(np.array([1, 2, 3, 4], np.float32), still) is None
+    assert correlation(still, np.array([1, 2, 3, 4], np.float32)) is None
+
+
+def test_correlation_of_small_differences_is_kept():
+    nearly = np.float32(0.36) + np.array([0, 1, 2, 3], np.float32) * np.float32(1e-4)
+    assert correlation(nearly, np.array([1, 2, 3, 4], np.float32)) == pytest.approx(1, abs=1e-3)
+
+
 def test_correlation_of_less_than_two_values_is_none():
     assert correlation(np.zeros(0, np.float32), np.zeros(0, np.float32)) is None
     assert correlation(np.ones(1, np.float32), np.ones(1, np.float32)) is None
