@@ -23,6 +23,7 @@ from prefrl.metrics import MetricsFile, Row, correlation
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
 from prefrl.segments import SegmentRecorder
+from prefrl.symptoms import Symptom, symptoms
 
 if TYPE_CHECKING:
     from prefrl.renderer import RendererProcess
@@ -62,6 +63,7 @@ class RoundsCallback(BaseCallback):
         self._episodes = self._next_round = 0
         self._initial_done = False
         self._seconds_before = self._next_check = 0.0
+        self._told: set[str] = set()
 
     # -- Stable-Baselines3's hooks ------------------------------------------------------------------------------------
 
@@ -160,6 +162,7 @@ class RoundsCallback(BaseCallback):
                 "there were no more pairs of clips to compare"
             )
         self._write_metrics(step, counts)
+        self._tell_symptoms()
         self._next_round = step + self.config.round_steps
         self._say("training", counts)
         if last or self._control.stop or time.monotonic() - self._checkpointed > self.config.checkpoint_seconds:
@@ -192,6 +195,18 @@ class RoundsCallback(BaseCallback):
     def counts(self) -> dict[str, int]:
         """Labels by judgement; all zero on the true reward."""
         return self._loop.counts if self._loop else dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)
+
+    @property
+    def symptoms(self) -> list[Symptom]:
+        """What is wrong with the run as far as its figures tell."""
+        return symptoms(self.config, self._metrics.rows, self.counts)
+
+    def _tell_symptoms(self) -> None:
+        """Warn of each kind of symptom once."""
+        for symptom in self.symptoms:
+            if symptom.kind not in self._told:
+                self._control.warn(f"warning: {symptom.line}")
+                self._told.add(symptom.kind)
 
     def _write_metrics(self, step: int, counts: dict[str, int]) -> None:
         returns = np.array([info["r"] for info in self.model.ep_info_buffer or ()], dtype=np.float64)

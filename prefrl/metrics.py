@@ -39,7 +39,13 @@ Row = dict[str, float | int | None]
 
 
 class MetricsFile:
-    """Appends rows; after a roll-back, the rows of the steps that are gone are taken out first."""
+    """Appends rows; after a roll-back, the rows of the steps that are gone are taken out first.
+
+    Attributes:
+        rows: What is in the file.
+    """
+
+    rows: list[Row]
 
     def __init__(self, path: Path, *, upto: int = 0) -> None:
         """Open the file.
@@ -49,7 +55,7 @@ class MetricsFile:
             upto: Keep only rows of steps up to this.
         """
         self._path = path
-        rows = [row for row in read_metrics(path) if int(row["step"] or 0) <= upto] if path.exists() else []
+        self.rows = rows = [row for row in read_metrics(path) if int(row["step"] or 0) <= upto] if path.exists() else []
         self._columns = tuple(dict.fromkeys((*COLUMNS, *(name for row in rows for name in row))))
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, lineterminator="\n")
@@ -63,6 +69,7 @@ class MetricsFile:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(
                 {name: _format(row.get(name)) for name in self._columns}
             )
+        self.rows.append(row)
 
 
 def read_metrics(path: Path) -> list[Row]:

@@ -7,10 +7,12 @@ from typing import Any
 
 from prefrl.display import clock, details
 from prefrl.files import read_json
+from prefrl.metrics import read_metrics
 from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve, task_settings
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
+from prefrl.symptoms import symptoms
 from prefrl.tasks import known_tasks
 
 
@@ -54,6 +56,8 @@ def run_status(root: Path) -> dict[str, Any]:
             queue = LabelQueue(store)
             now["queue"] = queue.waiting() | {"problems": queue.problems()}
         store.close()
+        rows = read_metrics(run.metrics) if run.metrics.exists() else []
+        now["warnings"] = [symptom.line for symptom in symptoms(config, rows, now["label_counts"])]
     return now
 
 
@@ -67,6 +71,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
             f"{counts['pending']} waited for"
         )
+    lines += [f"warning: {line}" for line in status.get("warnings", ())]
     if status.get("closed"):
         lines.append(f"nothing more is asked; `prefrl resume {status['run']} --labels N` asks again")
     if queue := status.get("queue"):
@@ -93,5 +98,6 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
         correlation = summary["reward_correlation"]
         told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"
         lines.append(f"from {summary['labels_answered']} labels{told}")
+    lines += [f"warning: {line}" for line in summary.get("warnings", ())]
     lines.append(f"watch it with: prefrl play {root} --video {root / 'play.mp4'}")
     return lines

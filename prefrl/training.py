@@ -186,6 +186,7 @@ def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summa
         "true_return_std": row.get("true_return_std"),
         "reward_correlation": row.get("reward_correlation"),
         "reward_updates": int(row.get("reward_updates") or 0),
+        "warnings": [symptom.line for symptom in callback.symptoms],
         "steps_per_second": steps / seconds,
         "wall_seconds": seconds,
         "version": version(),

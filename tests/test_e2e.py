@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parent.parent
 SUMMARY_FIELDS = {
     "task", "algo", "teacher", "mode", "seed", "steps", "labels_requested", "labels_answered", "labels_equal",
     "labels_incomparable", "true_return_mean", "true_return_std", "reward_correlation", "reward_updates",
-    "steps_per_second", "wall_seconds", "peak_rss_mb", "version", "commit",
+    "warnings", "steps_per_second", "wall_seconds", "peak_rss_mb", "version", "commit",
 }  # fmt: skip
 
 

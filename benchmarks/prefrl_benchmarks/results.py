@@ -20,6 +20,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, read_json, write_json
 from prefrl.metrics import Row, read_metrics
 from prefrl.run import commit, read_summary, version
+from prefrl.symptoms import symptoms
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.suites import Suite
 
@@ -57,6 +58,13 @@ class Result:
         """The complete rows of its `metrics.csv`; none where there is no such file."""
         path = self.root / "metrics.csv"
         return read_metrics(path) if path.exists() else []
+
+    @property
+    def symptoms(self) -> list[str]:
+        """Why not to trust what a finished cell has learned, as far as its figures tell."""
+        summary = self.summary or {}
+        counts = {"answered": summary.get("labels_answered", 0), "equal": summary.get("labels_equal", 0)}
+        return [symptom.line for symptom in symptoms(self.cell.config, self.metrics, counts)]
 
     @property
     def flaw(self) -> str:
@@ -193,6 +201,7 @@ def _problems(results: Results) -> list[str]:
         lines.append(f"partial: {left} of {len(results.cells)} cells are not finished")
     lines += [f"{result.cell.name}: left out: {result.reason}" for result in results.unfinished]
     lines += [f"{result.cell.name}: no learning curve: {result.flaw}" for result in results.finished if result.flaw]
+    lines += [f"{result.cell.name}: {line}" for result in results.finished for line in result.symptoms]
     if names := [result.cell.name for result in results.not_begun]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         lines.append(f"left out: not begun: {', '.join(names[:_NAMED])}{more}")
