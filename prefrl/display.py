@@ -82,6 +82,38 @@ class TrainingDisplay(Live):
         return self._trained[1] / self._trained[0] if self._trained[0] > 0.5 else None
 
 
+class CountDisplay(Live):
+    """Shows how much of a known amount of work is done."""
+
+    def __init__(self, unit: str, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._unit, self._live = unit, None
+        self._phase, self._since, self._last = "", 0.0, 0.0
+        if self._console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
+            self._task = self._live.add_task("starting", total=None, details="")
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        self._console.print(line, soft_wrap=True, highlight=False)
+
+    def report(self, phase: str, done: int, wanted: int) -> None:
+        """Show how far it is; where it cannot be counted, `wanted` is 0."""
+        now = time.monotonic()
+        begins = phase != self._phase
+        if begins:
+            self._phase, self._since = phase, now
+        said = f"{done:,}/{wanted:,} {self._unit}" if wanted else ""
+        if done:
+            said += f", {clock((now - self._since) / done * (wanted - done))} left"
+        if self._live:
+            self._live.update(self._task, description=phase, completed=done, total=wanted or None, details=said)
+        elif begins or now - self._last >= _PLAIN_SECONDS:
+            self._last = now
+            self.say(f"{phase}: {said}" if said else phase)
+
+
 def details(status: Status, rate: float | None) -> str:
     """A run's figures in one line."""
     parts = [f"{status['step']:,}/{status['steps']:,} steps"]

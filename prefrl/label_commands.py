@@ -92,6 +92,13 @@ def fit(
         comparisons: How many comparisons to fit (default: as many as the run did, at most 40,000).
         out: A new file for the weights (default: reward_model/fitted.safetensors in the run).
     """
-    from prefrl.refit import refit
+    from prefrl.display import CountDisplay
+    from prefrl.fit_request import fit_request
 
-    print("\n".join(refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out).lines()))
+    wanted = fit_request(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
+    with CountDisplay("comparisons") as display:
+        display.say(f"{run}: reading {wanted.labels} labels")
+        from prefrl.refit import refit
+
+        fitted = refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out, report=display.report)
+    print("\n".join(fitted.lines()))

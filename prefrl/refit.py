@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +12,16 @@ import torch
 
 from prefrl.agents import choose_device
 from prefrl.environments import reward_inputs
-from prefrl.errors import PrefrlError, UsageError
+from prefrl.fit_request import fit_request
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.figures import Figures, figures
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import ReadSegment, RewardLearner
-from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Comparison
 
-MOST_COMPARISONS = 40_000
-"""The most that is fitted unless more is asked for: two minutes for vectors."""
+Report = Callable[[str, int, int], None]
+"""phase, done and to be done, again and again"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,13 @@ def _share(found: Figures) -> str:
 
 
 def refit(
-    root: Path, *, holdout: float = 0.2, seed: int = 0, comparisons: int | None = None, out: Path | None = None
+    root: Path,
+    *,
+    holdout: float = 0.2,
+    seed: int = 0,
+    comparisons: int | None = None,
+    out: Path | None = None,
+    report: Report = lambda phase, done, wanted: None,
 ) -> Refit:
     """Fit a new reward model to a share of a run's standing labels, and judge it by the rest.
 
@@ -70,71 +75,41 @@ def refit(
         seed: Of the share, and of the fit.
         comparisons: Gradient work; default: as much as the run has done, at most `MOST_COMPARISONS`.
         out: A new file for the weights; default: `reward_model/fitted.safetensors` in the run, which is replaced.
+        report: Told how far it is.
 
     Raises:
         UsageError: for a folder that is no run or learns no reward, and for arguments that cannot be used.
         PrefrlError: if there are too few labels, or the run's files are damaged.
     """
-    run = RunDirectory.open(root)
-    config = run.config
-    weights = _check_arguments(run, holdout, seed, comparisons, out)
-    if not run.labels.exists() and not run.begun:
-        raise PrefrlError(f"{root} has no labels yet")
+    request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
+    run, config = request.run, request.run.config
     store = LabelStore(run.labels)
     source = Labels(run, store)
     labels, read = list(source.comparisons()), source.read
     store.close()
-    training, held_out = split(labels, holdout, seed)
-    if not training or not held_out:
-        raise PrefrlError(f"{root} has {len(labels)} labels: too few to hold out a share of {holdout:g}")
+    training, held_out = request.split(labels)
     # Away from a training nothing makes room for newer labels: all of them are fitted.
     reward = dataclasses.replace(config.reward, buffer=max(len(training), config.reward.batch_size))
     device = choose_device(config.device)
     learner = RewardLearner(reward, reward_inputs(config), config.queries.segment_length, seed, device)
     learner.add(training, read)
-    learner.train(_work(run) if comparisons is None else comparisons)
-    learner.publish(weights)
-    seen, unseen = (judged(learner.ensemble, part, read, reward.error) for part in (training, held_out))
-    return Refit(root, weights, learner.fitted, unseen, seen)
+    _fit(learner, request.comparisons, report)
+    learner.publish(request.weights)
+    parts = []
+    for name, part in (("held-out", held_out), ("training", training)):
+        report(f"judging by {len(part)} {name} labels", 0, 0)
+        parts.append(judged(learner.ensemble, part, read, reward.error))
+    return Refit(root, request.weights, learner.fitted, *parts)
 
 
-def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: int | None, out: Path | None) -> Path:
-    """Where the weights are to go."""
-    if not run.config.learns_reward:
-        raise UsageError(f"{run.root} trains on the true reward: there is no learned one")
-    if not 0 < holdout < 1:
-        raise UsageError("--holdout must be between 0 and 1")
-    if not 0 <= seed < 2**32:
-        raise UsageError("--seed must be in [0, 2^32)")
-    if comparisons is not None and comparisons < 1:
-        raise UsageError("--comparisons must be at least 1")
-    if out is None:
-        return run.weights.with_name("fitted.safetensors")
-    if out.exists() or not out.parent.is_dir():
-        raise UsageError(f"{out} {'is there already' if out.exists() else 'is in no folder'}; choose another --out")
-    return out
-
-
-def _work(run: RunDirectory) -> int:
-    """Comparisons that the run has fitted by the step that it has come to."""
-    step = run.read_progress().get("step", run.config.steps)
-    reward = run.config.reward
-    return min(MOST_COMPARISONS, int(reward.pretrain_comparisons + reward.comparisons_per_step * step))
-
-
-def split(labels: Sequence[Comparison], holdout: float, seed: int) -> tuple[list[Comparison], list[Comparison]]:
-    """Labels to train on, and a random share to judge by; those about the same pair are on the same side."""
-    pairs = sorted({_pair(label) for label in labels})
-    chosen = np.random.default_rng(seed).permutation(len(pairs))[: round(holdout * len(pairs))]
-    held_out = {pairs[index] for index in chosen}
-    parts: tuple[list[Comparison], list[Comparison]] = ([], [])
-    for label in labels:
-        parts[_pair(label) in held_out].append(label)
-    return parts
-
-
-def _pair(label: Comparison) -> tuple[int, int]:
-    return min(label.left, label.right), max(label.left, label.right)
+def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
+    """Take all gradient steps, a chunk at a time."""
+    batch = learner.config.batch_size
+    left = wanted = max(1, comparisons // batch) * batch
+    while left:
+        report("fitting", wanted - left, wanted)
+        learner.train(chunk := min(left, learner.chunk))
+        left -= chunk
 
 
 def judged(ensemble: RewardEnsemble, labels: Sequence[Comparison], read: ReadSegment, error: float) -> Figures:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from prefrl import display
-from prefrl.display import TrainingDisplay
+from prefrl.display import CountDisplay, TrainingDisplay
 
 
 @pytest.fixture
@@ -53,3 +53,20 @@ def test_a_rate_needs_steps(shown):
     display, said, _ = shown
     display.report(status(step=500, seconds=50.0))  # of a run that goes on: what it did before is not this session's
     assert "steps/s" not in said.getvalue()
+
+
+def test_a_count_is_said_at_once_and_then_now_and_then(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
+    said = io.StringIO()
+    shown = CountDisplay("comparisons", Console(file=said, width=200))
+    for second in range(25):
+        clock[0] = float(second)
+        shown.report("fitting", 100 * second, 10_000)
+    shown.report("judging", 0, 0)
+    assert said.getvalue().splitlines() == [
+        "fitting: 0/10,000 comparisons",
+        "fitting: 1,000/10,000 comparisons, 1:30 left",
+        "fitting: 2,000/10,000 comparisons, 1:20 left",
+        "judging",
+    ]

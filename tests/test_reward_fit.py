@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +19,14 @@ from runs import content, prefrl, refused
 
 import prefrl as package
 from prefrl.clips import ClipFolder
+from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError
 from prefrl.files import load_tree, save_tree
-from prefrl.refit import Refit, judged, refit, split
+from prefrl.fit_request import split
+from prefrl.refit import Refit, judged, refit
 from prefrl.reward.figures import Figures, figures
+from prefrl.reward.labels import Labels
+from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Comparison, Judgement
@@ -210,13 +217,44 @@ def test_more_labels_than_a_run_keeps_in_mind_are_all_fitted(tmp_path: Path) -> 
 
 def test_the_command_prints_the_figures(run: RunDirectory, tmp_path: Path) -> None:
     done = prefrl("reward", "fit", run.root, "--comparisons", "640", "--out", tmp_path / "weights", "--holdout", "0.1")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    said = done.err.splitlines()
+    assert said[0] == f"{run.root}: reading 300 labels"
+    assert said[1] == "fitting: 0/640 comparisons"
+    assert said[-2:] == ["judging by 30 held-out labels", "judging by 270 training labels"]
     for word in ("270 labels fitted (640 comparisons), 30 held out", "held-out accuracy 0.", "of 30)", "log loss"):
         assert word in done.out
     assert "chance: 0.500" in done.out
     assert "training accuracy" in done.out
     assert "correlation of predicted and true sums" in done.out
     assert (tmp_path / "weights").exists()
+
+
+def test_the_command_says_that_it_is_at_work_before_anything_slow_is_imported(run: RunDirectory) -> None:
+    script = (
+        "import sys; from prefrl.fit_request import fit_request; from prefrl.display import CountDisplay; "
+        f"from pathlib import Path; fit_request(Path({str(run.root)!r})); "
+        "print([name for name in ('torch', 'stable_baselines3', 'mujoco') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_progress_is_told_steadily_and_leaves_the_fit_as_it_is(run: RunDirectory, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    args = {"comparisons": 1010, "seed": 3}
+    one = refit(run.root, **args, out=tmp_path / "one", report=lambda *at: told.append(at))
+    fitting = [(done, wanted) for phase, done, wanted in told if phase == "fitting"]
+    assert one.fitted == 1008  # whole batches of 16
+    assert fitting == [(done, 1008) for done in range(0, 1008, 128)]
+    learner = RewardLearner(dataclasses.replace(run.config.reward, buffer=240), reward_inputs(run.config), 15, 3, "cpu")
+    store = LabelStore(run.labels)
+    source = Labels(run, store)
+    learner.add(split(list(source.comparisons()), 0.2, 3)[0], source.read)
+    store.close()
+    learner.train(1010)  # at once
+    learner.publish(tmp_path / "other")
+    assert same_tree(load_tree(tmp_path / "one"), load_tree(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(
