@@ -14,9 +14,8 @@ from prefrl.archive import LabelArchive
 from prefrl.config import RunConfig, replace
 from prefrl.control import Control
 from prefrl.errors import UsageError
-from prefrl.files import read_json
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.run import RunDirectory, read_summary
 from prefrl.store import LabelStore
 from prefrl.training import Summary, train_run
 from prefrl.transfer import add_labels, check_task
@@ -172,12 +171,11 @@ def resume(
         if reopened:
             finish_asking(run.root, closed=False)
         if run.finished:
-            old = read_json(run.summary)
-            run.summary.rename(run.root / f"summary-{old['steps']}.json")
+            run.summary.rename(run.root / f"summary-{read_summary(run.root)['steps']}.json")
         run.write_config()
         lock.release()
     elif run.finished:
-        return TrainedRun(run.root, read_json(run.summary))
+        return TrainedRun(run.root, read_summary(run.root))
     return TrainedRun(run.root, train_run(run, control))
 
 

@@ -17,7 +17,7 @@ from prefrl.agents import agent_state, load_agent_state
 from prefrl.control import Control, StopTraining
 from prefrl.environments import EnvStack
 from prefrl.errors import PrefrlError
-from prefrl.files import Tree
+from prefrl.files import Tree, taken_from
 from prefrl.loop import PreferenceLoop
 from prefrl.metrics import MetricsFile, Row, correlation
 from prefrl.run import RunDirectory
@@ -71,7 +71,8 @@ class RoundsCallback(BaseCallback):
         self._started = self._checkpointed = time.monotonic()
         state = self._run.load_checkpoint(self._control.warn)
         if state is not None:
-            self._restore(state)
+            with taken_from(self._run.checkpoints):
+                self._restore(state)
         self._metrics = MetricsFile(self._run.metrics, upto=self.model.num_timesteps)
         if state is None:
             if self._loop:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,8 +19,9 @@ from prefrl_benchmarks.cli import bench
 from tyro.conf import Positional, arg
 
 from prefrl.arguments import PROGRAM, parse_settings, refused_in_one_line
-from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
+from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.label_commands import labels_app, reward_app
+from prefrl.printable import LONGEST_LINE, command, printable, say
 
 app = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
@@ -33,7 +36,7 @@ def tasks() -> None:
     """List the tasks, each with its recipe."""
     from prefrl.overview import task_lines
 
-    print("\n".join(task_lines()))
+    say(task_lines())
 
 
 @app.command
@@ -100,7 +103,8 @@ def train(
         if track:
             _track(wandb_project_name, run)
         if teacher == "human":
-            print(f"{run.root}: compare its clips with: prefrl label {run.root}", file=sys.stderr)
+            told = command("label", run.root)
+            print(f"{printable(run.root)}: compare its clips with: {told}", file=sys.stderr)
         return run.root
 
     return _train(create, beside=mode == "async" and teacher != "none")
@@ -129,7 +133,10 @@ def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
     from prefrl.overview import run_status, status_lines
 
     now = run_status(run)
-    print(json.dumps(now, indent=2) if as_json else "\n".join(status_lines(now)))
+    if as_json:
+        print(json.dumps(now, indent=2))
+    else:
+        say(status_lines(now))
 
 
 @app.command
@@ -166,7 +173,7 @@ def play(run: Positional[Path], /, *, video: Path | None = None, episodes: int =
     mean = sum(played.returns) / len(played.returns)
     print(f"true return {mean:.1f} over {len(played.returns)} episodes: {' '.join(f'{r:.1f}' for r in played.returns)}")
     if video:
-        print(f"{video}: {played.frames} frames")
+        say([f"{video}: {played.frames} frames"])
 
 
 @app.command
@@ -184,6 +191,9 @@ def doctor() -> int:
 
 def main() -> None:
     """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
     warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
     sys.exit(_run(sys.argv[1:]))
 
@@ -193,9 +203,6 @@ def _run(arguments: list[str]) -> int:
         with refused_in_one_line(app, arguments):
             done = app.cli(args=arguments, prog=PROGRAM, description="Train agents from human preferences.")
         return int(done or 0)
-    except PrefrlError as error:
-        print(f"prefrl: {error}", file=sys.stderr)
-        return error.exit_code
     except KeyboardInterrupt:
         print("prefrl: stopped", file=sys.stderr)
         return 1
@@ -203,10 +210,16 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read this has heard enough
         return 1
     except Exception as error:
-        if not is_disk_full(error) and not isinstance(error, OSError):
-            raise
-        print(f"prefrl: {explain(error)}", file=sys.stderr)
-        return 1
+        return _say(error)
+
+
+def _say(error: Exception) -> int:
+    """One line for whatever went wrong, expected or not, and its exit status; `PREFRL_DEBUG=1` shows the trace too."""
+    if debugging := os.environ.get("PREFRL_DEBUG", "0") not in {"", "0"}:
+        traceback.print_exception(error)
+    hint = "" if isinstance(error, PrefrlError | OSError) or debugging else " (PREFRL_DEBUG=1 shows where)"
+    print(f"prefrl: {printable(explain(error), LONGEST_LINE)}{hint}", file=sys.stderr)
+    return error.exit_code if isinstance(error, PrefrlError) else 1
 
 
 def _train(
@@ -240,13 +253,14 @@ def _train(
             except UsageError:
                 raise
             except (PrefrlError, OSError) as error:
-                raise PrefrlError(f"{explain(error)}; the run can be resumed: prefrl resume {root}") from error
+                how = command("resume", root)
+                raise PrefrlError(f"{explain(error)}; the run can be resumed: {how}") from error
     if done.summary is None:
-        print(f"prefrl: stopped; `prefrl resume {root}` goes on", file=sys.stderr)
+        print(f"prefrl: stopped; `{command('resume', root)}` goes on", file=sys.stderr)
         return 1
     from prefrl.overview import summary_lines
 
-    print("\n".join(summary_lines(root, done.summary)))
+    say(summary_lines(root, done.summary))
     return 0
 
 

@@ -6,6 +6,7 @@ Every number is checked once, here, so that the rest of the package can take a c
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,6 +17,10 @@ from prefrl.typed import conform
 Algo = Literal["ppo", "a2c", "trpo"]
 Mode = Literal["async", "sync"]
 Device = Literal["auto", "cpu", "cuda"]
+_MOST_UNITS = 2**16
+"""Of a hidden layer."""
+_MOST_WEIGHTS = 10**8
+"""Between hidden layers, of all copies of a network: 1.6 GB with what an optimiser keeps."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ class AgentConfig:
         """Raise UsageError for numbers that cannot work."""
         for name in ("n_envs", "n_steps", "batch_size", "n_epochs"):
             _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
+        _at_most("agent.n_envs", self.n_envs, 4096)
+        _at_most("agent.n_envs times agent.n_steps", self.n_envs * self.n_steps, 2**22)
+        _at_most("agent.n_epochs", self.n_epochs, 10_000)
+        _at_most("agent.batch_size", self.batch_size, 2**22)
         for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
             _require(getattr(self, name) > 0, f"agent.{name} must be positive")
         _require(self.stopping_kl is None or self.stopping_kl > 0, "agent.stopping_kl must be positive, or null")
@@ -74,7 +83,7 @@ class AgentConfig:
         _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
         _require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
         _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
-        _require(all(width >= 1 for width in self.net_arch), "agent.net_arch needs widths of at least 1")
+        _check_widths("agent.net_arch", self.net_arch, copies=2)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,10 @@ class RewardConfig:
         _require(
             1 <= self.validation_low <= self.validation_high, "reward.validation_low/high must be 1 or more, in order"
         )
-        _require(all(width >= 1 for width in self.hidden), "reward.hidden needs widths of at least 1")
+        _at_most("reward.members", self.members, 1000)
+        _at_most("reward.buffer", self.buffer, 10**6)
+        _at_most("reward.batch_size", self.batch_size, 2**16)
+        _check_widths("reward.hidden", self.hidden, copies=self.members)
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,8 @@ class QueryConfig:
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
         _require((self.candidate_clips or 2) >= 2, "queries.candidate_clips must be at least 2, or null")
         _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
+        for name, most in (("labels", 10**7), ("segment_length", 10**5), ("candidate_factor", 10**6), ("pool", 10**6)):
+            _at_most(f"queries.{name}", getattr(self, name), most)
         _require(self.lead >= 0, "queries.lead must not be negative")
         _require(0 <= self.repeats <= 1, "queries.repeats must be in [0, 1]")
         _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
@@ -272,6 +286,11 @@ class RunConfig:
         _require(0 <= self.seed < 2**32, "--seed must be in [0, 2^32)")
         _require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
         _require(self.round_steps >= 1, "round_steps must be at least 1")
+        _at_most("--steps", self.steps, 10**12)
+        _at_most("frame_stack", self.frame_stack, 1000)
+        _require(self.frame_stack >= 1, "frame_stack must be at least 1")
+        _require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
+        _require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
         self.agent.validate()
         self.evaluation.validate()
         if self.learns_reward:
@@ -337,6 +356,20 @@ def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         node[last] = value
     changed: RunConfig = conform(RunConfig, data, "")
     return changed
+
+
+def _check_widths(name: str, widths: tuple[int, ...], *, copies: int) -> None:
+    """Layers that a network can have, and that memory holds with their gradients and Adam's two moments."""
+    _require(all(width >= 1 for width in widths), f"{name} needs widths of at least 1")
+    _at_most(f"{name}'s layers", len(widths), 64)
+    for width in widths:
+        _at_most(name, width, _MOST_UNITS)
+    weights = copies * sum(a * b for a, b in itertools.pairwise(widths))
+    _at_most(f"the weights of {name}", weights, _MOST_WEIGHTS)
+
+
+def _at_most(name: str, value: int, most: int) -> None:
+    _require(value <= most, f"{name} cannot be {value:,}: the most is {most:,}")
 
 
 def _require(condition: bool, message: str) -> None:

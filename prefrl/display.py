@@ -9,6 +9,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from prefrl.printable import LONGEST_LINE, printable
+
 _PLAIN_SECONDS = 10.0
 
 Status = dict[str, Any]
@@ -44,8 +46,8 @@ class TrainingDisplay(Live):
         self._before: tuple[float, int] | None = None
         self._trained = (0.0, 0)
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
-            self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
+            columns = (plain_column("description"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, plain_column("fields[details]"), console=self._console)
             self._task = self._live.add_task("starting", total=None, details="")
 
     def report(self, status: Status) -> None:
@@ -54,7 +56,7 @@ class TrainingDisplay(Live):
         if self._live:
             self._live.update(
                 self._task,
-                description=status["state"],
+                description=printable(status["state"], 80),
                 completed=status["step"],
                 total=status["steps"],
                 details=details(status, rate),
@@ -66,12 +68,12 @@ class TrainingDisplay(Live):
             self._state, self._last = status["state"], now
             line = f"{status['state']}: {details(status, rate)}"
             if line != self._line:
-                self._console.print(line, soft_wrap=True, highlight=False)
+                self.warn(line)
             self._line = line
 
     def warn(self, line: str) -> None:
         """Show a line that stays."""
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False)
 
     def _rate(self, status: Status) -> float | None:
         """Steps per second since this display first saw the run train; waiting, during which none are taken, apart."""
@@ -90,13 +92,13 @@ class CountDisplay(Live):
         self._unit, self._live = unit, None
         self._phase, self._since, self._last = "", 0.0, 0.0
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn())
-            self._live = Progress(*columns, TextColumn("{task.fields[details]}"), console=self._console)
+            columns = (plain_column("description"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, plain_column("fields[details]"), console=self._console)
             self._task = self._live.add_task("starting", total=None, details="")
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False)
 
     def report(self, phase: str, done: int, wanted: int) -> None:
         """Show how far it is; where it cannot be counted, `wanted` is 0."""
@@ -114,14 +116,19 @@ class CountDisplay(Live):
             self.say(f"{phase}: {said}" if said else phase)
 
 
+def plain_column(field: str) -> TextColumn:
+    """A column that shows a field of a task as it is: square brackets in a name are no styles."""
+    return TextColumn(f"{{task.{field}}}", markup=False)
+
+
 def details(status: Status, rate: float | None) -> str:
     """A run's figures in one line."""
     parts = [f"{status['step']:,}/{status['steps']:,} steps"]
-    if status["labels_budget"]:
-        parts.append(f"labels {status['labels']}/{status['labels_budget']}")
-    if status["true_return"] is not None:
+    if status.get("labels_budget"):
+        parts.append(f"labels {status.get('labels', 0)}/{status['labels_budget']}")
+    if status.get("true_return") is not None:
         parts.append(f"true return {status['true_return']:.1f}")
-    if status["reward_correlation"] is not None:
+    if status.get("reward_correlation") is not None:
         parts.append(f"reward correlation {status['reward_correlation']:.2f}")
     if rate:
         left = max(0, status["steps"] - status["step"]) / rate

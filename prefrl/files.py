@@ -7,6 +7,7 @@ checksum over everything tells a damaged file from a whole one.
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from prefrl.printable import printable
 from prefrl.reading import opened, parse_json, read_json
 
 __all__ = [
+    "WRONG_CONTENT",
     "DamagedFileError",
     "Tree",
     "load_tree",
@@ -70,8 +72,16 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> No
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
-    """Write a value as indented JSON, atomically."""
-    write_atomically(path, (json.dumps(value, indent=2) + "\n").encode(), durable=durable)
+    """Write a value as indented JSON, atomically; numbers that JSON has no word for become null."""
+    write_atomically(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode(), durable=durable)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_tree(path: Path, tree: Tree, *, durable: bool = False) -> None:

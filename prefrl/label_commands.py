@@ -9,6 +9,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
+from prefrl.printable import command, say
+
 labels_app = tyro.extras.SubcommandApp()
 reward_app = tyro.extras.SubcommandApp()
 
@@ -25,7 +27,10 @@ def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
     from prefrl.quality import report_lines
 
     found = report_labels(run)
-    print(json.dumps(found, indent=2) if as_json else "\n".join(report_lines(found)))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        say(report_lines(found))
 
 
 @labels_app.command
@@ -37,7 +42,8 @@ def finish(run: Positional[Path], /) -> None:
     """
     from prefrl.api import finish_asking
 
-    print(f"{run} finishes with its {finish_asking(run)} labels; `prefrl resume {run} --labels N` makes it ask again")
+    again = command("resume", run, "--labels", "N")
+    say([f"{run} finishes with its {finish_asking(run)} labels; `{again}` makes it ask again"])
 
 
 @labels_app.command(name="export")
@@ -52,7 +58,7 @@ def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_d
     from prefrl.transfer import archive_lines
     from prefrl.transfer import export_labels as export
 
-    print("\n".join(archive_lines(export(run, file, without_damaged=without_damaged))))
+    say(archive_lines(export(run, file, without_damaged=without_damaged)))
 
 
 @labels_app.command(name="import")
@@ -68,9 +74,9 @@ def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> Non
     from prefrl.transfer import import_labels as add
 
     if into is None:
-        print("\n".join(archive_lines(read_archive(file))))
+        say(archive_lines(read_archive(file)))
     else:
-        print(f"{into}: {add(file, into)} labels added")
+        say([f"{into}: {add(file, into)} labels added"])
 
 
 @reward_app.command
@@ -101,4 +107,4 @@ def fit(
         from prefrl.refit import refit
 
         fitted = refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out, report=display.report)
-    print("\n".join(fitted.lines()))
+    say(fitted.lines())

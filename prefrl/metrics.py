@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from prefrl.files import write_atomically
+from prefrl.reading import MEBIBYTE, read_bytes
 from prefrl.types import Floats
 
 COLUMNS = (
@@ -34,6 +35,9 @@ COLUMNS = (
     "time_seconds",
     "time_steps_per_second",
 )
+
+_LARGEST = 32 * MEBIBYTE
+"""A row a round has some 200 bytes: room for 160,000 rounds."""
 
 Row = dict[str, float | int | None]
 
@@ -73,23 +77,28 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The complete rows of a metrics file; a last line that was cut off is left out.
+    """The complete rows of a metrics file; a line that was cut off, or holds what is no number, is left out.
 
     Returns:
         Rows with every column of this version, None where the file lacks it, and whatever other columns the file has.
+
+    Raises:
+        DamagedFileError: if it is no ordinary file, or larger than metrics get.
     """
-    rows: list[Row] = []
-    with path.open(newline="", errors="replace") as file:
-        reader = csv.DictReader(file)
-        if "step" not in (header := reader.fieldnames or ()):
-            return rows
-        for raw in reader:
-            try:
-                row = {name: _parse(raw[name]) if name in COLUMNS else _number(raw[name]) for name in header}
-            except (KeyError, TypeError, ValueError):
-                continue
+    text = read_bytes(path, _LARGEST).decode(errors="replace")
+    reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
+    while True:
+        try:
+            raw = next(reader)
+            header = reader.fieldnames or ()
+            if "step" not in header:
+                return []
+            row = {name: _parse(raw[name]) if name in COLUMNS else _number(raw[name]) for name in header}
             rows.append(dict.fromkeys(COLUMNS) | row)
-    return rows
+        except StopIteration:
+            return rows
+        except (csv.Error, KeyError, TypeError, ValueError):
+            continue
 
 
 def correlation(predicted: Floats, true: Floats) -> float | None:
@@ -129,4 +138,7 @@ def _parse(text: str | None) -> float | int | None:
         raise ValueError("a cut-off row")
     if not text:
         return None
-    return int(text) if text.lstrip("-").isdigit() else float(text)
+    value = int(text) if text.lstrip("-").isdigit() and len(text) < 19 else float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is no finite number")
+    return value

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from prefrl.display import clock, details
-from prefrl.files import read_json
 from prefrl.metrics import read_metrics
+from prefrl.printable import command, printable
 from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve, task_settings
-from prefrl.run import RunDirectory
+from prefrl.run import Progress, RunDirectory, read_summary
 from prefrl.store import LabelStore
 from prefrl.symptoms import symptoms
 from prefrl.tasks import known_tasks
+
+_STOPPED = ("stopped; resumable", "stopped at once, on being asked twice; resumable")
 
 
 def task_lines() -> list[str]:
@@ -33,21 +35,21 @@ def task_lines() -> list[str]:
 def run_status(root: Path) -> dict[str, Any]:
     """Where a run stands: what it last said, its labels, and whether a process is at work on it."""
     run = RunDirectory.open(root)
-    config = run.config
-    now: dict[str, Any] = {
+    config, said = run.config, run.read_progress()
+    now: dict[str, Any] = {name: said[name] for name in Progress.__annotations__ if name in said} | {
         "run": str(root),
         "task": config.task,
         "teacher": config.teacher,
         "running": run.running,
         "finished": run.finished,
-    } | run.read_progress()
-    if run.finished:
+    }
+    if now["finished"]:
         now["state"] = "finished"
-        now["summary"] = read_json(run.summary)
+        now["summary"] = read_summary(root)
     elif run.summary.exists() and not now["running"]:
-        now["state"] = f"its summary.json is damaged; `prefrl resume {root}` writes it anew"
-    elif not now["running"] and not str(now.get("state", "")).startswith("stopped"):
-        now["state"] = "stopped without a word (killed?); resumable"
+        now["state"] = f"its summary.json is damaged; `{command('resume', root)}` writes it anew"
+    elif not now["running"]:
+        now["state"] = _last_words(str(now.get("state", "")))
     if config.learns_reward and (run.labels.exists() or run.begun):
         store = LabelStore(run.labels)
         now["label_counts"], now["closed"] = store.counts(), store.closed
@@ -61,10 +63,19 @@ def run_status(root: Path) -> dict[str, Any]:
     return now
 
 
+def _last_words(state: str) -> str:
+    """What a run is that no process is at work on. A reason of its own is quoted: anybody may have written it."""
+    if state in _STOPPED:
+        return state
+    if state.startswith("stopped: "):
+        return f"stopped; it said: {printable(state.removeprefix('stopped: '), 400)!r}"
+    return "stopped without a word (killed?); resumable"
+
+
 def status_lines(status: dict[str, Any]) -> list[str]:
     """A run's status for a person."""
     lines = [f"{status['run']}: {status['task']}, teacher {status['teacher']}: {status.get('state', 'not started')}"]
-    if "step" in status:
+    if "step" in status and "steps" in status:
         lines.append(details(status, None))
     if counts := status.get("label_counts"):
         lines.append(
@@ -73,7 +84,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         )
     lines += [f"warning: {line}" for line in status.get("warnings", ())]
     if status.get("closed"):
-        lines.append(f"nothing more is asked; `prefrl resume {status['run']} --labels N` asks again")
+        lines.append(f"nothing more is asked; `{command('resume', status['run'], '--labels', 'N')}` asks again")
     if queue := status.get("queue"):
         lines.append(
             f"pairs: {queue['ready']} ready to be labelled ({queue['leased']} of them in a viewer), "
@@ -83,21 +94,23 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         if more := len(queue["problems"][3:]):
             lines.append(f"withdrawn: {more} more")
         if queue["ready"]:
-            lines.append(f"label them with: prefrl label {status['run']}")
+            lines.append(f"label them with: {command('label', status['run'])}")
     if not status["finished"] and not status["running"]:
-        lines.append(f"go on with: prefrl resume {status['run']}")
+        lines.append(f"go on with: {command('resume', status['run'])}")
     return lines
 
 
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
     """A finished run's result for a person."""
-    lines = [f"{root}: finished {summary['steps']:,} steps in {clock(summary['wall_seconds'])}"]
+    took = "" if summary["wall_seconds"] is None else f" in {clock(summary['wall_seconds'])}"
+    lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
     if summary["true_return_mean"] is not None:
-        lines.append(f"true return {summary['true_return_mean']:.1f} ± {summary['true_return_std']:.1f}")
-    if summary["teacher"] != "none":
+        spread = "" if summary["true_return_std"] is None else f" ± {summary['true_return_std']:.1f}"
+        lines.append(f"true return {summary['true_return_mean']:.1f}{spread}")
+    if summary["teacher"] != "none" and summary["labels_answered"] is not None:
         correlation = summary["reward_correlation"]
         told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"
         lines.append(f"from {summary['labels_answered']} labels{told}")
-    lines += [f"warning: {line}" for line in summary.get("warnings", ())]
-    lines.append(f"watch it with: prefrl play {root} --video {root / 'play.mp4'}")
+    lines += [f"warning: {line}" for line in summary.get("warnings") or ()]
+    lines.append(f"watch it with: {command('play', root, '--video', root / 'play.mp4')}")
     return lines

@@ -17,7 +17,7 @@ from prefrl.agents import policy_kwargs
 from prefrl.config import RunConfig
 from prefrl.environments import OBSERVATION_CLIP, observed_space
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.files import DamagedFileError, Tree, load_tree
+from prefrl.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
 from prefrl.rendering import prepare, render
 from prefrl.reward.ensemble import RewardEnsemble, load_weights
 from prefrl.reward.inputs import inputs_of
@@ -97,9 +97,12 @@ def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
     kind = ActorCriticCnnPolicy if images else ActorCriticPolicy
     space = observed_space(run.config, env.observation_space)
     network = kind(space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space))
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
-    network.set_training_mode(False)
-    return Policy(network, state["env"].get("normaliser", {}))
+    with taken_from(run.checkpoints):
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
+        network.set_training_mode(False)
+        policy = Policy(network, state["env"].get("normaliser", {}))
+        policy(np.zeros(env.observation_space.shape or (), env.observation_space.dtype))
+    return policy
 
 
 def load_reward(root: str | Path, weights: str | Path | None = None) -> Reward:
@@ -126,7 +129,7 @@ def load_reward(root: str | Path, weights: str | Path | None = None) -> Reward:
     ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(env.action_space)))
     try:
         load_weights(ensemble, tree)
-    except (KeyError, RuntimeError, TypeError):
+    except WRONG_CONTENT:
         raise DamagedFileError(f"{path} holds no weights of the reward model of {root}") from None
     return Reward(ensemble, int(getattr(env.action_space, "n", 0)))
 

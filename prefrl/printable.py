@@ -5,8 +5,13 @@ sequence repaints the screen or sets its title, a newline forges a line of ours,
 is read, and a lone surrogate cannot be encoded at all.
 """
 
+import shlex
+from collections.abc import Iterable
+
 LIMIT = 500
 """The most characters of one text that are shown, unless told otherwise."""
+LONGEST_LINE = 5000
+"""... and of one line of ours, which may hold a path or two."""
 
 
 def printable(text: object, limit: int = LIMIT) -> str:
@@ -23,6 +28,19 @@ def printable(text: object, limit: int = LIMIT) -> str:
     head = str(text)
     shown = "".join(c if c.isprintable() else _escape(c) for c in head[: limit + 1])
     return shown if len(shown) <= limit else shown[: max(limit - 1, 0)] + "…"
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines, each of which stays one, whatever is in it."""
+    print("\n".join(printable(line, LONGEST_LINE) for line in lines))
+
+
+def command(*words: object) -> str:
+    """A command of ours for a person to copy, with every word quoted for the shell where it must be.
+
+    A folder may be called ``$(reboot)``.
+    """
+    return shlex.join(["prefrl", *(printable(word, LONGEST_LINE) for word in words)])
 
 
 def _escape(character: str) -> str:

@@ -11,17 +11,63 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 from filelock import FileLock, Timeout
 
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, Tree, load_tree, read_json, save_tree, write_json
+from prefrl.printable import command, printable
+from prefrl.typed import conform
 
 FORMAT_VERSION = 1
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
 _CHECKPOINTS_KEPT = 2
+
+
+class Progress(TypedDict, total=False):
+    """What a run says of itself in `progress.json`, as far as others rely on it."""
+
+    state: str
+    step: int
+    steps: int
+    initial_labels_done: bool
+    labels: int
+    labels_pending: int
+    labels_budget: int
+    true_return: float | None
+    reward_correlation: float | None
+    seconds: float
+    updated_at: float
+
+
+class _Finished(TypedDict):
+    steps: int
+
+
+class Summary(_Finished, total=False):
+    """What a finished run leaves in `summary.json`, as far as others rely on it."""
+
+    task: str
+    algo: str
+    teacher: str
+    mode: str
+    seed: int
+    labels_requested: int
+    labels_answered: int
+    labels_equal: int
+    labels_incomparable: int
+    true_return_mean: float | None
+    true_return_std: float | None
+    reward_correlation: float | None
+    reward_updates: int
+    warnings: list[str]
+    steps_per_second: float
+    wall_seconds: float
+    peak_rss_mb: float
+    version: str
+    commit: str | None
 
 
 class RunDirectory:
@@ -56,12 +102,13 @@ class RunDirectory:
             UsageError: if the folder is a run already, holds something else, or cannot be written.
         """
         config.validate()
+        _check_path(root)
         if root.exists() and not root.is_dir():
             raise UsageError(f"{root} is a file, not a folder")
         if (root / "config.json").exists():
             held = cls.open(root)
-            state, more = ("a finished run", " --steps N") if held.finished else ("an unfinished run", "")
-            hint = f"`prefrl resume {root}{more}` goes on with it, or choose another --out"
+            state, more = ("a finished run", ("--steps", "N")) if held.finished else ("an unfinished run", ())
+            hint = f"`{command('resume', root, *more)}` goes on with it, or choose another --out"
             raise UsageError(f"{root} is {state}; {hint}")
         run, beginning = cls(root, config), root / ".beginning"
         try:
@@ -88,18 +135,20 @@ class RunDirectory:
             UsageError: if it is none, or was made by a newer version.
             PrefrlError: if its configuration is damaged.
         """
+        _check_path(root)
         path = root / "config.json"
         if not path.exists():
             raise UsageError(f"{root} is not a run: it has no config.json")
         data = read_json(path)
-        if not isinstance(data, dict) or not isinstance(data.get("format"), int):
-            raise DamagedFileError(f"{path} is damaged: it names no format")
+        if not isinstance(data, dict) or type(data.get("format")) is not int:
+            raise DamagedFileError(f"{printable(path)} is damaged: it names no format")
         if data["format"] > FORMAT_VERSION:
-            raise UsageError(f"{root} was made by a newer version of prefrl ({data.get('prefrl', 'unknown')})")
+            newer = printable(data.get("prefrl", "unknown"), 40)
+            raise UsageError(f"{printable(root)} was made by a newer version of prefrl ({newer})")
         try:
             config = RunConfig.from_json(data.get("config"))  # type: ignore[arg-type]
         except UsageError as error:
-            raise DamagedFileError(f"{path} is damaged: {error}") from None
+            raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
         return cls(root, config)
 
     def write_config(self) -> None:
@@ -152,11 +201,7 @@ class RunDirectory:
 
     def read_progress(self) -> dict[str, Any]:
         """What the run last said of itself; empty before it said anything."""
-        try:
-            progress = read_json(self.progress)
-        except (FileNotFoundError, DamagedFileError):
-            return {}  # it only tells; the next round writes it anew
-        return progress if isinstance(progress, dict) else {}
+        return read_progress(self.root)
 
     def write_progress(self, progress: dict[str, Any]) -> None:
         """Say where the run is, to its other processes and to `prefrl status`."""
@@ -184,29 +229,43 @@ class RunDirectory:
             except DamagedFileError as error:
                 warn(str(error))
         if files:
-            raise PrefrlError(f"no checkpoint of {self.root} is whole; the labels are: `labels.sqlite` and `clips/`")
+            root = printable(self.root)
+            raise PrefrlError(f"no checkpoint of {root} is whole; the labels are: `labels.sqlite` and `clips/`")
         return None
 
     def _checkpoint_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
 
 
+def _check_path(root: Path) -> None:
+    """SQLite, TensorBoard and JSON all take paths as text."""
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the path {printable(root)} is not UTF-8, which a run's must be; rename the folder") from None
+
+
+def read_progress(root: Path) -> dict[str, Any]:
+    """What a run last said of itself; empty before it said anything, and where it cannot be taken at its word."""
+    try:
+        return dict(conform(Progress, read_json(root / "progress.json"), ""))
+    except (OSError, DamagedFileError, UsageError):
+        return {}  # it only tells; the next round writes it anew
+
+
 def read_summary(root: Path) -> dict[str, Any]:
-    """A finished run's `summary.json`.
+    """A finished run's `summary.json`; None for what it does not say.
 
     Raises:
         FileNotFoundError: if the run is not finished.
         DamagedFileError: if it is cut off, or holds something else.
     """
     path = root / "summary.json"
-    summary = read_json(path)
-    if (
-        not isinstance(summary, dict)
-        or not isinstance(summary.get("steps"), int)
-        or not isinstance(summary.get("true_return_mean", ""), float | int | None)
-    ):
-        raise DamagedFileError(f"{path} is damaged: it is no run's summary")
-    return summary
+    try:
+        known: dict[str, Any] = dict.fromkeys(get_type_hints(Summary))
+        return known | dict(conform(Summary, read_json(path), ""))
+    except UsageError as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
 
 
 def is_finished(root: Path) -> bool:

@@ -17,6 +17,7 @@ from prefrl.database import HISTORY, QUERIES, RENDERED, SEGMENTS, now
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import write_atomically
+from prefrl.printable import printable
 from prefrl.run import RunDirectory, version
 from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.types import Judgement, Label
@@ -194,11 +195,6 @@ def archive_lines(archive: LabelArchive) -> list[str]:
     return [
         f"{archive.path}: {len(archive.labels)} labels of {archive.task}; written by prefrl {archive.version}",
         f"judgements: {', '.join(f'{said[name.value]} {name.value}' for name in Judgement)}",
-        f"given by: {', '.join(f'{_printable(name)} {count}' for name, count in who.most_common())}",
+        f"given by: {', '.join(f'{printable(name, 80)} {count}' for name, count in who.most_common())}",
         f"clips: {len(archive.digests)}, {len(archive.videos)} of them with a video",
     ]
-
-
-def _printable(name: str) -> str:
-    """A name that somebody else chose, without what could steer a terminal."""
-    return name if name.isprintable() else ascii(name)

@@ -103,16 +103,11 @@ def _instance(cls: type[Any], data: Any, name: str) -> Any:
 
 
 def _table(hint: Any, data: Any, name: str) -> dict[str, Any]:
-    """A `TypedDict`; what it does not name is kept where it is a plain value, since a newer version may write more."""
+    """A `TypedDict`; what it does not name stays as it is, since another version may write more."""
     if not isinstance(data, dict):
-        raise UsageError(f"{name} cannot be {shown(data)}")
+        raise UsageError(f"{name or 'its content'} cannot be {shown(data)}")
     hints = get_type_hints(hint)
     if missing := sorted(hint.__required_keys__ - data.keys()):
-        raise UsageError(f"{name} lacks {missing[0]}")
-    kept = {}
-    for key, value in data.items():
-        if key in hints:
-            kept[key] = conform(hints[key], value, f"{name}.{key}" if name else key)
-        elif value is None or isinstance(value, str | int | float):
-            kept[conform(str, key, name)] = value if value is None else conform(type(value), value, shown(key))
-    return kept
+        raise UsageError(f"{name or 'it'} lacks {missing[0]}")
+    prefix = f"{name}." if name else ""
+    return {key: conform(hints[key], value, prefix + key) if key in hints else value for key, value in data.items()}

@@ -1,10 +1,11 @@
 """What others wrote is shown on one line, and a terminal acts on none of it."""
 
+import shlex
 import unicodedata
 
 import pytest
 
-from prefrl.printable import LIMIT, printable
+from prefrl.printable import LIMIT, command, printable, say
 
 
 @pytest.mark.parametrize("text", ["cheetah", "Grüße an Łukasz", "走る犬", "naïve e\u0301", "100 % [red] \\ 'x'", ""])
@@ -46,3 +47,16 @@ def test_length_is_bounded_and_the_cut_is_seen():
 def test_what_is_no_text_is_shown_as_text():
     assert printable(7) == "7"
     assert printable(ValueError("two\nlines")) == r"two\nlines"
+
+
+def test_a_line_stays_one_line(capsys):
+    say(["run: reacher", "given by: Ann\nlabels: 700 answered\x1b[2J"])
+    assert capsys.readouterr().out.splitlines() == ["run: reacher", r"given by: Ann\nlabels: 700 answered\x1b[2J"]
+
+
+def test_a_command_to_copy_does_what_it_says_and_nothing_else():
+    assert command("resume", "runs/cheetah", "--labels", "N") == "prefrl resume runs/cheetah --labels N"
+    for name in ("$(reboot)", "a b; rm -rf ~", "`id`", "it's", "x\nreboot", "\x1b]0;t\x07"):
+        words = shlex.split(command("resume", name))
+        assert words == ["prefrl", "resume", printable(name)]
+        assert len(command("resume", name).splitlines()) == 1

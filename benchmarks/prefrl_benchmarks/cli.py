@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from prefrl.arguments import parse_settings
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.printable import LONGEST_LINE, printable, say
 
 bench = tyro.extras.SubcommandApp()
 
@@ -49,7 +50,7 @@ def run(
     where = find_executor(executor, address=address, slurm=parse_settings("slurm", slurm))
     outcome = run_suite(found, out, jobs, executor=where)
     for name, reason in outcome.failed.items():
-        print(f"prefrl: {name} failed: {reason} (see {out / name}.log)", file=sys.stderr)
+        print(printable(f"prefrl: {name} failed: {reason} (see {out / name}.log)", LONGEST_LINE), file=sys.stderr)
     if outcome.stopped:
         print("prefrl: stopped; the same command goes on", file=sys.stderr)
     if outcome.failed or outcome.stopped:
@@ -71,7 +72,7 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path) -> None:
 
     found = write_report(folders, out)
     for line in found.problems:
-        print(f"prefrl: {line}", file=sys.stderr)
+        print(printable(f"prefrl: {line}", LONGEST_LINE), file=sys.stderr)
     print(f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells")
 
 
@@ -87,7 +88,7 @@ def publish(folder: Positional[Path], out: Positional[Path], /) -> None:
 
     results = publish(folder, out)
     for line in results.problems:
-        print(f"prefrl: {line}", file=sys.stderr)
+        print(printable(f"prefrl: {line}", LONGEST_LINE), file=sys.stderr)
     print(f"{out}: {len(results.finished)} of {len(results.cells)} cells")
 
 
@@ -102,7 +103,7 @@ def compare(old: Positional[Path], new: Positional[Path], /) -> None:
     _need_libraries()
     from prefrl_benchmarks.compare import compare_folders
 
-    print("\n".join(compare_folders(old, new)))
+    say(compare_folders(old, new))
 
 
 @bench.command
@@ -257,7 +258,7 @@ def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternati
     """
     from prefrl_benchmarks.engines import measure, report_lines
 
-    print("\n".join(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations))))
+    say(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations)))
 
 
 @bench.command
@@ -331,7 +332,7 @@ def _tell(
     if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
         raise UsageError(f"--out {out} cannot be written")
     result = measure()
-    print("\n".join(lines(result)))
+    say(lines(result))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
 
-from prefrl.display import Live, details
-from prefrl.errors import PrefrlError
-from prefrl.files import read_json
+from prefrl.display import Live, details, plain_column
+from prefrl.printable import LONGEST_LINE, printable
+from prefrl.run import read_progress
 from prefrl_benchmarks.cells import Cell, read_summary
 
 _REFRESH_SECONDS = 0.5
@@ -24,7 +24,7 @@ class SuiteDisplay(Live):
     def __init__(self, console: Console | None = None) -> None:
         """Show it on standard error, unless told otherwise."""
         self._console = console or Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[details]}"))
+        columns = (plain_column("description"), BarColumn(bar_width=24), plain_column("fields[details]"))
         self._live = (
             Progress(*columns, TimeElapsedColumn(), console=self._console) if self._console.is_terminal else None
         )
@@ -34,7 +34,7 @@ class SuiteDisplay(Live):
 
     def note(self, line: str) -> None:
         """Show a line that stays."""
-        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False)
 
     def begin(self, total: int, finished: int) -> None:
         """Say how much there is to do."""
@@ -80,7 +80,5 @@ class SuiteDisplay(Live):
 
 
 def _progress(root: Path) -> dict[str, Any] | None:
-    try:
-        return dict(read_json(root / "progress.json"))
-    except (OSError, PrefrlError):
-        return None  # not begun yet
+    said = read_progress(root)
+    return said if "step" in said and "steps" in said else None  # not begun yet

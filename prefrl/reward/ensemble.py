@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prefrl.config import RewardConfig
-from prefrl.files import DamagedFileError, Tree, load_tree
+from prefrl.files import DamagedFileError, Tree, load_tree, taken_from
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedCNN, StackedMLP
@@ -172,8 +172,9 @@ class PublishedReward:
             tree = load_tree(self._path)
         except DamagedFileError:
             return False  # the learner replaces it whole
-        load_weights(self.ensemble, tree)
-        self._stamp, self.metrics = stamp, tree["metrics"]
+        with taken_from(self._path):
+            load_weights(self.ensemble, tree)
+            self._stamp, self.metrics = stamp, {name: value + 0 for name, value in tree["metrics"].items()}
         return True
 
 

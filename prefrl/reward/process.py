@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from prefrl.errors import explain
-from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
+from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
@@ -47,7 +47,8 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
         if stop.poll(_IDLE_SECONDS):
             return
     if (state := _saved_state(run)) is not None:
-        learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
+        with taken_from(run.learner_state):
+            learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
         if learner.version:
             learner.publish(run.weights)  # what was published may be damaged, or older than this state
     saved = published = time.monotonic()
