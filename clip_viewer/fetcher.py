@@ -11,7 +11,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QImage
 
 from clip_viewer.session import IN_HAND, Progress, Session
-from prefrl.errors import PrefrlError, explain
+from prefrl.errors import explain
 from prefrl.queue import Lease
 from prefrl.types import Array
 
@@ -86,7 +86,7 @@ class Fetcher(QObject):
                         self._known.add(lease.query_id)
                     if new and (pair := self._session.load(lease)):
                         self.ready.emit(Shown(lease, images(pair.left), images(pair.right)))
-            except PrefrlError as error:
-                self.failed.emit(explain(error))
+            except Exception as error:  # a thread that died would leave what it said last on the screen, true or not
+                self.failed.emit(f"The run's files cannot be read: {explain(error)}")
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QPushButton
+from PySide6.QtGui import QGuiApplication, QKeyEvent
 
-from clip_viewer.theme import enlarge
 from prefrl.types import Judgement
 
 Perform = Callable[["Action"], None]
@@ -26,59 +25,79 @@ class Action(NamedTuple):
     method: str
     """Of the window."""
     arguments: tuple[Any, ...] = ()
+    says: bool = False
+    """Whether it changes what is stored of a pair, so that a second press must not count by mistake."""
 
 
 _KEY = Qt.Key
 ANSWERS = (
-    Action(_KEY.Key_Left, "←", "Left", "the left clip is better", "answer", (Judgement.LEFT,)),
-    Action(_KEY.Key_Up, "↑", "Equal", "they are equally good", "answer", (Judgement.EQUAL,)),
+    Action(_KEY.Key_Left, "←", "Left", "the left clip is better", "answer", (Judgement.LEFT,), says=True),
+    Action(_KEY.Key_Up, "↑", "Equal", "they are equally good", "answer", (Judgement.EQUAL,), says=True),
     Action(
         _KEY.Key_Down,
         "↓",
         "Can't tell",
-        "can't tell (is asked no more, and is no label)",
+        "can't tell (the pair is dropped and does not count)",
         "answer",
         (Judgement.INCOMPARABLE,),
+        says=True,
     ),
-    Action(_KEY.Key_Right, "→", "Right", "the right clip is better", "answer", (Judgement.RIGHT,)),
+    Action(_KEY.Key_Right, "→", "Right", "the right clip is better", "answer", (Judgement.RIGHT,), says=True),
 )
-OTHERS = (
-    Action(_KEY.Key_Backspace, "⌫", "Undo", "take the last answer back", "undo"),
+UNDO = Action(_KEY.Key_Backspace, "⌫", "Undo", "take back what you said last (also Ctrl+Z)", "undo", says=True)
+CLOSE = Action(_KEY.Key_Q, "Ctrl+Q", "Close", "close the window; the run goes on", "close")
+FLAG = Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair is not asked again", "flag", says=True)
+FINISH = Action(_KEY.Key_F, "F", "Finish", "end labelling for everyone, with the labels so far", "finish")
+PLAYBACK = (
     Action(_KEY.Key_Space, "Space", "Pause", "pause, or play on", "pause"),
     Action(_KEY.Key_Comma, ",", "Step back", "pause, and one frame back", "step", (-1,)),
     Action(_KEY.Key_Period, ".", "Step on", "pause, and one frame on", "step", (1,)),
     Action(_KEY.Key_BracketLeft, "[", "Slower", "play slower", "speed", (-1,)),
     Action(_KEY.Key_BracketRight, "]", "Faster", "play faster", "speed", (1,)),
-    Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair is asked no more", "flag"),
+)
+OF_A_PAIR = (*ANSWERS, *PLAYBACK, FLAG)
+"""What does nothing where there is no pair."""
+OTHERS = (
+    UNDO,
+    *PLAYBACK,
+    FLAG,
     Action(_KEY.Key_D, "D", "Dark", "dark, or light", "theme"),
-    Action(_KEY.Key_F, "F", "Finish", "ask no more: the run ends with the labels there are", "finish"),
+    FINISH,
     Action(_KEY.Key_H, "H", "Help", "this help", "help"),
 )
-BY_KEY = {action.key: action for action in (*ANSWERS, *OTHERS)}
+SCROLLS = (
+    Action(_KEY.Key_PageDown, "Page ↓", "Scroll on", "scroll a long instruction", "page", (1,)),
+    Action(_KEY.Key_PageUp, "Page ↑", "Scroll back", "scroll it back", "page", (-1,)),
+)
+BY_KEY = {int(action.key): action for action in (*ANSWERS, *OTHERS, *SCROLLS)}
+_WITH_CONTROL = {int(_KEY.Key_Z): UNDO, int(_KEY.Key_Q): CLOSE}
 HELP = "".join(
-    f"<tr><td align=center><b>&nbsp;{sign}&nbsp;</b></td><td>{does}</td></tr>"
-    for sign, does in [(action.sign, action.does) for action in BY_KEY.values()] + [("Ctrl+Q", "close the window")]
+    f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
+    for action in (*BY_KEY.values(), CLOSE)
 )
 
+_PLACES = {16: "Q", 26: "[", 27: "]", 32: "D", 33: "F", 35: "H", 44: "Z", 45: "X", 51: ",", 52: "."}
+"""Where keys are on the keyboard, as Linux and Windows number them, and what a Latin layout has there."""
+_X_OFFSET = 8
+"""X11 and Wayland count them from here."""
+_LATIN, _SPECIAL = 0x80, 0x01000000
+"""Key codes below the first are ASCII; from the second on they are keys without a letter, arrows for example."""
+_IGNORED = Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchModifier
+"""Arrows of the keypad are arrows; brackets that need AltGr are brackets."""
 
-def answer_buttons(perform: Perform) -> QHBoxLayout:
-    """The four answers, large, each below the clip that it is about."""
-    return _row(ANSWERS, perform, 1.4, 44)
+
+def action_of(event: QKeyEvent) -> Action | None:
+    """What a key means; with Ctrl, Alt, Shift or Super it is none of ours, but for Ctrl+Z and Ctrl+Q."""
+    modifiers = event.modifiers() & ~_IGNORED
+    if modifiers == Qt.KeyboardModifier.ControlModifier:
+        return _WITH_CONTROL.get(_letter(event))
+    return None if modifiers else BY_KEY.get(_letter(event))
 
 
-def other_buttons(perform: Perform) -> QHBoxLayout:
-    """All else, small."""
-    return _row(OTHERS, perform, 1.0, 26)
-
-
-def _row(actions: tuple[Action, ...], perform: Perform, letters: float, height: int) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for action in actions:
-        text = f"{action.name}  {action.sign}" if action.name == "Right" else f"{action.sign}  {action.name}"
-        button = QPushButton(text, accessibleName=action.name, toolTip=action.does)
-        button.setMinimumHeight(height)
-        enlarge(button, letters)
-        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys are answers, whatever was clicked last
-        button.clicked.connect(lambda _=False, action=action: perform(action))
-        row.addWidget(button)
-    return row
+def _letter(event: QKeyEvent) -> int:
+    """The key's code; where the layout has a letter of another script, that of the Latin letter at its place."""
+    key = event.key()
+    if key < _LATIN or key >= _SPECIAL:
+        return key
+    place = event.nativeScanCode() - (0 if QGuiApplication.platformName() == "windows" else _X_OFFSET)
+    return ord(_PLACES[place]) if place in _PLACES else key

@@ -1,71 +1,103 @@
-"""What is written around the clips: the instruction above, the state, counts and pace below."""
+"""What is written below the clips: the state, what was said last, counts and pace."""
 
 from __future__ import annotations
 
 import time
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout
+from PySide6.QtWidgets import QGridLayout, QProgressBar
 
 from clip_viewer.pace import Pace
 from clip_viewer.session import Progress
-from clip_viewer.theme import enlarge
+from clip_viewer.situation import ENDED
+from clip_viewer.texts import PlainLabel
+from prefrl.printable import printable
+from prefrl.queue import TakenBack
+from prefrl.types import Judgement
 
 _NOTE_SECONDS = 4.0
 """How long news stays before the usual line returns."""
 QUESTION = "Which is better?"
-WAITS = "The agent waits for labels."
-FINISH = "Ask no more, and let the run go on to its end with the labels there are?"
+SAID = {
+    Judgement.LEFT: "Left",
+    Judgement.RIGHT: "Right",
+    Judgement.EQUAL: "Equal",
+    Judgement.INCOMPARABLE: "Can't tell",
+    None: "Broken clip",
+}
 
 
-class Instruction(QLabel):
-    """What is to be preferred; always in view."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, accessibleName="Instruction")
-        self.setWordWrap(True)
-        self.setMargin(4)
-        enlarge(self, 1.4, bold=True)
-
-
-class StatusPanel(QVBoxLayout):
-    """The present state in large letters, how the clips play, and how far the labelling is."""
+class StatusPanel(QGridLayout):
+    """The present state in large letters, how the clips play, what was said last, and how far the labelling is."""
 
     def __init__(self) -> None:
-        super().__init__(spacing=8)
-        self.status = QLabel("starting", accessibleName="Status", wordWrap=True)
-        enlarge(self.status, 1.8, bold=True)
-        self.playing = QLabel(accessibleName="Playback")
-        enlarge(self.playing, 1.4)
-        self.done = QProgressBar(accessibleName="Labels done")
+        super().__init__(horizontalSpacing=12, verticalSpacing=4)
+        self.status = PlainLabel("Starting", letters=1.7, bold=True)
+        self.playing, self.last = PlainLabel(letters=1.3), PlainLabel()
+        for label in (self.playing, self.last):
+            label.setWordWrap(False)
+            label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.notice = PlainLabel()
+        self.done = QProgressBar()
         self.done.setMinimumHeight(24)
-        lines = QHBoxLayout()
-        lines.addWidget(self.status, stretch=1)
-        lines.addWidget(self.playing, alignment=Qt.AlignmentFlag.AlignRight)
-        self.addLayout(lines)
-        self.addWidget(self.done)
+        self.setColumnStretch(0, 1)
+        self.addWidget(self.status, 0, 0)
+        self.addWidget(self.playing, 0, 1)
+        self.addWidget(self.notice, 1, 0)
+        self.addWidget(self.last, 1, 1)
+        self.addWidget(self.done, 2, 0, 1, 2)
+        self._usual = "Starting"
         self._news_until = 0.0
 
-    def news(self, text: str) -> None:
+    def news(self, text: str, seconds: float = _NOTE_SECONDS) -> None:
         """Say what has just happened; it stays for a while."""
-        self.status.setText(text)
-        self._news_until = time.monotonic() + _NOTE_SECONDS
+        self.status.say(printable(text))
+        self._news_until = time.monotonic() + seconds
 
     def tell(self, text: str) -> None:
         """Say how things are, unless there is news."""
+        self._usual = text
         if time.monotonic() >= self._news_until:
-            self.status.setText(text)
+            self.status.say(text)
+
+    def forget_news(self) -> None:
+        """Say how things are at once: what was news is answered."""
+        self._news_until = 0.0
+        self.status.say(self._usual)
 
     def show_playing(self, paused: bool, speed: float) -> None:
         """Say whether the clips play, and how fast."""
-        self.playing.setText(f"{'❚❚ paused' if paused else '▶ playing'} ×{speed:g}")
+        self.playing.say(f"{'❚❚ paused' if paused else '▶ playing'} ×{speed:g}")
+
+    def show_nothing_playing(self) -> None:
+        """There are no clips."""
+        self.playing.say("")
+
+    def show_last(self, last: TakenBack | None) -> None:
+        """Say what an undo would take back."""
+        self.last.say("" if last is None else f"Your last: {SAID[last.judgement]}")
 
     def show_progress(self, progress: Progress, pace: Pace) -> None:
-        """Fill the bar: labels of the budget, pace, time left."""
-        parts = ["%v of %m labels"]
-        if (rate := pace.per_minute) is not None:
-            minutes = (pace.seconds_left(progress.budget - progress.answered) or 0) / 60
-            parts += [f"{rate:.0f} a minute", f"about {minutes:.0f} min left"]
-        self.done.setFormat("   ·   ".join(parts))
-        self.done.setMaximum(max(progress.budget, progress.answered))
+        """Fill the bar: labels of the budget, what is no label, pace, time left."""
+        self.done.setMaximum(max(1, progress.budget, progress.answered))
         self.done.setValue(progress.answered)
+        self.done.setFormat("   ·   ".join(_counts(progress) + _pace(progress, pace)))
+        self.done.setAccessibleName(self.done.text())  # the number alone is what it says otherwise
+
+
+def _counts(progress: Progress) -> list[str]:
+    uncounted = [
+        *([f"{progress.incomparable} can't tell"] if progress.incomparable else []),
+        *([f"{progress.repeats} repeated"] if progress.repeats else []),
+    ]
+    counts = [f"{progress.answered:,} of {progress.budget:,} labels"]
+    return [*counts, f"not counted: {', '.join(uncounted)}"] if uncounted else counts
+
+
+def _pace(progress: Progress, pace: Pace) -> list[str]:
+    if progress.situation.state in ENDED:
+        return ["labelling is finished"]
+    if (rate := pace.per_minute) is None or progress.answered >= progress.budget:
+        return []
+    left = pace.seconds_left(progress.budget - progress.answered) or 0
+    return [f"{rate:.0f} a minute", f"about {left / 60:.0f} min left"]

@@ -5,18 +5,22 @@ Everything a person says is in the store before the next pair is shown.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
+from clip_viewer.situation import Facts, Situation, State, describe, life_of
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.film import read_film
-from prefrl.queue import LabelQueue, Lease
+from prefrl.printable import printable
+from prefrl.queue import LabelQueue, Lease, TakenBack, Withdrawal
 from prefrl.repeats import Repeats
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
@@ -24,6 +28,11 @@ from prefrl.types import Answer, Array, Judgement
 
 IN_HAND = 4
 """Pairs that a viewer has ready: the one shown, and the next."""
+_LONGEST_NAME = 64
+_LONGEST_FILE_NAME = 100
+_PROBLEMS = 20
+"""Newest withdrawals of which a viewer knows."""
+_OVER = "the run is finished: nothing can be changed in it any more"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +48,20 @@ class Pair:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the labelling has come."""
+    """How far the labelling has come, and what is going on."""
 
     answered: int
     """Left, right or equal, by whomever."""
     budget: int
-    waiting: str | None
-    """Why there is no pair to show; None where there is one."""
-    problems: tuple[str, ...]
-    """Clips that could not be shown."""
-    closed: bool = False
-    """Whether somebody said that the run is to finish with the labels there are."""
-    agent_waits: bool = False
-    """Whether the agent can do nothing before there are more labels."""
+    situation: Situation
+    seconds: float = 0.0
+    """How long the situation's state has lasted, as far as this viewer has seen it."""
+    incomparable: int = 0
+    """Pairs of which somebody could not tell: no labels."""
+    repeats: int = 0
+    """Answers to pairs that were asked before: no labels."""
+    problems: tuple[Withdrawal, ...] = ()
+    """The newest pairs that were withdrawn, but for what this labeller said of them."""
 
 
 class Session:
@@ -76,9 +86,7 @@ class Session:
             raise UsageError(f"{root} asks {config.teacher}, not people: {hint}")
         if self.run.finished:
             raise UsageError(f"{root} is finished; `prefrl resume {root} --labels N --steps N` gives it more of either")
-        if not labeller.strip():
-            raise UsageError("--labeller must not be empty")
-        self.labeller = labeller.strip()
+        self.labeller = _checked_name(labeller)
         self._lock = self._join(root)
         self._person = f"{self.labeller}@{socket.gethostname()}:"
         self.viewer = f"{self._person}{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -86,11 +94,11 @@ class Session:
         self._store: LabelStore | None = None
         self._queue: LabelQueue | None = None
         self._in_hand = 0
+        self._state, self._state_since = State.STARTING, time.monotonic()
 
     def _join(self, root: Path) -> FileLock:
-        name = "".join(letter if letter.isalnum() else f"%{ord(letter):x}" for letter in self.labeller)
         try:
-            return self.run.lock(f"labeller-{name}")
+            return self.run.lock(f"labeller-{_file_name(self.labeller)}")
         except UsageError:
             raise UsageError(f"{self.labeller} is labelling {root} in another window; use another --labeller") from None
 
@@ -106,7 +114,8 @@ class Session:
     def leases(self, wanted: int = IN_HAND) -> list[Lease]:
         """The pairs in hand, topped up."""
         queue = self._connect()
-        if queue is None:
+        if queue is None or self.run.finished:
+            self._in_hand = 0
             return []
         queue.renew(self.viewer)
         self._repeats.ask(self.viewer, self.labeller)
@@ -122,7 +131,9 @@ class Session:
             for segment in (lease.left, lease.right):
                 self.clips.load(segment)  # an answer to what the learner cannot read would be lost on it
         except PrefrlError as error:
-            self.flag(lease, str(error))
+            queue = self._connect()
+            assert queue is not None
+            queue.withdraw(lease.query_id, str(error))
             return None
         return Pair(lease, *films)
 
@@ -137,56 +148,81 @@ class Session:
         Returns:
             False where somebody else has answered the pair meanwhile.
         """
-        queue = self._connect()
-        assert queue is not None
-        step = int(self.run.read_progress().get("step", lease.agent_step))
+        queue = self._asking()
+        step = _whole(self.run.read_progress().get("step"), lease.agent_step)
         return queue.answer(Answer(lease.query_id, judgement, "human", step, self.labeller, round(seconds, 3)))
 
-    def undo(self) -> int | None:
-        """Take back this person's newest answer; its query is the next in hand. None where there is none."""
-        queue = self._connect()
-        taken = queue.take_back(self.viewer, self.labeller) if queue else None
-        return taken.query_id if taken else None
+    def flag(self, lease: Lease) -> None:
+        """Take a pair out of the queue, a clip of which this person finds broken."""
+        self._asking().withdraw(lease.query_id, "a clip is broken", self.labeller)
 
-    def flag(self, lease: Lease, reason: str) -> None:
-        """Take a pair out of the queue that cannot be judged because something is wrong with its clips."""
-        queue = self._connect()
-        assert queue is not None
-        queue.withdraw(lease.query_id, reason)
+    def undo(self) -> TakenBack | None:
+        """Take back what this person said last; its query is the next in hand. None where there is nothing.
 
-    def progress(self) -> Progress:
-        """How far the labelling has come, and what is waited for."""
-        queue, budget = self._connect(), self.run.config.queries.labels
-        if queue is None or self._store is None:
-            return Progress(0, budget, self._agent("the run is starting"), ())
-        counts, waiting = self._store.counts(), queue.waiting()
-        reason = None
-        if waiting["ready"] == 0:
-            reason = self._agent("clips are being rendered" if waiting["unrendered"] else "waiting for the agent")
-        elif not self._in_hand and waiting["leased"] >= waiting["ready"]:
-            reason = "other people have the pairs that are left"
-        if closed := self._store.closed:
-            budget, reason = counts["answered"], "the run finishes with the labels there are"
-        elif counts["answered"] >= budget:
-            reason = "all labels are given: the agent trains on to its end"
-        if self.run.finished:
-            reason = "the run is finished: this window can be closed"
-        waits = str(self.run.read_progress().get("state", "")).startswith("waiting for")
-        return Progress(counts["answered"], budget, reason, tuple(queue.problems()[:5]), closed, waits)
+        Raises:
+            UsageError: if labelling or the run is finished: nothing is changed then.
+        """
+        return self._asking().take_back(self.viewer, self.labeller) if self._connect() else None
+
+    def last(self) -> TakenBack | None:
+        """What `undo` would take back."""
+        queue = self._connect()
+        return queue.last_said(self.labeller) if queue and not self.run.finished else None
+
+    def is_repeat(self, lease: Lease) -> bool:
+        """Whether a pair was asked before, so that its answer measures people and is no label."""
+        return self._connect() is not None and self._repeats.is_repeat(lease.query_id)
 
     def finish(self) -> None:
-        """Ask no more: the run goes on to its end with the labels there are."""
-        queue = self._connect()
-        if queue and self._store:
-            self._store.closed = True
-            queue.release(self.viewer)
+        """Ask nobody any more: the run goes on to its end with the labels there are.
 
-    def _agent(self, otherwise: str) -> str:
-        """What the run says of itself, where that explains that there is nothing to label."""
-        if not self.run.running:
-            return f"no process is at work on the run: `prefrl resume {self.run.root}`"
-        state = str(self.run.read_progress().get("state", ""))
-        return otherwise if state.startswith("waiting for") or not state else f"{otherwise}: it is {state}"
+        Raises:
+            UsageError: if there are no labels yet, or the run is finished.
+        """
+        queue = self._asking()
+        assert self._store is not None
+        self._store.closed = True
+        queue.release(self.viewer)
+
+    def _asking(self) -> LabelQueue:
+        """The queue of a run that can still be changed."""
+        if self.run.finished:
+            raise UsageError(_OVER)
+        if (queue := self._connect()) is None:
+            raise UsageError("the run is starting and has no labels yet")
+        return queue
+
+    def progress(self) -> Progress:
+        """How far the labelling has come, and what is going on."""
+        queue, facts = self._connect(), self._facts()
+        situation = describe(facts)
+        if situation.state is not self._state:
+            self._state, self._state_since = situation.state, time.monotonic()
+        seconds = time.monotonic() - self._state_since
+        if queue is None or self._store is None:
+            return Progress(0, facts.budget, situation, seconds)
+        others = [said for said in queue.withdrawals(_PROBLEMS) if said.labeller != self.labeller]
+        uncounted = (self._store.counts()["incomparable"], self._repeats.answered())
+        return Progress(facts.answered, facts.budget, situation, seconds, *uncounted, tuple(others))
+
+    def _facts(self) -> Facts:
+        progress, run = self.run.read_progress(), self.run
+        said = str(progress.get("state", ""))
+        facts = Facts(
+            root=str(run.root),
+            life=life_of(running=run.running, finished=run.finished, said=said),
+            said=said,
+            step=_whole(progress.get("step")),
+            steps=_whole(progress.get("steps")),
+            budget=run.config.queries.labels,
+            has_store=False,
+        )
+        if self._queue is None or self._store is None:
+            return facts
+        waiting = self._queue.waiting()
+        answered, closed = self._store.counts()["answered"], self._store.closed
+        in_hand = 0 if closed else self._in_hand
+        return replace(facts, has_store=True, answered=answered, closed=closed, in_hand=in_hand, **waiting)
 
     def close(self) -> None:
         """Give back what is in hand."""
@@ -195,3 +231,32 @@ class Session:
         if self._store:
             self._store.close()
         self._lock.release()
+
+
+def _whole(value: object, otherwise: int = 0) -> int:
+    """A count from a file that anybody may have written."""
+    return value if type(value) is int else otherwise
+
+
+def _checked_name(labeller: str) -> str:
+    """A person's name as it is stored.
+
+    Raises:
+        UsageError: if it cannot be used.
+    """
+    name = labeller.strip()
+    if not name:
+        raise UsageError("--labeller must not be empty")
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(f"--labeller has {len(name)} characters; use at most {_LONGEST_NAME}")
+    if not name.isprintable():
+        raise UsageError(f"--labeller {printable(name)} has characters that cannot be shown; use another name")
+    return name
+
+
+def _file_name(labeller: str) -> str:
+    """The name as a part of a file's, which must not be long."""
+    name = "".join(letter if letter.isalnum() else f"%{ord(letter):x}" for letter in labeller)
+    if len(name.encode()) <= _LONGEST_FILE_NAME:
+        return name
+    return hashlib.sha256(labeller.encode()).hexdigest()

@@ -1,14 +1,21 @@
-"""What is painted of a pair: two clips on black, or in their place the reason why there are none."""
+"""What is painted of a pair: two clips in frames on black, or in their place the reason why there are none."""
 
 from __future__ import annotations
 
 from PySide6.QtCore import QRect, Qt
-from PySide6.QtGui import QImage, QPainter, QPaintEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QStackedWidget, QWidget
+from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent
+from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QStackedWidget, QWidget
+
+from clip_viewer.texts import PlainLabel
 
 _BLACK = "background: black"
-_FRAME = 8
+_MARGIN = 8
 """Pixels of black around each clip."""
+FRAME = 2
+"""Pixels of the line around each clip, without which dark ones end nowhere."""
+FRAME_COLOUR = (0x8C, 0x96, 0xA1)
+_SMALLEST = 100
+"""Pixels of a clip's side, on the smallest of windows."""
 _WORTH_SCALING = 1.25
 """Enlarging by less only blurs, and costs most of what playing costs."""
 
@@ -20,11 +27,11 @@ def shown_scale(width: int, height: int, room_across: int, room_down: int) -> fl
 
 
 class ClipView(QWidget):
-    """One clip's present frame on black."""
+    """One clip's present frame, with a line around it, on black."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(accessibleName=name)
-        self.setMinimumSize(240, 240)
+        super().__init__(accessibleName=name)  # it has no text that this could hide
+        self.setMinimumSize(_SMALLEST, _SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # everything is painted here: nothing before it
         self._image: QImage | None = None
@@ -35,21 +42,24 @@ class ClipView(QWidget):
             return
         same_place = image is not None and self._image is not None and image.size() == self._image.size()
         self._image = image
-        self.update(self._picture()) if same_place else self.update()
+        self.update(self.picture()) if same_place else self.update()
 
-    def _picture(self) -> QRect:
+    def picture(self) -> QRect:
         """Where the image lies in the view."""
         if self._image is None:
             return QRect()
-        scale = shown_scale(self._image.width(), self._image.height(), self.width(), self.height())
+        room_across, room_down = self.width() - 2 * FRAME, self.height() - 2 * FRAME
+        scale = shown_scale(self._image.width(), self._image.height(), room_across, room_down)
         width, height = round(scale * self._image.width()), round(scale * self._image.height())
         return QRect((self.width() - width) // 2, (self.height() - height) // 2, width, height)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
         """Paint the frame, smoothly where it is scaled."""
-        painter, picture = QPainter(self), self._picture()
+        painter, picture = QPainter(self), self.picture()
         if not picture.contains(event.rect()):
             painter.fillRect(event.rect(), Qt.GlobalColor.black)
+            if self._image is not None:
+                painter.fillRect(picture.adjusted(-FRAME, -FRAME, FRAME, FRAME), QColor(*FRAME_COLOUR))
         if self._image is not None:
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
             painter.drawImage(picture, self._image)
@@ -57,23 +67,26 @@ class ClipView(QWidget):
 
 
 class ClipArea(QStackedWidget):
-    """Two clips side by side, or a message."""
+    """Two clips side by side, each below the name of its side, or a message."""
 
     def __init__(self) -> None:
         super().__init__()
         self.left, self.right = ClipView("Left clip"), ClipView("Right clip")
-        side_by_side = QHBoxLayout(spacing=2 * _FRAME)
-        side_by_side.setContentsMargins(_FRAME, _FRAME, _FRAME, _FRAME)
-        side_by_side.addWidget(self.left)
-        side_by_side.addWidget(self.right)
+        side_by_side = QGridLayout(horizontalSpacing=2 * _MARGIN, verticalSpacing=2)
+        side_by_side.setContentsMargins(_MARGIN, 4, _MARGIN, _MARGIN)
+        for column, (name, view) in enumerate((("Left", self.left), ("Right", self.right))):
+            side_by_side.addWidget(_caption(name), 0, column)
+            side_by_side.addWidget(view, 1, column)
+            side_by_side.setColumnStretch(column, 1)
+        side_by_side.setRowStretch(1, 1)
         clips = QWidget(objectName="clips")
         clips.setStyleSheet(f"#clips {{ {_BLACK} }}")
         clips.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         clips.setLayout(side_by_side)
-        self.message = QLabel("starting", accessibleName="Why there is no pair")
+        self.message = PlainLabel()
         self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.message.setWordWrap(True)
-        self.message.setStyleSheet(f"{_BLACK}; color: #ddd; font-size: 22px; padding: 40px")
+        self.message.setStyleSheet(f"{_BLACK}; color: #ddd; font-size: 20px; padding: 16px")
+        self.message.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         self.addWidget(self.message)
         self.addWidget(clips)
 
@@ -85,7 +98,7 @@ class ClipArea(QStackedWidget):
 
     def show_message(self, reason: str) -> None:
         """Say why there is nothing to compare, where the clips would be."""
-        self.message.setText(reason)
+        self.message.say(reason)
         self.setCurrentIndex(0)
 
     def paint_now(self) -> None:
@@ -93,3 +106,10 @@ class ClipArea(QStackedWidget):
         self.currentWidget().repaint()
         self.left.repaint()
         self.right.repaint()
+
+
+def _caption(name: str) -> QLabel:
+    caption = QLabel(name)
+    caption.setAlignment(Qt.AlignmentFlag.AlignCenter)
+    caption.setStyleSheet(f"{_BLACK}; color: #ddd; font-size: 16px; font-weight: bold")
+    return caption

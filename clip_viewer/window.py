@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtGui import QCloseEvent, QKeyEvent, QKeySequence, QShortcut
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
+from clip_viewer.buttons import answer_buttons, other_buttons
 from clip_viewer.fetcher import Fetcher, Shown
-from clip_viewer.keys import BY_KEY, HELP, Action, answer_buttons, other_buttons
+from clip_viewer.guard import Guard
+from clip_viewer.keys import FINISH, HELP, OF_A_PAIR, UNDO, Action, action_of
 from clip_viewer.pace import Pace
-from clip_viewer.panel import FINISH, QUESTION, WAITS, Instruction, StatusPanel
+from clip_viewer.panel import QUESTION, SAID, StatusPanel
 from clip_viewer.player import Player
 from clip_viewer.session import Progress, Session
+from clip_viewer.situation import ENDED, PASSING, State, resume
+from clip_viewer.texts import Instruction, breakable
 from clip_viewer.theme import toggle_theme
 from clip_viewer.views import ClipArea
+from prefrl.display import clock
 from prefrl.errors import PrefrlError, explain
+from prefrl.printable import printable
+from prefrl.queue import Withdrawal
 from prefrl.types import Judgement
 
+_SIZE = (1120, 820)
+_TITLE_BAR = 40
+"""Pixels that a desktop may put above a window."""
 _RETURN_SECONDS = 5.0
 """Within this, a pair whose answer was taken back is in view again, or somebody else has it."""
 
@@ -34,11 +45,12 @@ def _storing(act: Callable[_P, None]) -> Callable[_P, None]:
 
     @functools.wraps(act)
     def safely(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        window: Any = args[0]
+        window.panel.forget_news()
         try:
             act(*args, **kwargs)
-        except PrefrlError as error:
-            window: Any = args[0]
-            window.panel.news(f"not stored: {explain(error)}")
+        except (PrefrlError, OSError) as error:
+            window.panel.news(f"Not stored: {explain(error)}", seconds=math.inf)
 
     return safely
 
@@ -56,15 +68,16 @@ class LabelWindow(QMainWindow):
         super().__init__()
         self._session, self._fetcher = session, fetcher
         config = session.run.config
-        self.player, self.pace = Player(config.playback_fps), Pace()
+        self.player, self.pace, self._guard = Player(config.playback_fps), Pace(), Guard()
         self.pairs: deque[Shown] = deque()
         self._done: set[int] = set()
-        self._problems: set[str] | None = None  # what there was before is no news
+        self._problems: set[Withdrawal] | None = None  # what there was before is no news
         self._returning: int | None = None
         self._returns_until = 0.0
+        self._state = State.STARTING
         self._shown_at = self._ticked_at = time.monotonic()
-        self._build(config.instruction)
-        self.setWindowTitle(f"{config.task} - {session.run.root}")
+        self._build(printable(config.instruction, 10_000))
+        self.setWindowTitle(printable(f"{config.task} - {session.run.root}", 200))
         self._clock = QTimer(self)
         self._clock.setTimerType(Qt.TimerType.PreciseTimer)
         self._clock.timeout.connect(self._tick)
@@ -76,78 +89,117 @@ class LabelWindow(QMainWindow):
 
     def _build(self, instruction: str) -> None:
         self.instruction, self.clips, self.panel = Instruction(instruction), ClipArea(), StatusPanel()
-        whole = QVBoxLayout(spacing=10)
+        self._answers, self._others = answer_buttons(self._perform), other_buttons(self._perform)
+        whole = QVBoxLayout(spacing=8)
         whole.addWidget(self.instruction)
         whole.addWidget(self.clips, stretch=1)
-        whole.addLayout(answer_buttons(self._perform))
+        whole.addWidget(self._answers)
         whole.addLayout(self.panel)
-        whole.addLayout(other_buttons(self._perform))
+        whole.addWidget(self._others)
         middle = QWidget()
         middle.setLayout(whole)
         self.setCentralWidget(middle)
-        self.resize(1120, 820)
-        self.panel.show_playing(self.player.paused, self.player.speed)
-        QShortcut(QKeySequence("Ctrl+Q"), self, self.close)
+        screen = self.screen().availableSize()
+        self.resize(min(_SIZE[0], screen.width()), min(_SIZE[1], screen.height() - _TITLE_BAR))
+        self._show_what_can_be_done()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Keep the instruction's share of the height."""
+        super().resizeEvent(event)
+        self.instruction.fit()
 
     # -- what a person does -------------------------------------------------------------------------------------------
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
         """Keys are answers."""
-        action = BY_KEY.get(Qt.Key(event.key()))
-        if action is None or event.isAutoRepeat():  # a key held down is one answer
+        action = action_of(event)
+        if action is None:
             super().keyPressEvent(event)
+        elif event.isAutoRepeat():  # a key held down is one answer
+            self._guard.touched(action, time.monotonic())
         else:
             self._perform(action)
 
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
+        """A key that is held is let go again and again, on some systems."""
+        if (action := action_of(event)) is not None:
+            self._guard.touched(action, time.monotonic())
+        super().keyReleaseEvent(event)
+
     def _perform(self, action: Action) -> None:
+        if action.says and self._guard.repeats(action, time.monotonic()):
+            return
         getattr(self, action.method)(*action.arguments)
+
+    @property
+    def _answerable(self) -> Shown | None:
+        """The pair that can be answered, once it has been on the screen for long enough to be seen."""
+        return None if self._guard.too_soon(time.monotonic()) else self._in_view
 
     @_storing
     def answer(self, judgement: Judgement) -> None:
         """Store an answer to the pair that is shown, and show the next."""
-        if (shown := self._in_view) is None:
+        if (shown := self._answerable) is None:
             return
         now = time.monotonic()
-        if not self._session.answer(shown.lease, judgement, now - self._shown_at):
-            self.panel.news("somebody else had answered that pair; theirs stands")
+        stored = self._session.answer(shown.lease, judgement, now - self._shown_at)
         self.pace.answered(now)
         self._next()
+        if not stored:
+            self.panel.news("Somebody else had answered that pair first; their answer stands")
+        elif self._session.is_repeat(shown.lease):
+            self.panel.news("Stored. That pair was asked before: it measures consistency and does not count")
+        elif judgement is Judgement.INCOMPARABLE:
+            self.panel.news("Can't tell: that pair is dropped and does not count")
+        self.panel.show_last(self._session.last())
 
     @_storing
     def flag(self) -> None:
         """Take a pair with a broken clip out of the queue."""
-        if (shown := self._in_view) is not None:
-            self._session.flag(shown.lease, f"{self._session.labeller} says that a clip is broken")
+        if (shown := self._answerable) is not None:
+            self._session.flag(shown.lease)
             self._next()
+            self.panel.news("You said that a clip is broken: that pair is not asked again. Undo takes it back")
+            self.panel.show_last(self._session.last())
 
-    @_storing
     def undo(self) -> None:
-        """Take the last answer back and show its pair again."""
-        query_id = self._session.undo()
-        if query_id is None:
-            self.panel.news("there is no answer of yours to take back")
+        """Take back what was said last, and show its pair again."""
+        self.panel.forget_news()
+        try:
+            taken = self._session.undo()
+        except (PrefrlError, OSError) as error:
+            self.panel.news(f"Not taken back: {explain(error)}")
             return
-        self.panel.news("taken back: answer again")
-        self._done.discard(query_id)
+        if taken is None:
+            self.panel.news("There is no answer of yours to take back")
+            return
+        self.panel.news(f"Taken back: {SAID[taken.judgement]}. Answer again")
+        self.panel.show_last(self._session.last())
+        self._done.discard(taken.query_id)
         # Until it is in view, keys answer nothing: they would be meant for it.
-        self._returning, self._returns_until = query_id, time.monotonic() + _RETURN_SECONDS
-        self.clips.show_message("the last pair comes back")
-        self._fetcher.wake(forget=query_id)
+        self._returning, self._returns_until = taken.query_id, time.monotonic() + _RETURN_SECONDS
+        self.clips.show_message("The last pair comes back.")
+        self._show_what_can_be_done()
+        self._fetcher.wake(forget=taken.query_id)
 
     def pause(self) -> None:
         """Pause, or play on."""
         self.player.paused = not self.player.paused
-        self.panel.show_playing(self.player.paused, self.player.speed)
+        self._show_what_can_be_done()
 
     def step(self, frames: int) -> None:
         """Pause, and go a frame on or back."""
         self.player.step(frames)
-        self.panel.show_playing(self.player.paused, self.player.speed)
+        self._show_what_can_be_done()
 
     def speed(self, steps: int) -> None:
         """Play faster, or slower."""
         self.player.faster(steps)
-        self.panel.show_playing(self.player.paused, self.player.speed)
+        self._show_what_can_be_done()
+
+    def page(self, pages: int) -> None:
+        """Scroll a long instruction."""
+        self.instruction.page(pages)
 
     def theme(self) -> None:
         """Dark, or light."""
@@ -155,14 +207,29 @@ class LabelWindow(QMainWindow):
 
     @_storing
     def finish(self) -> None:
-        """Ask whether the run is to end with the labels there are, and let it."""
-        box = QMessageBox(QMessageBox.Icon.Question, "Finish", FINISH, parent=self)
-        yes = box.addButton("Ask no more", QMessageBox.ButtonRole.AcceptRole)
+        """Ask whether labelling is to end for everyone, and end it."""
+        if self._state in ENDED:
+            self.panel.news("Labelling is finished already")
+            return
+        box = QMessageBox(QMessageBox.Icon.Question, "Finish labelling", self._what_finish_does(), parent=self)
+        box.setTextFormat(Qt.TextFormat.PlainText)
+        yes = box.addButton("Finish for everyone", QMessageBox.ButtonRole.AcceptRole)
         box.setDefaultButton(box.addButton("Go on labelling", QMessageBox.ButtonRole.RejectRole))
         box.exec()
         if box.clickedButton() is yes:
             self._session.finish()
             self._drop_pairs()
+            self._fetcher.wake()
+
+    def _what_finish_does(self) -> str:
+        budget = self._session.run.config.queries.labels
+        command = breakable(resume(str(self._session.run.root), budget))
+        return (
+            "End labelling for everyone who labels this run, not only for you?\n\n"
+            f"The agent then trains on to its end with the labels so far ({self.panel.done.value():,} of {budget:,}). "
+            "Nothing can be undone in this window afterwards.\n\n"
+            f"To ask for labels again later, stop the run if it is running, then:\n{command}"
+        )
 
     def help(self) -> None:
         """Show the keys."""
@@ -199,6 +266,17 @@ class LabelWindow(QMainWindow):
         self.pairs.clear()
         self._present()
 
+    def _show_what_can_be_done(self) -> None:
+        """Buttons that would do nothing are dead, and nothing plays where there is no pair."""
+        over = self._state in ENDED
+        dead = (*((UNDO, FINISH) if over else ()), *(() if self._in_view else OF_A_PAIR))
+        self._answers.enable(dead)
+        self._others.enable(dead)
+        if self._in_view is None:
+            self.panel.show_nothing_playing()
+        else:
+            self.panel.show_playing(self.player.paused, self.player.speed)
+
     def _on_pair(self, shown: Shown) -> None:
         number = shown.lease.query_id
         if number in self._done or any(pair.lease.query_id == number for pair in self.pairs):
@@ -214,14 +292,16 @@ class LabelWindow(QMainWindow):
 
     def _present(self) -> None:
         """Show the first pair from its beginning, at once."""
-        self._shown_at = time.monotonic()
         if self._in_view is not None:
             self.player.load(len(self._in_view.left))
             self.panel.tell(QUESTION)
         else:
-            self.clips.show_message("the next clips are being read")
+            self.clips.show_message("The next clips are being read.")
         self._paint()
         self.clips.paint_now()
+        self._shown_at = time.monotonic()
+        self._guard.shown(self._shown_at)
+        self._show_what_can_be_done()
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -234,17 +314,31 @@ class LabelWindow(QMainWindow):
             self.clips.show_frames(pair.left[self.player.frame], pair.right[self.player.frame])
 
     def _on_progress(self, progress: Progress) -> None:
+        self._state = progress.situation.state
         self.panel.show_progress(progress, self.pace)
-        if self._problems is not None and (happened := set(progress.problems) - self._problems):
-            self.panel.news(happened.pop())
+        if self._problems is None:
+            self.panel.show_last(self._session.last())
+        elif happened := set(progress.problems) - self._problems:
+            self.panel.news(f"A pair was dropped: {happened.pop().told}")
         self._problems = set(progress.problems)
-        if progress.closed and self.pairs:
+        if self._state in ENDED and self.pairs:
             self._drop_pairs()
         if self._returning is not None and time.monotonic() > self._returns_until:
             self._returning = None  # its clip is damaged, or another viewer has it
             self._present()
         if self._in_view is not None:
-            self.panel.tell(f"{QUESTION} {WAITS}" if progress.agent_waits else QUESTION)
+            self.panel.tell(QUESTION)
+            self.panel.notice.say(progress.situation.notice)
         elif self._returning is None:
-            self.clips.show_message(progress.waiting or "the next clips are being read")
-            self.panel.tell("nothing to compare now")
+            self._say_why(progress)
+        self._show_what_can_be_done()
+
+    def _say_why(self, progress: Progress) -> None:
+        """Say what is going on, in place of the clips."""
+        situation = progress.situation
+        waited = f"\n\n{clock(progress.seconds)} so far" if situation.state in PASSING else ""
+        self.clips.show_message(situation.explanation + waited)
+        self.panel.tell(situation.headline)
+        self.panel.notice.say("")
+        if situation.state in ENDED:
+            self.panel.show_last(None)

@@ -117,6 +117,12 @@ class LabelQueue:
             self.give(connection, taken.query_id, viewer)
         return taken
 
+    def last_said(self, labeller: str) -> TakenBack | None:
+        """What `take_back` would take back; None where there is nothing, or labelling is finished."""
+        with self._read() as connection:
+            last = None if is_closed(connection) else _last_said(connection, labeller)
+        return last[1] if last else None
+
     def give(self, connection: sa.Connection, query_id: int, viewer: str) -> None:
         """Put a query that nobody has into a viewer's hand."""
         row = {"query_id": query_id, "viewer": viewer, "expires_at": self._clock() + LEASE_SECONDS}

@@ -29,7 +29,20 @@ class Repeats:
             queue: Its pairs.
             share: Repeats for each of a labeller's answers.
         """
-        self._write, self._queue, self._share = store.database.write, queue, share
+        self._read, self._write = store.database.read, store.database.write
+        self._queue, self._share = queue, share
+
+    def is_repeat(self, query_id: int) -> bool:
+        """Whether a query only asks again."""
+        with self._read() as connection:
+            return connection.scalar(sa.select(REPEATS.c.query_id).where(REPEATS.c.query_id == query_id)) is not None
+
+    def answered(self) -> int:
+        """Standing answers to repeats, by whomever."""
+        repeats = sa.select(REPEATS.c.query_id)
+        count = sa.select(sa.func.count()).select_from(LABELS).where(LABELS.c.query_id.in_(repeats))
+        with self._read() as connection:
+            return int(connection.scalar(count) or 0)
 
     def ask(self, viewer: str, labeller: str) -> int | None:
         """Give a labeller a pair that was answered before, where one is due.

@@ -20,7 +20,6 @@ import numpy as np
 from prefrl_benchmarks.screen import Box, Screen, clip_areas
 from runs import DEADLINE, PREFRL, until
 
-from clip_viewer.views import shown_scale
 from prefrl.clips import ClipFolder
 from prefrl.film import read_film
 
@@ -102,7 +101,7 @@ class Person:
         return "left" if left > right else "right"
 
     def say(self, seen: Seen, judgement: str) -> None:
-        """Press the key of an answer to what was seen."""
+        """Press the key of an answer to what was seen; the viewer takes none before a person can have looked."""
         self.said.append(Said(*seen, judgement, time.time()))
         self.screen.key(KEYS[judgement])
 
@@ -143,12 +142,7 @@ class Person:
         if segment not in self._films:
             self._films[segment] = read_film(self._clips.video(segment))
         film = self._films[segment]
-        height, width = film.shape[1:3]
-        scale = shown_scale(width, height, place.width - 16, place.height - 16)  # 8 pixels of black around each clip
-        size = round(scale * height), round(scale * width)
-        top, left = (place.height - size[0]) // 2, (place.width - size[1]) // 2
-        inner = Box(place.left + left, place.top + top, size[1], size[0])
-        seen = np.stack([_small(inner.of(picture)) for picture in pictures])[:, None]
+        seen = np.stack([_small(place.of(picture)) for picture in pictures])[:, None]
         frames = np.stack([_small(frame) for frame in film])
         return np.abs(seen - frames).sum((2, 3, 4)) / np.maximum(1, (seen + frames).sum((2, 3, 4)))
 

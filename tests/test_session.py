@@ -9,6 +9,7 @@ from runs import SUMMARY, prefrl, refused
 from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
+from clip_viewer.situation import State
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
@@ -75,7 +76,7 @@ def test_undo_goes_back_ten_answers_also_after_a_restart(run):
         said.append(lease.query_id)
     first.close()
     second = Session(run[0].root, "ann")
-    assert [second.undo() for _ in range(6)] == said[::-1]
+    assert [second.undo().query_id for _ in range(6)] == said[::-1]
     assert second.undo() is None
     assert run[1].counts()["answered"] == 0
     assert [lease.query_id for lease in second.leases(6)] == said
@@ -132,7 +133,9 @@ def test_starting_before_the_run_has_anything_works(tmp_path):
     made = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
     session = Session(made.root, "ann")
     assert session.leases() == []
-    assert session.progress().waiting
+    assert session.progress().situation.state is State.HALTED  # nobody is at work on it
+    with made.lock():
+        assert session.progress().situation.state is State.STARTING
     session.close()
 
 
@@ -141,7 +144,7 @@ def test_a_truncated_clip_is_withdrawn_and_said(session):
     path = session.clips.video(lease.left)
     path.write_bytes(path.read_bytes()[:100])
     assert session.load(lease) is None
-    assert any("clip" in problem for problem in session.progress().problems)
+    assert any("clip" in problem.reason for problem in session.progress().problems)
     assert lease.query_id not in [other.query_id for other in session.leases()]
 
 
@@ -150,7 +153,7 @@ def test_a_pair_that_the_learner_could_not_read_is_not_asked_about(session):
     path = session.clips.file(lease.right)
     path.write_bytes(path.read_bytes()[:100])
     assert session.load(lease) is None
-    assert any(path.name in problem for problem in session.progress().problems)
+    assert any(path.name in problem.reason for problem in session.progress().problems)
 
 
 def test_a_viewer_that_was_killed_leaves_its_pairs_to_the_next_of_the_same_person(run):
@@ -168,8 +171,9 @@ def test_pairs_in_other_hands_are_the_reason_why_there_is_none(session, run):
     ben = Session(run[0].root, "ben")
     assert len(ben.leases(6)) == 6
     assert session.leases() == []
-    assert session.progress().waiting == "other people have the pairs that are left"
-    assert ben.progress().waiting is None
+    assert session.progress().situation.state is State.OTHERS
+    assert "(6)" in session.progress().situation.explanation
+    assert ben.progress().situation.state is State.PAIR
     ben.close()
 
 
@@ -179,7 +183,7 @@ def test_clips_that_nobody_renders_are_not_said_to_be_rendered(tmp_path):
     session = Session(made.root, "ann")
     session.answer(session.leases()[0], Judgement.LEFT, 1.0)
     assert session.leases() == []
-    assert "prefrl resume" in session.progress().waiting
+    assert "prefrl resume" in session.progress().situation.explanation
     session.close()
     store.close()
 
@@ -187,13 +191,15 @@ def test_clips_that_nobody_renders_are_not_said_to_be_rendered(tmp_path):
 def test_a_run_that_ended_meanwhile_says_so(session, run):
     session.leases()
     session.finish()
-    assert "finishes" in session.progress().waiting
+    assert session.progress().situation.state is State.CLOSED
     run[0].summary.write_text(SUMMARY)
-    assert session.progress().waiting == "the run is finished: this window can be closed"
+    assert session.progress().situation.state is State.FINISHED
 
 
 def test_why_there_is_nothing_to_show(session, run):
-    assert session.progress().waiting is None
+    assert session.progress().situation.state is State.PAIR
     for lease in session.leases(6):
         session.answer(lease, Judgement.LEFT, 1.0)
-    assert "resume" in session.progress().waiting  # nobody is at work on it
+    assert session.leases() == []
+    assert session.progress().situation.state is State.HALTED  # nobody is at work on it
+    assert "prefrl resume" in session.progress().situation.explanation

@@ -14,7 +14,7 @@ if not (shutil.which("Xvfb") and shutil.which("xdotool")):
 
 from person import Person, standing
 from prefrl_benchmarks import viewer
-from prefrl_benchmarks.screen import Screen, clip_areas
+from prefrl_benchmarks.screen import Screen, message_area
 from prefrl_benchmarks.screenshots import take
 from runs import live, prefrl, until
 from test_human import SMALL
@@ -71,7 +71,7 @@ def test_the_window_says_what_it_waits_for_and_shows_real_clips(tmp_path, screen
     with Person(screen, root) as person, train(root, "hopper-backflip"):
         until((root / "config.json").exists, "the run's folder")
         person.open("--theme", "light")
-        until(lambda: clip_areas(screen.grab()), "black from the first, with the reason in its middle")
+        until(lambda: message_area(screen.grab()), "black from the first, with the reason in its middle")
         assert person.see()
         take(screen, tmp_path / "light.png")
         assert min(cv2.imread(str(tmp_path / "light.png")).shape[:2]) > 500

@@ -12,12 +12,15 @@ import cv2
 import mss
 import numpy as np
 
+from clip_viewer.views import FRAME, FRAME_COLOUR
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.types import Array
 
 _SIZE = (1280, 960)
-_TALLEST_TEXT = 200
+_TALLEST_TEXT = 90
 """Pixels; what is black and taller is the area of the clips."""
+_SMALLEST_CLIP = 60
+"""Pixels of a side."""
 
 
 class Box(NamedTuple):
@@ -36,16 +39,20 @@ class Box(NamedTuple):
 class Screen:
     """An Xvfb on a free display number; a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int] = _SIZE) -> None:
         """Start it.
+
+        Args:
+            size: Pixels across and down.
 
         Raises:
             UsageError: if Xvfb or xdotool is not installed.
         """
         if missing := [name for name in ("Xvfb", "xdotool") if shutil.which(name) is None]:
             raise UsageError(f"{' and '.join(missing)} missing: apt-get install xvfb xdotool")
-        size = "x".join(map(str, (*_SIZE, 24)))
-        command = ["Xvfb", "-displayfd", "1", "-screen", "0", size, "-nolisten", "tcp"]
+        self.size = size
+        depth = "x".join(map(str, (*size, 24)))
+        command = ["Xvfb", "-displayfd", "1", "-screen", "0", depth, "-nolisten", "tcp"]
         self._server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._server.stdout is not None
         self.display = f":{self._server.stdout.readline().strip()}"
@@ -59,7 +66,7 @@ class Screen:
 
     def grab(self, box: Box | None = None) -> Array:
         """What is on the screen now, (H, W, 3) uint8 RGB."""
-        area = box or Box(0, 0, *_SIZE)
+        area = box or Box(0, 0, *self.size)
         shot = self._camera.grab({"left": area.left, "top": area.top, "width": area.width, "height": area.height})
         return np.frombuffer(shot.bgra, np.uint8).reshape(area.height, area.width, 4)[:, :, 2::-1]
 
@@ -111,13 +118,27 @@ class Screen:
 
 
 def clip_areas(picture: Array) -> tuple[Box, Box] | None:
-    """The left and right clip's place on a picture of the viewer: halves of what is framed in black; None without."""
+    """Where the left and the right clip are on a picture of the viewer: inside its two frames; None without."""
+    lines = (picture == np.array(FRAME_COLOUR, np.uint8)).all(axis=2).astype(np.uint8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=4)
+    frames = [
+        Box(left, top, width, height)
+        for left, top, width, height, pixels in stats[1:].tolist()
+        if min(width, height) > _SMALLEST_CLIP and pixels >= 2 * FRAME * (width + height - 2 * FRAME)
+    ]
+    if len(frames) != 2:
+        return None
+    left, right = sorted(frames)
+    return _inside(left), _inside(right)
+
+
+def message_area(picture: Array) -> Box | None:
+    """Where the viewer says why there is no pair: the largest area of black that is not the screen's own."""
     black = (picture.max(axis=2) == 0).astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(black, connectivity=4)
-    sizes = stats[1:, :4]  # left, top, width, height of each black component; the first is all that is not black
-    tall = sizes[(sizes[:, 3] > _TALLEST_TEXT) & (sizes[:, 2] < _SIZE[0])]
-    if not len(tall):
-        return None
-    left, top, width, height = max(tall.tolist(), key=lambda box: box[2] * box[3])
-    half = width // 2
-    return Box(left, top, half, height), Box(left + width - half, top, half, height)
+    inner = [Box(*box) for box in stats[1:, :4].tolist() if box[3] > _TALLEST_TEXT and box[0] > 0]
+    return max(inner, key=lambda box: box.width * box.height, default=None)
+
+
+def _inside(frame: Box) -> Box:
+    return Box(frame.left + FRAME, frame.top + FRAME, frame.width - 2 * FRAME, frame.height - 2 * FRAME)
