@@ -149,7 +149,7 @@ class Session:
             False where somebody else has answered the pair meanwhile.
         """
         queue = self._asking()
-        step = _whole(self.run.read_progress().get("step"), lease.agent_step)
+        step = self.run.read_progress().get("step", lease.agent_step)
         return queue.answer(Answer(lease.query_id, judgement, "human", step, self.labeller, round(seconds, 3)))
 
     def flag(self, lease: Lease) -> None:
@@ -207,13 +207,13 @@ class Session:
 
     def _facts(self) -> Facts:
         progress, run = self.run.read_progress(), self.run
-        said = str(progress.get("state", ""))
+        said = progress.get("state", "")
         facts = Facts(
             root=str(run.root),
             life=life_of(running=run.running, finished=run.finished, said=said),
             said=said,
-            step=_whole(progress.get("step")),
-            steps=_whole(progress.get("steps")),
+            step=progress.get("step", 0),
+            steps=progress.get("steps", 0),
             budget=run.config.queries.labels,
             has_store=False,
         )
@@ -231,11 +231,6 @@ class Session:
         if self._store:
             self._store.close()
         self._lock.release()
-
-
-def _whole(value: object, otherwise: int = 0) -> int:
-    """A count from a file that anybody may have written."""
-    return value if type(value) is int else otherwise
 
 
 def _checked_name(labeller: str) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
-from prefrl.printable import printable
+from prefrl.printable import command, printable
 
 
 class Life(StrEnum):
@@ -152,7 +151,10 @@ def _closed(facts: Facts) -> tuple[str, str]:
 
 def _finished(facts: Facts) -> tuple[str, str]:
     kept = f"The run is finished; its {_count(facts.answered, 'label')} are kept. {_CLOSE}"
-    return "The run is finished", f"{kept} To give it more labels or steps:\n{resume(facts.root)} --labels N --steps N"
+    return (
+        "The run is finished",
+        f"{kept} To give it more labels or steps:\n{command('resume', facts.root, '--labels', 'N', '--steps', 'N')}",
+    )
 
 
 def _pair(facts: Facts) -> tuple[str, str]:
@@ -205,7 +207,7 @@ def _gone(facts: Facts) -> str:
 def _why_stopped(said: str) -> str:
     """`stopped`, and the reason where the agent gave one."""
     what, _, reason = said.partition(": ")
-    return f"stopped ({printable(reason, 200)})" if reason and what == "stopped" else "stopped"
+    return f"stopped ({printable(reason, 200)!r})" if reason and what == "stopped" else "stopped"
 
 
 def _agent_waits(facts: Facts) -> bool:
@@ -222,5 +224,4 @@ def _count(number: int, what: str) -> str:
 
 def resume(root: str, labels: int | None = None) -> str:
     """The command that goes on with a run, as it can be typed."""
-    quoted = printable(shlex.quote(root))
-    return f"prefrl resume {quoted}" + ("" if labels is None else f" --labels {labels}")
+    return command("resume", root, *(() if labels is None else ("--labels", labels)))
