@@ -102,15 +102,14 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
     """A finished run's result for a person."""
-    took = "" if summary["wall_seconds"] is None else f" in {clock(summary['wall_seconds'])}"
+    took = f" in {clock(summary['wall_seconds'])}" if "wall_seconds" in summary else ""
     lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
     if summary["true_return_mean"] is not None:
-        spread = "" if summary["true_return_std"] is None else f" ± {summary['true_return_std']:.1f}"
-        lines.append(f"true return {summary['true_return_mean']:.1f}{spread}")
-    if summary["teacher"] != "none" and summary["labels_answered"] is not None:
-        correlation = summary["reward_correlation"]
+        lines.append(f"true return {summary['true_return_mean']:.1f} ± {summary.get('true_return_std') or 0:.1f}")
+    if summary.get("teacher") != "none" and "labels_answered" in summary:
+        correlation = summary.get("reward_correlation")
         told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"
         lines.append(f"from {summary['labels_answered']} labels{told}")
-    lines += [f"warning: {line}" for line in summary.get("warnings") or ()]
+    lines += [f"warning: {line}" for line in summary.get("warnings", ())]
     lines.append(f"watch it with: {command('play', root, '--video', root / 'play.mp4')}")
     return lines

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict, get_type_hints
+from typing import Any, TypedDict
 
 from filelock import FileLock, Timeout
 
@@ -254,7 +254,7 @@ def read_progress(root: Path) -> dict[str, Any]:
 
 
 def read_summary(root: Path) -> dict[str, Any]:
-    """A finished run's `summary.json`; None for what it does not say.
+    """A finished run's `summary.json`.
 
     Raises:
         FileNotFoundError: if the run is not finished.
@@ -262,8 +262,7 @@ def read_summary(root: Path) -> dict[str, Any]:
     """
     path = root / "summary.json"
     try:
-        known: dict[str, Any] = dict.fromkeys(get_type_hints(Summary))
-        return known | dict(conform(Summary, read_json(path), ""))
+        return {"true_return_mean": None} | dict(conform(Summary, read_json(path), ""))
     except UsageError as error:
         raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
 
