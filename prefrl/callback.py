@@ -6,7 +6,9 @@ algorithm's whole state is its networks, its optimiser and a few counters.
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from prefrl.agents import agent_state, load_agent_state
 from prefrl.control import Control, StopTraining
 from prefrl.environments import EnvStack
-from prefrl.errors import PrefrlError
+from prefrl.errors import PrefrlError, explain
+from prefrl.evaluation import Evaluation, evaluate, evaluation_seed
 from prefrl.files import Tree, taken_from
 from prefrl.loop import PreferenceLoop
 from prefrl.metrics import MetricsFile, Row, correlation
@@ -24,11 +27,13 @@ from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
 from prefrl.segments import SegmentRecorder
 from prefrl.symptoms import Symptom, symptoms
+from prefrl.types import Array
 
 if TYPE_CHECKING:
     from prefrl.renderer import RendererProcess
 
 _CHECK_SECONDS = 1.0
+_SAY_SECONDS = 5.0
 
 
 class RoundsCallback(BaseCallback):
@@ -61,7 +66,8 @@ class RoundsCallback(BaseCallback):
         self.config = run.config
         self.last_row: Row = {}
         self._episodes = self._next_round = 0
-        self._initial_done = False
+        self._initial_done = self._evaluation_due = False
+        self._evaluation: float | None = None
         self._seconds_before = self._next_check = 0.0
         self._told: set[str] = set()
 
@@ -79,6 +85,8 @@ class RoundsCallback(BaseCallback):
                 self._begin(self._loop)
             self._next_round = self.model.num_timesteps + self.config.round_steps
             self._checkpoint()
+        if self._evaluation_due:
+            self.evaluate(self.config.evaluation.every_episodes)
 
     def _on_rollout_start(self) -> None:
         if self.model.num_timesteps >= self._next_round:
@@ -162,6 +170,7 @@ class RoundsCallback(BaseCallback):
                 f"only {counts['answered']} of {self._budget} labels could be asked for: "
                 "there were no more pairs of clips to compare"
             )
+        self._evaluation_due = not last and self._is_evaluated_at(step)
         self._write_metrics(step, counts)
         self._tell_symptoms()
         self._next_round = step + self.config.round_steps
@@ -170,6 +179,8 @@ class RoundsCallback(BaseCallback):
             self._checkpoint()
         if self._control.stop and not last:
             raise StopTraining
+        if self._evaluation_due:
+            self.evaluate(self.config.evaluation.every_episodes)
 
     def _waiting(self, counts: dict[str, int]) -> None:
         if time.monotonic() < self._next_check and not self._control.stop:
@@ -226,15 +237,83 @@ class RoundsCallback(BaseCallback):
                     "reward_correlation": correlation(predicted, true),
                 }
         row |= {"time_seconds": self.seconds, "time_steps_per_second": step / max(self.seconds, 1e-9)}
-        if self.last_row.get("step") == step:  # a finished run that was given more labels: its last row anew
-            row = self.last_row | row
+        # A finished run that was given more labels has its last row already.
+        self._write_row(self.last_row | row if self.last_row.get("step") == step else row)
+
+    def _write_row(self, row: Row) -> None:
+        """Write a row, in place of the last one where it is of the same step; the log gets what is new in it."""
+        before, step = self.last_row, self.model.num_timesteps
+        if before.get("step") == step:
             self._metrics = MetricsFile(self._run.metrics, upto=step - 1)
+        else:
+            before = {}
         self._metrics.append(row)
         self.last_row = row
         for name, value in row.items():
-            if value is not None and name != "step":
+            if value is not None and name != "step" and before.get(name) != value:
                 self.logger.record(f"prefrl/{name}", value)
         self.logger.dump(step)
+
+    # -- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, episodes: int) -> None:
+        """Evaluate the policy as it is, and add what comes of it to the last row.
+
+        A task that cannot be evaluated is said, and does not stop the run. One that is stopped meanwhile evaluates anew
+        when it is resumed.
+
+        Raises:
+            StopTraining: if somebody asked for it.
+        """
+        try:
+            seed, tell = evaluation_seed(self.config), self._telling(episodes)
+            found = evaluate(self.config, self._act, episodes=episodes, seed=seed, tell=tell)
+        except StopTraining:
+            if self._evaluation_due:
+                self._checkpoint()
+            raise
+        except Exception as error:
+            self._control.warn(f"the policy could not be evaluated: {explain(error)}")
+            found = None
+        self._evaluation_due = False
+        if found and math.isfinite(found.mean):
+            self._note_evaluation(found)
+        self._say("training")
+
+    def _note_evaluation(self, found: Evaluation) -> None:
+        count = len(found.episodes)
+        if found.cut:
+            self._control.warn(f"{found.cut} of {count} episodes of the evaluation did not end by themselves: cut")
+        self._evaluation = found.mean
+        figures: Row = {"evaluation_return_mean": found.mean, "evaluation_return_std": found.std}
+        self._write_row(self.last_row | figures | {"evaluation_episodes": count})
+
+    def _is_evaluated_at(self, step: int) -> bool:
+        """Whether a multiple of `evaluation.every` lies between the last round and this step."""
+        every = self.config.evaluation.every
+        return every is not None and int(self.last_row.get("step") or 0) // every < step // every
+
+    def _act(self, observations: Array) -> Array:
+        """The mean action, with the statistics of observations as they stand."""
+        normaliser = self._env.normaliser
+        seen = normaliser.normalize_obs(observations) if normaliser else observations
+        return self.model.predict(seen, deterministic=True)[0]
+
+    def _telling(self, episodes: int) -> Callable[[int], None]:
+        """Tells how far an evaluation is, when an episode has ended and every few seconds; raises to stop it."""
+        said, at = -1, 0.0
+
+        def tell(ended: int) -> None:
+            nonlocal said, at
+            if self._control.stop:
+                raise StopTraining
+            if ended > said or time.monotonic() - at > _SAY_SECONDS:
+                said, at = ended, time.monotonic()
+                self._say(f"evaluating the policy, {ended} of {episodes} episodes")
+
+        return tell
+
+    # -- what others see ----------------------------------------------------------------------------------------------
 
     def _say(self, state: str, counts: dict[str, int] | None = None) -> None:
         """Tell the run directory and the screen where the training is."""
@@ -249,6 +328,7 @@ class RoundsCallback(BaseCallback):
             "labels_pending": counts["pending"],
             "labels_budget": self._budget,
             "true_return": row.get("true_return_mean"),
+            "evaluation_return": self._evaluation,
             "reward_correlation": row.get("reward_correlation"),
             "seconds": self.seconds,
             "updated_at": time.time(),
@@ -264,7 +344,13 @@ class RoundsCallback(BaseCallback):
             "env": self._env.state_dict(),
             "loop": self._loop.state_dict() if self._loop else {},
             "scaler": self._scorer.scaler.state_dict() if self._scorer and self._scorer.scaler else {},
-            "round": {"next": self._next_round, "episodes": self._episodes, "seconds": self.seconds},
+            "round": {
+                "next": self._next_round,
+                "episodes": self._episodes,
+                "seconds": self.seconds,
+                "evaluation_due": self._evaluation_due,
+                "evaluation": self._evaluation,
+            },
             "row": self.last_row,
         }
         self._run.save_checkpoint(self.model.num_timesteps, tree)
@@ -277,6 +363,8 @@ class RoundsCallback(BaseCallback):
         load_agent_state(self.model, state["agent"], simulators_restored=exact)
         self._next_round, self.last_row = state["round"]["next"], state["row"]
         self._episodes, self._seconds_before = state["round"]["episodes"], state["round"]["seconds"]
+        self._evaluation_due = bool(state["round"].get("evaluation_due"))
+        self._evaluation = state["round"].get("evaluation")
         if self._loop and self._scorer and self._env.recorder:
             first_free = self._loop.load_state_dict(state["loop"], exact=exact)
             self._env.recorder.recorded = max(self._env.recorder.recorded, first_free)

@@ -172,6 +172,8 @@ def play(run: Positional[Path], /, *, video: Path | None = None, episodes: int =
     played = play_run(run, episodes=episodes, video=video, seed=seed)
     mean = sum(played.returns) / len(played.returns)
     print(f"true return {mean:.1f} over {len(played.returns)} episodes: {' '.join(f'{r:.1f}' for r in played.returns)}")
+    if played.cut:
+        print(f"{played.cut} of them did not end by themselves, and were cut")
     if video:
         say([f"{video}: {played.frames} frames"])
 

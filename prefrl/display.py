@@ -128,6 +128,8 @@ def details(status: Status, rate: float | None) -> str:
         parts.append(f"labels {status.get('labels', 0)}/{status['labels_budget']}")
     if status.get("true_return") is not None:
         parts.append(f"true return {status['true_return']:.1f}")
+    if (evaluation := status.get("evaluation_return")) is not None:
+        parts.append(f"evaluation {evaluation:.1f}")
     if status.get("reward_correlation") is not None:
         parts.append(f"reward correlation {status['reward_correlation']:.2f}")
     if rate:

@@ -66,8 +66,10 @@ class EngineVecEnv(VecEnv):
         self.engine.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the engine, once for each environment."""
-        return [getattr(self.engine, attr_name) for _ in self._get_indices(indices)]
+        """An attribute of the engine, once for each environment; of an array with a row for each, that row."""
+        value = getattr(self.engine, attr_name)
+        each = isinstance(value, np.ndarray) and value.shape[:1] == (self.num_envs,)
+        return [value[env] if each else value for env in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Refuse: the environments are not objects of their own."""

@@ -86,15 +86,9 @@ def make_stack(config: RunConfig) -> EnvStack:
     not drift with the agent's running statistics.
     """
     agent = config.agent
-    simulators: DummyVecEnv | EngineVecEnv
-    if config.native_engine:
-        simulators = EngineVecEnv(make_engine(config.env_id, agent.n_envs))
-    else:
-        mode = {"render_mode": "rgb_array"} if config.asks_people else {}
-        simulators = DummyVecEnv([partial(make_env, config.env_id, **mode)] * agent.n_envs)
+    simulators = _make_simulators(config, agent.n_envs, show=config.asks_people)
     space = simulators.observation_space
-    images = is_image(space.shape or (), space.dtype)
-    monitor = VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
+    monitor = _monitored(simulators)
     top: VecEnv = monitor
     if observed_space(config, space) != space:
         top = VecTransposeImage(top)
@@ -117,6 +111,37 @@ def make_stack(config: RunConfig) -> EnvStack:
             gamma=agent.gamma,
         )
     return EnvStack(simulators, monitor, recorder, normaliser, top)
+
+
+def make_evaluation_envs(config: RunConfig, count: int) -> VecMonitor:
+    """Environments to evaluate a policy in: they give what the agent sees before it is normalised, and true returns.
+
+    Args:
+        config: The run.
+        count: How many.
+
+    Raises:
+        UsageError: if they cannot be made.
+    """
+    simulators: VecEnv = _make_simulators(config, count)
+    if observed_space(config, simulators.observation_space) != simulators.observation_space:
+        simulators = VecTransposeImage(simulators)
+    return _monitored(simulators)
+
+
+def _make_simulators(config: RunConfig, count: int, *, show: bool = False) -> DummyVecEnv | EngineVecEnv:
+    """Copies of a run's environment; `show` for those whose clips people are to see."""
+    if config.native_engine:
+        return EngineVecEnv(make_engine(config.env_id, count))
+    mode = {"render_mode": "rgb_array"} if show else {}
+    return DummyVecEnv([partial(make_env, config.env_id, **mode)] * count)
+
+
+def _monitored(simulators: VecEnv) -> VecMonitor:
+    """The same, whose true returns of whole episodes are counted, and whose numbers are checked."""
+    space = simulators.observation_space
+    images = is_image(space.shape or (), space.dtype)
+    return VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
 
 
 def reward_inputs(config: RunConfig) -> Inputs:

@@ -95,8 +95,25 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             lines.append(f"withdrawn: {more} more")
         if queue["ready"]:
             lines.append(f"label them with: {command('label', status['run'])}")
+    if summary := status.get("summary"):
+        lines += return_lines(summary)
     if not status["finished"] and not status["running"]:
         lines.append(f"go on with: {command('resume', status['run'])}")
+    return lines
+
+
+def return_lines(summary: dict[str, Any]) -> list[str]:
+    """The true returns of a finished run, each with what it is of."""
+    kinds = {
+        "evaluation_return": f"evaluation: {summary.get('evaluation_episodes')} episodes of the mean action",
+        "true_return": "last 100 training episodes",
+    }
+    lines = []
+    for name, of in kinds.items():
+        mean, std = summary.get(f"{name}_mean"), summary.get(f"{name}_std")
+        if mean is not None:
+            spread = "" if std is None else f" ± {std:.1f}"
+            lines.append(f"true return {mean:.1f}{spread} ({of})")
     return lines
 
 
@@ -104,8 +121,7 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
     """A finished run's result for a person."""
     took = f" in {clock(summary['wall_seconds'])}" if "wall_seconds" in summary else ""
     lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
-    if summary["true_return_mean"] is not None:
-        lines.append(f"true return {summary['true_return_mean']:.1f} ± {summary.get('true_return_std') or 0:.1f}")
+    lines += return_lines(summary)
     if summary.get("teacher") != "none" and "labels_answered" in summary:
         correlation = summary.get("reward_correlation")
         told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"

@@ -17,6 +17,7 @@ from prefrl.agents import policy_kwargs
 from prefrl.config import RunConfig
 from prefrl.environments import OBSERVATION_CLIP, observed_space
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.evaluation import play_in_turn
 from prefrl.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
 from prefrl.rendering import prepare, render
 from prefrl.reward.ensemble import RewardEnsemble, load_weights
@@ -140,6 +141,8 @@ class Played:
 
     returns: list[float]
     """True return of each episode."""
+    cut: int
+    """How many were cut because they did not end by themselves."""
     frames: int
     """Frames in the video; 0 without one."""
 
@@ -165,31 +168,26 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
     if video:
         os.environ.setdefault("MUJOCO_GL", "egl")
     env = make_env(run.config.env_id, render_mode="rgb_array" if video else None)
+    frames: list[Array] = []
+
+    def watch(ended: int) -> None:
+        if video and len(frames) < max_frames:
+            frames.append(render(env))
+
     try:
         policy = _policy(run, env)
         if video:
             prepare(env)
-        returns: list[float] = []
-        frames: list[Array] = []
-        for episode in range(episodes):
-            observation, _ = env.reset(seed=seed + episode)
-            total, over = 0.0, False
-            while not over:
-                if video and len(frames) < max_frames:
-                    frames.append(render(env))
-                observation, reward, terminated, truncated, info = env.step(policy(observation))
-                total += float(reward)
-                # Where endings are hidden from the agent, the environment tells of them, and of the real score.
-                ended = "episode" in info
-                over = terminated or truncated or ended
-            returns.append(float(info["episode"]["r"]) if ended else total)
+        played = play_in_turn(
+            env, policy, episodes=episodes, seed=seed, most_steps=run.config.evaluation.max_steps, tell=watch
+        )
     finally:
         env.close()
     if video:
         from prefrl.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
 
         write_video(video, np.stack(frames), _fps(run.config, env))
-    return Played(returns, len(frames))
+    return Played(played.returns, played.cut, len(frames))
 
 
 def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:

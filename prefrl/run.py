@@ -37,6 +37,7 @@ class Progress(TypedDict, total=False):
     labels_pending: int
     labels_budget: int
     true_return: float | None
+    evaluation_return: float | None
     reward_correlation: float | None
     seconds: float
     updated_at: float
@@ -60,6 +61,9 @@ class Summary(_Finished, total=False):
     labels_incomparable: int
     true_return_mean: float | None
     true_return_std: float | None
+    evaluation_return_mean: float | None
+    evaluation_return_std: float | None
+    evaluation_episodes: int
     reward_correlation: float | None
     reward_updates: int
     warnings: list[str]

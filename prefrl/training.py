@@ -106,9 +106,12 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     # The rounds write the log: Stable-Baselines3 would for every rollout, however short.
     agent.learn(config.steps, callback, log_interval=sys.maxsize, reset_num_timesteps=False)
     memory = peak_rss_mb() + beside_peak_rss_mb()
+    seconds = callback.seconds
     if loop:
         loop.worker.close()
-    summary = _summarise(run, callback, agent.num_timesteps) | {"peak_rss_mb": memory}
+    if config.evaluation.episodes:
+        callback.evaluate(config.evaluation.episodes)
+    summary = _summarise(run, callback, agent.num_timesteps, seconds) | {"peak_rss_mb": memory}
     write_json(run.summary, summary, durable=True)
     return summary
 
@@ -167,10 +170,9 @@ def recorder_inputs(config: RunConfig, env: SegmentRecorder) -> Inputs:
     return inputs_of(config, env.observation_space.shape or (), spaces.flatdim(env.action_space))
 
 
-def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summary:
+def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int, seconds: float) -> Summary:
     config, row = run.config, callback.last_row
     counts = callback.counts
-    seconds = callback.seconds
     return {
         "task": config.task,
         "algo": config.algo,
@@ -184,6 +186,9 @@ def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int) -> Summa
         "labels_incomparable": counts["incomparable"],
         "true_return_mean": row.get("true_return_mean"),
         "true_return_std": row.get("true_return_std"),
+        "evaluation_return_mean": row.get("evaluation_return_mean"),
+        "evaluation_return_std": row.get("evaluation_return_std"),
+        "evaluation_episodes": int(row.get("evaluation_episodes") or 0),
         "reward_correlation": row.get("reward_correlation"),
         "reward_updates": int(row.get("reward_updates") or 0),
         "warnings": [symptom.line for symptom in callback.symptoms],

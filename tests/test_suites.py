@@ -146,7 +146,6 @@ def test_the_hash_of_a_run_on_disk_is_its_cell_s(tmp_path):
 @pytest.mark.parametrize("suite", ["mujoco", "quick"])
 def test_a_setting_that_is_younger_than_published_results_leaves_their_hashes_as_they_are(suite):
     results = read_results([RESULTS / suite])
-    assert results.problems == ()
     assert len(results.finished) == len(results.cells) == {"mujoco": 96, "quick": 32}[suite]
 
 

@@ -4,39 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
+from prefrl.config import EvaluationConfig
 from prefrl.errors import PrefrlError
 from prefrl.files import read_json, write_json
 from prefrl.tasks import find_task, make_env
+from prefrl.types import Array
 
 EPISODES = 30
 _FILE = "random.json"
 
 
 def random_return(task: str, episodes: int = EPISODES, seed: int = 0) -> float:
-    """Mean true return of uniformly random actions.
+    """Mean true return of uniformly random actions, counted as an evaluation counts a policy's.
 
     Args:
         task: A task's name or a Gymnasium id.
         episodes: How many; games whose ends are hidden count as they are really played.
         seed: Of the actions and of the first episode; further ones count up.
     """
+    from prefrl.evaluation import play_in_turn  # noqa: PLC0415 - torch takes seconds
+
     env = make_env(find_task(task).env_id)
     env.action_space.seed(seed)
-    returns = []
-    for episode in range(episodes):
-        env.reset(seed=seed + episode)
-        total, over = 0.0, False
-        while not over:
-            _, reward, terminated, truncated, info = env.step(env.action_space.sample())
-            total += float(reward)
-            over = terminated or truncated or "episode" in info
-        returns.append(float(info["episode"]["r"]) if "episode" in info else total)
-    env.close()
-    return float(np.mean(returns))
+    most_steps = EvaluationConfig().max_steps
+    act = partial(_sample, env.action_space)
+    try:
+        return play_in_turn(env, act, episodes=episodes, seed=seed, most_steps=most_steps).mean
+    finally:
+        env.close()
+
+
+def _sample(actions: spaces.Space[Any], observations: Array) -> Array:
+    """A random action for each observation."""
+    return np.stack([actions.sample() for _ in observations])
 
 
 def random_returns(tasks: Iterable[str], folders: Sequence[Path]) -> dict[str, float]:

@@ -148,6 +148,11 @@ class AtariGames(VectorEnv[Any, Any, Any]):
         never = np.zeros(self.num_envs, bool)
         return self._stacks.copy(), _reward(scored, over, self._game), never, never.copy(), info
 
+    @property
+    def return_so_far(self) -> NDArray[np.float64]:
+        """(E,) unclipped scores of the games that are being played."""
+        return self._scores.copy()
+
     def _mask(self, frames: Frame) -> None:
         for box in self._masks:
             frames[..., box.top : box.bottom, box.left : box.right] = 0
@@ -207,6 +212,11 @@ class AtariGame(gymnasium.Env[Any, Any]):
     def _paid(self, scored: int, over: bool) -> float:
         """What an oracle judges a step by."""
         return float(_reward(scored, over, self._game))
+
+    @property
+    def return_so_far(self) -> float:
+        """Unclipped score of the game that is being played."""
+        return float(self._score)
 
     def render(self) -> Frame:
         """The colour screen, (210, 160, 3), scores blacked out."""
