@@ -38,14 +38,16 @@ class StatusPanel(QGridLayout):
             label.setWordWrap(False)
             label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.notice = PlainLabel()
+        self.notice.hide()
+        self.last.hide()
         self.done = QProgressBar()
         self.done.setMinimumHeight(24)
         self.setColumnStretch(0, 1)
         self.addWidget(self.status, 0, 0)
         self.addWidget(self.playing, 0, 1)
-        self.addWidget(self.notice, 1, 0)
-        self.addWidget(self.last, 1, 1)
-        self.addWidget(self.done, 2, 0, 1, 2)
+        self.addWidget(self.notice, 1, 0, 1, 2)
+        self.addWidget(self.done, 2, 0)
+        self.addWidget(self.last, 2, 1)
         self._usual = "Starting"
         self._news_until = 0.0
 
@@ -76,6 +78,12 @@ class StatusPanel(QGridLayout):
     def show_last(self, last: TakenBack | None) -> None:
         """Say what an undo would take back."""
         self.last.say("" if last is None else f"Your last: {SAID[last.judgement]}")
+        self.last.setHidden(last is None)
+
+    def show_notice(self, text: str) -> None:
+        """Say what there is to be known beside a pair."""
+        self.notice.say(text)
+        self.notice.setHidden(not text)
 
     def show_progress(self, progress: Progress, pace: Pace) -> None:
         """Fill the bar: labels of the budget, what is no label, pace, time left."""

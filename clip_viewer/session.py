@@ -60,6 +60,8 @@ class Progress:
     """Pairs of which somebody could not tell: no labels."""
     repeats: int = 0
     """Answers to pairs that were asked before: no labels."""
+    has_store: bool = True
+    """Whether the run has come so far as to have labels."""
     problems: tuple[Withdrawal, ...] = ()
     """The newest pairs that were withdrawn, but for what this labeller said of them."""
 
@@ -94,6 +96,7 @@ class Session:
         self._store: LabelStore | None = None
         self._queue: LabelQueue | None = None
         self._in_hand = 0
+        self._config_written = self._written()
         self._state, self._state_since = State.STARTING, time.monotonic()
 
     def _join(self, root: Path) -> FileLock:
@@ -192,18 +195,29 @@ class Session:
             raise UsageError("the run is starting and has no labels yet")
         return queue
 
+    def _reread(self) -> None:
+        """Meet a configuration that was changed: `prefrl resume` can raise the budget under an open viewer."""
+        written = self._written()
+        if written != self._config_written:
+            self.run, self._config_written = RunDirectory.open(self.run.root), written
+
+    def _written(self) -> int:
+        return (self.run.root / "config.json").stat().st_mtime_ns
+
     def progress(self) -> Progress:
         """How far the labelling has come, and what is going on."""
+        self._reread()
         queue, facts = self._connect(), self._facts()
         situation = describe(facts)
         if situation.state is not self._state:
-            self._state, self._state_since = situation.state, time.monotonic()
+            self._config_written = self._written()
+        self._state, self._state_since = situation.state, time.monotonic()
         seconds = time.monotonic() - self._state_since
         if queue is None or self._store is None:
-            return Progress(0, facts.budget, situation, seconds)
+            return Progress(0, facts.budget, situation, seconds, has_store=False)
         others = [said for said in queue.withdrawals(_PROBLEMS) if said.labeller != self.labeller]
         uncounted = (self._store.counts()["incomparable"], self._repeats.answered())
-        return Progress(facts.answered, facts.budget, situation, seconds, *uncounted, tuple(others))
+        return Progress(facts.answered, facts.budget, situation, seconds, *uncounted, problems=tuple(others))
 
     def _facts(self) -> Facts:
         progress, run = self.run.read_progress(), self.run

@@ -150,7 +150,7 @@ def _closed(facts: Facts) -> tuple[str, str]:
 
 
 def _finished(facts: Facts) -> tuple[str, str]:
-    kept = f"The run is finished; its {_count(facts.answered, 'label')} are kept. {_CLOSE}"
+    kept = f"The run is finished. All answers are kept ({_count(facts.answered, 'label')}). {_CLOSE}"
     return (
         "The run is finished",
         f"{kept} To give it more labels or steps:\n{command('resume', facts.root, '--labels', 'N', '--steps', 'N')}",

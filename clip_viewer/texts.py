@@ -6,13 +6,15 @@ import re
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QWidget
+from PySide6.QtWidgets import QFrame, QLabel, QScrollArea, QSizePolicy, QWidget
 
 from clip_viewer.theme import enlarge
 
 _INSTRUCTION_LINES = 5
 _INSTRUCTION_SHARE = 0.2
 """The most of the window's height that an instruction takes; what is longer is scrolled."""
+_LETTERS = range(20, 9, -1)
+"""Pixels of the letters that say why there is no pair, the best first."""
 
 
 def breakable(text: str) -> str:
@@ -34,6 +36,32 @@ class PlainLabel(QLabel):
         """Show a text."""
         if (shown := breakable(text)) != self.text():
             self.setText(shown)
+
+
+class FittingLabel(PlainLabel):
+    """Takes the room that it gets, in the largest letters with which its text fits there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
+
+    def say(self, text: str) -> None:
+        """Show a text."""
+        super().say(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        """Fit the new room."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        font = self.font()
+        for pixels in _LETTERS:
+            font.setPixelSize(pixels)
+            self.setFont(font)
+            if self.heightForWidth(self.width()) <= self.height():
+                return
 
 
 class Instruction(QScrollArea):

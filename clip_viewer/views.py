@@ -6,7 +6,7 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QStackedWidget, QWidget
 
-from clip_viewer.texts import PlainLabel
+from clip_viewer.texts import FittingLabel
 
 _BLACK = "background: black"
 _MARGIN = 8
@@ -14,7 +14,7 @@ _MARGIN = 8
 FRAME = 2
 """Pixels of the line around each clip, without which dark ones end nowhere."""
 FRAME_COLOUR = (0x8C, 0x96, 0xA1)
-_SMALLEST = 100
+_SMALLEST = 80
 """Pixels of a clip's side, on the smallest of windows."""
 _WORTH_SCALING = 1.25
 """Enlarging by less only blurs, and costs most of what playing costs."""
@@ -83,10 +83,9 @@ class ClipArea(QStackedWidget):
         clips.setStyleSheet(f"#clips {{ {_BLACK} }}")
         clips.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         clips.setLayout(side_by_side)
-        self.message = PlainLabel()
+        self.message = FittingLabel()
         self.message.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.message.setStyleSheet(f"{_BLACK}; color: #ddd; font-size: 20px; padding: 16px")
-        self.message.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
+        self.message.setStyleSheet(f"{_BLACK}; color: #ddd; padding: 12px")
         self.addWidget(self.message)
         self.addWidget(clips)
 

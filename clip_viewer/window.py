@@ -7,22 +7,24 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
-from PySide6.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 
 from clip_viewer.buttons import answer_buttons, other_buttons
+from clip_viewer.dialogs import confirm_finish, show_help
 from clip_viewer.fetcher import Fetcher, Shown
 from clip_viewer.guard import Guard
-from clip_viewer.keys import FINISH, HELP, OF_A_PAIR, UNDO, Action, action_of
+from clip_viewer.keys import FINISH, OF_A_PAIR, UNDO, Action, action_of
 from clip_viewer.pace import Pace
 from clip_viewer.panel import QUESTION, SAID, StatusPanel
 from clip_viewer.player import Player
 from clip_viewer.session import Progress, Session
-from clip_viewer.situation import ENDED, PASSING, State, resume
-from clip_viewer.texts import Instruction, breakable
+from clip_viewer.situation import ENDED, PASSING, State
+from clip_viewer.texts import Instruction
 from clip_viewer.theme import toggle_theme
 from clip_viewer.views import ClipArea
 from prefrl.display import clock
@@ -74,7 +76,7 @@ class LabelWindow(QMainWindow):
         self._problems: set[Withdrawal] | None = None  # what there was before is no news
         self._returning: int | None = None
         self._returns_until = 0.0
-        self._state = State.STARTING
+        self._state, self._last, self._can_finish = State.STARTING, self._session.last(), False
         self._shown_at = self._ticked_at = time.monotonic()
         self._build(printable(config.instruction, 10_000))
         self.setWindowTitle(printable(f"{config.task} - {session.run.root}", 200))
@@ -129,38 +131,42 @@ class LabelWindow(QMainWindow):
     def _perform(self, action: Action) -> None:
         if action.says and self._guard.repeats(action, time.monotonic()):
             return
+        if action in OF_A_PAIR and self._in_view is None:
+            return
         getattr(self, action.method)(*action.arguments)
 
-    @property
     def _answerable(self) -> Shown | None:
         """The pair that can be answered, once it has been on the screen for long enough to be seen."""
-        return None if self._guard.too_soon(time.monotonic()) else self._in_view
+        if self._in_view is not None and self._guard.too_soon(time.monotonic()):
+            self.panel.news("Too fast: that pair has only just appeared")
+            return None
+        return self._in_view
 
     @_storing
     def answer(self, judgement: Judgement) -> None:
         """Store an answer to the pair that is shown, and show the next."""
-        if (shown := self._answerable) is None:
+        if (shown := self._answerable()) is None:
             return
-        now = time.monotonic()
+        now, repeat = time.monotonic(), self._session.is_repeat(shown.lease)
         stored = self._session.answer(shown.lease, judgement, now - self._shown_at)
         self.pace.answered(now)
         self._next()
         if not stored:
             self.panel.news("Somebody else had answered that pair first; their answer stands")
-        elif self._session.is_repeat(shown.lease):
+        elif repeat:
             self.panel.news("Stored. That pair was asked before: it measures consistency and does not count")
         elif judgement is Judgement.INCOMPARABLE:
             self.panel.news("Can't tell: that pair is dropped and does not count")
-        self.panel.show_last(self._session.last())
+        self._look_at_last()
 
     @_storing
     def flag(self) -> None:
         """Take a pair with a broken clip out of the queue."""
-        if (shown := self._answerable) is not None:
+        if (shown := self._answerable()) is not None:
             self._session.flag(shown.lease)
             self._next()
             self.panel.news("You said that a clip is broken: that pair is not asked again. Undo takes it back")
-            self.panel.show_last(self._session.last())
+            self._look_at_last()
 
     def undo(self) -> None:
         """Take back what was said last, and show its pair again."""
@@ -174,7 +180,7 @@ class LabelWindow(QMainWindow):
             self.panel.news("There is no answer of yours to take back")
             return
         self.panel.news(f"Taken back: {SAID[taken.judgement]}. Answer again")
-        self.panel.show_last(self._session.last())
+        self._look_at_last()
         self._done.discard(taken.query_id)
         # Until it is in view, keys answer nothing: they would be meant for it.
         self._returning, self._returns_until = taken.query_id, time.monotonic() + _RETURN_SECONDS
@@ -208,36 +214,19 @@ class LabelWindow(QMainWindow):
     @_storing
     def finish(self) -> None:
         """Ask whether labelling is to end for everyone, and end it."""
-        if self._state in ENDED:
-            self.panel.news("Labelling is finished already")
+        if not self._can_finish:
+            over = self._state in ENDED
+            self.panel.news("Labelling is finished already" if over else "There are no labels to finish with yet")
             return
-        box = QMessageBox(QMessageBox.Icon.Question, "Finish labelling", self._what_finish_does(), parent=self)
-        box.setTextFormat(Qt.TextFormat.PlainText)
-        yes = box.addButton("Finish for everyone", QMessageBox.ButtonRole.AcceptRole)
-        box.setDefaultButton(box.addButton("Go on labelling", QMessageBox.ButtonRole.RejectRole))
-        box.exec()
-        if box.clickedButton() is yes:
+        run, answered = self._session.run, self.panel.done.value()
+        if confirm_finish(self, run.root, answered, run.config.queries.labels):
             self._session.finish()
             self._drop_pairs()
             self._fetcher.wake()
 
-    def _what_finish_does(self) -> str:
-        budget = self._session.run.config.queries.labels
-        command = breakable(resume(str(self._session.run.root), budget))
-        return (
-            "End labelling for everyone who labels this run, not only for you?\n\n"
-            f"The agent then trains on to its end with the labels so far ({self.panel.done.value():,} of {budget:,}). "
-            "Nothing can be undone in this window afterwards.\n\n"
-            f"To ask for labels again later, stop the run if it is running, then:\n{command}"
-        )
-
     def help(self) -> None:
         """Show the keys."""
-        box = QMessageBox(
-            QMessageBox.Icon.NoIcon, "Keys", f"<table>{HELP}</table>", QMessageBox.StandardButton.Ok, self
-        )
-        box.setModal(False)
-        box.show()
+        show_help(self)
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """Closing the window never hurts the run."""
@@ -259,6 +248,13 @@ class LabelWindow(QMainWindow):
         self._present()
         self._fetcher.wake()
 
+    def _look_at_last(self) -> None:
+        """Show what an undo would take back now."""
+        with suppress(PrefrlError, OSError):  # what was said is stored, whether or not it can be read just now
+            self._last = self._session.last()
+        self.panel.show_last(self._last)
+        self._show_what_can_be_done()
+
     def _drop_pairs(self) -> None:
         """Nothing is asked any more; should the run be made to ask again, the pairs come back."""
         for pair in self.pairs:
@@ -268,8 +264,11 @@ class LabelWindow(QMainWindow):
 
     def _show_what_can_be_done(self) -> None:
         """Buttons that would do nothing are dead, and nothing plays where there is no pair."""
-        over = self._state in ENDED
-        dead = (*((UNDO, FINISH) if over else ()), *(() if self._in_view else OF_A_PAIR))
+        dead = {
+            *(() if self._last else (UNDO,)),
+            *(() if self._can_finish else (FINISH,)),
+            *(() if self._in_view else OF_A_PAIR),
+        }
         self._answers.enable(dead)
         self._others.enable(dead)
         if self._in_view is None:
@@ -315,10 +314,11 @@ class LabelWindow(QMainWindow):
 
     def _on_progress(self, progress: Progress) -> None:
         self._state = progress.situation.state
+        self._can_finish = progress.has_store and self._state not in ENDED
         self.panel.show_progress(progress, self.pace)
-        if self._problems is None:
-            self.panel.show_last(self._session.last())
-        elif happened := set(progress.problems) - self._problems:
+        if self._state in ENDED or self._problems is None:
+            self._look_at_last()
+        if self._problems is not None and (happened := set(progress.problems) - self._problems):
             self.panel.news(f"A pair was dropped: {happened.pop().told}")
         self._problems = set(progress.problems)
         if self._state in ENDED and self.pairs:
@@ -326,9 +326,9 @@ class LabelWindow(QMainWindow):
         if self._returning is not None and time.monotonic() > self._returns_until:
             self._returning = None  # its clip is damaged, or another viewer has it
             self._present()
+        self.panel.show_notice(progress.situation.notice)
         if self._in_view is not None:
             self.panel.tell(QUESTION)
-            self.panel.notice.say(progress.situation.notice)
         elif self._returning is None:
             self._say_why(progress)
         self._show_what_can_be_done()
@@ -336,9 +336,6 @@ class LabelWindow(QMainWindow):
     def _say_why(self, progress: Progress) -> None:
         """Say what is going on, in place of the clips."""
         situation = progress.situation
-        waited = f"\n\n{clock(progress.seconds)} so far" if situation.state in PASSING else ""
+        waited = f"\n\nWaiting for {clock(progress.seconds)}" if situation.state in PASSING else ""
         self.clips.show_message(situation.explanation + waited)
         self.panel.tell(situation.headline)
-        self.panel.notice.say("")
-        if situation.state in ENDED:
-            self.panel.show_last(None)

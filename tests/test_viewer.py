@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QMessageBox
 
 from clip_viewer import guard
 from clip_viewer.buttons import ActionButton
+from clip_viewer.dialogs import NO, YES
 from clip_viewer.fetcher import Fetcher, images
 from clip_viewer.keys import ANSWERS, BY_KEY, HELP, OTHERS
 from clip_viewer.session import Session
@@ -246,7 +247,7 @@ def test_status_says_what_can_be_labelled_and_what_was_withdrawn(run):
 @pytest.mark.parametrize("sure", [True, False])
 def test_a_person_can_finish_with_the_labels_there_are(window, run, qtbot, monkeypatch, sure):
     press(qtbot, window, Qt.Key.Key_Left)
-    choice = "Finish for everyone" if sure else "Go on labelling"
+    choice = YES if sure else NO
     monkeypatch.setattr(QMessageBox, "exec", lambda box: next(b for b in box.buttons() if b.text() == choice).click())
     shown = window.pairs[0].lease.query_id
     press(qtbot, window, Qt.Key.Key_F)
