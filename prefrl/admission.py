@@ -28,6 +28,7 @@ from prefrl.archive import (
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError
+from prefrl.history import NO_HISTORY, Flag, History, Repeat, TakenBack
 from prefrl.reward.inputs import Inputs
 from prefrl.types import Judgement, Label
 
@@ -66,15 +67,16 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
         raise UsageError(f"{path} was made by a newer version of prefrl ({version})")
     task = _task(contents)
     labels = tuple(_label(row) for row in _typed(list, contents["labels"], "labels"))
-    if len({label.id for label in labels}) < len(labels):
-        raise ValueError("two labels have the same id")
-    segments = segments_of(labels)
+    history = _history(contents) if contents["format"] > 1 else None
+    _check_ids(labels, history or NO_HISTORY)
+    segments = segments_of(labels, history or NO_HISTORY)
     videos = frozenset(segment for segment in segments if video_name(segment) in file.NameToInfo)
-    if contents["counts"] != counts_of(labels, len(videos)):
+    if contents["counts"] != counts_of(labels, len(videos), history):
         raise ValueError("it does not hold as much as it says")
     for segment in videos:
         read_member(file, video_name(segment))
-    return LabelArchive(path, version, task, labels, _digests(file, segments, task), videos)
+    digests = _digests(file, segments, task)
+    return LabelArchive(path, version, task, labels, digests, videos, history or NO_HISTORY)
 
 
 def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask) -> dict[int, str]:
@@ -107,17 +109,67 @@ def _task(contents: dict[str, Any]) -> LabelledTask:
 
 
 def _label(row: Any) -> Label:
-    fields = _typed(dict, row, "a label")
-    if fields.keys() != set(Label._fields):
-        raise ValueError(f"a label cannot have the fields {sorted(fields)!r:.60}")
-    hints = get_type_hints(Label) | {"judgement": str}
-    label = Label(**{name: _typed(hints[name], value, name) for name, value in fields.items()})
+    label: Label = _fields(Label, row, "a label", get_type_hints(Label) | {"judgement": str})
     for name in ("id", "agent_step"):
         _whole(getattr(label, name), name)
     if not math.isfinite(label.response_seconds or 0):
         raise ValueError("response_seconds must be finite")
     datetime.datetime.fromisoformat(label.created_at)
     return label._replace(judgement=Judgement(label.judgement))
+
+
+def _history(contents: dict[str, Any]) -> History:
+    lists = {name: _typed(list, contents[name], name) for name in History._fields}
+    taken_back = tuple(TakenBack(*_label_with("undone_at", row)) for row in lists["taken_back"])
+    repeats = tuple(Repeat(*_label_with("repeats", row)) for row in lists["repeats"])
+    for back in taken_back:
+        datetime.datetime.fromisoformat(_typed(str, back.undone_at, "undone_at"))
+    for repeat in repeats:
+        _whole(repeat.repeats, "repeats")
+    return History(taken_back, repeats, tuple(_flag(row) for row in lists["flags"]))
+
+
+def _label_with(name: str, row: Any) -> tuple[Label, Any]:
+    """A label, and what is said of it beside."""
+    fields = dict(_typed(dict, row, "a label"))
+    value = fields.pop(name)
+    return _label(fields), value
+
+
+def _flag(row: Any) -> Flag:
+    flag: Flag = _fields(Flag, row, "a flag", get_type_hints(Flag))
+    _whole(flag.agent_step, "agent_step")
+    datetime.datetime.fromisoformat(flag.created_at)
+    return flag
+
+
+def _fields(kind: Any, row: Any, name: str, hints: dict[str, Any]) -> Any:
+    """A named tuple from an object that has its fields, each of its type, and no others."""
+    fields = _typed(dict, row, name)
+    if fields.keys() != set(kind._fields):
+        raise ValueError(f"{name} cannot have the fields {sorted(fields)!r:.60}")
+    return kind(**{field: _typed(hints[field], value, field) for field, value in fields.items()})
+
+
+def _check_ids(labels: Iterable[Label], history: History) -> None:
+    """Refuse what no run could have written: one id for two answers, one answer under two ids, a repeat of nothing.
+
+    A run never asks about a pair of segments twice, but to repeat it later. So two answers about one pair with all the
+    same provenance are one, whatever else they say. Two segments may be alike, and two answers about them with them.
+    """
+    first = [*labels, *(back.label for back in history.taken_back)]
+    answers = [*labels, *history.answers]
+    if len({answer.id for answer in answers}) < len(answers):
+        raise ValueError("two labels have the same id")
+    given: dict[tuple[Any, ...], int] = {}
+    for answer in answers:
+        given_as = (*sorted((answer.left, answer.right)), *answer[Label._fields.index("teacher") :])
+        if (other := given.setdefault(given_as, answer.id)) != answer.id:
+            raise ValueError(f"the labels {other} and {answer.id} are the same one")
+    if missing := {repeat.repeats for repeat in history.repeats} - {answer.id for answer in first}:
+        raise ValueError(f"there is no label {min(missing)} that could be repeated")
+    if len(set(history.flags)) < len(history.flags):
+        raise ValueError("two flags are the same one")
 
 
 def _typed(kind: Any, value: Any, name: str) -> Any:

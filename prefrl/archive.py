@@ -1,5 +1,8 @@
 """The file in which labels outlive their run: a zip of clips, and one JSON file with what was said of them.
 
+Beside the labels that stand it holds what else is known of them (`prefrl.history`), so that what was taken back does
+not come again, and the quality of the labels can be reported wherever they are. Format 1 held the labels alone.
+
 It holds JSON, arrays and videos, stored as they are: nothing in it can be executed, none of its names becomes a path,
 and nothing in it is larger than the file itself. `prefrl.admission` reads it.
 """
@@ -19,10 +22,11 @@ import numpy as np
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.files import DamagedFileError, replacing
+from prefrl.history import NO_HISTORY, History
 from prefrl.reward.inputs import Inputs
 from prefrl.types import Judgement, Label
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KIND, CONTENTS = "prefrl labels", "labels.json"
 
 
@@ -80,6 +84,7 @@ class LabelArchive:
     """The SHA-256 of each segment's training copy, by the segment's id."""
     videos: frozenset[int]
     """Segments whose video is there too."""
+    history: History = NO_HISTORY
 
     @property
     def answered(self) -> int:
@@ -94,7 +99,14 @@ class LabelArchive:
                 yield segment, read_member(file, clip_name(segment)), video
 
 
-def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence[Label], clips: ClipFolder) -> None:
+def write_archive(
+    path: Path,
+    version: str,
+    task: LabelledTask,
+    labels: Sequence[Label],
+    clips: ClipFolder,
+    history: History = NO_HISTORY,
+) -> None:
     """Write labels and their clips to a new file, atomically.
 
     Args:
@@ -103,6 +115,7 @@ def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence
         task: What the labels are about.
         labels: The labels.
         clips: Where their clips are.
+        history: What else is known of them.
 
     Raises:
         UsageError: if the file is there already, or cannot be written.
@@ -110,7 +123,7 @@ def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence
     """
     if path.exists():
         raise UsageError(f"{path} is there already; choose another name")
-    segments = segments_of(labels)
+    segments = segments_of(labels, history)
     for segment in segments:
         if problem := task.problem(clips, segment):
             raise DamagedFileError(f"{problem}; --without-damaged leaves its labels out")
@@ -118,7 +131,7 @@ def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence
     members |= {video_name(segment): clips.video(segment) for segment in segments if clips.video(segment).exists()}
     try:
         with replacing(path, durable=True) as target, zipfile.ZipFile(target, "w") as file:
-            file.writestr(_entry(CONTENTS), _contents(version, task, labels, len(members) - len(segments)))
+            file.writestr(_entry(CONTENTS), _contents(version, task, labels, history, len(members) - len(segments)))
             for name, source in members.items():
                 file.writestr(_entry(name), source.read_bytes())
     except OSError as error:
@@ -127,7 +140,7 @@ def write_archive(path: Path, version: str, task: LabelledTask, labels: Sequence
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _contents(version: str, task: LabelledTask, labels: Sequence[Label], videos: int) -> str:
+def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history: History, videos: int) -> str:
     inputs = task.inputs
     contents = {
         "kind": KIND,
@@ -138,22 +151,28 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], videos:
         "env_id": task.env_id,
         "segment_length": task.segment_length,
         "inputs": {"step": inputs.step, "stack": inputs.stack, "dtype": str(inputs.dtype)},
-        "counts": counts_of(labels, videos),
+        "counts": counts_of(labels, videos, history),
         "labels": [label._asdict() for label in labels],
+        "taken_back": [back.label._asdict() | {"undone_at": back.undone_at} for back in history.taken_back],
+        "repeats": [repeat.label._asdict() | {"repeats": repeat.repeats} for repeat in history.repeats],
+        "flags": [flag._asdict() for flag in history.flags],
     }
     return json.dumps(contents, indent=1)
 
 
-def segments_of(labels: Iterable[Label]) -> list[int]:
-    """The segments that labels are about, each once."""
-    return sorted({segment for label in labels for segment in (label.left, label.right)})
+def segments_of(labels: Iterable[Label], history: History = NO_HISTORY) -> list[int]:
+    """The segments that labels and their history are about, each once."""
+    pairs = [*((label.left, label.right) for label in labels), *history.pairs]
+    return sorted({segment for pair in pairs for segment in pair})
 
 
-def counts_of(labels: Sequence[Label], videos: int) -> dict[str, int]:
-    """How much there is of everything; labels also by judgement."""
+def counts_of(labels: Sequence[Label], videos: int, history: History | None) -> dict[str, int]:
+    """How much there is of everything; labels also by judgement. Without a history: as format 1 counts."""
     said = Counter(label.judgement.value for label in labels)
     by_judgement = {name.value: said[name.value] for name in Judgement}
-    return {"labels": len(labels), **by_judgement, "clips": len(segments_of(labels)), "videos": videos}
+    beside = {} if history is None else {name: len(entries) for name, entries in history._asdict().items()}
+    clips = len(segments_of(labels, history or NO_HISTORY))
+    return {"labels": len(labels), **by_judgement, **beside, "clips": clips, "videos": videos}
 
 
 def clip_name(segment: int) -> str:

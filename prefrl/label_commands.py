@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
+from prefrl.errors import UsageError
 from prefrl.printable import command, say
 
 labels_app = tyro.extras.SubcommandApp()
@@ -48,13 +49,22 @@ def finish(run: Positional[Path], /) -> None:
 
 @labels_app.command(name="export")
 def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False) -> None:
-    """Write a run's labels and their clips to a file, with which other runs can start.
+    """Write a run's labels to a file: a zip with their clips, for other runs to start from, or a CSV table.
 
     Args:
         run: The run directory; it may be at work.
-        file: The file to write, a zip.
-        without_damaged: Whether to leave labels out of which a clip is missing or damaged.
+        file: The file to write. NAME.zip holds the labels with their clips, and what was taken back, asked again or
+            flagged; NAME.csv is a table of the answers that stand, without clips.
+        without_damaged: Whether to leave labels out of which a clip is missing or damaged (of a zip).
     """
+    kind = file.suffix.lower()
+    if kind not in {".zip", ".csv"}:
+        raise UsageError(f"{file} must end in .zip (labels with their clips) or in .csv (a table)")
+    if kind == ".csv":
+        from prefrl.label_table import write_table
+
+        say([f"{file}: {write_table(run, file)} answers"])
+        return
     from prefrl.transfer import archive_lines
     from prefrl.transfer import export_labels as export
 
@@ -63,20 +73,21 @@ def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_d
 
 @labels_app.command(name="import")
 def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> None:
-    """Check a file of labels and tell what is in it; add them to a run.
+    """Check a file of labels and tell what is in it; add them to a run, which keeps what it took back.
 
     Args:
         file: The file.
         into: A run directory to add the labels to; no process may be at work on it.
     """
     from prefrl.admission import read_archive
-    from prefrl.transfer import archive_lines
-    from prefrl.transfer import import_labels as add
+    from prefrl.transfer import archive_lines, import_archive
 
     if into is None:
         say(archive_lines(read_archive(file)))
     else:
-        say([f"{into}: {add(file, into)} labels added"])
+        added = import_archive(file, into)
+        back = f", {added.taken_back} taken back" if added.taken_back else ""
+        say([f"{into}: {added.labels} labels added{back}"])
 
 
 @reward_app.command

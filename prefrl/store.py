@@ -135,7 +135,7 @@ class LabelStore:
         asked = sa.select(LABELS.c.judgement, sa.func.count()).select_from(
             QUERIES.outerjoin(LABELS, QUERIES.c.id == LABELS.c.query_id)
         )
-        wanted = QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id))
+        wanted = QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id)) & (QUERIES.c.round != IMPORTED_ROUND)
         asked = asked.where(LABELS.c.id.is_not(None) | wanted, _NO_REPEAT)
         if max_round is not None:
             asked = asked.where(QUERIES.c.round <= max_round)
@@ -220,20 +220,20 @@ class LabelStore:
         return -1 if last is None else int(last)
 
 
-def undo(connection: sa.Connection, comparison_id: int) -> None:
-    """`LabelStore.undo`, within a transaction."""
+def undo(connection: sa.Connection, comparison_id: int, at: str | None = None) -> None:
+    """`LabelStore.undo`, within a transaction; `at` is the time of day, now by default."""
     if connection.scalar(sa.select(LABELS.c.id).where(LABELS.c.id == comparison_id)) is None:
         raise UsageError(f"there is no standing answer {comparison_id}")
     row = connection.execute(sa.select(HISTORY).where(HISTORY.c.id == comparison_id)).mappings().one()
-    connection.execute(
-        HISTORY.insert().values({**row, "id": None, "judgement": None, "undoes": comparison_id, "created_at": now()})
-    )
+    undoing = {"id": None, "judgement": None, "undoes": comparison_id, "created_at": at or now()}
+    connection.execute(HISTORY.insert().values({**row, **undoing}))
 
 
 def is_open(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether a query is neither answered nor withdrawn."""
+    """Whether a query is to be answered here: neither answered nor withdrawn, and not from a file."""
     answered, withdrawn = sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id)
-    return sa.and_(query_id.not_in(answered), query_id.not_in(withdrawn))
+    imported = sa.select(QUERIES.c.id).where(QUERIES.c.round == IMPORTED_ROUND)
+    return sa.and_(*(query_id.not_in(others) for others in (answered, withdrawn, imported)))
 
 
 def is_closed(connection: sa.Connection) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,14 +12,16 @@ from prefrl.admission import read_archive
 from prefrl.archive import LabelArchive, LabelledTask, segments_of, write_archive
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
-from prefrl.database import HISTORY, QUERIES, RENDERED, SEGMENTS, now
+from prefrl.database import RENDERED, SEGMENTS, now
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import write_atomically
+from prefrl.history import History, read_history
+from prefrl.merge import Added, Changes, compare, insert_changes, read_known
 from prefrl.printable import printable
 from prefrl.run import RunDirectory, version
-from prefrl.store import IMPORTED_ROUND, LabelStore
-from prefrl.types import Judgement, Label
+from prefrl.store import LabelStore
+from prefrl.types import Judgement
 
 
 def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> LabelArchive:
@@ -43,23 +44,30 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> L
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
     store = LabelStore(run.labels)
-    labels = store.labels()
+    labels, history = store.labels(), read_history(store)
     store.close()
     clips = ClipFolder(run.clips)
+    # What is no label is not worth an error: a pair may have been flagged because its clip is damaged.
+    damaged = {segment for segment in segments_of((), history) if task.problem(clips, segment)}
     if without_damaged:
-        damaged = {segment for segment in segments_of(labels) if task.problem(clips, segment)}
+        damaged |= {segment for segment in segments_of(labels) if task.problem(clips, segment)}
         labels = [label for label in labels if not damaged & {label.left, label.right}]
     if not labels:
         raise PrefrlError(f"{root} has no labels {'whose clips are whole' if without_damaged else 'yet'}")
-    write_archive(path, version(), task, labels, clips)
+    write_archive(path, version(), task, labels, clips, history.where(lambda *pair: not damaged & {*pair}))
     return read_archive(path)
 
 
 def import_labels(path: Path, root: Path) -> int:
-    """Add the labels of a file to a run that no process is at work on.
+    """As `import_archive`; how many labels were added."""
+    return import_archive(path, root).labels
+
+
+def import_archive(path: Path, root: Path) -> Added:
+    """Add the labels of a file to a run that no process is at work on, and what else the file knows of them.
 
     Returns:
-        How many were added: those that the run has already are left out.
+        What was added: what the run has, or had and took back, is left out.
 
     Raises:
         UsageError: if the folder is no run or is in use, or the file is of another task or a newer version.
@@ -93,30 +101,29 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
         raise UsageError(f"{archive.path} holds labels of {archive.task}, which cannot serve {task}")
 
 
-def add_labels(run: RunDirectory, archive: LabelArchive) -> int:
+def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
     """Add a file's labels to a run that this process has for itself; their clips first, then all of them at once.
 
-    A label is known again by its clips and its provenance, so that none comes twice, whichever way it went. New
-    segments count down from -1: the run's own count up from 0, and stay what they would have been.
+    An answer is known again by its clips and its provenance, so that none comes twice, whichever way it went, and none
+    comes again that was taken back. New segments count down from -1: the run's own count up from 0, and stay what they
+    would have been.
 
     Returns:
-        How many were added.
+        What was added.
     """
     store, clips = LabelStore(run.labels, create=not run.begun), ClipFolder(run.clips)
     try:
-        there = store.labels()
-        digests = {segment: clips.digest(segment) for segment in segments_of(there)}
-        labels = _missing(archive, there, digests)
-        by_digest = {digest: segment for segment, digest in digests.items()}
-        wanted = {segment: archive.digests[segment] for segment in segments_of(labels)}
-        held = {segment: by_digest[digest] for segment, digest in wanted.items() if digest in by_digest}
+        known = read_known(store, clips)
+        changes = compare(archive, known)
+        wanted = {segment: archive.digests[segment] for segment in changes.segments}
+        held = {segment: known.segments[digest] for segment, digest in wanted.items() if digest in known.segments}
         new = [segment for segment in wanted if segment not in held]
         numbers = dict(zip(new, _free(store, len(new)), strict=True))
         _copy_clips(archive, clips, numbers)
-        _insert(store, archive, labels, numbers, held | numbers)
+        _insert(store, archive, changes, numbers, held | numbers)
     finally:
         store.close()
-    return len(labels)
+    return changes.added
 
 
 def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, int]) -> None:
@@ -124,22 +131,6 @@ def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, 
         write_atomically(clips.file(numbers[segment]), clip)
         if video is not None:
             write_atomically(clips.video(numbers[segment]), video)
-
-
-def _missing(archive: LabelArchive, there: Iterable[Label], digests: Mapping[int, str]) -> list[Label]:
-    """A file's labels that are not there yet. Two that are alike in all respects are two."""
-
-    def identity(label: Label, of: Mapping[int, str]) -> tuple[Any, ...]:
-        return (of[label.left], of[label.right], *label[3:])
-
-    held = Counter(identity(label, digests) for label in there)
-    missing = []
-    for label in archive.labels:
-        key = identity(label, archive.digests)
-        if not held[key]:
-            missing.append(label)
-        held[key] -= bool(held[key])
-    return missing
 
 
 def _free(store: LabelStore, count: int) -> range:
@@ -150,42 +141,25 @@ def _free(store: LabelStore, count: int) -> range:
 
 
 def _insert(
-    store: LabelStore,
-    archive: LabelArchive,
-    labels: Sequence[Label],
-    new: Mapping[int, int],
-    places: Mapping[int, int],
+    store: LabelStore, archive: LabelArchive, changes: Changes, new: Mapping[int, int], places: Mapping[int, int]
 ) -> None:
-    """Add labels in one transaction.
+    """Make changes in one transaction.
 
     Args:
         store: Where to.
         archive: Where from.
-        labels: Those of its labels that are new.
+        changes: What of it is new.
         new: The run's ids of segments that are new, by the file's.
-        places: The run's ids of all of the labels' segments.
+        places: The run's ids of all of the changes' segments.
     """
-    steps = {segment: label.agent_step for label in reversed(labels) for segment in (label.left, label.right)}
+    steps = changes.steps
     length = archive.task.segment_length
     with store.database.write() as connection:
         for segment, number in new.items():
             connection.execute(SEGMENTS.insert().values(id=number, length=length, agent_step=steps[segment]))
             if segment in archive.videos:
                 connection.execute(RENDERED.insert().values(segment_id=number, frames=length, created_at=now()))
-        imported = sa.select(sa.func.count()).where(QUERIES.c.round == IMPORTED_ROUND)
-        for rank, label in enumerate(labels, start=connection.scalar(imported) or 0):
-            _insert_label(connection, label, rank, places[label.left], places[label.right])
-
-
-def _insert_label(connection: sa.Connection, label: Label, rank: int, left: int, right: int) -> None:
-    """Add a query about two of the run's segments, and its answer with all that is known of it."""
-    given = label._asdict() | {"judgement": label.judgement.value, "shown_left": left}
-    answer = {name: value for name, value in given.items() if name in HISTORY.c and name != "id"}
-    asked = {"agent_step": label.agent_step, "created_at": label.created_at}
-    sides = {"segment_left": left, "segment_right": right}
-    query = QUERIES.insert().values(round=IMPORTED_ROUND, rank=rank, **sides, **asked)
-    number = connection.execute(query).lastrowid
-    connection.execute(HISTORY.insert().values(answer | {"query_id": number}))
+        insert_changes(connection, changes, places)
 
 
 def archive_lines(archive: LabelArchive) -> list[str]:
@@ -197,4 +171,10 @@ def archive_lines(archive: LabelArchive) -> list[str]:
         f"judgements: {', '.join(f'{said[name.value]} {name.value}' for name in Judgement)}",
         f"given by: {', '.join(f'{printable(name, 80)} {count}' for name, count in who.most_common())}",
         f"clips: {len(archive.digests)}, {len(archive.videos)} of them with a video",
+        *_history_lines(archive.history),
     ]
+
+
+def _history_lines(history: History) -> list[str]:
+    counts = {name.replace("_", " "): len(entries) for name, entries in history._asdict().items() if entries}
+    return [f"beside them: {', '.join(f'{count} {name}' for name, count in counts.items())}"] if counts else []

@@ -170,6 +170,13 @@ def test_a_run_that_is_written_to_can_be_exported(source: RunDirectory, tmp_path
 
 
 text = st.text(max_size=12)
+
+
+def provenance(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What no two labels of a run have in common: the pair and all that is known of the answer."""
+    return (*sorted(row[:2]), *row[3:])
+
+
 TASK = LabelledTask("any", "Prefer what you like.", "Any-v0", 15, Inputs((12,)))
 
 
@@ -186,6 +193,7 @@ TASK = LabelledTask("any", "Prefer what you like.", "Any-v0", 15, Inputs((12,)))
             st.datetimes().map(lambda at: at.isoformat()),
         ),
         max_size=8,
+        unique_by=provenance,
     )
 )
 @settings(quick, suppress_health_check=[HealthCheck.function_scoped_fixture])

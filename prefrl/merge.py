@@ -1,0 +1,233 @@
+"""What of a file of labels is new to a run, and how it gets there.
+
+Two histories are brought together so that it does not matter which came first: what either has is there, and what
+either has taken back is taken back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from prefrl.archive import LabelArchive, segments_of
+from prefrl.clips import ClipFolder
+from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
+from prefrl.errors import PrefrlError
+from prefrl.history import Flag, History, Repeat, TakenBack
+from prefrl.store import IMPORTED_ROUND, LabelStore, undo
+from prefrl.types import Judgement, Label
+
+Identity = tuple[Any, ...]
+"""What an answer or a flag is known by, whatever numbers it has: its clips' digests, and its provenance."""
+
+
+class Added(NamedTuple):
+    """What a run has got out of a file."""
+
+    labels: int
+    taken_back: int
+    """Answers that stood in the run, and that the file knows to be taken back."""
+
+
+class Held(NamedTuple):
+    """An answer in a run."""
+
+    id: int
+    query_id: int
+    stands: bool
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a run knows already."""
+
+    segments: Mapping[str, int]
+    """Its segments, by their digests."""
+    answers: Mapping[Identity, Sequence[Held]]
+    """Every answer that it ever had. Two that are alike in all respects are two."""
+    flags: frozenset[Identity]
+    """Every flag that it ever had."""
+    repeated: frozenset[int]
+    """Queries that were asked again."""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a run is to get out of a file."""
+
+    labels: tuple[Label, ...]
+    """Answers that will stand."""
+    history: History
+    undone: tuple[int, ...]
+    """Answers of the run that the file knows to be taken back."""
+    queries: Mapping[int, int]
+    """The run's queries about which the file has answers too, by the ids of the file's answers."""
+
+    @property
+    def segments(self) -> list[int]:
+        """The file's ids of the segments that are in it."""
+        return segments_of(self.labels, self.history)
+
+    @property
+    def steps(self) -> dict[int, int]:
+        """When each of these segments was first met, in agent steps."""
+        entries: list[Label | Flag] = [*self.labels, *self.history.answers, *self.history.flags]
+        met = [(entry.agent_step, side) for entry in entries for side in (entry.left, entry.right)]
+        return {segment: step for step, segment in sorted(met, reverse=True)}
+
+    @property
+    def added(self) -> Added:
+        """How much it is."""
+        return Added(len(self.labels), len(self.undone))
+
+
+def read_known(store: LabelStore, clips: ClipFolder) -> Known:
+    """Read what a run knows already.
+
+    Raises:
+        PrefrlError: if the clip of a label is missing.
+    """
+    sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
+    standing = sa.select(LABELS.c.id)
+    answers = sa.select(HISTORY, *sides, HISTORY.c.id.in_(standing).label("stands"))
+    answers = answers.join_from(HISTORY, QUERIES, QUERIES.c.id == HISTORY.c.query_id)
+    answers = answers.where(HISTORY.c.judgement.is_not(None)).order_by(HISTORY.c.id)
+    flags = sa.select(WITHDRAWALS, *sides).join_from(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
+    with store.database.read() as connection:
+        given = connection.execute(answers).all()
+        flagged = connection.execute(flags.where(WITHDRAWALS.c.reason.is_not(None))).all()
+        repeated = frozenset(connection.scalars(sa.select(REPEATS.c.original_id)))
+    needed = {segment for row in given if row.stands for segment in (row.segment_left, row.segment_right)}
+    others = {segment for row in (*given, *flagged) for segment in (row.segment_left, row.segment_right)}
+    digests = {segment: clips.digest(segment) for segment in needed} | _digests(clips, others - needed)
+    held: dict[Identity, list[Held]] = defaultdict(list)
+    for row in given:
+        if {row.segment_left, row.segment_right} <= digests.keys():
+            told = (Judgement(row.judgement), row.teacher, row.labeller, row.agent_step)
+            label = Label(row.id, row.segment_left, row.segment_right, *told, row.response_seconds, row.created_at)
+            held[_identity(label, digests)].append(Held(row.id, row.query_id, bool(row.stands)))
+    seen = {
+        (digests[row.segment_left], digests[row.segment_right], row.reason, row.labeller, row.created_at)
+        for row in flagged
+        if {row.segment_left, row.segment_right} <= digests.keys()
+    }
+    return Known({digest: segment for segment, digest in digests.items()}, held, frozenset(seen), repeated)
+
+
+def _digests(clips: ClipFolder, segments: Iterable[int]) -> dict[int, str]:
+    """Of those that are there: a pair may have been flagged because its clip is gone."""
+    found = {}
+    for segment in segments:
+        try:
+            found[segment] = clips.digest(segment)
+        except PrefrlError:
+            continue
+    return found
+
+
+def _identity(label: Label, of: Mapping[int, str]) -> Identity:
+    return (of[label.left], of[label.right], *label[3:])
+
+
+def compare(archive: LabelArchive, known: Known) -> Changes:
+    """What of a file is new to a run."""
+    left = {identity: list(answers) for identity, answers in known.answers.items()}
+    queries: dict[int, int] = {}
+
+    def met(label: Label, *, stands: bool) -> Held | None:
+        """The answer of the run that this one is: one in the same state, if there is one."""
+        same = left.get(_identity(label, archive.digests), [])
+        found = next((held for held in same if held.stands == stands), same[0] if same else None)
+        if found:
+            same.remove(found)
+            queries[label.id] = found.query_id
+        return found
+
+    labels = tuple(label for label in archive.labels if not met(label, stands=True))
+    taken_back, undone = [], []
+    for back in archive.history.taken_back:
+        found = met(back.label, stands=False)
+        if found is None:
+            taken_back.append(back)
+        elif found.stands:
+            undone.append(found.id)
+    repeats = [repeat for repeat in archive.history.repeats if not met(repeat.label, stands=True)]
+    repeats = [repeat for repeat in repeats if queries.get(repeat.repeats) not in known.repeated]
+    flags = [flag for flag in archive.history.flags if _flag_identity(flag, archive.digests) not in known.flags]
+    return Changes(labels, History(tuple(taken_back), tuple(repeats), tuple(flags)), tuple(undone), queries)
+
+
+def _flag_identity(flag: Flag, of: Mapping[int, str]) -> Identity:
+    return (of[flag.left], of[flag.right], flag.reason, flag.labeller, flag.created_at)
+
+
+def insert_changes(connection: sa.Connection, changes: Changes, places: Mapping[int, int]) -> None:
+    """Make changes, within a transaction.
+
+    Args:
+        connection: The transaction.
+        changes: What is new.
+        places: The run's ids of its segments, by the file's.
+    """
+    insert = _Inserter(connection, places)
+    queries = dict(changes.queries)
+    for label in changes.labels:
+        queries[label.id] = insert.answer(label)
+    for back in changes.history.taken_back:
+        queries[back.label.id] = insert.taken_back(back)
+    for repeat in changes.history.repeats:
+        insert.repeat(repeat, queries[repeat.repeats])
+    for flag in changes.history.flags:
+        insert.flag(flag)
+    for answer in changes.undone:
+        undo(connection, answer)
+
+
+class _Inserter:
+    """Puts what came from a file into a run, each under a query of its own."""
+
+    def __init__(self, connection: sa.Connection, places: Mapping[int, int]) -> None:
+        self._connection, self._places = connection, places
+        imported = sa.select(sa.func.count()).where(QUERIES.c.round == IMPORTED_ROUND)
+        self._rank = connection.scalar(imported) or 0
+
+    def answer(self, label: Label) -> int:
+        """The query's id."""
+        query, _ = self._answered(label)
+        return query
+
+    def taken_back(self, back: TakenBack) -> int:
+        """The query's id."""
+        query, answer = self._answered(back.label)
+        undo(self._connection, answer, back.undone_at)
+        return query
+
+    def repeat(self, repeat: Repeat, original: int) -> None:
+        query, _ = self._answered(repeat.label)
+        self._connection.execute(REPEATS.insert().values(query_id=query, original_id=original))
+
+    def flag(self, flag: Flag) -> None:
+        query = self._query(flag)
+        row = {"reason": flag.reason, "labeller": flag.labeller, "created_at": flag.created_at, "after_answer": 0}
+        self._connection.execute(WITHDRAWALS.insert().values(query_id=query, **row))
+
+    def _answered(self, label: Label) -> tuple[int, int]:
+        """The ids of the query and of the answer, which is stored with all that is known of it."""
+        query = self._query(label)
+        given = label._asdict() | {"judgement": label.judgement.value, "shown_left": self._places[label.left]}
+        answer = {name: value for name, value in given.items() if name in HISTORY.c and name != "id"}
+        return query, self._add(HISTORY.insert().values(answer | {"query_id": query}))
+
+    def _query(self, about: Label | Flag) -> int:
+        sides = {"segment_left": self._places[about.left], "segment_right": self._places[about.right]}
+        asked = {"agent_step": about.agent_step, "created_at": about.created_at}
+        query = self._add(QUERIES.insert().values(round=IMPORTED_ROUND, rank=self._rank, **sides, **asked))
+        self._rank += 1
+        return query
+
+    def _add(self, statement: sa.Insert) -> int:
+        return int(self._connection.execute(statement).inserted_primary_key[0])  # type: ignore[index]
