@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.episodes import EpisodeSums
 from prefrl.files import Tree
 from prefrl.scenes import Scenes
 from prefrl.types import Array, Floats, Segment, is_image
@@ -45,6 +46,7 @@ class SegmentRecorder(VecEnvWrapper):
         self._scenes = scenes
         self.pool: deque[Segment] = deque(maxlen=pool)
         self.recorded = 0
+        self.episodes = EpisodeSums(self.num_envs)
         self._hide_endings = hide_endings
         space = venv.observation_space
         assert isinstance(space, spaces.Box)
@@ -65,6 +67,7 @@ class SegmentRecorder(VecEnvWrapper):
         """Reset every environment; segments that had begun are dropped, and so is a rollout that was not taken."""
         self._open = [self._nothing] * self.num_envs
         self._rollout.clear()
+        self.episodes.reset()
         self._last = np.asarray(self.venv.reset())
         if self._scenes:
             self._scenes.reset()
@@ -81,6 +84,8 @@ class SegmentRecorder(VecEnvWrapper):
         """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
         observations, rewards, dones, infos = self.venv.step_wait()
         self._rollout.append((self._last, self._taken, rewards, dones))
+        # A game's end is in the infos alone: the agent is not told.
+        self.episodes.step(rewards, [bool(done) or "episode" in info for done, info in zip(dones, infos, strict=True)])
         if self._scenes:
             self._scenes.after_step(dones)
         if self._hide_endings:
@@ -164,12 +169,15 @@ class SegmentRecorder(VecEnvWrapper):
                 for segment in self.pool
             },
             "scenes": self._scenes.state_dict() if self._scenes else {},
+            "episodes": self.episodes.state_dict(),
         }
 
     def load_state_dict(self, state: Tree) -> None:
         """Go back to a saved state."""
         self.recorded = state["recorded"]
         self._last = state["last"]
+        if "episodes" in state:  # not in checkpoints of older versions
+            self.episodes.load_state_dict(state["episodes"])
         begun = (state["open"][str(env)] for env in range(self.num_envs))
         self._open = [(arrays["o"], arrays["a"], arrays["r"]) for arrays in begun]
         self.pool.clear()

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
@@ -20,6 +19,7 @@ from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.control import Control, StopTraining, stop_on_signals
 from prefrl.environments import EnvStack, make_stack
+from prefrl.episodes import Episodes
 from prefrl.errors import PrefrlError, explain
 from prefrl.files import write_json
 from prefrl.loop import PreferenceLoop
@@ -34,7 +34,6 @@ from prefrl.scoring import ReturnScaler, RolloutScorer
 from prefrl.segments import SegmentRecorder
 from prefrl.store import LabelStore
 from prefrl.teachers import make_teacher
-from prefrl.teachers.simulated import Episodes
 from prefrl.types import Teacher
 
 Summary = dict[str, Any]
@@ -83,9 +82,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     cleanup.callback(env.top.close)
 
     def episodes() -> Episodes | None:
-        newest = list(agent.ep_info_buffer or ())[-10:]
-        means = (float(np.mean([info[name] for info in newest])) for name in ("r", "l")) if newest else ()
-        return Episodes(*means) if newest else None
+        return env.recorder.episodes.newest if env.recorder else None
 
     teacher = make_teacher(config.teacher, config.seed, episodes) if config.learns_reward else None
     loop, scorer = None, None

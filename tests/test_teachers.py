@@ -1,6 +1,10 @@
+import contextlib
+import sqlite3
+
 import numpy as np
 import pytest
 from helpers import segment
+from runs import label_counts, prefrl, summary, tiny
 
 from prefrl.errors import UsageError
 from prefrl.teachers import TEACHERS, check_teacher, make_teacher
@@ -108,6 +112,21 @@ def test_a_teacher_who_skips_answers_only_where_a_clip_is_worth_it():
     assert shares("skip", [0.5, 0.4], [0.1, 0.0], draws=5)["left"] == 1  # no episode has ended: no threshold
 
 
+@pytest.mark.parametrize(
+    ("name", "left", "right", "expected"),
+    [
+        ("skip", [-3.0, -2.0], [-30.0, -9.0], "left"),
+        ("skip", [-30.0, -9.0], [-3.0, -2.0], "right"),
+        ("skip", [0.0, 0.0], [-1e-6, 0.0], "left"),
+        ("equal", [-5.0], [-5.0 - 1e-4], "left"),
+        ("equal+skip", [-5.0], [-4.9], "right"),
+    ],
+)
+def test_no_threshold_applies_before_an_episode_has_ended(name, left, right, expected):
+    """Neither to sums of rewards that are costs: a threshold of 0 would skip every pair of them."""
+    assert shares(name, left, right, draws=3)[expected] == 1
+
+
 def test_thresholds_serve_tasks_whose_rewards_are_costs():
     """The usual sum is -10: a clip at -19.5 falls short of it by more than nine tenths of its size, at -18 not."""
     assert judge(query([-19.5], [-25.0]), TEACHERS["skip"], -10.0) is Judgement.INCOMPARABLE
@@ -179,3 +198,15 @@ def test_chance_is_the_query_s_own():
             teacher.submit({number: asked[number]})
         said.append({answer.query_id: answer.judgement for answer in teacher.collect()})
     assert said[0] == said[1] != said[2]
+
+
+@pytest.mark.parametrize("teacher", ["skip", "equal"])
+def test_ant_learns_from_a_teacher_with_a_threshold(tmp_path, teacher):
+    """Every sum of its first clips is negative, and none of its episodes has ended then."""
+    done = prefrl(*tiny("ant", tmp_path / "run", "--teacher", teacher, "--mode", "sync"))
+    assert done.code == 0, done.err
+    assert summary(tmp_path / "run")["labels_answered"] == 20
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "labels.sqlite")) as connection:
+        before = "SELECT judgement, count(*) FROM labels WHERE agent_step < 5000 GROUP BY judgement"
+        assert set(dict(connection.execute(before))) <= {"left", "right"}  # no threshold: no tie, none skipped
+    assert label_counts(tmp_path / "run")[0] >= 20

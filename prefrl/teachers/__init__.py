@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+from prefrl.episodes import Episodes
 from prefrl.errors import unknown
 from prefrl.teachers.human import HumanTeacher
-from prefrl.teachers.simulated import Episodes, Shortcomings, SimulatedTeacher
+from prefrl.teachers.simulated import Shortcomings, SimulatedTeacher
 from prefrl.types import Teacher
 
 NO_TEACHER = "none"

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from prefrl.episodes import Episodes
 from prefrl.types import Answer, Array, Floats, Judgement, Query
 
 
@@ -45,15 +45,6 @@ class Shortcomings:
         )
 
 
-class Episodes(NamedTuple):
-    """The agent's newest episodes: what thresholds are relative to."""
-
-    mean_return: float
-    """Of the last ten, by the true reward."""
-    mean_length: float
-    """Steps."""
-
-
 class SimulatedTeacher:
     """Answers from the true reward, with some shortcomings."""
 
@@ -76,7 +67,7 @@ class SimulatedTeacher:
         episodes = self._episodes()
         for query_id, query in queries.items():
             rewards = (query.left.true_rewards, query.right.true_rewards)
-            usual = 0.0 if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
+            usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
             chance = np.random.default_rng([self._seed, query.round, query.rank]).random(2)
             judgement = judge(*rewards, self._ways, usual, chance)
             self._answers.append(Answer(query_id, judgement, self._name, query.agent_step))
@@ -87,7 +78,7 @@ class SimulatedTeacher:
         return answers
 
 
-def judge(left: Floats, right: Floats, ways: Shortcomings, usual: float, chance: Array) -> Judgement:
+def judge(left: Floats, right: Floats, ways: Shortcomings, usual: float | None, chance: Array) -> Judgement:
     """One judgement, by B-Pref's formulas.
 
     Its thresholds are shares of the usual sum, which is never negative in its tasks: clips worth less than epsilon
@@ -98,11 +89,12 @@ def judge(left: Floats, right: Floats, ways: Shortcomings, usual: float, chance:
         left: (L,) true rewards.
         right: (L,) true rewards.
         ways: The teacher's shortcomings.
-        usual: The mean return of recent episodes, scaled to the length of a clip.
+        usual: The mean return of recent episodes, scaled to the length of a clip; None where no episode has ended, and
+            no threshold applies.
         chance: (2,) uniform numbers: one for the Boltzmann rule, one for the mistake.
     """
     plain = undiscounted(left), undiscounted(right)
-    if ways.skip and max(plain) < usual - (1 - ways.skip) * abs(usual):
+    if ways.skip and usual is not None and max(plain) < usual - (1 - ways.skip) * abs(usual):
         return Judgement.INCOMPARABLE
     difference = discounted(left, ways.discount) - discounted(right, ways.discount)
     if math.isfinite(ways.rationality):
@@ -112,8 +104,8 @@ def judge(left: Floats, right: Floats, ways: Shortcomings, usual: float, chance:
     if chance[1] < ways.mistake:
         prefers_left = not prefers_left
     gap, size = abs(plain[0] - plain[1]), max(abs(plain[0]), abs(plain[1]))
-    too_close = (bool(ways.equal) and gap < ways.equal * abs(usual)) or gap < ways.noticeable * size
-    if too_close or (difference == 0 and not math.isfinite(ways.rationality)):
+    too_close = usual is not None and bool(ways.equal) and gap < ways.equal * abs(usual)
+    if too_close or gap < ways.noticeable * size or (difference == 0 and not math.isfinite(ways.rationality)):
         return Judgement.EQUAL
     return Judgement.LEFT if prefers_left else Judgement.RIGHT
 
