@@ -111,7 +111,7 @@ class Session:
             self._store = LabelStore(self.run.labels)
             self._queue = LabelQueue(self._store)
             self._queue.release_all(self._person)  # what a viewer of theirs had that was killed
-            self._repeats = Repeats(self._store, self._queue, self.run.config.queries.repeats)
+            self._repeats = Repeats(self._store, self._queue, self.run.config.queries.repeats, self.run.config.seed)
         return self._queue
 
     def leases(self, wanted: int = IN_HAND) -> list[Lease]:

@@ -19,6 +19,7 @@ from prefrl.environments import EnvStack
 from prefrl.errors import UsageError
 from prefrl.files import Tree
 from prefrl.reward.learner import load_optimizer_state, optimizer_state
+from prefrl.torch_chance import load_random_state, random_state
 from prefrl.vision import PolicyCNN
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -105,7 +106,7 @@ def agent_state(model: BaseAlgorithm) -> Tree:
         "last_observation": model._last_obs,
         "last_episode_starts": model._last_episode_starts,
         "episodes": {name: np.array([float(info[name]) for info in episodes]) for name in ("r", "l")},
-        "torch_rng": torch.get_rng_state(),
+        **random_state(),
         "numpy_rng": {"keys": keys, "position": position, "has_gauss": has_gauss, "gauss": gauss},
     }
 
@@ -128,6 +129,6 @@ def load_agent_state(model: BaseAlgorithm, state: Tree, *, simulators_restored: 
     model.ep_info_buffer.clear()
     episodes = zip(state["episodes"]["r"], state["episodes"]["l"], strict=True)
     model.ep_info_buffer.extend({"r": float(total), "l": int(length)} for total, length in episodes)
-    torch.set_rng_state(torch.from_numpy(state["torch_rng"]))
+    load_random_state(state)
     rng = state["numpy_rng"]
     np.random.set_state(("MT19937", rng["keys"], rng["position"], rng["has_gauss"], rng["gauss"]))  # noqa: NPY002

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from prefrl.chance import stream
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
@@ -64,7 +63,7 @@ def fit_request(
 def split(labels: Sequence[Comparison], holdout: float, seed: int) -> tuple[list[Comparison], list[Comparison]]:
     """Labels to train on, and a random share to judge by; those about the same pair are on the same side."""
     pairs = sorted({_pair(label) for label in labels})
-    chosen = np.random.default_rng(seed).permutation(len(pairs))[: round(holdout * len(pairs))]
+    chosen = stream(seed, "holdout").permutation(len(pairs))[: round(holdout * len(pairs))]
     held_out = {pairs[index] for index in chosen}
     parts: tuple[list[Comparison], list[Comparison]] = ([], [])
     for label in labels:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
@@ -50,7 +51,7 @@ class PreferenceLoop:
         """
         self.config, self.worker = config, worker
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
-        self._rng = np.random.default_rng([config.seed, 1])
+        self._rng = stream(config.seed, "queries")
         self._asked: set[tuple[int, int]] = set()
         self._imported = 0
         """Labels that came from a file."""

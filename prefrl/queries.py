@@ -41,9 +41,9 @@ def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
 
 
 def _codes(pairs: Array) -> Array:
-    """One number (B,) for each unordered pair (B, 2) of ids below 2^31."""
+    """One number (B,) for each unordered pair (B, 2) of ids in [-2^31, 2^31); imported segments have negative ones."""
     lesser, greater = np.sort(pairs, axis=1).T
-    return np.asarray(lesser << 32 | greater)
+    return np.asarray((lesser << 32) + (greater + 2**31))
 
 
 def disagreement(probabilities: Array) -> Array:

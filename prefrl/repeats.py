@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from prefrl.chance import stream
 from prefrl.database import LABELS, QUERIES, REPEATS, now
 from prefrl.queue import LabelQueue
 from prefrl.store import LabelStore, is_closed, is_open
@@ -21,16 +22,17 @@ FORGOTTEN_AFTER = 10
 class Repeats:
     """Puts repeats among the pairs that viewers get."""
 
-    def __init__(self, store: LabelStore, queue: LabelQueue, share: float) -> None:
+    def __init__(self, store: LabelStore, queue: LabelQueue, share: float, seed: int = 0) -> None:
         """Make it.
 
         Args:
             store: The run's labels.
             queue: Its pairs.
             share: Repeats for each of a labeller's answers.
+            seed: Of the choice among them.
         """
         self._read, self._write = store.database.read, store.database.write
-        self._queue, self._share = queue, share
+        self._queue, self._share, self._seed = queue, share, seed
 
     def is_repeat(self, query_id: int) -> bool:
         """Whether a query only asks again."""
@@ -63,15 +65,17 @@ class Repeats:
             if int(self._share * (len(given) - repeated)) <= repeated:
                 return None
             newest = [row.query_id for row in given[-FORGOTTEN_AFTER:]]
-            candidates = _repeatable().where(QUERIES.c.id.not_in(newest)).order_by(sa.func.random()).limit(1)
+            candidates = _repeatable().where(QUERIES.c.id.not_in(newest)).order_by(QUERIES.c.id)
             mine, others = (
                 candidates.where(LABELS.c.labeller == labeller),
                 candidates.where(LABELS.c.labeller != labeller),
             )
             order = (others, mine) if repeated % 2 else (mine, others)
-            original = connection.execute(order[0]).first() or connection.execute(order[1]).first()
-            if original is None:
+            there = connection.execute(order[0]).all() or connection.execute(order[1]).all()
+            if not there:
                 return None
+            before = connection.scalar(sa.select(sa.func.count()).select_from(REPEATS))
+            original = there[int(stream(self._seed, "repeats", before or 0).integers(len(there)))]
             row = {
                 "round": REPEAT_ROUND,
                 "rank": original.id,

@@ -105,6 +105,16 @@ def test_asked_pairs_are_known_by_segment_ids_not_by_places():
     assert key(chosen) == [(23, 40)]
 
 
+@quick
+@given(st.sets(st.integers(-(2**31), 2**31 - 1) | st.integers(-3, 3), min_size=2, max_size=8), st.randoms())
+def test_a_pair_is_fresh_unless_it_was_asked_whatever_its_segments_ids(ids, random):
+    """Imported segments have negative ids: (-3, -1) and (-2, -1) are two pairs."""
+    pool = [segment(number, seed=0) for number in sorted(ids)]
+    every = set(ordered((a.id, b.id) for a in pool for b in pool if a.id < b.id))
+    asked = set(random.sample(sorted(every), random.randrange(len(every) + 1)))
+    assert set(key(choose(pool, 99, np.random.default_rng(0), asked=asked))) == every - asked
+
+
 def test_the_candidates_of_highest_variance_are_chosen_best_first():
     seen = {}
 

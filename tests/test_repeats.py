@@ -23,6 +23,11 @@ def store(tmp_path):
 
 @pytest.fixture
 def queue(store):
+    return asked(store)
+
+
+def asked(store):
+    """A queue of 120 pairs that can be shown."""
     queue = LabelQueue(store)
     store.add_queries([Query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 100) for rank in range(120)])
     while ids := queue.to_render(64):
@@ -141,3 +146,14 @@ def test_closing_leaves_nothing_pending_and_opening_brings_it_back(store, queue)
     assert queue.waiting() == {"ready": 0, "unrendered": 0, "leased": 0}
     store.closed = False
     assert store.counts()["pending"] == 117
+
+
+def test_which_pair_is_asked_again_is_the_seed_s_chance(tmp_path):
+    found = []
+    for number, seed in enumerate((0, 0, 1)):
+        store = LabelStore(tmp_path / f"{number}.sqlite", create=True)
+        label(asked(store), Repeats(store, LabelQueue(store), 0.25, seed), 60)
+        found.append(list(repeated(store).values()))
+        store.close()
+    assert found[0] == found[1] != found[2]
+    assert len(found[0]) == 12

@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 
-import numpy as np
 from gymnasium import make_vec
 from prefrl_envs import TASKS
 from prefrl_envs.atari import GAMES
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecTransposeImage
 
+from prefrl.chance import stream
 from prefrl.engines import EngineVecEnv
 
 
@@ -47,7 +47,7 @@ def _python(game: str, envs: int) -> VecEnv:
 
 
 def _rate(env: VecEnv, rounds: int) -> float:
-    rng = np.random.default_rng(0)
+    rng = stream(0, "random actions")
     actions = rng.integers(env.action_space.n, size=(rounds, env.num_envs))  # type: ignore[attr-defined]
     env.seed(0)
     env.reset()

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.environments import reward_inputs
@@ -52,7 +53,7 @@ class Growing:
 
     def __init__(self, root: Path, config: RunConfig) -> None:
         """Begin."""
-        self.config, self._rng = config, np.random.default_rng(0)
+        self.config, self._rng = config, stream(0, "made-up clips")
         self.run = RunDirectory.create(root, config)
         self._inputs: Inputs = reward_inputs(config)
         store = LabelStore(self.run.labels, create=True)

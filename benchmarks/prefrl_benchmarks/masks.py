@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from prefrl_envs.atari import GAMES, SCREEN, AtariGame
 
+from prefrl.chance import stream
+
 _ZOOM = 3
 _STEPS = 150
 
@@ -20,7 +22,7 @@ def picture(game: str) -> np.ndarray:
     """Three panels side by side, (630, 3 * 480, 3) BGR."""
     env = AtariGame(game, noops=0)
     env.reset(seed=0)
-    rng = np.random.default_rng(0)
+    rng = stream(0, "random actions")
     for _ in range(_STEPS):
         observation, *_ = env.step(rng.integers(env.action_space.n))
     size = (SCREEN[1] * _ZOOM, SCREEN[0] * _ZOOM)

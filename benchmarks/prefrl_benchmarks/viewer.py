@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import psutil
 
+from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
 from prefrl.film import write_film
@@ -104,7 +105,7 @@ def _make_run(root: Path, pairs: int) -> Path:
 
 def _floor(number: int) -> Array:
     """(F, H, W, 3): squares of a shade of their own, with the noise of MuJoCo's sky above."""
-    rng = np.random.default_rng(number)
+    rng = stream(0, "made-up clips", number)
     place = np.arange(_SIZE)
     frames = []
     for time_step in range(_FRAMES):

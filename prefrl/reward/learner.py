@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefrl.chance import stream
 from prefrl.config import RewardConfig
 from prefrl.files import Tree, save_tree
 from prefrl.reward.ensemble import RewardEnsemble
@@ -26,6 +27,7 @@ from prefrl.reward.loss import (
     regression_loss,
     running_mean,
 )
+from prefrl.torch_chance import OwnChance
 from prefrl.types import Array, Comparison, Floats
 
 ReadSegment = Callable[[int], tuple[Array, Floats]]
@@ -55,16 +57,15 @@ class RewardLearner:
             seed: Of initial weights, batches and bootstraps.
             device: Where torch computes.
         """
-        with torch.random.fork_rng(devices=[]):  # leaves the agent's random state alone
-            torch.manual_seed(seed)
+        self._chance = OwnChance(seed, device)  # leaves the agent's random state alone
+        with self._chance.drawn():
             self.ensemble = RewardEnsemble(config, inputs).to(device)
-            self._torch_rng = torch.get_rng_state()
         self.config, self.seed, self.device = config, seed, device
         self.optimizer = torch.optim.Adam(self.ensemble.network.parameters(), lr=config.learning_rate, fused=True)
         self.l2 = torch.full((config.members,), config.l2, device=device)
         self.losses = torch.full((2, config.members), torch.nan, device=device)
         self.updates = self.fitted = self.version = self.last_id = self.seen = 0
-        self._rng = np.random.default_rng(seed)
+        self._rng = stream(seed, "batches")
         self._moments = np.zeros((2, *inputs.step)) if not inputs.images else np.zeros(0)
         capacity = config.buffer
         self._features = inputs.empty(capacity, length, device)
@@ -135,15 +136,13 @@ class RewardLearner:
         """Take gradient steps over random batches until this many comparisons were fitted."""
         if not len(self):
             return
-        with torch.random.fork_rng(devices=[]):  # dropout draws from torch's
-            torch.set_rng_state(self._torch_rng)
+        with self._chance.drawn():  # for dropout
             self.ensemble.train()
             for _ in range(max(1, comparisons // self.config.batch_size)):
                 self._step()
                 if self.updates % _VALIDATION_STEPS == 0:
                     self._validate()
             self.ensemble.eval()
-            self._torch_rng = torch.get_rng_state()
 
     def _step(self) -> None:
         """One gradient step, for each member on a batch from its own bootstrap."""
@@ -215,7 +214,7 @@ class RewardLearner:
             "losses": self.losses,
             "moments": self._moments,
             "rng": self._rng.bit_generator.state,
-            "torch_rng": self._torch_rng,
+            **self._chance.state_dict(),
             "counters": {name: getattr(self, name) for name in _COUNTERS},
         }
 
@@ -237,7 +236,7 @@ class RewardLearner:
         was = state["counters"]["seen"]  # more than are left, where answers were taken back
         self._moments = state["moments"] * (len(kept) / was if was else 1.0)
         self._rng.bit_generator.state = state["rng"]
-        self._torch_rng = torch.from_numpy(state["torch_rng"])
+        self._chance.load_state_dict(state)
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
         self.seen = len(kept)

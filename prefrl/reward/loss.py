@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prefrl.chance import stream
 from prefrl.types import Array
 
 
@@ -94,7 +94,7 @@ def multiplicity(seed: int, comparison_id: int, members: int) -> Array:
     Returns:
         (K,) whole numbers.
     """
-    return np.random.Generator(np.random.Philox(key=[seed, comparison_id])).poisson(1.0, members)
+    return stream(seed, "bootstrap", comparison_id).poisson(1.0, members)
 
 
 def adapted_l2(coefficient: Tensor, ratio: Tensor, low: float, high: float, rate: float) -> Tensor:

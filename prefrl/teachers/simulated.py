@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prefrl.chance import stream
 from prefrl.episodes import Episodes
 from prefrl.types import Answer, Array, Floats, Judgement, Query
 
@@ -68,7 +69,7 @@ class SimulatedTeacher:
         for query_id, query in queries.items():
             rewards = (query.left.true_rewards, query.right.true_rewards)
             usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
-            chance = np.random.default_rng([self._seed, query.round, query.rank]).random(2)
+            chance = stream(self._seed, "teacher", query.round, query.rank).random(2)
             judgement = judge(*rewards, self._ways, usual, chance)
             self._answers.append(Answer(query_id, judgement, self._name, query.agent_step))
 
