@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
+from prefrl.chance import environment_seed
 from prefrl.config import RunConfig
 from prefrl.environments import make_evaluation_envs
 from prefrl.types import Array
@@ -143,7 +144,7 @@ def evaluate(
 
 def evaluation_seed(config: RunConfig) -> int:
     """Of a run's evaluations, all of which play the same episodes, so that they differ by the policy alone."""
-    return int(np.random.default_rng([config.seed, *b"evaluation"]).integers(2**31))
+    return environment_seed(config.seed, "evaluation")
 
 
 def _tell_all(tell: Callable[[int], None], before: int, episodes: int, ended: int) -> None:
