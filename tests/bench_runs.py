@@ -18,8 +18,8 @@ def suite(*, variants=(FULL,), name="test", tasks=("cheetah", "reacher"), seeds=
     return Suite(name, tasks, seeds, steps, (TRUE, *variants), labels).validate()
 
 
-def finish(cell, folder, value, *, correlation=0.5, rows=5):
-    """Leave a finished run that rises to its final return."""
+def finish(cell, folder, value, *, correlation=0.5, rows=5, evaluation=None):
+    """Leave a finished run that rises to its final return; one without an evaluation is an older version's."""
     run = RunDirectory.create(folder / cell.name, cell.config)
     metrics = MetricsFile(run.metrics)
     for share in np.linspace(1 / rows, 1, rows):
@@ -32,12 +32,17 @@ def finish(cell, folder, value, *, correlation=0.5, rows=5):
         "true_return_mean": value,
         "reward_correlation": correlation,
     }
+    if evaluation is not None:
+        summary |= {"evaluation_return_mean": evaluation, "evaluation_return_std": 1.0, "evaluation_episodes": 10}
     more = {"steps_per_second": 100.0, "wall_seconds": 1.0, "version": "0.1.0", "commit": None}
     run.summary.write_text(json.dumps(summary | more))
 
 
-def finish_suite(ours, folder, returns, *, rows=5):
-    """Finish the cells that have a return: `returns[task, variant]`, one a seed; None leaves a cell out."""
+def finish_suite(ours, folder, returns, *, rows=5, evaluations=None):
+    """Finish the cells that have a return: `returns[task, variant]`, one a seed; None leaves a cell out.
+
+    `evaluations` are as `returns`; None leaves a cell without one.
+    """
     folder.mkdir(exist_ok=True)
     write_manifest(ours, folder)
     for cell in ours.cells():
@@ -45,4 +50,6 @@ def finish_suite(ours, folder, returns, *, rows=5):
             continue
         value = found[ours.seeds.index(cell.seed)]
         if value is not None:
-            finish(cell, folder, value, rows=rows)
+            evaluated = (evaluations or {}).get((cell.task, cell.variant))
+            evaluation = evaluated and evaluated[ours.seeds.index(cell.seed)]
+            finish(cell, folder, value, rows=rows, evaluation=evaluation)

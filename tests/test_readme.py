@@ -29,7 +29,7 @@ def shown() -> dict[str, str]:
 @pytest.mark.parametrize("suite", shown())
 def test_a_table_is_the_published_results(suite):
     found = analyse([RESULTS / suite])
-    assert shown()[suite] == summary_table(found.scores, found.aggregates)
+    assert shown()[suite] == summary_table(found.scores, found.aggregates, found.results.returns_text(suite))
     assert (RESULTS / suite / "report" / "summary.md").read_text() == shown()[suite]
 
 

@@ -159,13 +159,13 @@ def test_the_table_for_a_readme(folder, tmp_path):
     assert lines[0] == "| task | random policy | true reward | full |"
     assert lines[2:4] == ["| cheetah | −100 | 400 | 300 (0.80) |", "| reacher | −10.0 | −3.00 | −4.00 (0.86) |"]
     assert re.fullmatch(r"\| \*\*IQM of the scores\*\* \| 0 \| 1 \| \*\*0\.86 \(0\.\d\d to 1\.00\)\*\* \|", lines[4])
-    assert lines[5:] == ["| the paper's | 0 | 1 | – |"]
+    assert lines[5:] == ["| the paper's | 0 | 1 | – |", "", "Returns: last 100 training episodes."]
 
 
 def test_the_table_says_what_it_lacks(tmp_path):
     write_report([made(tmp_path / "r", without(("reacher", "full")))], tmp_path / "report")
     lines = (tmp_path / "report" / "summary.md").read_text().splitlines()
-    assert lines[-1] == "| so far over |  |  | 1 of 2 seeds |"
+    assert lines[-3] == "| so far over |  |  | 1 of 2 seeds |"
 
 
 def test_many_cells_that_are_not_begun_are_one_line(tmp_path):

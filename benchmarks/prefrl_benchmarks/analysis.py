@@ -15,6 +15,7 @@ import numpy as np
 
 from prefrl_benchmarks import statistics
 from prefrl_benchmarks.results import Result, Results
+from prefrl_benchmarks.returns import Returns
 from prefrl_benchmarks.statistics import Array, Interval, interval
 
 AGGREGATES = {
@@ -39,6 +40,8 @@ class Group:
     results: tuple[Result, ...]
     planned: int
     """Runs that there were to be."""
+    of: Returns = "training"
+    """Which of their returns."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -62,7 +65,7 @@ class Group:
 
     @cached_property
     def curve(self) -> tuple[Array, Array]:
-        """Steps (T,) and true returns (N, T), on the steps that all the runs have; T is 0 where they have none."""
+        """Steps (T,) and true returns of training (N, T), on the steps that all the runs have; T is 0 without any."""
         curves = [curve for curve in map(_curve, self.results) if len(curve)]
         if not curves:
             return np.empty(0), np.empty((0, 0))
@@ -126,6 +129,7 @@ def groups(results: Results) -> list[Group]:
             cells[0].cell.labels,
             tuple(sorted((each for each in cells if each.value is not None), key=lambda each: each.cell.seed)),
             len(cells),
+            cells[0].returns,
         )
         for key, cells in found.items()
     ]

@@ -7,6 +7,7 @@ shows as better rather than making everything else look worse.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,10 @@ def compare(old: Results, new: Results, floors: Mapping[str, float]) -> list[Dif
         floors: The random policy's return of each task.
 
     Raises:
-        PrefrlError: if they have no variant of a task in common.
+        PrefrlError: if they have no variant of a task in common, or their returns are not of the same episodes.
     """
+    if len({each.returns for side in (old, new) for each in side.cells}) > 1:
+        raise PrefrlError("returns of evaluations cannot be compared with those of training")
     before, after = ({(group.variant, group.task): group for group in groups(each)} for each in (old, new))
     shared = [key for key in before if key in after and before[key].results and after[key].results]
     if not shared:
@@ -75,13 +78,31 @@ def compare_folders(old: Path, new: Path) -> list[str]:
         UsageError: if one is no suite's folder.
         PrefrlError: if one has no finished cell, or they have nothing in common.
     """
-    results = before, after = read_results([old]), read_results([new])
+    results = before, after = _of_one_kind(read_results([old]), read_results([new]))
     tasks = dict.fromkeys(result.cell.task for each in results for result in each.finished)
     found = compare(before, after, random_returns(tasks, [old, new]))
     notes = [f"{folder}: {line}" for folder, each in zip((old, new), results, strict=True) for line in each.problems]
     notes += _differing_steps(before, after)
+    texts = dict.fromkeys(each.returns_text(each.cells[0].suite) for each in results)
+    notes.append(f"returns: {'; '.join(texts)}")
     notes.append(f"scores are normalised by the true-reward agents of {old}")
     return [*notes, *(_line(each) for each in found)]
+
+
+def _of_one_kind(*sides: Results) -> list[Results]:
+    """Both with the returns of their evaluations, or of training where one of them was not evaluated, which says so."""
+    if len({side.cells[0].returns for side in sides}) == 1:
+        return list(sides)
+    found = []
+    for side in sides:
+        suite = side.cells[0].suite
+        training = side.with_returns(suite, "training")
+        if not training.finished:
+            raise PrefrlError(f"{side.folders[0]} was evaluated, the other was not, and has no return of training")
+        note = f"not evaluated: returns of both are of the {training.returns_text(suite)}"
+        mine = (note, *side.problems) if side.cells[0].returns == "training" else side.problems
+        found.append(dataclasses.replace(training, problems=mine))
+    return found
 
 
 def _differing_steps(before: Results, after: Results) -> list[str]:

@@ -14,6 +14,7 @@ from prefrl.display import Live, details, plain_column
 from prefrl.printable import LONGEST_LINE, printable
 from prefrl.run import read_progress
 from prefrl_benchmarks.cells import Cell, read_summary
+from prefrl_benchmarks.returns import common_returns, return_of, returns_text
 
 _REFRESH_SECONDS = 0.5
 
@@ -51,8 +52,10 @@ class SuiteDisplay(Live):
 
     def finished(self, cell: Cell, folder: Path) -> None:
         """A cell has come to its end."""
-        value = read_summary(folder / cell.name)["true_return_mean"]
-        self._end(cell, "finished" if value is None else f"true return {value:.1f}", counts=True)
+        summary = read_summary(folder / cell.name)
+        value = return_of(summary, (returns := common_returns([summary])))
+        told = "finished" if value is None else f"true return {value:.1f} ({returns_text(returns, [summary])})"
+        self._end(cell, told, counts=True)
 
     def failed(self, cell: Cell, reason: str) -> None:
         """A cell has failed."""

@@ -69,7 +69,8 @@ def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
     if (point := POINTS.get(title)) and _by_labels([score.group.labels for score in learned]):
         axes.plot(list(point.labels), list(point.labels.values()), **_PAPER, label="the paper's")
         axes.axhline(point.true, color="0.45", linestyle="--", linewidth=1, label="the paper's true reward")
-    _finish(axes, title, "true return")
+    of = {score.group.of for score in scores}
+    _finish(axes, title, f"true return, {', '.join(of)}")
 
 
 def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
@@ -86,13 +87,13 @@ def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
 
 
 def draw_curves(axes: Axes, title: str, found: Sequence[Group]) -> None:
-    """Mean true return against steps of each variant on one task, with intervals."""
+    """Mean true return of training against steps of each variant on one task, with intervals."""
     for group, colour in zip(found, _colours(found), strict=True):
         steps, curves = group.curve
         if len(steps):
             axes.plot(steps, curves.mean(axis=0), color=colour, label=f"{group.variant} ({len(curves)})", linewidth=1.3)
             axes.fill_between(steps, *group.band, color=colour, alpha=0.15, linewidth=0)
-    _finish(axes, title, "true return", "agent steps")
+    _finish(axes, title, "true return, training", "agent steps")
 
 
 def draw_profiles(axes: Axes, found: Sequence[Aggregate]) -> None:

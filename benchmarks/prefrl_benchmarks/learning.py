@@ -38,7 +38,7 @@ def score_lines(results: Results, floors: Mapping[str, float]) -> list[str]:
         partial = f"  partial: {whole.missing}" if whole.missing else ""
         value, (low, high) = whole.values()["IQM"]
         lines.append(f"{'IQM':<16}{whole.variant:<{width}}{'':>32}{value:>7.2f} ({low:.2f} to {high:.2f}){partial}")
-    return [*lines, *results.problems, *problems]
+    return [*lines, f"returns: {results.returns_text(found[0].suite)}", *results.problems, *problems]
 
 
 def write_csv(results: Results, path: Path) -> None:

@@ -111,6 +111,7 @@ def _summaries(found: Analysis) -> dict[str, str]:
         f"{prefix}summary": summary_table(
             [score for score in found.scores if score.group.suite == suite],
             [each for each in found.aggregates if each.suite == suite],
+            found.results.returns_text(suite),
         )
         for suite, prefix in _prefixes(found).items()
         if any(each.suite == suite for each in found.aggregates)
@@ -144,7 +145,10 @@ def _page(found: Analysis, tables: Mapping[str, Any], figures: Mapping[str, Sequ
     images = {name: [_data_uri(panel(draw)) for draw in draws] for name, draws in figures.items()}
     # By its text rather than a loader of packages: the template lies beside this file wherever it is installed.
     template = environment.from_string(_TEMPLATE.read_text())
-    return template.render(found=found, tables=tables, images=images, manifests=found.results.manifests)
+    suites = dict.fromkeys(group.suite for group in found.groups)
+    returns = {suite: found.results.returns_text(suite) for suite in suites}
+    shown = {"found": found, "tables": tables, "images": images, "manifests": found.results.manifests}
+    return template.render(shown, returns=returns)
 
 
 def _data_uri(svg: bytes) -> str:

@@ -22,6 +22,7 @@ from prefrl.metrics import Row, read_metrics
 from prefrl.run import commit, read_summary, version
 from prefrl.symptoms import symptoms
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
+from prefrl_benchmarks.returns import Returns, common_returns, return_of, returns_text
 from prefrl_benchmarks.suites import Suite
 
 MANIFEST = "suite.json"
@@ -45,13 +46,20 @@ class Result:
     """Its run directory."""
     summary: dict[str, Any] | None
     """None where it is not finished."""
-    reason: str = ""
+    why: str = ""
     """... and why, as far as is known."""
+    returns: Returns = "training"
+    """Which of its returns is reported: the same one for all cells of a suite."""
 
     @property
     def value(self) -> float | None:
         """The final mean true return; None where there is none."""
-        return None if self.summary is None else self.summary["true_return_mean"]
+        return None if self.summary is None else return_of(self.summary, self.returns)
+
+    @property
+    def reason(self) -> str:
+        """Why it has no final return; empty where it has one."""
+        return "no episode came to its end" if self.summary is not None and self.value is None else self.why
 
     @cached_property
     def metrics(self) -> list[Row]:
@@ -93,6 +101,20 @@ class Results:
     def unfinished(self) -> list[Result]:
         """Those that were begun, and have none."""
         return [result for result in self.cells if result.value is None and result.reason != NOT_BEGUN]
+
+    def of_suite(self, suite: str) -> list[dict[str, Any]]:
+        """The summaries of a suite's cells that are finished."""
+        return [each.summary for each in self.cells if each.suite == suite and each.summary is not None]
+
+    def returns_text(self, suite: str) -> str:
+        """What the returns of a suite are of, in words."""
+        returns = next(each.returns for each in self.cells if each.suite == suite)
+        return returns_text(returns, self.of_suite(suite))
+
+    def with_returns(self, suite: str, returns: Returns) -> Results:
+        """The same, of whose suite other returns are reported."""
+        cells = [dataclasses.replace(each, returns=returns) if each.suite == suite else each for each in self.cells]
+        return dataclasses.replace(self, cells=tuple(cells))
 
     @property
     def not_begun(self) -> list[Result]:
@@ -167,6 +189,8 @@ def read_results(folders: Sequence[Path]) -> Results:
             else:
                 cells[suite, cell.name] = result
     results = Results(tuple(folders), tuple(manifests), tuple(cells.values()), ())
+    for suite in dict.fromkeys(result.suite for result in results.cells):
+        results = results.with_returns(suite, common_returns(results.of_suite(suite)))
     if not results.finished:
         why = next((f"{result.cell.name}: {result.reason}" for result in results.unfinished), NOT_BEGUN)
         raise PrefrlError(f"no cell of {', '.join(map(str, folders))} has a final return ({why}): nothing to report")
@@ -192,7 +216,7 @@ def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Resul
         summary = read_summary(root)
     except DamagedFileError:
         return known(None, "its summary.json is damaged; `prefrl bench run` writes it anew")
-    return known(summary, "no episode came to its end" if summary["true_return_mean"] is None else "")
+    return known(summary)
 
 
 def _problems(results: Results) -> list[str]:
@@ -205,10 +229,24 @@ def _problems(results: Results) -> list[str]:
     if names := [result.cell.name for result in results.not_begun]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         lines.append(f"left out: not begun: {', '.join(names[:_NAMED])}{more}")
+    lines += [line for suite in dict.fromkeys(each.suite for each in results.cells) for line in _mixed(results, suite)]
     versions = sorted({str(result.summary.get("version")) for result in results.finished if result.summary})
     if len(versions) > 1:
         lines.append(f"cells of several versions of prefrl stand side by side: {', '.join(versions)}")
     return lines
+
+
+def _mixed(results: Results, suite: str) -> list[str]:
+    """A line where only some of a suite's finished cells were evaluated, so that no evaluation is reported."""
+    finished = [each for each in results.finished if each.suite == suite]
+    lacking = [each.cell.name for each in finished if return_of(each.summary or {}, "evaluation") is None]
+    if not 0 < len(lacking) < len(finished):
+        return []
+    more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
+    return [
+        f"{suite}: all returns are of the {results.returns_text(suite)}, since {len(lacking)} of {len(finished)} cells "
+        f"were not evaluated: {', '.join(lacking[:_NAMED])}{more}"
+    ]
 
 
 def _hashes(cell: Cell) -> dict[str, str]:

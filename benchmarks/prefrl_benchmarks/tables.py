@@ -58,6 +58,7 @@ def _task_row(score: TaskScore) -> Row:
         "labels": group.labels,
         "runs": len(score.seeds),
         "planned": group.planned,
+        "returns": group.of,
         "random": score.floor,
         "true reward": score.ceiling,
         "return": float(score.returns.mean()),

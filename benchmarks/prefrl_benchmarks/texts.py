@@ -28,12 +28,13 @@ def ranged(row: Mapping[str, Any], name: str) -> str:
     return f"{value} ({figure_text(low)} to {figure_text(high)})" if known else value
 
 
-def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate]) -> str:
+def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate], returns: str) -> str:
     """One suite as a Markdown table: a task's returns with their normalised scores, then the scores' IQM.
 
     Args:
         scores: Of every variant on every task.
         found: The same over all tasks.
+        returns: What the returns are of, in words.
     """
     cells = {(score.group.task, score.group.variant): score for score in scores}
     rows = [row for row in aggregate_rows(found) if row["labels"]]
@@ -47,7 +48,7 @@ def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate]) -> st
     lines.append(["the paper's", "0", "1", *(figure_text(row["the paper's IQM"]) for row in rows)])
     if any(row["partial"] for row in rows):
         lines.append(["so far over", "", "", *(row["partial"] or "all" for row in rows)])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\nReturns: {returns}.\n"
 
 
 def _with_score(score: TaskScore | None) -> str:
