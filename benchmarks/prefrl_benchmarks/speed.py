@@ -34,6 +34,8 @@ KINDS = {PLAIN: ("none", "sync"), TRUE: ("none", "sync"), "sync": ("oracle", "sy
 DEFAULTS, SPLIT = "defaults", "split"
 _MODULES = {PLAIN: "prefrl_benchmarks.plain", DEFAULTS: "prefrl_benchmarks.plain", SPLIT: "prefrl_benchmarks.split"}
 """What is not a `prefrl train`, by the module that runs it."""
+_UNEVALUATED = {"evaluation.episodes": 0}
+"""Settings of what is timed: training alone."""
 
 
 class Timed(NamedTuple):
@@ -87,16 +89,18 @@ def measure(
         for seed, group in itertools.product(range(alternations), [kinds] if turns else [(kind,) for kind in kinds]):
             timed = []
             for kind in group:
-                cell = Cell(task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels)
+                cell = Cell(
+                    task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels, settings=_UNEVALUATED
+                )
                 if len(group) > 1:  # the clock goes on while others have their turns: as many checkpoints as without
                     seconds = cell.config.checkpoint_seconds * len(group)
-                    cell = replace(cell, settings={"checkpoint_seconds": seconds})
+                    cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
                 timed.append(_prepare(kind, cell, folder, threads, imitation))
             for kind, summary in zip(group, _run(timed, turns), strict=True):
                 runs[kind].append(summary)
                 print(f"{seed + 1}/{alternations} {kind}: {summary['steps_per_second']:.0f} steps/s", flush=True)
         for kind in (TRUE, *modes) if split else ():
-            cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels)
+            cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels, settings=_UNEVALUATED)
             splits[kind] = read_json(run_module(SPLIT, cell, folder, threads) / "split.json")
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
