@@ -130,7 +130,7 @@ def write_archive(
     members = {clip_name(segment): clips.file(segment) for segment in segments}
     members |= {video_name(segment): clips.video(segment) for segment in segments if clips.video(segment).exists()}
     try:
-        with replacing(path, durable=True) as target, zipfile.ZipFile(target, "w") as file:
+        with replacing(path, durable=True, private=True) as target, zipfile.ZipFile(target, "w") as file:
             file.writestr(_entry(CONTENTS), _contents(version, task, labels, history, len(members) - len(segments)))
             for name, source in members.items():
                 file.writestr(_entry(name), source.read_bytes())

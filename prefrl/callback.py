@@ -17,6 +17,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from prefrl.agents import agent_state, load_agent_state
 from prefrl.control import Control, StopTraining
+from prefrl.durable import sync
 from prefrl.environments import EnvStack
 from prefrl.errors import PrefrlError, explain
 from prefrl.evaluation import Evaluation, evaluate, evaluation_seed
@@ -353,6 +354,7 @@ class RoundsCallback(BaseCallback):
             },
             "row": self.last_row,
         }
+        sync([self._run.metrics])  # its rows up to here are not written again
         self._run.save_checkpoint(self.model.num_timesteps, tree)
         self._checkpointed = time.monotonic()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.durable import sync
 from prefrl.errors import PrefrlError
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
 from prefrl.types import Array, Floats, Segment
@@ -22,6 +23,7 @@ class ClipFolder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._written: list[Path] = []
 
     def file(self, segment_id: int) -> Path:
         """Where a segment's training copy lies, or is to lie."""
@@ -34,19 +36,32 @@ class ClipFolder:
             False where another segment has this id, or a damaged one: the file is kept, since labels may refer to it.
         """
         path = self.file(segment.id)
+        self._written.append(path)
         if path.exists():
             try:
                 return np.array_equal(self.load(segment.id)[0], segment.features)
             except DamagedFileError:
                 return False
-        save_tree(path, {"features": _packed(segment.features), "true_rewards": segment.true_rewards})
+        tree = {"features": _packed(segment.features), "true_rewards": segment.true_rewards}
+        save_tree(path, tree, private=True)
         return True
 
     def save_scene(self, segment: Segment) -> None:
         """Write what it takes to show a segment, unless it is there."""
         path = self._scene_file(segment.id)
-        if segment.scene is not None and not path.exists():
-            save_tree(path, {"scene": segment.scene, "actions": segment.actions})
+        if segment.scene is None:
+            return
+        self._written.append(path)
+        if not path.exists():
+            save_tree(path, {"scene": segment.scene, "actions": segment.actions}, private=True)
+
+    def sync(self) -> None:
+        """Wait until the disk has what was saved, so that a label of it can never be without it.
+
+        Once for many: the files that were there already too, for who wrote them may have been killed before this.
+        """
+        sync(self._written)
+        self._written.clear()
 
     def load_scene(self, segment_id: int) -> tuple[Tree, Array]:
         """Read a segment's scene and its (L, *action) actions.

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
-from prefrl.errors import PrefrlError, UsageError, is_disk_full
-
-STORE_VERSION = 4
+from prefrl.durable import sync
+from prefrl.errors import PrefrlError
+from prefrl.schema import LABELS_VIEW, STORE_VERSION, WITHDRAWN_VIEW, admit
+from prefrl.sqlite import engine, explained, is_locked
 
 METADATA = sa.MetaData()
 META = sa.Table(
@@ -64,7 +67,8 @@ LEASES = sa.Table(
     METADATA,
     sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
     sa.Column("viewer", sa.String, nullable=False),
-    sa.Column("expires_at", sa.Float, nullable=False, doc="seconds since 1970"),
+    sa.Column("boot", sa.String, nullable=False, doc="which of the machine's starts the clock counts from"),
+    sa.Column("expires_at", sa.Float, nullable=False, doc="seconds since then"),
 )
 RENDERED = sa.Table(
     "rendered",
@@ -92,37 +96,53 @@ REPEATS = sa.Table(
     sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
     sa.Column("original_id", sa.ForeignKey("queries.id"), nullable=False, unique=True),
 )
-_CREATE_VIEW = """
-CREATE VIEW labels AS
-SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at
-FROM comparisons AS given
-WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
-"""
-_CREATE_WITHDRAWN = """
-CREATE VIEW withdrawn AS
-SELECT id, query_id, reason, labeller, after_answer, created_at
-FROM withdrawals AS made
-WHERE reason IS NOT NULL AND NOT EXISTS (SELECT 1 FROM withdrawals AS undo WHERE undo.undoes = made.id)
-"""
+CHECKSUMS = sa.Table(
+    "checksums",
+    METADATA,
+    sa.Column("comparison_id", sa.ForeignKey("comparisons.id"), primary_key=True),
+    sa.Column("crc32", sa.Integer, nullable=False),
+)
+LATE = sa.Table(
+    "late_answers",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False),
+    sa.Column("judgement", sa.String, nullable=False),
+    sa.Column("teacher", sa.String, nullable=False),
+    sa.Column("labeller", sa.String, nullable=True),
+    sa.Column("agent_step", sa.Integer, nullable=False),
+    sa.Column("shown_left", sa.ForeignKey("segments.id"), nullable=False),
+    sa.Column("response_seconds", sa.Float, nullable=True),
+    sa.Column("created_at", sa.String, nullable=False),
+    sqlite_autoincrement=True,
+)
 _SHOWN = ("teacher", "labeller", "agent_step", "shown_left", "response_seconds", "created_at")
 LABELS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", *_SHOWN)))
 _STANDING = ("id", "query_id", "reason", "labeller", "after_answer", "created_at")
 WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _STANDING))
 
 
+Waiting = Callable[[float], None]
+"""Called again and again with the seconds that a transaction has waited for another program's; may raise to give up."""
+_PATIENCE = 30.0
+"""Seconds that whoever has nothing else to wait for gives another program's transaction."""
+
+
 class Database:
     """One run's SQLite file. Any number of processes may have it open at once."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, waiting: Waiting | None = None) -> None:
         """Open it.
 
         Args:
             path: The file.
             create: Whether to make it where it is missing.
+            waiting: Told that another program's transaction is in the way; by default that is an error after a while.
 
         Raises:
             UsageError: if it was made by a newer version.
-            PrefrlError: if it is missing or damaged, or an older version's on a disk that cannot be written.
+            PrefrlError: if it is missing, damaged or another program's, or an older version's on a disk that cannot be
+                written.
         """
         if create and not path.exists():
             _make(path)
@@ -130,29 +150,24 @@ class Database:
             raise PrefrlError(f"{path} is missing")
         if path.stat().st_size == 0:
             raise PrefrlError(f"{path} is damaged: it is empty")
-        self._path = path
+        version = admit(path)
         writable = create or os.access(path.parent, os.W_OK)
-        self._engine = _engine(path, writable=writable)
-        with self.read() as connection:
-            version = self._version(connection)
+        self._path, self._engine = path, engine(path, writable=writable)
+        self._waiting = waiting or _give_up(path)
         if version < STORE_VERSION:
             if not writable:
                 raise PrefrlError(f"{path} is an older version's and cannot be written, so not be brought up to date")
             self._upgrade()
-
-    def _version(self, connection: sa.Connection) -> int:
-        version = connection.scalar(sa.select(META.c.value).where(META.c.key == "version"))
-        if version is None or not str(version).isdigit():
-            raise PrefrlError(f"{self._path} is damaged: it has no version")
-        if int(version) > STORE_VERSION:
-            raise UsageError(f"{self._path} was made by a newer version of prefrl (store version {version})")
-        return int(version)
+        with self.read():
+            pass  # a connection that can write, so that closing takes SQLite's files beside this one away
 
     def _upgrade(self) -> None:
-        """Add the tables that older versions lacked; what is there stays as it is."""
+        """Add the tables that older versions lacked; what was answered stays as it is."""
         with self.write() as connection:
-            if self._version(connection) == STORE_VERSION:
+            version = sa.select(META.c.value).where(META.c.key == "version")
+            if connection.scalar(version) == str(STORE_VERSION):
                 return  # another process has done so meanwhile
+            connection.exec_driver_sql("DROP TABLE IF EXISTS leases")  # they rested on the time of day
             METADATA.create_all(connection)
             _keep_withdrawn(connection)
             connection.execute(META.update().where(META.c.key == "version").values(value=str(STORE_VERSION)))
@@ -178,49 +193,88 @@ class Database:
 
     def read(self) -> Transaction:
         """A transaction that only reads; it never waits for a writer."""
-        return Transaction(self._engine, self._path)
+        return Transaction(self._engine, self._path, self._waiting)
 
     def write(self) -> Transaction:
         """A transaction that has the file for itself."""
-        return Transaction(self._engine.execution_options(writes=True), self._path)
+        return Transaction(self._engine.execution_options(writes=True), self._path, self._waiting)
 
 
 class Transaction:
     """A transaction whose database errors come out as one clear line."""
 
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._context, self._path = engine.begin(), path
+    def __init__(self, engine: sa.Engine, path: Path, waiting: Waiting) -> None:
+        self._engine, self._path, self._waiting = engine, path, waiting
 
     def __enter__(self) -> sa.Connection:
-        try:
-            return self._context.__enter__()
-        except DatabaseError as error:
-            raise _explained(error, self._path) from error
+        started = time.monotonic()
+        while True:
+            self._context = self._engine.begin()
+            try:
+                return self._context.__enter__()
+            except DatabaseError as error:
+                if not is_locked(error):
+                    raise explained(error, self._path) from error
+            self._waiting(time.monotonic() - started)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             self._context.__exit__(kind, error, trace)
         except DatabaseError as failure:
-            raise _explained(failure, self._path) from failure
+            raise explained(failure, self._path) from failure
         if isinstance(error, DatabaseError):
-            raise _explained(error, self._path) from error
+            raise explained(error, self._path) from error
+
+
+def _give_up(path: Path) -> Waiting:
+    def waiting(seconds: float) -> None:
+        if seconds > _PATIENCE:
+            raise PrefrlError(f"{path} is in the hands of another program's transaction")
+
+    return waiting
+
+
+def wait_on(path: Path, warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Waiting:
+    """For `Database`: waits for as long as it takes, and says so once each time.
+
+    Args:
+        path: The database.
+        warn: Told in one line.
+    """
+    told = 0.0
+
+    def waiting(seconds: float) -> None:
+        nonlocal told
+        if seconds > _PATIENCE and told <= _PATIENCE:
+            warn(f"{path} is in the hands of another program's transaction; waiting until it has ended")
+        told = seconds
+
+    return waiting
 
 
 def _make(path: Path) -> None:
     """Make an empty store, which is there only once it is whole: a viewer may be waiting for it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    engine = _engine(temporary)
+    _clear(temporary)  # what a process of this number left that was killed
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # what people said is not for everybody
+    made = engine(temporary)
     try:
-        with Transaction(engine.execution_options(writes=True), path) as connection:
+        with Transaction(made.execution_options(writes=True), path, _give_up(path)) as connection:
             METADATA.create_all(connection)
-            connection.execute(sa.text(_CREATE_VIEW))
-            connection.execute(sa.text(_CREATE_WITHDRAWN))
+            connection.execute(sa.text(LABELS_VIEW))
+            connection.execute(sa.text(WITHDRAWN_VIEW))
             connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
-        engine.dispose()  # the last to close it brings the write-ahead log into the file
+        made.dispose()  # the last to close it brings the write-ahead log into the file
         temporary.replace(path)
+        sync([path])
     finally:
-        engine.dispose()
-        for left in path.parent.glob(f"{temporary.name}*"):
+        made.dispose()
+        _clear(temporary)
+
+
+def _clear(temporary: Path) -> None:
+    for left in temporary.parent.iterdir():
+        if left.name.startswith(temporary.name):
             left.unlink()
 
 
@@ -231,46 +285,7 @@ def _keep_withdrawn(connection: sa.Connection) -> None:
         columns = "INSERT INTO withdrawals (query_id, reason, after_answer, created_at)"
         connection.exec_driver_sql(f"{columns} SELECT query_id, reason, {newest}, created_at FROM withdrawn")
         connection.exec_driver_sql("DROP TABLE withdrawn")
-    connection.exec_driver_sql(_CREATE_WITHDRAWN)
-
-
-def _engine(path: Path, *, writable: bool = True) -> sa.Engine:
-    # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
-    url = f"sqlite:///{path}" if writable else f"sqlite:///file:{path}?mode=ro&immutable=1&uri=true"
-    engine = sa.create_engine(url, connect_args={"timeout": 30.0})
-    sa.event.listen(engine, "connect", _configure_sqlite if writable else _configure_reader)
-    sa.event.listen(engine, "begin", _begin_explicitly)
-    return engine
-
-
-def _explained(error: DatabaseError, path: Path) -> PrefrlError:
-    # SQLite reports a disk too full for its shared-memory file as an input/output error.
-    cramped = "disk I/O error" in str(error.orig) or "unable to open" in str(error.orig)
-    if is_disk_full(error) or (cramped and shutil.disk_usage(path.parent).free < 2**17):
-        return PrefrlError(f"the disk is full: {path} could not be written; nothing stored is lost")
-    cause = str(error.orig)
-    if "malformed" in cause or "not a database" in cause or "no such table" in cause:
-        return PrefrlError(f"{path} is damaged: {cause}")
-    return PrefrlError(f"{path}: {cause}")
-
-
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    """Autocommit off our hands (transactions begin explicitly), write-ahead log, every commit on the disk."""
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _configure_reader(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
-
-
-def _begin_explicitly(connection: sa.Connection) -> None:
-    """Writers take the lock at once, so that no transaction can fail half-way; readers never wait for them."""
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql(WITHDRAWN_VIEW)
 
 
 def now() -> str:

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from prefrl.durable import sync_folder
 from prefrl.errors import DamagedFileError
 from prefrl.printable import printable
 from prefrl.reading import opened, parse_json, read_json
@@ -45,29 +46,34 @@ WRONG_CONTENT = (ArithmeticError, AssertionError, AttributeError, LookupError, R
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, durable: bool = False, private: bool = False) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of another at once and only when it is whole.
 
     Args:
         path: The file that is replaced.
         durable: Whether to wait until the disk has it (survives a power cut, not only a killed process).
+        private: Whether only its owner may read it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process of the same number
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
-        with temporary.open("wb") as file:
+        with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_atomically(path: Path, content: bytes, *, durable: bool = False) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = False, private: bool = False) -> None:
     """Replace a file's content at once, so that a reader sees the old one or the new one; see `replacing`."""
-    with replacing(path, durable=durable) as file:
+    with replacing(path, durable=durable, private=private) as file:
         file.write(content)
 
 
@@ -84,8 +90,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def save_tree(path: Path, tree: Tree, *, durable: bool = False) -> None:
-    """Write a tree to one file, atomically.
+def save_tree(path: Path, tree: Tree, *, durable: bool = False, private: bool = False) -> None:
+    """Write a tree to one file, atomically; see `replacing`.
 
     Raises:
         TypeError: for a leaf that is neither an array nor plain data.
@@ -93,7 +99,7 @@ def save_tree(path: Path, tree: Tree, *, durable: bool = False) -> None:
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     plain = json.dumps(_split(tree, "", arrays))
     metadata = {"plain": plain, "crc32": str(_checksum(arrays, plain))}
-    write_atomically(path, safetensors.numpy.save(arrays, metadata), durable=durable)
+    write_atomically(path, safetensors.numpy.save(arrays, metadata), durable=durable, private=private)
 
 
 def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:

@@ -32,7 +32,8 @@ def write_film(path: Path, frames: Array, fps: int) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with av.open(str(temporary), "w", format="avi") as container:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # as private as the clips
+        with av.open(str(temporary.absolute()), "w", format="avi") as container:
             stream = container.add_stream(_CODEC, rate=fps)
             assert isinstance(stream, av.VideoStream)
             stream.height, stream.width = frames.shape[1:3]
@@ -60,7 +61,7 @@ def read_film(path: Path, frames: int | None = None) -> Array:
         DamagedFileError: if it is missing, no whole video, or of another length.
     """
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:
             decoded = [frame.to_ndarray(format=_RGB) for frame in container.decode(video=0)]
     except (OSError, av.FFmpegError) as error:
         raise DamagedFileError(f"the clip {path} cannot be read: {error}") from None

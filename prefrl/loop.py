@@ -157,6 +157,7 @@ class PreferenceLoop:
             ][: max(0, self._missing(due))]
         for segment in segments.values():
             self._clips.save_scene(segment)
+        self._clips.sync()
         self._asked |= {(min(q.left.id, q.right.id), max(q.left.id, q.right.id)) for q in queries}
         return queries
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -57,16 +58,20 @@ class Withdrawal(NamedTuple):
 class LabelQueue:
     """A viewer's and a renderer's view of a run's queries."""
 
-    def __init__(self, store: LabelStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: LabelStore, *, clock: Callable[[], float] = time.monotonic, boot: str | None = None
+    ) -> None:
         """Look at a store's queries.
 
         Args:
             store: The run's labels.
-            clock: The time of day in seconds, the same for all viewers.
+            clock: Seconds since the machine started, the same for all processes, and never set. While the machine
+                sleeps it stands still, as the viewers do.
+            boot: Which of the machine's starts that is.
         """
         self._store = store
         self._read, self._write = store.database.read, store.database.write
-        self._clock = clock
+        self._clock, self._boot = clock, boot_id() if boot is None else boot
 
     # -- viewers ------------------------------------------------------------------------------------------------------
 
@@ -88,9 +93,8 @@ class LabelQueue:
                 taken = sa.select(LEASES.c.query_id)
                 free = sa.select(QUERIES.c.id).where(self._ready(), QUERIES.c.id.not_in(taken))
                 ids = connection.scalars(free.order_by(QUERIES.c.round, QUERIES.c.rank).limit(missing)).all()
-                rows = [{"query_id": number, "viewer": viewer, "expires_at": at + LEASE_SECONDS} for number in ids]
-                if rows:
-                    connection.execute(LEASES.insert(), rows)
+                for number in ids:
+                    self.give(connection, number, viewer)
             columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
             query = sa.select(*columns).where(QUERIES.c.id.in_(held), self._ready())
             return [Lease(*row) for row in connection.execute(query.order_by(QUERIES.c.round, QUERIES.c.rank))]
@@ -125,7 +129,7 @@ class LabelQueue:
 
     def give(self, connection: sa.Connection, query_id: int, viewer: str) -> None:
         """Put a query that nobody has into a viewer's hand."""
-        row = {"query_id": query_id, "viewer": viewer, "expires_at": self._clock() + LEASE_SECONDS}
+        row = {"query_id": query_id, "viewer": viewer, "boot": self._boot, "expires_at": self._clock() + LEASE_SECONDS}
         connection.execute(LEASES.insert().values(row))
 
     def renew(self, viewer: str) -> None:
@@ -231,12 +235,20 @@ class LabelQueue:
             connection.execute(RENDERED.insert().values(row))
 
     def _valid(self, at: float) -> sa.ColumnElement[bool]:
-        """A clock that was set back must not make a lease last longer than a lease can."""
-        return LEASES.c.expires_at.between(at, at + LEASE_SECONDS)
+        """A lease from before the machine started anew is nobody's, whatever the clock says since."""
+        return sa.and_(LEASES.c.boot == self._boot, LEASES.c.expires_at.between(at, at + LEASE_SECONDS))
 
     def _ready(self) -> sa.ColumnElement[bool]:
         whole = sa.select(RENDERED.c.segment_id).where(RENDERED.c.frames > 0)
         return sa.and_(is_open(QUERIES.c.id), QUERIES.c.segment_left.in_(whole), QUERIES.c.segment_right.in_(whole))
+
+
+def boot_id() -> str:
+    """A name for this start of the machine; empty where the system gives none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack] | None:

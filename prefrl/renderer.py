@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from prefrl.clips import ClipFolder
+from prefrl.durable import sync
 from prefrl.errors import PrefrlError, explain
 from prefrl.film import read_film, write_film
 from prefrl.processes import how_it_ended, start_beside
@@ -181,4 +182,5 @@ def render_clip(segment: int, clips: ClipFolder, stage: Stage, fps: int, queue: 
         raise PrefrlError(f"{len(frames)} frames for {len(actions)} steps")
     write_film(clips.video(segment), frames, fps)
     read_film(clips.video(segment), len(actions))
+    sync([clips.video(segment)])
     queue.rendered(segment, len(actions))

@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
-from filelock import FileLock, Timeout
+import psutil
+from filelock import FileLock
 
+from prefrl import locks
 from prefrl.config import RunConfig
+from prefrl.durable import make_folder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, Tree, load_tree, read_json, save_tree, write_json
 from prefrl.printable import command, printable
+from prefrl.run_admission import admit_run
 from prefrl.typed import conform
 
 FORMAT_VERSION = 1
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
 _CHECKPOINTS_KEPT = 2
+_WHOLE = "run"
+"""The lock of whoever trains, or changes a run as only one process may at a time."""
 
 
 class Progress(TypedDict, total=False):
@@ -120,9 +127,10 @@ class RunDirectory:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             if root.exists() and any(root.iterdir()):
                 raise UsageError(f"{root} holds files that are not a run's; choose another --out")
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root)
             beginning.touch()
-            for folder in (run.clips, run.weights.parent, run.checkpoints):
+            run.clips.mkdir(mode=0o700)  # what people saw is not for everybody
+            for folder in (run.weights.parent, run.checkpoints):
                 folder.mkdir()
             fill(run)
             run.write_config()
@@ -137,12 +145,13 @@ class RunDirectory:
 
         Raises:
             UsageError: if it is none, or was made by a newer version.
-            PrefrlError: if its configuration is damaged.
+            PrefrlError: if its configuration is damaged, or it holds what no run does.
         """
         _check_path(root)
         path = root / "config.json"
         if not path.exists():
             raise UsageError(f"{root} is not a run: it has no config.json")
+        admit_run(root)
         data = read_json(path)
         if not isinstance(data, dict) or type(data.get("format")) is not int:
             raise DamagedFileError(f"{printable(path)} is damaged: it names no format")
@@ -179,29 +188,36 @@ class RunDirectory:
         """Whether the run has come to its end; one whose summary is damaged is resumed, to write it anew."""
         return is_finished(self.root)
 
-    def lock(self, name: str = "run", timeout: float = 0) -> FileLock:
+    def lock(self, name: str = _WHOLE, timeout: float = 0) -> FileLock:
         """Take the run for this process; given back when the process ends, however it ends.
 
         Raises:
             UsageError: if another process has it.
         """
-        lock = FileLock(self.root / f".{name}.lock")
+        if not self.root.is_dir():  # moved away, and not to be made anew for a lock
+            raise UsageError(f"{self.root} is gone")
         try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
+            lock = locks.take(self._lock_file(name), timeout)
+        except locks.HeldError:
             raise UsageError(f"{self.root} is in use by another process") from None
+        if name == _WHOLE:
+            self._clear_away()
         return lock
 
     @property
     def running(self) -> bool:
-        """Whether a process is at work on it now."""
-        try:
-            self.lock().release()
-        except UsageError:
-            return True
-        except OSError:
-            return False  # a folder that cannot be written: nobody can be at work on it
-        return False
+        """Whether a process is at work on it now; asking keeps none from beginning."""
+        return locks.is_held(self._lock_file(_WHOLE))
+
+    def _lock_file(self, name: str) -> Path:
+        return self.root / f".{name}.lock"
+
+    def _clear_away(self) -> None:
+        """Delete what processes were writing that were killed meanwhile."""
+        for folder in (self.root, self.clips, self.checkpoints, self.weights.parent):
+            for path in folder.glob(".*.tmp*"):
+                if (number := re.search(r"\.([0-9]+)\.tmp", path.name)) and not psutil.pid_exists(int(number[1])):
+                    path.unlink(missing_ok=True)
 
     def read_progress(self) -> dict[str, Any]:
         """What the run last said of itself; empty before it said anything."""

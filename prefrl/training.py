@@ -18,6 +18,7 @@ from prefrl.callback import RoundsCallback
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.control import Control, StopTraining, stop_on_signals
+from prefrl.durable import sync
 from prefrl.environments import EnvStack, make_stack
 from prefrl.episodes import Episodes
 from prefrl.errors import PrefrlError, explain
@@ -109,6 +110,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     if config.evaluation.episodes:
         callback.evaluate(config.evaluation.episodes)
     summary = _summarise(run, callback, agent.num_timesteps, seconds) | {"peak_rss_mb": memory}
+    sync(path for path in (run.metrics, run.weights) if path.exists())  # a finished run does not make them anew
     write_json(run.summary, summary, durable=True)
     return summary
 

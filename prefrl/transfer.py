@@ -13,6 +13,7 @@ from prefrl.archive import LabelArchive, LabelledTask, segments_of, write_archiv
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.database import RENDERED, SEGMENTS, now
+from prefrl.durable import sync
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import write_atomically
@@ -127,10 +128,15 @@ def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
 
 
 def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, int]) -> None:
+    files: list[Path] = []
     for segment, clip, video in archive.read_clips(numbers):
-        write_atomically(clips.file(numbers[segment]), clip)
+        written = {clips.file(numbers[segment]): clip}
         if video is not None:
-            write_atomically(clips.video(numbers[segment]), video)
+            written[clips.video(numbers[segment])] = video
+        for file, content in written.items():
+            write_atomically(file, content, private=True)
+        files += written
+    sync(files)  # before there are labels of them
 
 
 def _free(store: LabelStore, count: int) -> range:

@@ -7,9 +7,9 @@ import sys
 import pytest
 from helpers import segments
 
-from prefrl.database import STORE_VERSION
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.queue import LEASE_SECONDS, LabelQueue
+from prefrl.schema import SCRIPTS, STORE_VERSION
 from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
 
@@ -123,12 +123,35 @@ def test_a_lease_that_is_renewed_does_not_expire(store, queue, clock):
     assert held(queue, "b") == []
 
 
-def test_a_clock_set_back_does_not_keep_a_pair_for_ever(store, queue, clock):
+def test_a_lease_from_before_the_machine_started_anew_is_free(store, clock):
     ids = ask(store, 1)
+    before, after = (LabelQueue(store, clock=clock, boot=boot) for boot in ("one", "two"))
+    render_all(before)
+    assert held(before, "a") == ids
+    assert held(after, "b") == ids
+
+
+_STEPPED = """
+import sys, time
+from pathlib import Path
+real, step = time.time, float(sys.argv[2])
+time.time = lambda: real() + step
+from prefrl.queue import LabelQueue
+from prefrl.store import LabelStore
+
+store = LabelStore(Path(sys.argv[1]))
+print([lease.query_id for lease in LabelQueue(store).lease("b", 2)])
+"""
+
+
+@pytest.mark.parametrize("step", [-3600, -1, 61, 3600])
+def test_two_viewers_never_get_one_pair_when_the_time_of_day_is_set(tmp_path, store, step):
+    first, second = ask(store, 2)
+    queue = LabelQueue(store)
     render_all(queue)
-    assert held(queue, "a") == ids
-    clock.time -= 1e6
-    assert held(queue, "b") == ids
+    assert held(queue, "a") == [first]
+    command = [sys.executable, "-c", _STEPPED, str(tmp_path / "labels.sqlite"), str(step)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == f"[{second}]"
 
 
 def test_what_is_released_is_free_at_once(store, queue):
@@ -209,14 +232,20 @@ def make_old(path, version=1):
     """What a store of an older version looks like; version 3 had a table `withdrawn`."""
     connection = sqlite3.connect(path)
     connection.execute("DROP VIEW withdrawn")
-    connection.execute("DROP TABLE withdrawals")
-    if version == 1:
-        for table in ("leases", "rendered", "repeats"):
-            connection.execute(f"DROP TABLE {table}")
-    else:
-        columns = "query_id INTEGER PRIMARY KEY REFERENCES queries (id), reason VARCHAR NOT NULL, created_at VARCHAR"
-        connection.execute(f"CREATE TABLE withdrawn ({columns} NOT NULL)")
+    for table in (
+        "withdrawals",
+        "leases",
+        "checksums",
+        "late_answers",
+        *(("rendered", "repeats") if version == 1 else ()),
+    ):
+        connection.execute(f"DROP TABLE {table}")
+    if version == 3:
+        for statement in SCRIPTS[3].split(";"):
+            if "TABLE leases" in statement or "TABLE withdrawn" in statement:
+                connection.execute(statement)
         connection.execute("INSERT INTO withdrawn SELECT max(id), 'ann says so', '2026' FROM queries")
+        connection.execute("INSERT INTO leases SELECT max(id), 'ann', 1e9 FROM queries")
     connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (str(version),))
     connection.commit()
     connection.close()

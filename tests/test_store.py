@@ -8,8 +8,8 @@ import pytest
 from helpers import segments
 from sqlalchemy import text
 
-from prefrl.database import STORE_VERSION
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.schema import STORE_VERSION
 from prefrl.store import LabelStore
 from prefrl.types import Answer, Comparison, Judgement, Query
 

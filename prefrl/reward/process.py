@@ -68,7 +68,7 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
         if idle:
             stop.poll(_IDLE_SECONDS)
         if now - saved > config.checkpoint_seconds:
-            save_tree(run.learner_state, learner.state_dict())
+            save_tree(run.learner_state, learner.state_dict(), durable=True)
             saved = now
     if learner.pretrained:
         learner.publish(run.weights)

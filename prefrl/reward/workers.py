@@ -172,7 +172,7 @@ class LearnerProcess:
         if self._pretraining:
             self._pretraining.work(agent_step, max_round)
             if self._pretraining.ready:
-                save_tree(self._run.learner_state, self._pretraining.state_dict())
+                save_tree(self._run.learner_state, self._pretraining.state_dict(), durable=True)
                 self._pretraining = None
         self.refresh()
 

@@ -1,0 +1,54 @@
+"""Whether a folder may be opened as a run: before anything of it is.
+
+A run may come from somebody else. A link in the place of one of its files would lead what is written, or deleted, to
+other files of whoever opens it; a pipe or a device would never end; and a rollback journal, which a run's database
+never has, can name any file for SQLite to delete. So a run holds regular files and folders, or it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prefrl.errors import PrefrlError
+from prefrl.printable import printable
+
+_FOLDERS = frozenset({"checkpoints", "clips", "reward_model", "tensorboard"})
+"""Where a run's own files are, all the way down; other folders in it are never looked into."""
+_FILES = frozenset({"config.json", "labels.sqlite", "metrics.csv", "progress.json", "summary.json"})
+
+
+def admit_run(root: Path) -> None:
+    """Refuse a folder that holds what no run does; a link to the folder itself is fine.
+
+    Raises:
+        PrefrlError: naming the first such thing.
+    """
+    for entry in _entries(root):
+        if problem := _problem(entry):
+            name = printable(os.path.relpath(entry.path, root))
+            raise PrefrlError(f"{printable(root)} cannot be opened: {name} {problem}")
+
+
+def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
+    folders = [str(root)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                yield entry
+                inside = entry.name in _FOLDERS or Path(entry.path).parent != root
+                if inside and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+
+def _problem(entry: os.DirEntry[str]) -> str | None:
+    if entry.is_symlink():
+        return "is a symbolic link; a run holds its files itself"
+    if entry.name == "labels.sqlite-journal":
+        return "is a rollback journal, which no run has"
+    if entry.is_dir(follow_symlinks=False):
+        return "is a folder" if entry.name in _FILES else None
+    if entry.name in _FOLDERS:
+        return "is no folder"
+    return None if entry.is_file(follow_symlinks=False) else "is no regular file"

@@ -1,0 +1,162 @@
+"""What a label store's schema may be: to the letter that of one of the store's own versions.
+
+A store may come from somebody else, and SQLite runs what a schema says: a trigger can change an answer as it is
+written, and a view in a table's place can be without end. So a file is compared before it is used. The statements stand
+here as files have them, and not as the tables would be made now, so that no library's new way to write them locks an
+old store out.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.sqlite import inspect
+
+STORE_VERSION = 4
+LABELS_VIEW = """
+CREATE VIEW labels AS
+SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at
+FROM comparisons AS given
+WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
+"""
+WITHDRAWN_VIEW = """
+CREATE VIEW withdrawn AS
+SELECT id, query_id, reason, labeller, after_answer, created_at
+FROM withdrawals AS made
+WHERE reason IS NOT NULL AND NOT EXISTS (SELECT 1 FROM withdrawals AS undo WHERE undo.undoes = made.id)
+"""
+_META = 'CREATE TABLE meta ("key" VARCHAR NOT NULL, value VARCHAR NOT NULL, PRIMARY KEY ("key"))'
+_FIRST = f"""
+{_META};
+CREATE TABLE sqlite_sequence(name,seq);
+CREATE TABLE segments (
+    id INTEGER NOT NULL, length INTEGER NOT NULL, agent_step INTEGER NOT NULL, PRIMARY KEY (id)
+);
+CREATE TABLE queries (
+    id INTEGER NOT NULL, round INTEGER NOT NULL, rank INTEGER NOT NULL, segment_left INTEGER NOT NULL,
+    segment_right INTEGER NOT NULL, agent_step INTEGER NOT NULL, created_at VARCHAR NOT NULL, PRIMARY KEY (id),
+    UNIQUE (round, rank), FOREIGN KEY(segment_left) REFERENCES segments (id),
+    FOREIGN KEY(segment_right) REFERENCES segments (id)
+);
+CREATE TABLE comparisons (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, query_id INTEGER NOT NULL, judgement VARCHAR, undoes INTEGER,
+    teacher VARCHAR NOT NULL, labeller VARCHAR, agent_step INTEGER NOT NULL, shown_left INTEGER NOT NULL,
+    response_seconds FLOAT, created_at VARCHAR NOT NULL, FOREIGN KEY(query_id) REFERENCES queries (id),
+    UNIQUE (undoes), FOREIGN KEY(undoes) REFERENCES comparisons (id),
+    FOREIGN KEY(shown_left) REFERENCES segments (id)
+);
+CREATE INDEX ix_comparisons_query_id ON comparisons (query_id);
+{LABELS_VIEW};
+"""
+_RENDERED = """
+CREATE TABLE rendered (
+    segment_id INTEGER NOT NULL, frames INTEGER NOT NULL, problem VARCHAR, created_at VARCHAR NOT NULL,
+    PRIMARY KEY (segment_id), FOREIGN KEY(segment_id) REFERENCES segments (id)
+);
+"""
+_QUEUE = f"""
+{_RENDERED}
+CREATE TABLE leases (
+    query_id INTEGER NOT NULL, viewer VARCHAR NOT NULL, expires_at FLOAT NOT NULL, PRIMARY KEY (query_id),
+    FOREIGN KEY(query_id) REFERENCES queries (id)
+);
+CREATE TABLE withdrawn (
+    query_id INTEGER NOT NULL, reason VARCHAR NOT NULL, created_at VARCHAR NOT NULL, PRIMARY KEY (query_id),
+    FOREIGN KEY(query_id) REFERENCES queries (id)
+);
+"""
+_REPEATS = """
+CREATE TABLE repeats (
+    query_id INTEGER NOT NULL, original_id INTEGER NOT NULL, PRIMARY KEY (query_id),
+    FOREIGN KEY(query_id) REFERENCES queries (id), UNIQUE (original_id),
+    FOREIGN KEY(original_id) REFERENCES queries (id)
+);
+"""
+_PRESENT = f"""
+{_RENDERED}
+CREATE TABLE leases (
+    query_id INTEGER NOT NULL, viewer VARCHAR NOT NULL, boot VARCHAR NOT NULL, expires_at FLOAT NOT NULL,
+    PRIMARY KEY (query_id), FOREIGN KEY(query_id) REFERENCES queries (id)
+);
+CREATE TABLE withdrawals (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, query_id INTEGER NOT NULL, reason VARCHAR, undoes INTEGER,
+    labeller VARCHAR, after_answer INTEGER NOT NULL, created_at VARCHAR NOT NULL,
+    FOREIGN KEY(query_id) REFERENCES queries (id), UNIQUE (undoes),
+    FOREIGN KEY(undoes) REFERENCES withdrawals (id)
+);
+CREATE INDEX ix_withdrawals_query_id ON withdrawals (query_id);
+{WITHDRAWN_VIEW};
+CREATE TABLE checksums (
+    comparison_id INTEGER NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (comparison_id),
+    FOREIGN KEY(comparison_id) REFERENCES comparisons (id)
+);
+CREATE TABLE late_answers (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, query_id INTEGER NOT NULL, judgement VARCHAR NOT NULL,
+    teacher VARCHAR NOT NULL, labeller VARCHAR, agent_step INTEGER NOT NULL, shown_left INTEGER NOT NULL,
+    response_seconds FLOAT, created_at VARCHAR NOT NULL, FOREIGN KEY(query_id) REFERENCES queries (id),
+    FOREIGN KEY(shown_left) REFERENCES segments (id)
+);
+"""
+
+
+def canonical(statement: str) -> str:
+    """A statement without what may be written one way or another: spaces, quotes, the order of a table's parts."""
+    text = re.sub(r"\s*([(),])\s*", r"\1", " ".join(statement.replace('"', "").split()))
+    head, _, rest = text.partition("(")
+    if not head.startswith("CREATE TABLE"):
+        return text
+    parts = re.split(r",(?![^()]*\))", rest.removesuffix(")"))
+    return f"{head}({','.join(sorted(parts))})"
+
+
+def _statements(script: str) -> frozenset[str]:
+    return frozenset(canonical(statement) for statement in script.split(";") if statement.strip())
+
+
+SCRIPTS = {1: _FIRST, 2: _FIRST + _QUEUE, 3: _FIRST + _QUEUE + _REPEATS, 4: _FIRST + _REPEATS + _PRESENT}
+"""What made each version's schema."""
+SCHEMAS = {version: _statements(script) for version, script in SCRIPTS.items()}
+"""Its statements, in their canonical form."""
+
+
+def admit(path: Path) -> int:
+    """Compare a store's schema with those of the store's versions, before anything else is done with the file.
+
+    Returns:
+        Its version.
+
+    Raises:
+        UsageError: if a newer version made it.
+        PrefrlError: if it is damaged, or another program's.
+    """
+    found: list[int] = []
+    inspect(path, lambda connection: found.append(_version(connection, path)))
+    return found[0]
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    rows = connection.execute("SELECT name, substr(sql, 1, 4000) FROM sqlite_master LIMIT 100").fetchall()
+    # An index that a table's own line asks for has no statement.
+    there = {canonical(sql or f"CREATE INDEX {name}"): name for name, sql in rows if not _automatic(name, sql)}
+    if canonical(_META) not in there:
+        raise PrefrlError(f"{path} is damaged: it has no version")
+    query = "SELECT substr(value, 1, 20) FROM meta WHERE key = 'version'"
+    told = str((connection.execute(query).fetchone() or [""])[0])
+    if not re.fullmatch("[0-9]{1,9}", told):
+        raise PrefrlError(f"{path} is damaged: it has no version")
+    version = int(told)
+    if version > STORE_VERSION:
+        raise UsageError(f"{path} was made by a newer version of prefrl (store version {version})")
+    own = SCHEMAS.get(version, frozenset())
+    if strange := sorted(there[statement] for statement in there.keys() - own):
+        raise PrefrlError(f"{path} is not a store of prefrl's, or damaged: it holds {strange[0]!a:.60}")
+    if own - there.keys():
+        raise PrefrlError(f"{path} is damaged: tables are missing")
+    return version
+
+
+def _automatic(name: str, sql: str | None) -> bool:
+    return sql is None and name.startswith("sqlite_autoindex_")
