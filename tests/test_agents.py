@@ -135,6 +135,14 @@ def test_the_algorithm_is_built_from_the_configuration():
     stack, ppo = build("reacher", "ppo", **{"agent.stopping_kl": 0.03})
     assert ppo.target_kl == 0.03
     stack.top.close()
+    for clip, limit, normalise in ((0.1, 0.3, False), (0.3, 0.7, True)):
+        settings = {"agent.clip_range": clip, "agent.max_grad_norm": limit, "agent.normalise_advantage": normalise}
+        stack, ppo = build("reacher", "ppo", **settings)
+        assert (ppo.clip_range(1.0), ppo.max_grad_norm, ppo.normalize_advantage) == (clip, limit, normalise)
+        stack.top.close()
+        stack, a2c = build("reacher", "a2c", **settings)
+        assert (a2c.max_grad_norm, a2c.normalize_advantage) == (limit, normalise)
+        stack.top.close()
     stack, a2c = build("CartPole-v1", "a2c", **{"agent.ent_coef": 0.01})
     assert isinstance(a2c, A2C)
     assert a2c.ent_coef == 0.01

@@ -18,7 +18,7 @@ from prefrl.snapshots import load_env, save_env
 from prefrl.tasks import find_task
 
 SCORE_MEMORY = {
-    "beamrider": {(9, 10, 11): Box(10, 18, 61, 107)},
+    "beamrider": {(9, 10, 11): Box(10, 18, 61, 107), (84,): Box(32, 40, 20, 31)},
     "breakout": {(76, 77): Box(5, 15, 36, 80)},
     "enduro": {(40, 41, 42): Box(164, 173, 57, 103), (43,): Box(180, 187, 89, 103)},
     "pong": {(13,): Box(1, 21, 20, 48), (14,): Box(1, 21, 100, 128)},
@@ -90,8 +90,10 @@ def test_masks_cover_what_they_must_and_to_a_pixel_nothing_else(game: str) -> No
     for _ in range(90):
         env.step(rng.integers(env.action_space.n))
     state = env.ale.cloneState()
-    digits = range(21) if game == "pong" else (0x00, 0x11, 0x28, 0x35, 0x47, 0x66, 0x74, 0x88, 0x99)
     for addresses, extent in SCORE_MEMORY[game].items():
+        digits = (0x00, 0x11, 0x28, 0x35, 0x47, 0x66, 0x74, 0x88, 0x99)
+        if game == "pong" or addresses == (84,):  # BeamRider's enemies, which are 15 at most
+            digits = range(21 if game == "pong" else 16)
         changed = np.zeros((210, 160), bool)
         for address in addresses:
             for value in digits:
@@ -156,6 +158,22 @@ def test_a_game_starts_with_up_to_thirty_no_ops() -> None:
         starts.add(env.ale.getEpisodeFrameNumber())
     assert len(starts) > 15
     assert max(starts) - min(starts) <= 30
+
+
+@pytest.mark.parametrize(("most", "games"), [(0, 2), (30, 8)])
+def test_the_engine_s_games_start_with_no_ops_too(most: int, games: int) -> None:
+    """Each first frame is that of the Python engine after so many no-ops: in Seaquest nearly every frame differs."""
+    env = AtariGame("seaquest", noops=0)
+    env.reset(seed=0)
+    frames = []
+    for _ in range(most + 1):
+        frames.append(env._seen(env.ale.getScreenGrayscale()).tobytes())
+        env.ale.act(ale_py.Action.NOOP)
+    engine = AtariGames(games, "seaquest", noops=most, threads=1)
+    found = [frames.index(stack[-1].tobytes()) for stack in engine.reset(seed=0)[0]]
+    engine.close()
+    assert max(found) >= most / 2
+    assert len(set(found)) >= most / 6
 
 
 def test_a_step_is_four_frames() -> None:
@@ -231,18 +249,30 @@ def test_an_engine_that_resets_a_step_later_is_refused() -> None:
         EngineVecEnv(engine)
 
 
-def test_an_engine_s_games_are_reported_as_episodes() -> None:
-    env = EngineVecEnv(AtariGames(3, "breakout"))
+def test_an_engine_s_games_are_reported_as_they_were_played() -> None:
+    """In Pong a step's reward is its score: each game's is that of the steps since the last one ended."""
+    env = EngineVecEnv(AtariGames(2, "pong", threads=1))
     env.seed(0)
     env.reset()
     rng = np.random.default_rng(0)
-    episodes = []
-    for _ in range(250):
-        _, _, dones, infos = env.step(rng.integers(4, size=3))
+    scores, lengths = np.zeros(2), np.zeros(2, int)
+    games = 0
+    while games < 4:
+        _, rewards, dones, infos = env.step(rng.integers(6, size=2))
         assert not dones.any()
-        episodes += [info["episode"] for info in infos if "episode" in info]
-    assert len(episodes) >= 3
-    assert all(type(episode["l"]) is int and episode["r"] >= 0 for episode in episodes)
+        scores, lengths = scores + rewards, lengths + 1
+        for number, info in enumerate(infos):
+            if "episode" in info:
+                assert info["episode"] == {"r": scores[number], "l": lengths[number]}
+                assert type(info["episode"]["l"]) is int
+                assert -21 <= scores[number] <= -15  # to 21 points, which a random player does not make
+                scores[number] = lengths[number] = 0
+                games += 1
+    env.close()
+
+
+def test_an_engine_s_environments_are_not_objects_of_their_own() -> None:
+    env = EngineVecEnv(AtariGames(3, "breakout", threads=1))
     assert env.get_attr("num_envs", [0]) == [3]
     assert env.env_is_wrapped(gymnasium.Wrapper) == [False] * 3
     for refused in (lambda: env.set_attr("x", 1), lambda: env.env_method("x")):

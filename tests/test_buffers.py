@@ -252,3 +252,14 @@ def test_an_entropy_bonus_for_an_algorithm_that_has_none():
         scorer.start()
     np.testing.assert_allclose(bonus(log_probs) - plain(log_probs), -0.1 * log_probs, atol=1e-6)
     np.testing.assert_allclose(plain.take()[0], bonus.take()[0])  # metrics are of the reward model alone
+
+
+def test_scaled_rewards_are_clipped_at_ten_deviations():
+    """One reward among 400, not discounted: a deviation of 1 / 20 of it, so that it would be 20."""
+    rewards = np.zeros((400, 1), np.float32)
+    rewards[7] = 3.0
+    scaled = ReturnScaler(1, 0.0)(rewards, np.zeros((400, 1), bool))
+    assert scaled[7].item() == 10.0
+    assert ReturnScaler(1, 0.0)(-rewards, np.zeros((400, 1), bool))[7].item() == -10.0
+    few = ReturnScaler(1, 0.0)(rewards[:26], np.zeros((26, 1), bool))
+    assert few[7].item() == pytest.approx(26 / 5, rel=1e-3)  # deviation sqrt(1/26 - 1/26^2) = 5/26 of it

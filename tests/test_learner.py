@@ -210,6 +210,35 @@ def test_the_penalty_shrinks_weights():
     assert (free.l2 == 0).all()
 
 
+def test_each_member_s_penalty_is_its_own_coefficient_times_its_squared_weights():
+    """A tie between a clip and itself has no gradient of its own: what is left is that of the penalty, 2 L2 w."""
+    library = Library(2)
+    learner = make(l2_rate=0.0)
+    learner.add([Comparison(number, 0, 0, 0.5) for number in range(1, 9)], library.read)
+    learner.l2 = torch.tensor([0.1, 0.0, 0.3])
+    before = [weight.detach().clone() for weight in learner.ensemble.network.weights]
+    learner.train(8)
+    for weight, was in zip(learner.ensemble.network.weights, before, strict=True):
+        for member, coefficient in enumerate((0.1, 0.0, 0.3)):
+            torch.testing.assert_close(weight.grad[member], 2 * coefficient * was[member], atol=1e-6, rtol=1e-4)
+    assert all(bias.grad.abs().max() < 1e-6 for bias in learner.ensemble.network.biases)
+
+
+def test_losses_are_running_means_of_33_steps_whether_measured_at_each_or_at_each_fourth(monkeypatch):
+    means = watch(monkeypatch, "running_mean")
+    learner = make(Library(40))
+    learner.train(24 * 8)
+    values = [arguments[1] for arguments, _ in means]  # four training losses, one validation loss, …
+    training = [value for place, value in enumerate(values, start=1) if place % 5]
+    validation = values[4::5]
+    assert (len(training), len(validation)) == (24, 6)
+    for found, measured, decay in zip(learner.losses, (training, validation), (0.97, 0.97**4), strict=True):
+        expected = measured[0]
+        for newest in measured[1:]:
+            expected = decay * expected + (1 - decay) * newest
+        torch.testing.assert_close(found, expected)
+
+
 def test_input_statistics_are_those_of_the_labelled_segments():
     library = Library(80)
     learner = make(library)
@@ -406,6 +435,24 @@ def test_resuming_after_an_answer_was_taken_back_trains_on_what_still_stands(tmp
     resumed.load_state_dict(state, standing, library.read)
     assert len(resumed) == len(standing) == 28
     assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in standing)
+
+
+def test_input_statistics_forget_what_was_taken_back_as_they_forget_nothing_else(tmp_path):
+    """A feature that is 3 or 5 in turn, with a mean of 4 and a deviation of 1 whatever stands."""
+    library = Library(60)
+    library.features[..., 1] = np.where(np.arange(60) % 2, 5.0, 3.0)[:, None]
+    before = make(library)
+    state = through_file(tmp_path, before.state_dict())
+    standing = [comparison for comparison in library.comparisons(last=30) if comparison.id not in (3, 17, 30)]
+    resumed = make()
+    resumed.load_state_dict(state, standing, library.read)
+    younger = Library(80)
+    resumed.add(younger.comparisons(31, 40), younger.read)  # of other values
+    other = younger.features[60:, :, 1]
+    means = (27 * 2 * 4.0 + 20 * other.mean()) / 74
+    squares = (27 * 2 * 17.0 + 20 * np.square(other).mean()) / 74
+    assert resumed.ensemble.input_mean[1].item() == pytest.approx(means, rel=1e-4)
+    assert resumed.ensemble.input_std[1].item() == pytest.approx((squares - means**2) ** 0.5, rel=1e-3)
 
 
 def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_taken_back(tmp_path):

@@ -75,10 +75,10 @@ def _no_waiting(monkeypatch):
 class Bench:
     """A run's loop with a store, clips, and a pool that grows by four segments every hundred steps."""
 
-    def __init__(self, folder, teacher, *, mode="sync", worker=None, grow=4, shift=0, **queries):
+    def __init__(self, folder, teacher, *, mode="sync", worker=None, grow=4, shift=0, seed=0, **queries):
         folder.mkdir(exist_ok=True)
         queries = {"labels": LABELS, "segment_length": 3, "pool": 60} | queries
-        config = RunConfig("t", "t", mode=mode, steps=STEPS, queries=QueryConfig(**queries))
+        config = RunConfig("t", "t", mode=mode, seed=seed, steps=STEPS, queries=QueryConfig(**queries))
         self.store = LabelStore(folder / "labels.sqlite", create=True)
         self.clips = ClipFolder(folder)
         self.pool = deque(maxlen=config.queries.pool)
@@ -434,3 +434,14 @@ def test_the_same_seed_asks_the_same(tmp_path):
         return [(number, query.left.id, query.right.id) for number, query in bench.teacher.asked]
 
     assert asked("one") == asked("other")
+
+
+def test_which_pairs_are_asked_depends_on_the_run_s_seed(tmp_path):
+    """Else runs of several seeds ask about the same places of their pools: fewer experiments than they seem."""
+    asked = []
+    for folder, seed in (("a", 0), ("b", 1), ("c", 0)):
+        bench = Bench(tmp_path / folder, Moody(incomparable=0), seed=seed)
+        bench.begin(spare=40)
+        asked.append([(query.left.id, query.right.id) for _, query in bench.teacher.asked])
+        bench.close()
+    assert asked[0] == asked[2] != asked[1]

@@ -232,6 +232,47 @@ def test_a_learner_of_images_learns_and_goes_on_bit_for_bit(tmp_path) -> None:
     assert np.corrcoef(through.ensemble.score(levels), bright)[0, 1] > 0.7
 
 
+def test_the_penalty_is_on_all_weights_of_an_image_network_and_on_nothing_else() -> None:
+    network = StackedCNN(2, (4, SIZE, SIZE), negative_slope=0.01, dropout=0.5)
+    for member in network.members:
+        for layer in member:
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                torch.nn.init.constant_(layer.weight, 7.0)
+    for member, norm in zip(network.members, network.squared_norm().tolist(), strict=True):
+        kernels = [weight for name, weight in member.named_parameters() if weight.ndim > 1]
+        assert [weight.ndim for weight in kernels] == [4, 4, 4, 4, 2, 2]
+        assert norm == pytest.approx(sum(float(weight.detach().double().pow(2).sum()) for weight in kernels), rel=1e-5)
+
+
+def image_learner(members: int = 2) -> RewardLearner:
+    settings = {"reward.batch_size": 4, "reward.members": members}
+    learner = RewardLearner(resolve("moving-dot", settings=settings).reward, DOT, 5, seed=0)
+    films = np.random.default_rng(0).integers(0, 255, (12, 8, SIZE, SIZE), dtype=np.uint8)
+    comparisons = [Comparison(n + 1, n, (n + 1) % 12, float(n % 2)) for n in range(12)]
+    learner.add(comparisons, lambda number: (films[number], np.zeros(5, np.float32)))
+    return learner
+
+
+def test_validation_neither_drops_out_nor_moves_the_batch_statistics() -> None:
+    learner = image_learner()
+    modes = []
+    forward = learner.ensemble.forward_each
+    learner.ensemble.forward_each = lambda steps: (modes.append(learner.ensemble.training), forward(steps))[1]
+    learner.train(4 * 8)
+    assert modes == [True, True, True, True, False] * 2  # at each fourth step it validates
+    layers = [layer for layer in learner.ensemble.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert {int(layer.num_batches_tracked) for layer in layers} == {8}
+
+
+def test_dropout_goes_on_where_the_last_call_left_off() -> None:
+    whole, parts = image_learner(), image_learner()
+    whole.train(4 * 8)
+    parts.train(4 * 4)
+    torch.rand(5)  # the agent draws too
+    parts.train(4 * 4)
+    assert same_tree(whole.state_dict(), parts.state_dict())
+
+
 # -- the dot ----------------------------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,22 @@ def test_only_pairs_whose_clips_are_both_there_are_shown(store, queue):
     assert queue.to_render() == []
 
 
+def test_pairs_are_shown_and_rendered_by_round_and_rank_and_not_as_they_came(store, queue):
+    keys = [(2, 1), (1, 2), (2, 0), (1, 0), (3, 0), (1, 1)]
+    asked = [Query(*key, POOL[2 * n], POOL[2 * n + 1], 0) for n, key in enumerate(keys)]
+    ids = {(query.round, query.rank): number for number, query in store.add_queries(asked).items()}
+    segments_in_turn = [number for key in sorted(keys) for number in (2 * keys.index(key), 2 * keys.index(key) + 1)]
+    assert queue.to_render() == segments_in_turn
+    assert queue.to_render(limit=2) == segments_in_turn[:4]
+    render_all(queue)
+    in_turn = [ids[key] for key in sorted(keys)]
+    assert held(queue, "a", 2) == in_turn[:2]
+    assert held(queue, "b", 1) == in_turn[2:3]
+    assert held(queue, "a", 4) == [*in_turn[:2], *in_turn[3:5]]
+    queue.release("a")
+    assert held(queue, "c", 9) == [*in_turn[:2], *in_turn[3:]]
+
+
 def test_a_lease_says_what_is_on_which_side(store, queue):
     ask(store, 1)
     render_all(queue)

@@ -104,6 +104,16 @@ def test_a_share_is_held_out_and_nothing_of_it_is_trained_on(
     assert split(labels, holdout, seed) == (training, held_out)
 
 
+def test_a_pair_asked_about_both_ways_round_is_on_one_side() -> None:
+    labels = [Comparison(n, n % 30, n % 30 + 100, 1.0) for n in range(30)]
+    labels += [Comparison(100 + n, n % 30 + 100, n % 30, 0.0) for n in range(30)]
+    for seed in range(5):
+        training, held_out = split(labels, 0.5, seed)
+        unseen = {frozenset((label.left, label.right)) for label in held_out}
+        assert not unseen & {frozenset((label.left, label.right)) for label in training}
+        assert (len(training), len(held_out), len(unseen)) == (30, 30, 15)
+
+
 def test_another_seed_holds_out_others() -> None:
     labels = [Comparison(number, number, number + 1, 1.0) for number in range(50)]
     assert split(labels, 0.2, 0) != split(labels, 0.2, 1)

@@ -108,6 +108,14 @@ def test_ids_are_serial_numbers_and_the_pool_keeps_the_newest():
     assert [segment.id for segment in env.pool] == [15, 16, 17, 18, 19]
 
 
+def test_ids_count_up_with_time_whatever_the_environment():
+    env = recorder(envs=3, length=2, lengths=(10,))
+    roll(env, 10)
+    assert [segment.id for segment in env.pool] == list(range(15))
+    firsts = [(segment.observations[0, 2], segment.observations[0, 0]) for segment in env.pool]
+    assert firsts == [(start, tag) for start in range(0, 10, 2) for tag in range(3)]
+
+
 def test_segments_do_not_change_once_cut():
     env = recorder(length=3, lengths=(9,))
     roll(env, 3)

@@ -210,3 +210,26 @@ def test_ant_learns_from_a_teacher_with_a_threshold(tmp_path, teacher):
         before = "SELECT judgement, count(*) FROM labels WHERE agent_step < 5000 GROUP BY judgement"
         assert set(dict(connection.execute(before))) <= {"left", "right"}  # no threshold: no tie, none skipped
     assert label_counts(tmp_path / "run")[0] >= 20
+
+
+def test_chance_differs_from_round_to_round():
+    """Four standard errors of 400 draws of a half are 0.1; pairs of one rank are not judged alike for a whole run."""
+    teacher = made("boltzmann")
+    teacher.submit({n: query([1.0], [1.0])._replace(round=n) for n in range(400)})
+    lefts = [answer.judgement is Judgement.LEFT for answer in teacher.collect()]
+    assert np.mean(lefts) == pytest.approx(0.5, abs=0.1)
+    ranked = made("boltzmann")
+    ranked.submit({n: query([1.0], [1.0], rank=n) for n in range(400)})
+    assert lefts != [answer.judgement is Judgement.LEFT for answer in ranked.collect()]
+
+
+def test_thresholds_are_on_sums_that_are_not_discounted():
+    """Discounted by a half, 0 0 8 and 8 0 0 are 8 and 2; both sum to 8. And 4 0 3 and 0 0 4: 4 and 4, and 7 and 4."""
+    ways = Shortcomings(equal=0.1, discount=0.5)
+    assert judge(query([0.0, 0.0, 8.0], [8.0, 0.0, 0.0]), ways, 10.0) is Judgement.EQUAL
+    assert judge(query([0.0, 0.0, 8.0], [6.9, 0.0, 0.0]), ways, 10.0) is Judgement.LEFT  # 1.1 apart
+    assert judge(query([4.0, 0.0, 3.1], [0.0, 0.0, 4.0]), ways, 10.0) is Judgement.LEFT  # 0.1 apart where discounted
+    assert judge(query([4.0, 0.0, 2.9], [0.0, 0.0, 4.0]), ways, 10.0) is Judgement.RIGHT
+    skips = Shortcomings(skip=0.5, discount=0.5)
+    assert judge(query([6.0, 0.0, 0.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.LEFT  # 1.5 where discounted
+    assert judge(query([0.0, 0.0, 4.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.INCOMPARABLE
