@@ -168,7 +168,7 @@ def test_the_engine_s_games_start_with_no_ops_too(most: int, games: int) -> None
     frames = []
     for _ in range(most + 1):
         frames.append(env._seen(env.ale.getScreenGrayscale()).tobytes())
-        env.ale.act(ale_py.Action.NOOP)
+        env.ale.act(0)
     engine = AtariGames(games, "seaquest", noops=most, threads=1)
     found = [frames.index(stack[-1].tobytes()) for stack in engine.reset(seed=0)[0]]
     engine.close()
