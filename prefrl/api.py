@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,7 @@ def resume(
     labels: int | None = None,
     steps: int | None = None,
     control: Control | None = None,
+    trust: Sequence[str] = (),
 ) -> TrainedRun:
     """Go on with a run where it stopped; a finished one stays as it is unless its budget is raised.
 
@@ -152,12 +153,13 @@ def resume(
         labels: A higher label budget.
         steps: More steps in all.
         control: Stops it, and is told how it goes.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Raises:
         UsageError: if the folder is no run, is in use, or the new budget is lower than the old.
         PrefrlError: for what else a user can cause.
     """
-    run = RunDirectory.open(Path(root))
+    run = RunDirectory.open(Path(root)).admit(trust)
     reopened = labels is not None and _closed(run)
     raised = {"queries.labels": labels, "steps": steps}
     changes = {name: value for name, value in raised.items() if value is not None}

@@ -12,13 +12,16 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
+from tyro.conf import UseAppendAction, arg
 
 from prefrl.errors import UsageError
 
 PROGRAM = "prefrl"
+Trust = Annotated[UseAppendAction[tuple[str, ...]], arg(name="trust", metavar="MODULE")]
+"""Modules that the person trusts, an option each."""
 _REASONS = {
     r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
     r"could not convert string to float: (.*)": r"\1 is no number",

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ import tyro
 from prefrl_benchmarks.cli import bench
 from tyro.conf import Positional, arg
 
-from prefrl.arguments import PROGRAM, parse_settings, refused_in_one_line
+from prefrl.arguments import PROGRAM, Trust, parse_settings, refused_in_one_line
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.label_commands import labels_app, reward_app
 from prefrl.printable import LONGEST_LINE, command, printable, say
@@ -111,15 +111,16 @@ def train(
 
 
 @app.command
-def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | None = None) -> int:
+def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | None = None, trust: Trust = ()) -> int:
     """Go on with a run where it stopped.
 
     Args:
         run: The run directory.
         labels: A higher label budget.
         steps: More steps in all.
+        trust: A module that a run which is not your own may import to make its environment.
     """
-    return _train(lambda: run, labels=labels, steps=steps)
+    return _train(lambda: run, labels=labels, steps=steps, trust=trust)
 
 
 @app.command
@@ -158,7 +159,15 @@ def label(
 
 
 @app.command
-def play(run: Positional[Path], /, *, video: Path | None = None, episodes: int = 5, seed: int = 1000) -> None:
+def play(
+    run: Positional[Path],
+    /,
+    *,
+    video: Path | None = None,
+    episodes: int = 5,
+    seed: int = 1000,
+    trust: Trust = (),
+) -> None:
     """Evaluate a run's policy on the true reward, and record it.
 
     Args:
@@ -166,10 +175,11 @@ def play(run: Positional[Path], /, *, video: Path | None = None, episodes: int =
         video: Where to write a video (mp4) of the first 1,000 steps.
         episodes: Episodes to play.
         seed: Of the first episode.
+        trust: A module that a run which is not your own may import to make its environment.
     """
     from prefrl.playing import play as play_run
 
-    played = play_run(run, episodes=episodes, video=video, seed=seed)
+    played = play_run(run, episodes=episodes, video=video, seed=seed, trust=trust)
     mean = sum(played.returns) / len(played.returns)
     print(f"true return {mean:.1f} over {len(played.returns)} episodes: {' '.join(f'{r:.1f}' for r in played.returns)}")
     if played.cut:
@@ -225,7 +235,12 @@ def _say(error: Exception) -> int:
 
 
 def _train(
-    find: Callable[[], Path], *, labels: int | None = None, steps: int | None = None, beside: bool = False
+    find: Callable[[], Path],
+    *,
+    labels: int | None = None,
+    steps: int | None = None,
+    beside: bool = False,
+    trust: Sequence[str] = (),
 ) -> int:
     """Train or resume the run that `find` finds or makes, with progress on the screen.
 
@@ -233,6 +248,7 @@ def _train(
         find: Gives the run directory.
         labels: A new budget.
         steps: A new end.
+        trust: Modules that the person trusts.
         beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
     """
     from prefrl.control import Control, stop_on_signals
@@ -251,7 +267,7 @@ def _train(
         with TrainingDisplay() as display:
             control.report, control.warn = display.report, display.warn
             try:
-                done = resume_run(root, labels=labels, steps=steps, control=control)
+                done = resume_run(root, labels=labels, steps=steps, control=control, trust=trust)
             except UsageError:
                 raise
             except (PrefrlError, OSError) as error:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg
 
+from prefrl.arguments import Trust
 from prefrl.errors import UsageError
 from prefrl.printable import command, say
 
@@ -48,7 +49,9 @@ def finish(run: Positional[Path], /) -> None:
 
 
 @labels_app.command(name="export")
-def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False) -> None:
+def export_labels(
+    run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False, trust: Trust = ()
+) -> None:
     """Write a run's labels to a file: a zip with their clips, for other runs to start from, or a CSV table.
 
     Args:
@@ -56,6 +59,7 @@ def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_d
         file: The file to write. NAME.zip holds the labels with their clips, and what was taken back, asked again or
             flagged; NAME.csv is a table of the answers that stand, without clips.
         without_damaged: Whether to leave labels out of which a clip is missing or damaged (of a zip).
+        trust: A module that a run which is not your own may import to make its environment.
     """
     kind = file.suffix.lower()
     if kind not in {".zip", ".csv"}:
@@ -68,16 +72,17 @@ def export_labels(run: Positional[Path], file: Positional[Path], /, *, without_d
     from prefrl.transfer import archive_lines
     from prefrl.transfer import export_labels as export
 
-    say(archive_lines(export(run, file, without_damaged=without_damaged)))
+    say(archive_lines(export(run, file, without_damaged=without_damaged, trust=trust)))
 
 
 @labels_app.command(name="import")
-def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> None:
+def import_labels(file: Positional[Path], /, *, into: Path | None = None, trust: Trust = ()) -> None:
     """Check a file of labels and tell what is in it; add them to a run, which keeps what it took back.
 
     Args:
         file: The file.
         into: A run directory to add the labels to; no process may be at work on it.
+        trust: A module that a run which is not your own may import to make its environment.
     """
     from prefrl.admission import read_archive
     from prefrl.transfer import archive_lines, import_archive
@@ -85,7 +90,7 @@ def import_labels(file: Positional[Path], /, *, into: Path | None = None) -> Non
     if into is None:
         say(archive_lines(read_archive(file)))
     else:
-        added = import_archive(file, into)
+        added = import_archive(file, into, trust=trust)
         back = f", {added.taken_back} taken back" if added.taken_back else ""
         say([f"{into}: {added.labels} labels added{back}"])
 
@@ -99,6 +104,7 @@ def fit(
     seed: int = 0,
     comparisons: int | None = None,
     out: Path | None = None,
+    trust: Trust = (),
 ) -> None:
     """Fit a new reward model to a run's labels, and tell how well it predicts labels that it has not seen.
 
@@ -108,14 +114,17 @@ def fit(
         seed: Of the choice of these, and of the fit.
         comparisons: How many comparisons to fit (default: as many as the run did, at most 40,000).
         out: A new file for the weights (default: reward_model/fitted.safetensors in the run).
+        trust: A module that a run which is not your own may import to make its environment.
     """
     from prefrl.display import CountDisplay
     from prefrl.fit_request import fit_request
 
     wanted = fit_request(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
+    wanted.run.admit(trust)
     with CountDisplay("comparisons") as display:
         display.say(f"{run}: reading {wanted.labels} labels")
         from prefrl.refit import refit
 
-        fitted = refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out, report=display.report)
+        told = display.report
+        fitted = refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out, report=told, trust=trust)
     say(fitted.lines())

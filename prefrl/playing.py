@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,14 +78,18 @@ class Reward:
         return self.ensemble.score(np.concatenate(parts, axis=1).astype(np.float32))
 
 
-def load_policy(root: str | Path) -> Policy:
+def load_policy(root: str | Path, *, trust: Sequence[str] = ()) -> Policy:
     """The newest policy of a run, finished or not. Nothing of the run is executed.
+
+    Args:
+        root: The run directory.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Raises:
         UsageError: if the folder is no run.
         PrefrlError: if it has no policy yet, or its files are damaged.
     """
-    run = RunDirectory.open(Path(root))
+    run = RunDirectory.open(Path(root)).admit(trust)
     env = make_env(run.config.env_id)
     env.close()
     return _policy(run, env)
@@ -106,18 +111,19 @@ def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
     return policy
 
 
-def load_reward(root: str | Path, weights: str | Path | None = None) -> Reward:
+def load_reward(root: str | Path, weights: str | Path | None = None, *, trust: Sequence[str] = ()) -> Reward:
     """The newest published reward of a run. Nothing of the run is executed.
 
     Args:
         root: The run directory.
         weights: Other weights of its reward model, e.g. those of `prefrl reward fit`.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Raises:
         UsageError: if the folder is no run, or one that trains on the true reward.
         PrefrlError: if it has published no reward yet, or its files are damaged.
     """
-    run = RunDirectory.open(Path(root))
+    run = RunDirectory.open(Path(root)).admit(trust)
     if not run.config.learns_reward:
         raise UsageError(f"{root} trains on the true reward: there is no learned one")
     path = Path(weights) if weights else run.weights
@@ -147,7 +153,15 @@ class Played:
     """Frames in the video; 0 without one."""
 
 
-def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int = 0, max_frames: int = 1000) -> Played:
+def play(
+    root: Path,
+    *,
+    episodes: int = 5,
+    video: Path | None = None,
+    seed: int = 0,
+    max_frames: int = 1000,
+    trust: Sequence[str] = (),
+) -> Played:
     """Run a run's policy in its environment.
 
     Args:
@@ -156,6 +170,7 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
         video: Where to write a video.
         seed: Of the first episode; each further one counts up.
         max_frames: The longest video.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Raises:
         UsageError: for a folder that is no run, or a video that cannot be written or rendered.
@@ -164,7 +179,7 @@ def play(root: Path, *, episodes: int = 5, video: Path | None = None, seed: int 
         raise UsageError("--episodes must be at least 1")
     if seed < 0:
         raise UsageError("--seed must not be negative")
-    run = RunDirectory.open(root)
+    run = RunDirectory.open(root).admit(trust)
     if video:
         os.environ.setdefault("MUJOCO_GL", "egl")
     env = make_env(run.config.env_id, render_mode="rgb_array" if video else None)

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
 
+_SAFE_PATH = "PYTHONSAFEPATH"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,15 +45,18 @@ def start_beside(name: str, target: Callable[..., None], *arguments: Any) -> Bes
     context = multiprocessing.get_context("spawn")
     # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_begin, args=(target, reader, *arguments), name=name, daemon=True)
-    with _deaf_to_signals():
+    safe = bool(os.environ.get(_SAFE_PATH))
+    process = context.Process(target=_begin, args=(target, safe, reader, *arguments), name=name, daemon=True)
+    with _nothing_of_the_working_folder(), _deaf_to_signals():
         process.start()
     reader.close()
     return Beside(process, writer)
 
 
-def _begin(target: Callable[..., None], pipe: Connection, *arguments: Any) -> None:
+def _begin(target: Callable[..., None], safe: bool, pipe: Connection, *arguments: Any) -> None:
     """The process stays deaf to signals, and ends with its parent, however that ends."""
+    if not safe:
+        os.environ.pop(_SAFE_PATH, None)  # what a user's environment starts is the user's
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -61,6 +65,20 @@ def _begin(target: Callable[..., None], pipe: Connection, *arguments: Any) -> No
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(0)  # all that it has is saved: taking torch down would take half a second, and the agent waits
+
+
+@contextmanager
+def _nothing_of_the_working_folder() -> Iterator[None]:
+    """Processes started herein import nothing from there before they have this one's paths: it may be another's run."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextmanager

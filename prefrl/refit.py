@@ -66,6 +66,7 @@ def refit(
     comparisons: int | None = None,
     out: Path | None = None,
     report: Report = lambda phase, done, wanted: None,
+    trust: Sequence[str] = (),
 ) -> Refit:
     """Fit a new reward model to a share of a run's standing labels, and judge it by the rest.
 
@@ -76,13 +77,14 @@ def refit(
         comparisons: Gradient work; default: as much as the run has done, at most `MOST_COMPARISONS`.
         out: A new file for the weights; default: `reward_model/fitted.safetensors` in the run, which is replaced.
         report: Told how far it is.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Raises:
         UsageError: for a folder that is no run or learns no reward, and for arguments that cannot be used.
         PrefrlError: if there are too few labels, or the run's files are damaged.
     """
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
-    run, config = request.run, request.run.config
+    run, config = request.run.admit(trust), request.run.config
     store = LabelStore(run.labels)
     source = Labels(run, store)
     labels, read = list(source.comparisons()), source.read

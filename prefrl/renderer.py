@@ -29,6 +29,7 @@ from prefrl.scenes import filmed
 from prefrl.snapshots import load_env
 from prefrl.store import LabelStore
 from prefrl.tasks import make_env
+from prefrl.trust import Passport, accept, passport
 from prefrl.types import Array
 
 SIZE = 320
@@ -103,7 +104,7 @@ class RendererProcess:
         self._start()
 
     def _start(self) -> None:
-        self._beside = start_beside("prefrl-renderer", _render, self._run.root)
+        self._beside = start_beside("prefrl-renderer", _render, self._run.root, passport(self._run.config))
         self._started = time.monotonic()
 
     def check(self) -> str | None:
@@ -126,11 +127,12 @@ class RendererProcess:
         self._beside.stop(timeout=10)
 
 
-def _render(stop: Connection, root: Path) -> None:
+def _render(stop: Connection, root: Path, given: Passport) -> None:
     os.nice(_NICE)
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
-        run = RunDirectory.open(root)
+        accept(given)
+        run = RunDirectory.open(root).admit()
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
     except Exception as error:

@@ -10,14 +10,14 @@ import importlib.metadata
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import psutil
 from filelock import FileLock
 
-from prefrl import locks
+from prefrl import locks, trust
 from prefrl.config import RunConfig
 from prefrl.durable import make_folder
 from prefrl.errors import PrefrlError, UsageError
@@ -84,9 +84,9 @@ class Summary(_Finished, total=False):
 class RunDirectory:
     """One run's files. Its parts (agent, learner, viewer) share nothing else."""
 
-    def __init__(self, root: Path, config: RunConfig) -> None:
+    def __init__(self, root: Path, config: RunConfig, origin: trust.Origin | None = None) -> None:
         """Name the files; use `create` or `open`."""
-        self.root, self.config = root, config
+        self.root, self.config, self._origin = root, config, origin
         self.labels = root / "labels.sqlite"
         self.clips = root / "clips"
         self.weights = root / "reward_model" / "weights.safetensors"
@@ -160,9 +160,22 @@ class RunDirectory:
             raise UsageError(f"{printable(root)} was made by a newer version of prefrl ({newer})")
         try:
             config = RunConfig.from_json(data.get("config"))  # type: ignore[arg-type]
+            origin = conform(trust.Origin | None, data.get("origin"), "origin")
         except UsageError as error:
             raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
-        return cls(root, config)
+        return cls(root, config, origin)
+
+    def admit(self, trusted: Sequence[str] = ()) -> RunDirectory:
+        """Let the run's environment be made in this process; returns self.
+
+        Args:
+            trusted: Modules that the person trusts.
+
+        Raises:
+            UsageError: if making it would import what is neither this person's own nor trusted.
+        """
+        trust.admit(self.root, self.config, self._origin, trusted)
+        return self
 
     def write_config(self) -> None:
         """Write `config.json`."""
@@ -175,6 +188,7 @@ class RunDirectory:
             "packages": packages,
             "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "config": self.config.to_json(),
+            "origin": trust.sign(self.config),
         }
         write_json(self.root / "config.json", content, durable=True)
 

@@ -6,7 +6,6 @@ of `TaskFacts`. The paper's tasks come that way too, so that the core knows none
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import gymnasium
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 
+from prefrl import trust
 from prefrl.errors import UsageError, unknown
 from prefrl.types import is_image
 
@@ -104,7 +104,7 @@ def find_task(name: str) -> TaskFacts:
             return task
     module, _, env_id = name.rpartition(":")
     if module:
-        _import(module)
+        trust.import_named(module)
     try:
         spec = gymnasium.spec(env_id)
     except gymnasium.error.Error:
@@ -133,14 +133,6 @@ def _short_episode(env: gymnasium.Env[Any, Any], episodes: int = 10, most: int =
     return max(1, sorted(lengths)[(len(lengths) - 1) // 4])
 
 
-def _import(module: str) -> None:
-    """Import a user's module, which registers its environments."""
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        raise UsageError(f"the module {module} cannot be imported: {type(error).__name__}: {error}") from None
-
-
 def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """Make an environment.
 
@@ -150,7 +142,8 @@ def make_env(env_id: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     known_tasks()  # loading the tables registers their environments
     _quiet_mujoco()
     try:
-        env = gymnasium.make(env_id, **kwargs)
+        with trust.importing(env_id):
+            env = gymnasium.make(env_id, **kwargs)
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"{env_id} cannot be made: {error}") from None
     if reason := unsuitable(env):
@@ -189,7 +182,8 @@ def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
     """
     known_tasks()
     try:
-        return gymnasium.make_vec(env_id, envs, vectorization_mode="vector_entry_point")
+        with trust.importing(env_id):
+            return gymnasium.make_vec(env_id, envs, vectorization_mode="vector_entry_point")
     except (gymnasium.error.Error, ImportError) as error:
         raise UsageError(f"{env_id} cannot be made: {error}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -25,13 +25,14 @@ from prefrl.store import LabelStore
 from prefrl.types import Judgement
 
 
-def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> LabelArchive:
+def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trust: Sequence[str] = ()) -> LabelArchive:
     """Write a run's standing labels, with their clips, to a new file; the run may be at work meanwhile.
 
     Args:
         root: The run directory.
         path: The file.
         without_damaged: Whether to leave labels out of which a clip is missing or damaged.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Returns:
         The file, read back.
@@ -40,7 +41,7 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> L
         UsageError: if the folder is no run, has none to give, or the file is there already or cannot be written.
         PrefrlError: if there are no labels yet, or a clip is missing or damaged.
     """
-    run = RunDirectory.open(root)
+    run = RunDirectory.open(root).admit(trust)
     task = labelled_task(run.config)
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
@@ -59,13 +60,18 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False) -> L
     return read_archive(path)
 
 
-def import_labels(path: Path, root: Path) -> int:
+def import_labels(path: Path, root: Path, *, trust: Sequence[str] = ()) -> int:
     """As `import_archive`; how many labels were added."""
-    return import_archive(path, root).labels
+    return import_archive(path, root, trust=trust).labels
 
 
-def import_archive(path: Path, root: Path) -> Added:
+def import_archive(path: Path, root: Path, *, trust: Sequence[str] = ()) -> Added:
     """Add the labels of a file to a run that no process is at work on, and what else the file knows of them.
+
+    Args:
+        path: The file.
+        root: The run directory.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Returns:
         What was added: what the run has, or had and took back, is left out.
@@ -75,7 +81,7 @@ def import_archive(path: Path, root: Path) -> Added:
         PrefrlError: if the file or the run is damaged.
     """
     archive = read_archive(path)
-    run = RunDirectory.open(root)
+    run = RunDirectory.open(root).admit(trust)
     check_task(archive, run.config)
     lock = run.lock()
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from asking import make_run as make_asking_run
@@ -18,6 +20,14 @@ from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.transfer import export_labels
 from prefrl.types import Judgement
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Signatures are made with a key of the tests' own, also by the processes that they start."""
+    folder = tmp_path_factory.mktemp("state")
+    with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder)}):
+        yield folder
 
 
 @pytest.fixture(scope="module")

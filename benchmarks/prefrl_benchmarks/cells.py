@@ -18,6 +18,7 @@ from prefrl.files import read_json
 from prefrl.recipes import resolve
 from prefrl.run import is_finished, read_summary
 from prefrl.tasks import find_task
+from prefrl.trust import module_of
 
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 """Settings that decide nothing of what a run with a synthetic teacher computes."""
@@ -132,18 +133,24 @@ def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subpr
         threads: That its process may use; None leaves that to it.
     """
     root = folder / cell.name
-    words = ["resume", str(root)] if (root / "config.json").exists() else cell.arguments(root)
+    words = _resumed(cell, root) if (root / "config.json").exists() else cell.arguments(root)
     log: IO[bytes]
     with (folder / f"{cell.name}.log").open("ab") as log:
         # In a group of its own: Ctrl-C on the terminal reaches it through the runner alone, once.
         return subprocess.Popen(
-            [sys.executable, "-m", "prefrl_benchmarks.child", *words],
+            [sys.executable, "-P", "-m", "prefrl_benchmarks.child", *words],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=environment(threads),
             process_group=0,
         )
+
+
+def _resumed(cell: Cell, root: Path) -> list[str]:
+    """A cell's module is the word of whoever runs the suite, be the run directory from another machine."""
+    module = module_of(cell.task)
+    return ["resume", str(root), *(["--trust", module] if module else [])]
 
 
 def environment(threads: int | None) -> dict[str, str]:
