@@ -205,6 +205,11 @@ class RoundsCallback(BaseCallback):
         return self.config.queries.labels if self._loop else 0
 
     @property
+    def unusable_labels(self) -> int:
+        """Labels that could not be learned from; 0 on the true reward."""
+        return self._loop.unusable if self._loop else 0
+
+    @property
     def counts(self) -> dict[str, int]:
         """Labels by judgement; all zero on the true reward."""
         return self._loop.counts if self._loop else dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)

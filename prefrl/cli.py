@@ -271,8 +271,7 @@ def _train(
             except UsageError:
                 raise
             except (PrefrlError, OSError) as error:
-                how = command("resume", root)
-                raise PrefrlError(f"{explain(error)}; the run can be resumed: {how}") from error
+                raise PrefrlError(explain(error) + _how_to_go_on(root)) from error
     if done.summary is None:
         print(f"prefrl: stopped; `{command('resume', root)}` goes on", file=sys.stderr)
         return 1
@@ -280,6 +279,18 @@ def _train(
 
     say(summary_lines(root, done.summary))
     return 0
+
+
+def _how_to_go_on(root: Path) -> str:
+    """How to resume a run that stopped by an error; nothing where that cannot be done."""
+    from prefrl.resuming import obstacle
+    from prefrl.run import RunDirectory
+
+    try:
+        hindered = obstacle(RunDirectory.open(root))
+    except (PrefrlError, OSError):
+        return ""
+    return "" if hindered else f"; the run can be resumed: {command('resume', root)}"
 
 
 def _track(project: str, run: Any) -> None:

@@ -21,6 +21,7 @@ from prefrl.reward.workers import RewardWorker
 from prefrl.schedule import labels_due
 from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.types import Query, Segment, Teacher
+from prefrl.usable import unusable_labels
 
 _POLL_SECONDS = 0.05
 _SPARE_IDS = 10**9
@@ -64,6 +65,11 @@ class PreferenceLoop:
     def counts(self) -> dict[str, int]:
         """The store's counts, as far as this run has come."""
         return self._store.counts(self._max_round)
+
+    @property
+    def unusable(self) -> int:
+        """How many labels cannot be learned from, their clips being gone or damaged."""
+        return len(unusable_labels(self._store, self._clips))
 
     @property
     def closed(self) -> bool:
@@ -226,6 +232,8 @@ class PreferenceLoop:
         self._imported = self._store.counts(IMPORTED_ROUND)["answered"]
         # What was imported after answers that a replay has yet to meet would come before them: nothing repeats itself.
         self._replays &= not self._store.imported_after(self.round)
+        # Nor would it be learned from the same labels where some of their clips are gone.
+        self._replays &= not self.unusable
         self._asked = self._store.asked_pairs(self._max_round)
         if self._replays:
             return 0

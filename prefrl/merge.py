@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from prefrl.answers import append
 from prefrl.archive import LabelArchive, segments_of
 from prefrl.clips import ClipFolder
 from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
@@ -220,7 +221,7 @@ class _Inserter:
         query = self._query(label)
         given = label._asdict() | {"judgement": label.judgement.value, "shown_left": self._places[label.left]}
         answer = {name: value for name, value in given.items() if name in HISTORY.c and name != "id"}
-        return query, self._add(HISTORY.insert().values(answer | {"query_id": query}))
+        return query, append(self._connection, [answer | {"query_id": query}])[0]
 
     def _query(self, about: Label | Flag) -> int:
         sides = {"segment_left": self._places[about.left], "segment_right": self._places[about.right]}

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from prefrl.clips import ClipFolder
 from prefrl.display import clock, details
 from prefrl.metrics import read_metrics
 from prefrl.printable import command, printable
 from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve, task_settings
+from prefrl.resuming import obstacle
 from prefrl.run import Progress, RunDirectory, read_summary
 from prefrl.store import LabelStore
 from prefrl.symptoms import symptoms
 from prefrl.tasks import known_tasks
+from prefrl.usable import unusable_labels
 
 _STOPPED = ("stopped; resumable", "stopped at once, on being asked twice; resumable")
 
@@ -50,9 +53,13 @@ def run_status(root: Path) -> dict[str, Any]:
         now["state"] = f"its summary.json is damaged; `{command('resume', root)}` writes it anew"
     elif not now["running"]:
         now["state"] = _last_words(str(now.get("state", "")))
+    now["obstacle"] = None if now["finished"] or now["running"] else obstacle(run)
+    if now["obstacle"]:
+        now["state"] = f"cannot be resumed: {now['obstacle']}"
     if config.learns_reward and (run.labels.exists() or run.begun):
         store = LabelStore(run.labels)
         now["label_counts"], now["closed"] = store.counts(), store.closed
+        now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips)))
         now["labels"] = now["label_counts"]["answered"]  # newer than what the run last said
         if config.asks_people:
             queue = LabelQueue(store)
@@ -82,6 +89,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
             f"{counts['pending']} waited for"
         )
+    if unusable := status.get("labels_unusable"):
+        lines.append(f"{unusable} of the labels cannot be used: a clip is missing or damaged, or the answer itself is")
     lines += [f"warning: {line}" for line in status.get("warnings", ())]
     if status.get("closed"):
         lines.append(f"nothing more is asked; `{command('resume', status['run'], '--labels', 'N')}` asks again")
@@ -97,7 +106,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
             lines.append(f"label them with: {command('label', status['run'])}")
     if summary := status.get("summary"):
         lines += return_lines(summary)
-    if not status["finished"] and not status["running"]:
+    if not status["finished"] and not status["running"] and not status["obstacle"]:
         lines.append(f"go on with: {command('resume', status['run'])}")
     return lines
 

@@ -102,7 +102,7 @@ def report(root: Path) -> dict[str, Any]:
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
     store = LabelStore(run.labels)
-    answers = read_answers(store, ClipFolder(run.clips))
+    answers, late = read_answers(store, ClipFolder(run.clips)), store.late_answers()
     store.close()
     alpha, shared = agreement(answers)
     people = sorted({answer.labeller for answer in answers})
@@ -112,6 +112,7 @@ def report(root: Path) -> dict[str, Any]:
         "labellers": {name: figures([answer for answer in answers if answer.labeller == name]) for name in people},
         "krippendorff_alpha": alpha,
         "pairs_judged_by_several": shared,
+        "late_answers": late,
     }
 
 
@@ -149,9 +150,11 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     alpha, shared = report["krippendorff_alpha"], report["pairs_judged_by_several"]
     told = f"{alpha:.2f} over {shared} pairs" if alpha is not None else f"- ({shared} pairs judged by several people)"
+    late = report["late_answers"]
     return [
         *lines,
         f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {told}",
+        *([f"late: {late} answers to pairs that had been answered; they are kept, and not used"] if late else []),
         "left: of the answers that prefer a side; consistent: repeats that were answered as before; as reward: answers "
         "that the task's own reward agrees with",
     ]

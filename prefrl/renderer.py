@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium import spaces
 
 from prefrl.clips import ClipFolder
+from prefrl.database import wait_on
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError, explain
 from prefrl.film import read_film, write_film
@@ -141,7 +142,7 @@ def _render(stop: Connection, root: Path, given: Passport) -> None:
 
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
-    store = LabelStore(run.labels)
+    store = LabelStore(run.labels, waiting=wait_on(run.labels))
     queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), make_stage(run.config.env_id)
     while not stop.poll():
         for segment in queue.to_render():

@@ -66,6 +66,7 @@ class Summary(_Finished, total=False):
     labels_answered: int
     labels_equal: int
     labels_incomparable: int
+    labels_unusable: int
     true_return_mean: float | None
     true_return_std: float | None
     evaluation_return_mean: float | None

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.database import HISTORY, LABELS, META, QUERIES, REPEATS, SEGMENTS, WITHDRAWN, Database, now
+from prefrl.answers import append, damaged
+from prefrl.database import HISTORY, LABELS, LATE, META, QUERIES, REPEATS, SEGMENTS, WITHDRAWN, Database, Waiting, now
 from prefrl.errors import UsageError
 from prefrl.types import Answer, Comparison, Judgement, Label, Query
 
@@ -26,18 +27,19 @@ _ASKING, _CLOSED = "asking", "closed"
 class LabelStore:
     """One run's labels. Any number of processes may have it open at once."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, waiting: Waiting | None = None) -> None:
         """Open a store.
 
         Args:
             path: The SQLite file.
             create: Whether to make it where it is missing.
+            waiting: As for `Database`.
 
         Raises:
             UsageError: if it was made by a newer version.
             PrefrlError: if it is missing or damaged.
         """
-        self.database = Database(path, create=create)
+        self.database = Database(path, create=create, waiting=waiting)
         self._read, self._write = self.database.read, self.database.write
         self.close, self.check = self.database.close, self.database.check
 
@@ -93,7 +95,7 @@ class LabelStore:
             return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
 
     def add_answers(self, answers: Sequence[Answer]) -> set[int]:
-        """Append answers in one transaction; an answer to a query that has one is left out.
+        """Append answers in one transaction; one to a query that has an answer is kept too, but never stands.
 
         Returns:
             The queries whose answers were taken.
@@ -114,8 +116,22 @@ class LabelStore:
                 if number not in answered
             ]
             if rows:
-                connection.execute(HISTORY.insert(), rows)
+                append(connection, rows)
+            if late := [given for given in answers if given is not asked[given.query_id] or given.query_id in answered]:
+                sides_of = (given._asdict() | {"shown_left": left[given.query_id]} for given in late)
+                said = [row | {"judgement": str(row["judgement"].value), "created_at": at} for row in sides_of]
+                connection.execute(LATE.insert(), said)
         return set(asked) - answered
+
+    def damaged(self, after: int = 0) -> set[int]:
+        """Rows of the history, with ids above `after`, that are not what was stored."""
+        with self._read() as connection:
+            return damaged(connection, after)
+
+    def late_answers(self) -> int:
+        """How many answers came to queries that had one: they are kept, and stand for nothing."""
+        with self._read() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(LATE)) or 0)
 
     def undo(self, comparison_id: int) -> None:
         """Append a row that takes an answer back; the answer itself stays in the history.
@@ -225,8 +241,8 @@ def undo(connection: sa.Connection, comparison_id: int, at: str | None = None) -
     if connection.scalar(sa.select(LABELS.c.id).where(LABELS.c.id == comparison_id)) is None:
         raise UsageError(f"there is no standing answer {comparison_id}")
     row = connection.execute(sa.select(HISTORY).where(HISTORY.c.id == comparison_id)).mappings().one()
-    undoing = {"id": None, "judgement": None, "undoes": comparison_id, "created_at": at or now()}
-    connection.execute(HISTORY.insert().values({**row, **undoing}))
+    undoing = {"judgement": None, "undoes": comparison_id, "created_at": at or now()}
+    append(connection, [{**row, **undoing}])
 
 
 def is_open(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:

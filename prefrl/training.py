@@ -18,6 +18,7 @@ from prefrl.callback import RoundsCallback
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.control import Control, StopTraining, stop_on_signals
+from prefrl.database import Waiting, wait_on
 from prefrl.durable import sync
 from prefrl.environments import EnvStack, make_stack
 from prefrl.episodes import Episodes
@@ -88,7 +89,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     teacher = make_teacher(config.teacher, config.seed, episodes) if config.learns_reward else None
     loop, scorer = None, None
     if teacher:
-        loop, scorer = _make_loop(run, env, teacher, device, threads, cleanup, control.learner)
+        loop, scorer = _make_loop(run, env, teacher, device, threads, cleanup, control)
     agent = make_agent(config, env, scorer)
     agent.set_logger(Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))]))
     cleanup.callback(agent.logger.close)
@@ -122,14 +123,14 @@ def _make_loop(
     device: str,
     threads: int,
     cleanup: ExitStack,
-    started: Beside | None,
+    control: Control,
 ) -> tuple[PreferenceLoop, RolloutScorer]:
     config = run.config
     recorder = env.recorder
     assert recorder is not None
-    store = LabelStore(run.labels, create=not run.begun)
+    store = LabelStore(run.labels, create=not run.begun, waiting=_waiting(run, control))
     cleanup.callback(store.close)
-    worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads, started)
+    worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads, control.learner)
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)
     loop = PreferenceLoop(config, store, clips, recorder.pool, teacher, worker)
@@ -139,6 +140,18 @@ def _make_loop(
     # A synchronous agent has every core to itself, and would only be slowed down.
     ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and config.mode == "async" else None
     return loop, RolloutScorer(recorder, worker, scaler, entropy, ahead)
+
+
+def _waiting(run: RunDirectory, control: Control) -> Waiting:
+    """While another program has the labels in hand, the run waits, and can be stopped."""
+    wait = wait_on(run.labels, control.warn)
+
+    def waiting(seconds: float) -> None:
+        if control.stop:
+            raise StopTraining
+        wait(seconds)
+
+    return waiting
 
 
 def _make_worker(
@@ -183,6 +196,7 @@ def _summarise(run: RunDirectory, callback: RoundsCallback, steps: int, seconds:
         "labels_answered": counts["answered"],
         "labels_equal": counts["equal"],
         "labels_incomparable": counts["incomparable"],
+        "labels_unusable": callback.unusable_labels,
         "true_return_mean": row.get("true_return_mean"),
         "true_return_std": row.get("true_return_std"),
         "evaluation_return_mean": row.get("evaluation_return_mean"),

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 from helpers import segments
 
+from prefrl.database import LATE
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.queue import LEASE_SECONDS, LabelQueue
 from prefrl.schema import SCRIPTS, STORE_VERSION
@@ -194,8 +196,17 @@ def test_the_first_answer_stands_and_the_second_is_told(store, queue, clock):
     clock.time += 2 * LEASE_SECONDS
     held(queue, "b")
     assert queue.answer(said(first))
-    assert not queue.answer(said(first, Judgement.RIGHT))
+    assert not queue.answer(said(first, Judgement.RIGHT)._replace(labeller="bo", response_seconds=2.5))
     assert (store.counts()["left"], store.counts()["right"]) == (1, 0)
+    assert store.late_answers() == 1
+    store.undo(1)
+    assert store.counts()["pending"] == 1  # the pair is asked again: the second never stands
+    with store.database.read() as connection:
+        (late,) = connection.execute(sa.select(LATE)).mappings().all()
+    expected = {"query_id": first, "judgement": "right", "teacher": "human", "labeller": "bo", "agent_step": 100}
+    assert {name: late[name] for name in expected} == expected
+    assert (late["shown_left"], late["response_seconds"]) == (POOL[0].id, 2.5)
+    assert late["created_at"].endswith("+00:00")
 
 
 def test_an_answer_that_was_taken_back_comes_again(store, queue):

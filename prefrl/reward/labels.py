@@ -29,8 +29,12 @@ class Labels:
         self, *, after: int = 0, upto: int | None = None, max_round: int | None = None
     ) -> Iterator[Comparison]:
         """Those of `LabelStore.comparisons` that can be learned from."""
-        for comparison in self._store.comparisons(after=after, upto=upto, max_round=max_round):
-            if self._is_whole(comparison):
+        comparisons = self._store.comparisons(after=after, upto=upto, max_round=max_round)
+        damaged = self._store.damaged(after) if comparisons else ()
+        for comparison in comparisons:
+            if comparison.id in damaged:
+                self._leave_out(comparison, f"answer {comparison.id} is damaged: it is not what was stored")
+            elif self._is_whole(comparison):
                 yield comparison
 
     def read(self, segment: int) -> tuple[Array, Floats]:
@@ -41,8 +45,11 @@ class Labels:
         try:
             self._newest = {segment: self._clips.load(segment) for segment in (comparison.left, comparison.right)}
         except PrefrlError as error:
-            if comparison.id not in self._flaws:
-                print(f"reward learner: a label is left out: {explain(error)}", file=sys.stderr)
-                self._flaws.add(comparison.id)
+            self._leave_out(comparison, explain(error))
             return False
         return True
+
+    def _leave_out(self, comparison: Comparison, why: str) -> None:
+        if comparison.id not in self._flaws:
+            print(f"reward learner: a label is left out: {why}", file=sys.stderr)
+            self._flaws.add(comparison.id)

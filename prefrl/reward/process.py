@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from prefrl.database import wait_on
 from prefrl.errors import explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
@@ -40,7 +41,7 @@ def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
 
 
 def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: str) -> None:
-    store, config = LabelStore(run.labels), run.config
+    store, config = LabelStore(run.labels, waiting=wait_on(run.labels)), run.config
     labels = Labels(run, store)
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint

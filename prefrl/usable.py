@@ -1,0 +1,26 @@
+"""Which labels can be learned from."""
+
+from __future__ import annotations
+
+from prefrl.clips import ClipFolder
+from prefrl.errors import PrefrlError
+from prefrl.store import LabelStore
+
+
+def unusable_labels(store: LabelStore, clips: ClipFolder) -> set[int]:
+    """Ids of labels that count and cannot be learned from.
+
+    A clip of theirs is missing, empty or damaged, or the answer itself is not what was stored.
+    """
+    labels, damaged = store.comparisons(), store.damaged()
+    segments = {segment for label in labels for segment in (label.left, label.right)}
+    broken = {segment for segment in segments if not _is_whole(clips, segment)}
+    return {label.id for label in labels if label.id in damaged or broken & {label.left, label.right}}
+
+
+def _is_whole(clips: ClipFolder, segment: int) -> bool:
+    try:
+        clips.load(segment)
+    except (PrefrlError, OSError):
+        return False
+    return True

@@ -1,0 +1,141 @@
+"""A bit that turns in a label or its clip is noticed, costs that label alone, and is told."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+from labelled import add_labels, make_run
+from runs import empty, flip, prefrl, truncate
+
+from prefrl.clips import ClipFolder
+from prefrl.reward.labels import Labels
+from prefrl.run import RunDirectory
+from prefrl.store import LabelStore
+from prefrl.transfer import import_labels
+from prefrl.usable import unusable_labels
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    made = make_run(tmp_path / "run")
+    add_labels(made, 6)
+    return made
+
+
+def turn(run: RunDirectory, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(run.labels)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+def damaged(run: RunDirectory) -> set[int]:
+    store = LabelStore(run.labels)
+    found = store.damaged()
+    store.close()
+    return found
+
+
+def unusable(run: RunDirectory) -> set[int]:
+    store = LabelStore(run.labels)
+    found = unusable_labels(store, ClipFolder(run.clips))
+    store.close()
+    return found
+
+
+ROT = [
+    "UPDATE comparisons SET judgement = 'equal' WHERE id = 3",
+    "UPDATE comparisons SET labeller = 'Ana' WHERE id = 3",
+    "UPDATE comparisons SET response_seconds = response_seconds + 0.5 WHERE id = 3",
+    "UPDATE comparisons SET agent_step = agent_step + 1 WHERE id = 3",
+    "UPDATE comparisons SET created_at = replace(created_at, '2', '3') WHERE id = 3",
+    "UPDATE comparisons SET shown_left = shown_left + 1 WHERE id = 3",
+    "UPDATE comparisons SET query_id = 1 WHERE id = 3",
+    "UPDATE queries SET segment_right = segment_left WHERE id = 3",
+    "UPDATE queries SET segment_left = segment_right WHERE id = 3",
+    "UPDATE checksums SET crc32 = crc32 + 1 WHERE comparison_id = 3",
+]
+
+
+@pytest.mark.parametrize("statement", ROT)
+def test_whatever_of_an_answer_has_turned_is_noticed(statement: str, run: RunDirectory) -> None:
+    assert damaged(run) == unusable(run) == set()
+    turn(run, statement)
+    assert damaged(run) == unusable(run) == {3}
+
+
+def test_an_undoing_row_that_has_turned_is_noticed(run: RunDirectory) -> None:
+    store = LabelStore(run.labels)
+    store.undo(2)
+    store.close()
+    assert damaged(run) == set()
+    turn(run, "UPDATE comparisons SET undoes = 4 WHERE id = 7")
+    assert damaged(run) == {7}
+
+
+def test_answers_of_older_versions_have_no_checksum_and_count(run: RunDirectory) -> None:
+    turn(run, "DELETE FROM checksums")
+    assert unusable(run) == set()
+
+
+def test_imported_answers_have_one_too(file: Path, tmp_path: Path) -> None:
+    made = make_run(tmp_path / "other")
+    import_labels(file, made.root)
+    assert damaged(made) == set()
+    turn(made, "UPDATE comparisons SET judgement = 'left', response_seconds = 9 WHERE id = 2")
+    assert damaged(made) == {2}
+
+
+def test_a_damaged_answer_trains_nothing_and_is_said_once(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turn(run, ROT[0])
+    store = LabelStore(run.labels)
+    labels = Labels(run, store)
+    for _ in range(2):
+        assert [comparison.id for comparison in labels.comparisons()] == [1, 2, 4, 5, 6]
+    assert [comparison.id for comparison in labels.comparisons(after=3)] == [4, 5, 6]
+    store.close()
+    assert capsys.readouterr().err == (
+        "reward learner: a label is left out: answer 3 is damaged: it is not what was stored\n"
+    )
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, Path.unlink])
+def test_labels_whose_clip_is_gone_are_counted(damage, run: RunDirectory) -> None:  # type: ignore[no-untyped-def]
+    damage(ClipFolder(run.clips).file(3))  # the right of label 3, and the left of label 4
+    assert unusable(run) == {3, 4}
+    assert "2 of the labels cannot be used" in prefrl("status", run.root).out
+
+
+def test_where_nothing_is_wrong_nothing_is_said(run: RunDirectory) -> None:
+    assert "cannot" not in prefrl("status", run.root).out
+
+
+def test_a_summary_tells_how_many_labels_could_not_be_used(unfinished: Path) -> None:
+    run = RunDirectory.open(unfinished)
+    flip(min(run.clips.iterdir()))
+    lost = unusable(run)
+    assert lost
+    assert prefrl("resume", unfinished).code == 0
+    from prefrl.run import read_summary
+
+    assert read_summary(unfinished)["labels_unusable"] == len(lost)
+
+
+def test_a_run_whose_clips_are_gone_does_not_pretend_to_repeat_itself(unfinished: Path) -> None:
+    """It goes on with new pairs after what there is, in place of meeting its old answers as if it had all of them."""
+    run = RunDirectory.open(unfinished)
+    store = LabelStore(run.labels)
+    last, asked = store.last_round(), len(store.asked_pairs())
+    newest = max(label.left for label in store.comparisons())
+    store.close()
+    ClipFolder(run.clips).file(newest).unlink()
+    assert prefrl("resume", unfinished).code == 0
+    assert not ClipFolder(run.clips).file(newest).exists()
+    store = LabelStore(run.labels)
+    assert store.last_round() > last
+    assert len(store.asked_pairs()) > asked
+    store.close()
