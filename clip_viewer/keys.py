@@ -80,8 +80,8 @@ _PLACES = {16: "Q", 26: "[", 27: "]", 32: "D", 33: "F", 35: "H", 44: "Z", 45: "X
 """Where keys are on the keyboard, as Linux and Windows number them, and what a Latin layout has there."""
 _X_OFFSET = 8
 """X11 and Wayland count them from here."""
-_LATIN, _SPECIAL = 0x80, 0x01000000
-"""Key codes below the first are ASCII; from the second on they are keys without a letter, arrows for example."""
+_SPECIAL = 0x01000000
+"""Key codes from here on are keys without a letter, arrows for example."""
 _IGNORED = Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchModifier
 """Arrows of the keypad are arrows; brackets that need AltGr are brackets."""
 
@@ -95,9 +95,9 @@ def action_of(event: QKeyEvent) -> Action | None:
 
 
 def _letter(event: QKeyEvent) -> int:
-    """The key's code; where the layout has a letter of another script, that of the Latin letter at its place."""
+    """The key's code; where the layout has no Latin letter there, that of the key at its place on a Latin one."""
     key = event.key()
-    if key < _LATIN or key >= _SPECIAL:
+    if key in BY_KEY or key >= _SPECIAL or ord("A") <= key <= ord("Z"):
         return key
     place = event.nativeScanCode() - (0 if QGuiApplication.platformName() == "windows" else _X_OFFSET)
     return ord(_PLACES[place]) if place in _PLACES else key

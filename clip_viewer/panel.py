@@ -108,4 +108,4 @@ def _pace(progress: Progress, pace: Pace) -> list[str]:
     if (rate := pace.per_minute) is None or progress.answered >= progress.budget:
         return []
     left = pace.seconds_left(progress.budget - progress.answered) or 0
-    return [f"{rate:.0f} a minute", f"about {left / 60:.0f} min left"]
+    return [f"{rate:.0f} a minute", "less than a minute left" if left < 60 else f"about {left / 60:.0f} min left"]

@@ -10,6 +10,7 @@ from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
 from clip_viewer.situation import State
+from prefrl.config import replace
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
@@ -203,3 +204,75 @@ def test_why_there_is_nothing_to_show(session, run):
     assert session.leases() == []
     assert session.progress().situation.state is State.HALTED  # nobody is at work on it
     assert "prefrl resume" in session.progress().situation.explanation
+
+
+# -- names and budgets ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a" * 300, "300 characters"), ("", "empty"), ("  ", "empty"), ("a\nb", "cannot be shown"), ("\x1b[2J", "shown")],
+)
+def test_a_name_that_cannot_be_used_is_one_line(run, name, reason):
+    with pytest.raises(UsageError, match=reason) as caught:
+        Session(run[0].root, name)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["a" * 64, "\N{GRINNING FACE}" * 64, "\N{HIRAGANA LETTER A}" * 64, "../../x", "a/b c"])
+def test_a_name_of_any_script_labels_and_is_refused_a_second_time(run, name):
+    opened = Session(run[0].root, name)
+    opened.answer(opened.leases(1)[0], Judgement.LEFT, 1.0)
+    assert opened.last() == (1, Judgement.LEFT)
+    with pytest.raises(UsageError, match="another window"):
+        Session(run[0].root, name)
+    opened.close()
+    assert run[1].counts()["left"] == 1
+
+
+def test_a_long_name_on_the_command_line_is_one_line(run):
+    assert "at most 64" in refused(prefrl("label", run[0].root, "--labeller", "x" * 300), 2)
+
+
+def test_a_budget_that_was_raised_is_seen_by_an_open_viewer(session, run):
+    assert session.progress().budget == 20
+    RunDirectory(run[0].root, replace(run[0].config, {"queries.labels": 30})).write_config()
+    assert session.progress().budget == 30
+
+
+# -- undo -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_shown_as_last_is_what_undo_takes_back(session):
+    assert session.last() is None
+    first, second = session.leases(2)
+    session.answer(first, Judgement.RIGHT, 1.0)
+    assert session.last() == (first.query_id, Judgement.RIGHT)
+    session.flag(second)
+    assert session.last() == (second.query_id, None)
+    assert session.undo() == (second.query_id, None)
+    assert session.last() == (first.query_id, Judgement.RIGHT)
+    assert second.query_id in [lease.query_id for lease in session.leases()]
+
+
+def test_a_finished_run_takes_nothing(session, run):
+    first, second = session.leases(2)
+    session.answer(first, Judgement.RIGHT, 1.0)
+    run[0].summary.write_text(SUMMARY)
+    for act in (session.undo, session.finish, lambda: session.flag(second)):
+        with pytest.raises(UsageError, match="the run is finished"):
+            act()
+    with pytest.raises(UsageError, match="the run is finished"):
+        session.answer(second, Judgement.LEFT, 1.0)
+    assert session.leases() == []
+    assert (session.last(), run[1].counts()["answered"], run[1].closed) == (None, 1, False)
+
+
+def test_finishing_before_there_is_anything_is_refused(tmp_path):
+    made = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
+    session = Session(made.root, "ann")
+    with pytest.raises(UsageError, match="no labels yet"):
+        session.finish()
+    session.close()

@@ -1,20 +1,24 @@
 """The real window on a real screen, with real keys: what a person sees and says is what is stored."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("PySide6")
 if not (shutil.which("Xvfb") and shutil.which("xdotool")):
     pytest.skip("needs Xvfb and xdotool", allow_module_level=True)
 
+from asking import make_run
 from person import Person, standing
 from prefrl_benchmarks import viewer
-from prefrl_benchmarks.screen import Screen, message_area
+from prefrl_benchmarks.screen import Box, Screen, clip_areas, message_area
 from prefrl_benchmarks.screenshots import take
 from runs import live, prefrl, until
 from test_human import SMALL
@@ -24,6 +28,24 @@ from prefrl.queue import LabelQueue
 LABELS = 12
 SPECIAL = {2: "equal", 5: "incomparable", 8: "equal"}
 """What the person says of the pairs that come at these places."""
+
+_PAUSE = 0.6
+"""Longer than a pair must be on the screen before it can be answered, on a busy machine."""
+_SLACK = 2.0
+"""Seconds that a busy machine may add."""
+_TO_BUTTON = 40
+"""Pixels from a clip down to the middle of its button."""
+_NOTICE = Box(0, 700, 1100, 60)
+"""Below the answers, where the window says how the agent is."""
+_QWERTY = {"x": 53, "d": 40, "z": 52, "q": 24}
+_DVORAK = {"x": 56, "d": 43, "z": 61, "q": 53}
+_CONTROL = 37
+"""Keys as X11 counts them."""
+
+
+def _words_of(layout):
+    name, _, variant = layout.partition("(")
+    return [name, *(["-variant", variant.rstrip(")")] if variant else [])]
 
 
 @pytest.fixture
@@ -108,6 +130,116 @@ def test_ctrl_c_in_the_terminal_closes_the_window_and_gives_its_pairs_back(tmp_p
         assert (person.viewer.returncode, complaints) == (0, "")
         person.viewer = None
     assert LabelQueue(store).waiting()["leased"] == 0
+
+
+# -- keys of a real keyboard ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def viewing(screen, root):
+    """The viewer with a pair on the screen that was there for long enough to be answered."""
+    with Person(screen, root) as person:
+        person.open("--theme", "light")
+        until(lambda: clip_areas(screen.grab()), "a pair")
+        time.sleep(_PAUSE)
+        yield person
+
+
+def settled(screen, command):
+    """Have xdotool do something, and give the viewer time to heed it."""
+    screen.tell(command)
+    time.sleep(_PAUSE)
+
+
+def test_what_nobody_can_mean_answers_nothing_and_what_they_mean_is_taken(tmp_path, screen):
+    made, store = make_run(tmp_path, pairs=16)
+    with viewing(screen, made.root):
+        screen.tell("keydown Left")
+        time.sleep(2.5)  # the server repeats it from 0.66 s on
+        settled(screen, "keyup Left")
+        assert store.counts()["answered"] == 1
+        settled(screen, "key --delay 0 Left key --delay 0 Left key --delay 0 Right")
+        assert store.counts()["answered"] == 2
+        for other in ("ctrl", "alt", "shift", "super"):
+            for key in ("Left", "x", "f"):
+                settled(screen, f"key {other}+{key}")
+        assert (store.counts()["answered"], LabelQueue(store).problems(), store.closed) == (2, [], False)
+        settled(screen, "key ctrl+z")
+        until(lambda: store.counts()["answered"] == 1, "one taken back")
+        until(lambda: clip_areas(screen.grab()), "its pair")
+        time.sleep(_PAUSE)
+        settled(screen, "key KP_Left")
+        until(lambda: store.counts()["answered"] == 2, "the keypad's arrow")
+        time.sleep(_PAUSE)
+        clip = clip_areas(screen.grab())[0]
+        on_left = f"{clip.left + 50} {clip.top + clip.height + _TO_BUTTON}"
+        settled(screen, f"mousemove {on_left} click 1 sleep 0.15 click 1")
+        until(lambda: store.counts()["answered"] == 3, "a click")
+        time.sleep(_PAUSE)
+        assert store.counts()["answered"] == 3
+    store.close()
+
+
+@pytest.mark.skipif(shutil.which("setxkbmap") is None, reason="needs setxkbmap")
+@pytest.mark.parametrize("layout", ["ru", "gr", "il", "us(dvorak)"])
+def test_keys_work_on_other_layouts(tmp_path, screen, layout):
+    made, store = make_run(tmp_path)
+    subprocess.run(["setxkbmap", "-display", screen.display, *_words_of(layout)], check=True)
+    place = _DVORAK if "dvorak" in layout else _QWERTY
+    with viewing(screen, made.root) as person:
+        light = screen.grab()[5, 5]
+        settled(screen, f"key {place['d']}")
+        until(lambda: screen.grab()[5, 5].max() < light.min() / 2, "dark colours")
+        settled(screen, f"key {place['x']}")
+        until(lambda: LabelQueue(store).problems(), "a broken clip")
+        settled(screen, f"keydown {_CONTROL} key {place['z']} keyup {_CONTROL}")
+        until(lambda: not LabelQueue(store).problems(), "it is taken back")
+        settled(screen, f"keydown {_CONTROL} key {place['q']} keyup {_CONTROL}")
+        assert person.viewer.wait(timeout=30) == 0
+        person.viewer.communicate()
+        person.viewer = None
+    store.close()
+
+
+# -- what is on the screen --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (1024, 600), (640, 480)])
+def test_all_of_the_window_is_on_a_small_screen(tmp_path, size):
+    made, store = make_run(tmp_path)
+    with Screen(size) as screen, viewing(screen, made.root):
+        used = screen.grab().max(axis=2) > 0
+        rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+        assert rows[-1] < size[1] - 30  # with room for a title bar
+        assert columns[-1] < size[0]
+        left, right = clip_areas(screen.grab())
+        assert left.height > 70
+        assert (left.top, left.width, left.height) == (right.top, right.width, right.height)
+        screen.tell(f"mousemove {columns[-1] - 40} {rows[-1] - 20} click 1")  # Help, the last of the buttons
+        until(lambda: clip_areas(screen.grab()) is None or _differs(screen, used), "the help over it")
+    store.close()
+
+
+def _differs(screen, used):
+    return ((screen.grab().max(axis=2) > 0) != used).mean() > 0.02
+
+
+def test_a_killed_agent_is_said_to_be_within_two_seconds(tmp_path, screen):
+    """The agent is killed while the window waits for it, and the words where the clips would be change."""
+    root = tmp_path / "run"
+    with Person(screen, root) as person, train(root, **{"queries.lead": 0}) as run:
+        until((root / "config.json").exists, "the run's folder")
+        person.open()
+        seen = person.see()
+        run.send(signal.SIGKILL, group=True)
+        run.wait()
+        killed = time.monotonic()
+        notice = screen.grab(_NOTICE)
+        until(lambda: bool((screen.grab(_NOTICE) != notice).any()), "what became of the agent")
+        assert time.monotonic() - killed < 2.0 + _SLACK
+        person.say(seen, "left")
+        until(lambda: standing(root), "the answer, which is kept")
+        person.close()
 
 
 def test_the_viewer_is_measured_at_its_real_window():
