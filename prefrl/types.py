@@ -117,6 +117,15 @@ class Comparison(NamedTuple):
     """1 left, 0 right, one half a tie."""
 
 
+class Undone(NamedTuple):
+    """An answer that was taken back."""
+
+    id: int
+    """The row of the history that says so."""
+    comparison: int
+    """The answer's id."""
+
+
 class Label(NamedTuple):
     """A judgement that stands, with all that is known of it: what outlives a run."""
 

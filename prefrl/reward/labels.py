@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, explain
+from prefrl.following import Following
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
-from prefrl.types import Array, Comparison, Floats
+from prefrl.types import Array, Comparison, Floats, Undone
 
 
 class Labels:
@@ -20,22 +21,30 @@ class Labels:
 
     def __init__(self, run: RunDirectory, store: LabelStore) -> None:
         """Read a run's labels from its store."""
-        self._store, self._clips = store, ClipFolder(run.clips)
+        self._store, self._following, self._clips = store, Following(store), ClipFolder(run.clips)
         self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
         """Comparisons that stay out."""
 
-    def comparisons(
-        self, *, after: int = 0, upto: int | None = None, max_round: int | None = None
-    ) -> Iterator[Comparison]:
-        """Those of `LabelStore.comparisons` that can be learned from."""
-        comparisons = self._store.comparisons(after=after, upto=upto, max_round=max_round)
-        damaged = self._store.damaged(after) if comparisons else ()
-        for comparison in comparisons:
-            if comparison.id in damaged:
-                self._leave_out(comparison, f"answer {comparison.id} is damaged: it is not what was stored")
-            elif self._is_whole(comparison):
-                yield comparison
+    def comparisons(self, *, upto: int | None = None) -> Iterator[Comparison]:
+        """Those that stood as of a row of the history, or stand now, and can be learned from; in order."""
+        return (change for change in self.changes(upto=upto) if isinstance(change, Comparison))
+
+    def changes(self, *, after: int = 0, upto: int | None = None) -> Iterator[Comparison | Undone]:
+        """Those of `Following.changes` that can be learned from."""
+        changes = self._following.changes(after=after, upto=upto)
+        damaged = self._store.damaged(after) if changes else ()
+        for change in changes:
+            if isinstance(change, Undone):
+                yield change
+            elif change.id in damaged:
+                self._leave_out(change, f"answer {change.id} is damaged: it is not what was stored")
+            elif self._is_whole(change):
+                yield change
+
+    def followed(self, round_: int, step: int) -> int:
+        """`Following.followed`."""
+        return self._following.followed(round_, step)
 
     def read(self, segment: int) -> tuple[Array, Floats]:
         """A segment's features and true rewards; those of the comparison that came last are at hand."""

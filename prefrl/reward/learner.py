@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prefrl.chance import stream
 from prefrl.config import RewardConfig
+from prefrl.errors import PrefrlError
 from prefrl.files import Tree, save_tree
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
@@ -28,7 +29,7 @@ from prefrl.reward.loss import (
     running_mean,
 )
 from prefrl.torch_chance import OwnChance
-from prefrl.types import Array, Comparison, Floats
+from prefrl.types import Array, Comparison, Floats, Undone
 
 ReadSegment = Callable[[int], tuple[Array, Floats]]
 """segment id -> its features as they are kept, true rewards (L,)"""
@@ -64,7 +65,9 @@ class RewardLearner:
         self.optimizer = torch.optim.Adam(self.ensemble.network.parameters(), lr=config.learning_rate, fused=True)
         self.l2 = torch.full((config.members,), config.l2, device=device)
         self.losses = torch.full((2, config.members), torch.nan, device=device)
-        self.updates = self.fitted = self.version = self.last_id = self.seen = 0
+        self.updates = self.fitted = self.version = self.last_id = 0
+        self._standing: list[Comparison] = []
+        """All that stand, by their ids; the newest are in the buffer, the n-th at place n modulo its capacity."""
         self._rng = stream(seed, "batches")
         self._moments = np.zeros((2, *inputs.step)) if not inputs.images else np.zeros(0)
         capacity = config.buffer
@@ -81,36 +84,96 @@ class RewardLearner:
         """Comparisons in the buffer."""
         return min(self.seen, self.config.buffer)
 
-    def add(self, comparisons: Iterable[Comparison], read: ReadSegment) -> int:
-        """Take in comparisons, in the order of their ids; the oldest make room where the buffer is full.
+    @property
+    def seen(self) -> int:
+        """Comparisons that stand, those that are in the buffer no more included."""
+        return len(self._standing)
+
+    def add(self, changes: Iterable[Comparison | Undone], read: ReadSegment) -> int:
+        """Take in comparisons, and give up those that were taken back, in the order of the history.
+
+        The newest that stand are in the buffer: the oldest make room, and come back where newer ones are given up. What
+        is learned from depends on which stand, and not on what else was said meanwhile.
 
         Returns:
-            How many there were.
+            How many changes there were.
         """
-        before = self.seen
-        for comparison in comparisons:
-            place = self.seen % self.config.buffer
-            for side, segment in enumerate((comparison.left, comparison.right)):
-                features, true_rewards = read(segment)
-                self._features[place, side] = torch.from_numpy(features)
-                self._true[place, side] = torch.from_numpy(true_rewards)
-                if self._moments.size:
-                    squares = np.square(features, dtype=np.float64)
-                    self._moments += np.stack([features.mean(axis=0), squares.mean(axis=0)])
-            self._mu[place] = comparison.mu
-            self._multiplicity[:, place] = multiplicity(self.seed, comparison.id, self.config.members)
-            self.last_id = comparison.id
-            self.seen += 1
-        if self.seen > before:
-            counts, places = self._multiplicity[:, : len(self)], np.arange(len(self))
-            self._bags = [np.repeat(places, count) for count in counts]
-            self._held_out = [places[count == 0] for count in counts]
-        if self.seen > before and self._moments.size:
-            mean, square = self._moments / (2 * self.seen)
-            std = np.sqrt(np.maximum(square - mean**2, 1e-8))
-            self.ensemble.input_mean.copy_(torch.from_numpy(mean))
-            self.ensemble.input_std.copy_(torch.from_numpy(std))
-        return self.seen - before
+        count = 0
+        for change in changes:
+            if isinstance(change, Undone):
+                self._give_up(change.comparison, read)
+            else:
+                for features in self._put(self.seen, change, read):
+                    self._moments += self._moments_of(features)
+                self._standing.append(change)
+            self.last_id = change.id
+            count += 1
+        if count:
+            self._draw_bags()
+            self._normalise_inputs()
+        return count
+
+    def _put(self, number: int, comparison: Comparison, read: ReadSegment) -> list[Array]:
+        """Put the comparison of this number at its place in the buffer; both segments' features."""
+        place, sides = number % self.config.buffer, [read(comparison.left), read(comparison.right)]
+        for side, (features, true_rewards) in enumerate(sides):
+            self._features[place, side] = torch.from_numpy(features)
+            self._true[place, side] = torch.from_numpy(true_rewards)
+        self._mu[place] = comparison.mu
+        self._multiplicity[:, place] = multiplicity(self.seed, comparison.id, self.config.members)
+        return [features for features, _ in sides]
+
+    def _give_up(self, answer: int, read: ReadSegment) -> None:
+        """Forget an answer; nothing where it was no comparison, or left out as damaged."""
+        number = next((n for n in reversed(range(self.seen)) if self._standing[n].id == answer), None)
+        if number is not None:
+            self._forget_moments(self._standing.pop(number), read)
+            self._close_gap(number, read)
+
+    def _forget_moments(self, comparison: Comparison, read: ReadSegment) -> None:
+        if not self.seen:
+            self._moments[...] = 0
+        elif self._moments.size:
+            try:
+                for segment in (comparison.left, comparison.right):
+                    self._moments -= self._moments_of(read(segment)[0])
+            except PrefrlError:  # its clip was damaged since: it is taken for an average one
+                self._moments *= self.seen / (self.seen + 1)
+
+    def _close_gap(self, number: int, read: ReadSegment) -> None:
+        """Move every newer comparison to the place of the one before it, and take the newest of the older ones back."""
+        capacity, count = self.config.buffer, self.seen
+        oldest = max(0, count - capacity)
+        moved = np.arange(max(number, oldest), count)
+        to, source = moved % capacity, (moved + 1) % capacity
+        for part in (*self._features.flatten(1, 2).unbind(1), self._true, self._mu):  # so that no copy is large
+            part[torch.from_numpy(to)] = part[torch.from_numpy(source)]
+        self._multiplicity[:, to] = self._multiplicity[:, source]
+        if count >= capacity and number > oldest:
+            try:
+                self._put(oldest, self._standing[oldest], read)
+            except PrefrlError:  # its clip was damaged since
+                self._give_up(self._standing[oldest].id, read)
+
+    def _draw_bags(self) -> None:
+        counts, places = self._multiplicity[:, : len(self)], np.arange(len(self))
+        self._bags = [np.repeat(places, count) for count in counts]
+        self._held_out = [places[count == 0] for count in counts]
+
+    def _moments_of(self, features: Array) -> Array:
+        """A segment's mean and mean square of each feature, (2, F); nothing of images."""
+        if not self._moments.size:
+            return np.zeros(0)
+        return np.stack([features.mean(axis=0), np.square(features, dtype=np.float64).mean(axis=0)])
+
+    def _normalise_inputs(self) -> None:
+        """Set the input normalisation to the statistics of the comparisons that stand."""
+        if not self._moments.size:
+            return
+        mean, square = self._moments / (2 * max(1, self.seen))
+        std = np.sqrt(np.maximum(square - mean**2, 1e-8)) if self.seen else np.ones_like(mean)
+        self.ensemble.input_mean.copy_(torch.from_numpy(mean))
+        self.ensemble.input_std.copy_(torch.from_numpy(std))
 
     @property
     def pretrained(self) -> bool:
@@ -215,7 +278,7 @@ class RewardLearner:
             "moments": self._moments,
             "rng": self._rng.bit_generator.state,
             **self._chance.state_dict(),
-            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "counters": {name: getattr(self, name) for name in (*_COUNTERS, "seen")},
         }
 
     def load_state_dict(self, state: Tree, comparisons: Iterable[Comparison], read: ReadSegment) -> None:
@@ -223,26 +286,26 @@ class RewardLearner:
 
         Args:
             state: From `state_dict`.
-            comparisons: All comparisons up to the state's `last_id`, in order.
+            comparisons: All that stood as of the state's `last_id`, in order.
             read: Reads a segment.
         """
-        kept = list(comparisons)
-        self.seen = len(kept) - len(kept[-self.config.buffer :])
-        self.add(kept[-self.config.buffer :], read)
+        self._standing = kept = list(comparisons)
+        for number in range(max(0, len(kept) - self.config.buffer), len(kept)):
+            self._put(number, kept[number], read)
+        self._draw_bags()
         self.ensemble.load_state_dict({name: torch.from_numpy(array) for name, array in state["ensemble"].items()})
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.l2 = torch.from_numpy(state["l2"]).to(self.device)
         self.losses = torch.from_numpy(state["losses"]).to(self.device)
-        was = state["counters"]["seen"]  # more than are left, where answers were taken back
+        was = state["counters"]["seen"]  # more than are left, where clips were damaged since
         self._moments = state["moments"] * (len(kept) / was if was else 1.0)
         self._rng.bit_generator.state = state["rng"]
         self._chance.load_state_dict(state)
         for name in _COUNTERS:
             setattr(self, name, state["counters"][name])
-        self.seen = len(kept)
 
 
-_COUNTERS = ("updates", "fitted", "version", "last_id", "seen")
+_COUNTERS = ("updates", "fitted", "version", "last_id")
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:

@@ -57,7 +57,7 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
     pause = _PUBLISH_SECONDS
     while not stop.poll():
         if due := learner.due(int(run.read_progress().get("step", 0))):
-            learner.add(labels.comparisons(after=learner.last_id), labels.read)
+            learner.add(labels.changes(after=learner.last_id), labels.read)
         idle = not due or not len(learner)
         if not idle:
             learner.train(min(due, learner.chunk))

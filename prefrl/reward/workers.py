@@ -91,9 +91,10 @@ class InlineLearner:
         """Nobody else publishes."""
 
     def work(self, agent_step: int, max_round: int | None) -> None:
-        """Take in the labels of the rounds so far and do the gradient work that is due by this step."""
+        """Follow the labels of the rounds so far and do the gradient work that is due by this step."""
         learner = self._learner
-        learner.add(self._labels.comparisons(after=learner.last_id, max_round=max_round), self._labels.read)
+        upto = None if max_round is None else self._labels.followed(max_round, agent_step)
+        learner.add(self._labels.changes(after=learner.last_id, upto=upto), self._labels.read)
         if due := learner.due(agent_step):
             # The agent waits meanwhile, so every core is free; its own networks may be faster on fewer.
             agents = torch.get_num_threads()
