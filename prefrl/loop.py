@@ -245,13 +245,13 @@ class PreferenceLoop:
     def _outstanding(self) -> dict[int, Query]:
         """Queries that were asked and not answered when the run stopped, from the store and the clips."""
         queries = {}
-        for query_id, left, right, step in self._store.pending():
+        for pending in self._store.pending():
             try:
-                sides = [self._asked_about(segment) for segment in (left, right)]
+                left, right = (self._asked_about(segment) for segment in (pending.left, pending.right))
             except PrefrlError as error:
-                LabelQueue(self._store).withdraw(query_id, explain(error))
+                LabelQueue(self._store).withdraw(pending.id, explain(error))
             else:
-                queries[query_id] = Query(self.round, 0, sides[0], sides[1], step)
+                queries[pending.id] = Query(pending.round, pending.rank, left, right, pending.agent_step)
         return queries
 
     def _asked_about(self, segment: int) -> Segment:

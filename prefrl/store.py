@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from prefrl.answers import append, damaged
 from prefrl.database import HISTORY, LABELS, LATE, META, QUERIES, REPEATS, SEGMENTS, WITHDRAWN, Database, Waiting, now
 from prefrl.errors import UsageError
-from prefrl.types import Answer, Comparison, Judgement, Label, Query
+from prefrl.types import Answer, Comparison, Judgement, Label, Pending, Query
 
 IMPORTED_ROUND = 0
 """The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""
@@ -87,12 +87,13 @@ class LabelStore:
             answered = set(connection.scalars(sa.select(LABELS.c.query_id).where(LABELS.c.query_id.in_(asked))))
         return asked - answered
 
-    def pending(self) -> list[tuple[int, int, int, int]]:
-        """Queries still waiting for an answer: their id, left and right segment, and agent step."""
-        columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
-        query = sa.select(*columns).where(is_open(QUERIES.c.id), _NO_REPEAT).order_by(QUERIES.c.id)
+    def pending(self) -> list[Pending]:
+        """Queries still waiting for an answer, in the order of their ids."""
+        sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
+        query = sa.select(QUERIES.c.id, *sides, QUERIES.c.agent_step, QUERIES.c.round, QUERIES.c.rank)
+        query = query.where(is_open(QUERIES.c.id), _NO_REPEAT).order_by(QUERIES.c.id)
         with self._read() as connection:
-            return [(row[0], row[1], row[2], row[3]) for row in connection.execute(query)]
+            return [Pending(*row) for row in connection.execute(query)]
 
     def add_answers(self, answers: Sequence[Answer]) -> set[int]:
         """Append answers in one transaction; one to a query that has an answer is kept too, but never stands.

@@ -93,6 +93,19 @@ class Query(NamedTuple):
     """Agent steps taken when it was asked."""
 
 
+class Pending(NamedTuple):
+    """A query in the store that waits for an answer."""
+
+    id: int
+    left: int
+    """Segment id."""
+    right: int
+    """Segment id."""
+    agent_step: int
+    round: int
+    rank: int
+
+
 class Answer(NamedTuple):
     """A teacher's judgement of one query, on its way into the store."""
 

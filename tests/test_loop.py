@@ -2,6 +2,7 @@ from collections import deque
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import torch
 from helpers import segment, through_file, tiny_reward
 
@@ -13,6 +14,7 @@ from prefrl.queue import LabelQueue
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.store import LabelStore
+from prefrl.teachers import make_teacher
 from prefrl.teachers.simulated import Shortcomings, judge
 from prefrl.types import Answer, Judgement
 
@@ -384,11 +386,28 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
     assert free == first.store.last_segment() + 1
     assert {number for number, _ in again.teacher.asked} == set(asked)
     for number, query in again.teacher.asked:
+        assert (query.round, query.rank) == (asked[number].round, asked[number].rank)
+        assert query.agent_step == asked[number].agent_step
         for side, original in ((query.left, asked[number].left), (query.right, asked[number].right)):
             assert side.id == original.id
             np.testing.assert_array_equal(side.features, original.features)
             np.testing.assert_array_equal(side.true_rewards, original.true_rewards)
     assert again.store.counts()["answered"] == 10
+    for bench in (first, again):
+        bench.close()
+
+
+def test_queries_that_are_put_again_are_judged_as_they_would_have_been(tmp_path):
+    """Each meets a chance of its own, whichever of them were open when the run stopped."""
+    first = unanswered(tmp_path, 30, labels=40)
+    teacher = make_teacher("boltzmann", 0, lambda: None)
+    teacher.submit(dict(first.teacher.asked))
+    expected = {answer.query_id: answer.judgement for answer in teacher.collect()}
+    again = Bench(tmp_path, make_teacher("boltzmann", 0, lambda: None), mode="async", labels=40)
+    again.loop.meet_store()
+    with again.store.database.read() as connection:
+        rows = connection.execute(sa.text("SELECT query_id, judgement FROM labels")).all()
+    assert {row[0]: row[1] for row in rows} == {number: judgement.value for number, judgement in expected.items()}
     for bench in (first, again):
         bench.close()
 
