@@ -73,6 +73,8 @@ class Stage:
             return np.stack(frames)
         self._env.reset()
         load_env(self._env, scene["state"])
+        for action in scene.get("lead", ()):  # the state is that of an earlier step
+            self._env.step(self._action(action))
         shown = []
         for action in actions:
             self._env.step(self._action(action))

@@ -36,6 +36,8 @@ class Scenes:
         """Every environment was reset: segments that had begun are dropped."""
         self._position = np.zeros(len(self._envs), dtype=np.int64)
         self._begun: list[deque[Tree]] = [deque() for _ in self._envs]
+        self._taken: list[Tree | None] = [None] * len(self._envs)
+        """Each environment's newest scene of a segment that has been cut."""
 
     def before_step(self) -> None:
         """Note where the environments stand that are at the first step of a segment."""
@@ -52,7 +54,22 @@ class Scenes:
 
     def take(self, env: int) -> Tree:
         """The scene of an environment's oldest segment, which has just been cut."""
-        return self._begun[env].popleft()
+        self._taken[env] = scene = self._begun[env].popleft()
+        return scene
+
+    def take_last(self, env: int, lead: Array) -> Tree:
+        """The scene of the last L steps before an episode's end, which begin within the segment that was taken before.
+
+        Args:
+            env: The environment.
+            lead: (N, *action) the actions from that segment's first step to the first of these.
+        """
+        begun, before = self._begun[env].popleft(), self._taken[env]
+        assert before is not None
+        if "film" not in before:
+            return before | {"lead": lead.copy()}
+        frames = [scene["film"][key] for scene in (before, begun) for key in sorted(scene["film"])]
+        return {"film": {f"{place:06d}": frame for place, frame in enumerate(frames[-self._length :])}}
 
     def drop(self, env: int) -> None:
         """An environment's oldest segment ended too early to be one."""
@@ -64,13 +81,15 @@ class Scenes:
             str(env): {str(index): scene for index, scene in enumerate(scenes)}
             for env, scenes in enumerate(self._begun)
         }
-        return {"position": self._position, "begun": begun}
+        taken = {str(env): scene for env, scene in enumerate(self._taken) if scene is not None}
+        return {"position": self._position, "begun": begun, "taken": taken}
 
     def load_state_dict(self, state: Tree) -> None:
         """Go back to a saved state."""
         self._position = state["position"]
         scenes = (state["begun"].get(str(env), {}) for env in range(len(self._envs)))
         self._begun = [deque(kept[key] for key in sorted(kept, key=int)) for kept in scenes]
+        self._taken = [state.get("taken", {}).get(str(env)) for env in range(len(self._envs))]
 
 
 def filmed(scene: Tree) -> list[Array] | None:

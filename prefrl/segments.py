@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from gymnasium import spaces
@@ -14,12 +15,17 @@ from prefrl.files import Tree
 from prefrl.scenes import Scenes
 from prefrl.types import Array, Floats, Segment, is_image
 
+_Steps = tuple[Array, Array, Floats]
+"""Observations, actions and true rewards of as many steps."""
+
 
 class SegmentRecorder(VecEnvWrapper):
     """Records raw observations, actions as the environment got them and true rewards; the agent gets zero reward.
 
     It sits under any normalisation. What it records goes two ways: whole rollouts to be scored by the reward model, and
-    segments of L steps, back to back within an episode, into the pool that queries are drawn from.
+    segments of L steps into the pool that queries are drawn from. Segments lie back to back from an episode's start;
+    where an episode terminated, rather than reached a time limit, its last L steps are one too, since what ended it is
+    what a teacher has most to say about.
     """
 
     def __init__(
@@ -59,13 +65,15 @@ class SegmentRecorder(VecEnvWrapper):
             np.zeros((0, *action), np.float32),
             np.zeros(0, np.float32),
         )
-        self._open: list[tuple[Array, Array, Floats]] = [self._nothing] * self.num_envs
-        """Each environment's steps since its last cut: a segment that has only begun."""
-        self._rollout: list[tuple[Array, Array, Array, Array]] = []
+        self._open: list[_Steps] = [self._nothing] * self.num_envs
+        """Each environment's steps since its last cut, a segment that has only begun, behind the newest L before it."""
+        self._kept = [0] * self.num_envs
+        """How many of these are in a segment already, of the same episode."""
+        self._rollout: list[tuple[Array, Array, Array, Array, Array]] = []
 
     def reset(self) -> VecEnvObs:
         """Reset every environment; segments that had begun are dropped, and so is a rollout that was not taken."""
-        self._open = [self._nothing] * self.num_envs
+        self._open, self._kept = [self._nothing] * self.num_envs, [0] * self.num_envs
         self._rollout.clear()
         self.episodes.reset()
         self._last = np.asarray(self.venv.reset())
@@ -83,7 +91,8 @@ class SegmentRecorder(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
         observations, rewards, dones, infos = self.venv.step_wait()
-        self._rollout.append((self._last, self._taken, rewards, dones))
+        terminated = dones & ~np.array([info.get("TimeLimit.truncated", False) for info in infos])
+        self._rollout.append((self._last, self._taken, rewards, dones, terminated))
         # A game's end is in the infos alone: the agent is not told.
         self.episodes.step(rewards, [bool(done) or "episode" in info for done, info in zip(dones, infos, strict=True)])
         if self._scenes:
@@ -111,11 +120,13 @@ class SegmentRecorder(VecEnvWrapper):
             (T, E, F) features or images as they were observed, (T, E) true rewards, and (T, E) whether an episode ended
             with the step.
         """
-        observations, actions, rewards, dones = (np.stack(arrays) for arrays in zip(*self._rollout, strict=True))
+        observations, actions, rewards, dones, terminated = (
+            np.stack(arrays) for arrays in zip(*self._rollout, strict=True)
+        )
         self._rollout.clear()
         actions = self._numbers(actions)
         rewards = rewards.astype(np.float32)
-        self._cut((observations, actions, rewards), dones)
+        self._cut((observations, actions, rewards), dones, terminated)
         return self._features(observations, actions), rewards, dones
 
     def _numbers(self, actions: Array) -> Array:
@@ -134,28 +145,38 @@ class SegmentRecorder(VecEnvWrapper):
             return observations.copy()
         return np.concatenate([observations[0, :-1], observations[:, -1]])
 
-    def _cut(self, rollout: tuple[Array, Array, Floats], dones: Array) -> None:
+    def _cut(self, rollout: _Steps, dones: Array, terminated: Array) -> None:
         """Cut what is long enough, in the order of time; each environment's rest waits for the next rollout."""
-        cuts = []
+        cuts, scenes = [], self._scenes
         for env, begun in enumerate(self._open):
-            before, start = len(begun[0]), 0
+            before, first, start = len(begun[0]), 0, self._kept[env]
             steps = [np.concatenate([old, new[:, env]]) for old, new in zip(begun, rollout, strict=True)]
             episodes = (np.flatnonzero(dones[:, env]) + before + 1).tolist()
             for end in [*episodes, before + len(dones)]:
                 while start + self._length <= end:
-                    seen, taken, rewarded = (array[start : start + self._length] for array in steps)
+                    scene = scenes.take(env) if scenes else None
+                    cuts.append((start - before, env, self._arrays(steps, start), scene))
                     start += self._length
-                    scene = self._scenes.take(env) if self._scenes else None
-                    cuts.append((start - before, env, (self._film(seen), taken.copy(), rewarded.copy()), scene))
-                if end in episodes:
-                    if self._scenes and start < end:
-                        self._scenes.drop(env)
-                    start = end
-            observations, actions, rewards = (array[start:].copy() for array in steps)
-            self._open[env] = (observations, actions, rewards)
+                if end not in episodes:
+                    continue
+                last = end - self._length
+                if first <= last < start < end and terminated[end - before - 1, env]:
+                    scene = scenes.take_last(env, steps[1][start - self._length : last]) if scenes else None
+                    cuts.append((last - before, env, self._arrays(steps, last), scene))
+                elif scenes and start < end:
+                    scenes.drop(env)
+                first = start = end
+            rest = max(first, start - self._length)
+            observations, actions, rewards = (array[rest:].copy() for array in steps)
+            self._open[env], self._kept[env] = (observations, actions, rewards), start - rest
         for _, _, arrays, scene in sorted(cuts, key=lambda cut: cut[:2]):
             self.pool.append(Segment(self.recorded, *arrays, stack=self._stack, scene=scene))
             self.recorded += 1
+
+    def _arrays(self, steps: Sequence[Array], start: int) -> _Steps:
+        """A segment's own frames, actions and rewards."""
+        seen, taken, rewarded = (array[start : start + self._length] for array in steps)
+        return self._film(seen), taken.copy(), rewarded.copy()
 
     def state_dict(self) -> Tree:
         """The pool and the segments that have begun; to be taken between two rollouts."""
@@ -163,6 +184,7 @@ class SegmentRecorder(VecEnvWrapper):
             "recorded": self.recorded,
             "last": self._last,
             "open": {str(env): dict(zip("oar", arrays, strict=True)) for env, arrays in enumerate(self._open)},
+            "kept": list(self._kept),
             "pool": {
                 str(segment.id): {"o": segment.frames, "a": segment.actions, "r": segment.true_rewards}
                 | ({"scene": segment.scene} if segment.scene else {})
@@ -180,6 +202,7 @@ class SegmentRecorder(VecEnvWrapper):
             self.episodes.load_state_dict(state["episodes"])
         begun = (state["open"][str(env)] for env in range(self.num_envs))
         self._open = [(arrays["o"], arrays["a"], arrays["r"]) for arrays in begun]
+        self._kept = list(state.get("kept", [0] * self.num_envs))  # older versions kept nothing of what was cut
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]

@@ -9,9 +9,10 @@ import av
 import gymnasium
 import numpy as np
 import pytest
-from helpers import segments
+from helpers import same_tree, segments, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from prefrl import renderer
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
 from prefrl.files import DamagedFileError, load_tree, save_tree
@@ -142,6 +143,39 @@ def test_a_replay_of_mujoco_passes_through_the_same_states():
     stage.close()
 
 
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "CartPole-v1"])
+def test_the_last_steps_before_an_end_are_replayed_from_the_segment_before(env_id, monkeypatch, tmp_path):
+    """They begin between two states that were saved; a film of theirs ends with what ended the episode."""
+    monkeypatch.setattr(renderer, "render", lambda env: np.zeros((1, 1, 3), np.uint8))  # takes a while
+    cart, length = env_id == "CartPole-v1", 8
+    env = make_env(env_id)
+    recorder = SegmentRecorder(DummyVecEnv([lambda: env]), length, 100, scenes=Scenes([env], length))
+    recorder.seed(1)
+    recorder.reset()
+    rng, ends, steps = np.random.default_rng(0), [], 0
+    for _ in range(150):
+        space = env.action_space
+        action = rng.integers(2) if cart else rng.uniform(-1, 1, space.shape).astype(np.float32)
+        _, _, dones, infos = recorder.step(np.array([action]))
+        steps += 1
+        if dones[0]:
+            ends.append((steps, infos[0]["terminal_observation"]))
+            steps = 0
+    recorder.take_rollout()
+    stage = Stage.__new__(Stage)
+    stage._env = make_env(env_id)
+    last = [segment for segment in recorder.pool if "lead" in segment.scene]
+    wanted = [observation for steps, observation in ends if steps > length and steps % length]
+    assert len(last) == len(wanted) >= 2
+    for segment, observation in zip(last, wanted, strict=True):
+        save_tree(tmp_path / "scene", segment.scene)
+        frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
+        assert len(frames) == length
+        reached = stage._env.unwrapped.state if cart else stage._env.unwrapped._get_obs()
+        np.testing.assert_array_equal(np.asarray(reached, observation.dtype), observation)
+    stage.close()
+
+
 class Stateless(gymnasium.Env):
     """Its state cannot be saved."""
 
@@ -177,8 +211,34 @@ def test_what_cannot_be_replayed_is_filmed_as_it_goes(tmp_path):
         frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
         firsts.append(frames[:, 0, 0, 0].tolist())
     stage.close()
-    # Episodes of seven steps: two segments of three, and one step left over.
-    assert firsts == [[0, 1, 2], [3, 4, 5], [7, 8, 9], [10, 11, 12]]
+    # Episodes of seven steps, which terminate: two segments of three, and the last three steps.
+    assert firsts == [[0, 1, 2], [3, 4, 5], [4, 5, 6], [7, 8, 9], [10, 11, 12], [11, 12, 13]]
+
+
+@pytest.mark.parametrize("kind", ["replayed", "filmed"])
+def test_scenes_of_last_steps_go_on_from_a_checkpoint(kind, tmp_path):
+    """The segment before, from which they are replayed, was cut before the checkpoint."""
+
+    def stack():
+        env = Stateless() if kind == "filmed" else make_env("CartPole-v1")
+        return SegmentRecorder(DummyVecEnv([lambda: env]), 3, 100, scenes=Scenes([env], 3))
+
+    through, other = stack(), stack()
+    for recorder in (through, other):
+        recorder.seed(0)
+        recorder.reset()
+        for _ in range(5):
+            recorder.step(np.array([0]))
+        recorder.take_rollout()
+    other.load_state_dict(through_file(tmp_path, through.state_dict()))
+    for recorder in (through, other):
+        for _ in range(8):
+            recorder.step(np.array([0]))
+        recorder.take_rollout()
+    assert same_tree(through.state_dict(), other.state_dict())
+    assert len(through.pool) >= 4
+    if kind == "replayed":
+        assert any("lead" in segment.scene for segment in through.pool)
 
 
 def test_scenes_go_on_from_a_checkpoint():

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -43,15 +45,16 @@ def logged(venv, tag):
     return venv.envs[tag].log
 
 
-def expected_segments(log, length):
-    cuts, open_steps = [], []
-    for step in log:
-        if open_steps and step[3] != open_steps[0][3]:
-            open_steps = []
-        open_steps.append(step)
-        if len(open_steps) == length:
-            cuts.append(open_steps)
-            open_steps = []
+def expected_segments(log, length, lengths, truncate):
+    """Back to back within episodes; of one that terminated, the last steps too, unless they are a segment already."""
+    cuts = []
+    for number, episode in itertools.groupby(log, key=lambda step: step[3]):
+        steps = list(episode)
+        starts = list(range(0, len(steps) - length + 1, length))
+        terminated = not truncate and len(steps) == lengths[number % len(lengths)]
+        if terminated and len(steps) > length and len(steps) % length:
+            starts.append(len(steps) - length)
+        cuts += [steps[start : start + length] for start in starts]
     return cuts
 
 
@@ -62,12 +65,13 @@ def expected_segments(log, length):
     st.lists(st.integers(1, 9), min_size=1, max_size=4),
     st.sampled_from([0, 4]),
     st.booleans(),
+    st.booleans(),
 )
-def test_segments_are_what_the_environments_saw(envs, length, lengths, discrete, hide):
-    env = recorder(envs, length, lengths=lengths, discrete=discrete, hide_endings=hide)
+def test_segments_are_what_the_environments_saw(envs, length, lengths, discrete, hide, truncate):
+    env = recorder(envs, length, lengths=lengths, discrete=discrete, hide_endings=hide, truncate=truncate)
     roll(env, 40)
     for tag in range(envs):
-        expected = expected_segments(logged(env.venv, tag), length)
+        expected = expected_segments(logged(env.venv, tag), length, lengths, truncate)
         found = [segment for segment in env.pool if segment.observations[0, 0] == tag]
         assert len(found) == len(expected)
         for segment, steps in zip(found, expected, strict=True):
@@ -77,8 +81,9 @@ def test_segments_are_what_the_environments_saw(envs, length, lengths, discrete,
             np.testing.assert_array_equal(segment.actions, np.eye(4)[taken] if discrete else taken)
 
 
-def test_a_segment_lies_within_one_episode_and_has_no_gap():
-    env = recorder(length=3, lengths=(7, 4))
+@pytest.mark.parametrize("truncate", [False, True])
+def test_a_segment_lies_within_one_episode_and_has_no_gap(truncate):
+    env = recorder(length=3, lengths=(7, 4), truncate=truncate)
     roll(env, 60)
     for segment in env.pool:
         episodes, times = segment.observations[:, 1], segment.observations[:, 2]
@@ -86,7 +91,52 @@ def test_a_segment_lies_within_one_episode_and_has_no_gap():
         np.testing.assert_array_equal(np.diff(times), 1)
         np.testing.assert_array_equal(segment.true_rewards, 100 * episodes + times + 1)
     starts = {segment.observations[0, 2] for segment in env.pool}
-    assert starts == {0, 3}  # back to back from an episode's start; the rest of an episode is dropped
+    # Back to back from an episode's start; where it terminated after 7 or 4 steps, its last three too.
+    assert starts == ({0, 3} if truncate else {0, 3, 4, 1})
+
+
+@pytest.mark.parametrize("rollouts", [[40], [1] * 40, [5] * 8, [6, 1, 7, 3, 23]])
+def test_an_episode_s_last_steps_are_found_wherever_a_rollout_ends(rollouts):
+    """Episodes of 8, 3, 2, 6 and 7 steps: the second and fourth end with a segment, the third is too short for one."""
+    env = recorder(envs=1, length=3, lengths=(8, 3, 2, 6, 7))
+    env.reset()
+    for steps in rollouts:
+        for _ in range(steps):
+            env.step(np.zeros((1, 2), np.float32))
+        env.take_rollout()
+    found = [(int(s.observations[0, 1]), s.observations[:, 2].astype(int).tolist()) for s in env.pool]
+    first, second = [0, 1, 2], [3, 4, 5]
+    whole = [(0, first), (0, second), (0, [5, 6, 7]), (1, first), (3, first), (3, second)]
+    whole += [(4, first), (4, second), (4, [4, 5, 6])]
+    again = [(5, first), (5, second), (5, [5, 6, 7]), (6, first)]
+    assert found == whole + again
+    assert [segment.id for segment in env.pool] == list(range(len(found)))
+
+
+def test_segments_of_several_environments_are_in_the_order_of_their_first_steps():
+    env = recorder(envs=2, length=3, lengths=(7, 4))
+    roll(env, 9, take=False)
+    env.take_rollout()
+    assert [tuple(s.observations[0].astype(int).tolist()) for s in env.pool] == [
+        (0, 0, 0),
+        (1, 0, 0),
+        (0, 0, 3),
+        (1, 0, 3),
+        (0, 0, 4),
+        (1, 0, 4),
+    ]
+
+
+def test_a_state_of_an_older_version_goes_on_without_the_steps_it_did_not_keep(tmp_path):
+    through, other = recorder(envs=1, length=5, lengths=(7,)), recorder(envs=1, length=5, lengths=(7,))
+    roll(through, 6)
+    roll(other.venv, 6)
+    state = through_file(tmp_path, through.state_dict())
+    del state["kept"]
+    state["open"]["0"] = {name: array[5:] for name, array in state["open"]["0"].items()}
+    other.load_state_dict(state)
+    roll(other, 8, reset=False)
+    assert [s.observations[0, 1:].tolist() for s in other.pool] == [[0, 0], [1, 0], [1, 2]]
 
 
 def test_a_segment_may_end_with_the_episode():
