@@ -286,6 +286,8 @@ def _how_to_go_on(root: Path) -> str:
     from prefrl.resuming import obstacle
     from prefrl.run import RunDirectory
 
+    if not root.is_dir():
+        return f"; {printable(root)} is gone: it can be resumed where it was moved to"
     try:
         hindered = obstacle(RunDirectory.open(root))
     except (PrefrlError, OSError):

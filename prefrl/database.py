@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
+from prefrl.columns import odd_value
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError
 from prefrl.schema import LABELS_VIEW, STORE_VERSION, WITHDRAWN_VIEW, admit
@@ -158,8 +159,11 @@ class Database:
             if not writable:
                 raise PrefrlError(f"{path} is an older version's and cannot be written, so not be brought up to date")
             self._upgrade()
-        with self.read():
-            pass  # a connection that can write, so that closing takes SQLite's files beside this one away
+        with self.read() as connection:
+            odd = odd_value(connection, METADATA)
+        if odd:
+            self.close()
+            raise PrefrlError(f"{path} is damaged: {odd}")
 
     def _upgrade(self) -> None:
         """Add the tables that older versions lacked; what was answered stays as it is."""
@@ -212,7 +216,7 @@ class Transaction:
             self._context = self._engine.begin()
             try:
                 return self._context.__enter__()
-            except DatabaseError as error:
+            except (DatabaseError, UnicodeError) as error:
                 if not is_locked(error):
                     raise explained(error, self._path) from error
             self._waiting(time.monotonic() - started)
@@ -222,7 +226,7 @@ class Transaction:
             self._context.__exit__(kind, error, trace)
         except DatabaseError as failure:
             raise explained(failure, self._path) from failure
-        if isinstance(error, DatabaseError):
+        if isinstance(error, DatabaseError | UnicodeDecodeError):
             raise explained(error, self._path) from error
 
 

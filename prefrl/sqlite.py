@@ -72,24 +72,29 @@ def inspect(path: Path, look: Callable[[sqlite3.Connection], None]) -> None:
     try:
         connection = sqlite3.connect(f"{_uri(path)}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:
+            connection.text_factory = lambda text: text.decode(errors="replace")
             connection.set_progress_handler(lambda: time.thread_time() - started > _ADMISSION_SECONDS, 1000)
             for pragma in _HARDENED:
                 connection.execute(f"PRAGMA {pragma}").close()
             look(connection)
         finally:
             connection.close()
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise _explain(error, path) from error
 
 
-def explained(error: DatabaseError, path: Path) -> PrefrlError:
+def explained(error: DatabaseError | UnicodeError, path: Path) -> PrefrlError:
     """A database error as one line that names the file."""
-    return _explain(error.orig or error, path)
+    return _explain(_cause(error), path)
 
 
-def is_locked(error: DatabaseError) -> bool:
+def is_locked(error: DatabaseError | UnicodeError) -> bool:
     """Whether another process's transaction was in the way."""
-    return "database is locked" in str(error.orig)
+    return "database is locked" in str(_cause(error))
+
+
+def _cause(error: DatabaseError | UnicodeError) -> BaseException:
+    return (isinstance(error, DatabaseError) and error.orig) or error
 
 
 class _Bound:
@@ -120,6 +125,8 @@ def _explain(error: BaseException, path: Path) -> PrefrlError:
     cramped = "disk I/O error" in cause or "unable to open" in cause
     if is_disk_full(error) or (cramped and path.parent.is_dir() and shutil.disk_usage(path.parent).free < 2**17):
         return PrefrlError(f"the disk is full: {path} could not be written; nothing stored is lost")
+    if isinstance(error, UnicodeError):  # SQLite's own message quotes what it has found
+        return PrefrlError(f"{path} is damaged: it holds text that is none")
     if any(damage in cause for damage in ("malformed", "not a database", "no such table")):
         return PrefrlError(f"{path} is damaged: {cause}")
     if cause == "interrupted":

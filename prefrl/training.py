@@ -130,6 +130,8 @@ def _make_loop(
     assert recorder is not None
     store = LabelStore(run.labels, create=not run.begun, waiting=_waiting(run, control))
     cleanup.callback(store.close)
+    if run.begun:
+        store.check()
     worker = _make_worker(run, store, recorder_inputs(config, recorder), device, threads, control.learner)
     cleanup.callback(worker.close)
     clips = ClipFolder(run.clips)

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from labelled import add_labels, make_run
@@ -16,6 +17,7 @@ from runs import content, prefrl, refused
 
 from prefrl import database, schema, sqlite
 from prefrl.errors import PrefrlError
+from prefrl.queue import LabelQueue
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement
@@ -327,3 +329,68 @@ def test_opening_says_what_is_wrong_before_anything_is_read(root: Path) -> None:
     (root / "labels.sqlite-journal").write_bytes(b"")
     with pytest.raises(PrefrlError, match="journal"):
         RunDirectory.open(root)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+ODD = [
+    "UPDATE comparisons SET judgement = 'LEFT' WHERE id = 2",
+    "UPDATE comparisons SET judgement = x'ff00' WHERE id = 2",
+    "UPDATE comparisons SET judgement = 3 WHERE id = 2",
+    "UPDATE comparisons SET teacher = x'6f7261636c65' WHERE id = 2",
+    "UPDATE comparisons SET labeller = x'ff' WHERE id = 2",
+    "UPDATE comparisons SET agent_step = 'many' WHERE id = 2",
+    "UPDATE comparisons SET response_seconds = 'long' WHERE id = 2",
+    "UPDATE comparisons SET created_at = x'00' WHERE id = 2",
+    "UPDATE queries SET round = 'one' WHERE id = 2",
+    "UPDATE queries SET segment_left = 1.5 WHERE id = 2",
+    "UPDATE segments SET length = 'L' WHERE id = 2",
+    "INSERT INTO withdrawals VALUES (1, 2, x'ff', NULL, NULL, 0, '2026')",
+    "INSERT INTO rendered VALUES (2, 'all', NULL, '2026')",
+]
+
+
+@pytest.mark.parametrize("statement", ODD)
+def test_a_value_that_is_none_of_its_column_s(statement: str, root: Path) -> None:
+    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+        connection.execute(statement)
+        connection.commit()
+    table = statement.split()[2 if statement.startswith("INSERT") else 1]
+    assert_refused(root, "status", "labels report", word=f"of its table {table}")
+
+
+def test_text_that_is_none_is_one_line(root: Path) -> None:
+    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+        connection.execute("UPDATE comparisons SET labeller = CAST(x'e9ff' AS TEXT) WHERE id = 2")
+        connection.commit()
+    for command in ("labels report", "labels export"):
+        arguments = [root] if command == "labels report" else [root, root.parent / "out.zip"]
+        assert "labels.sqlite" in refused(prefrl(*command.split(), *arguments), 1)
+
+
+def test_whatever_bytes_turn_there_is_one_line(root: Path) -> None:
+    path, random = root / "labels.sqlite", Random(0)
+    content = path.read_bytes()
+    used = [place for place, byte in enumerate(content) if byte]
+    refusals = 0
+    for _ in range(60):
+        data = bytearray(content)
+        for place in random.sample(used, random.choice([1, 3, 30])):
+            data[place] = random.randrange(256)
+        for side in ("-wal", "-shm"):
+            path.with_name(f"{path.name}{side}").unlink(missing_ok=True)
+        path.write_bytes(data)
+        try:
+            store = LabelStore(path)
+        except PrefrlError:
+            refusals += 1
+            continue
+        try:
+            store.check()
+            store.counts(), store.labels(), store.comparisons(), store.damaged(), store.asked_pairs()
+            LabelQueue(store).lease("a", 2)
+        except PrefrlError:
+            refusals += 1
+        finally:
+            store.close()
+    assert refusals > 20
