@@ -14,6 +14,7 @@ import pytest
 from runs import (
     LABELS,
     PREFRL,
+    environment,
     error_line,
     label_counts,
     live,
@@ -111,15 +112,23 @@ def test_train_reports_on_stderr_and_its_result_on_stdout(tmp_path: Path) -> Non
     assert "Warning" not in done.err
 
 
-def test_train_reaches_its_first_step_within_ten_seconds(tmp_path: Path) -> None:
+IMPORTS = "import torch, stable_baselines3, sb3_contrib, gymnasium, mujoco, sqlalchemy, tyro, rich"
+
+
+def test_train_reaches_its_first_step_soon_after_its_libraries_are_there(tmp_path: Path) -> None:
+    """In processor time, in that of importing what it needs: both are as fast as the machine is at the moment."""
     root = tmp_path / "run"
-    started = time.monotonic()
+    measured = subprocess.run(
+        [sys.executable, "-c", f"{IMPORTS}; import time; print(time.process_time())"],
+        capture_output=True,
+        check=True,
+        text=True,
+        env=environment(),
+    )
     with live(tmp_path / "log", *tiny("cheetah", root, steps=100_000)) as command:
-        until(lambda: progress(root).get("step", 0) > 0, "the first step", timeout=60)
-        taken = time.monotonic() - started
-        cpu = command.cpu_seconds()
-    # On a machine with nothing else to do the two agree; on a busy one only the processor's time is the command's own.
-    assert min(taken, cpu) < 10
+        until(lambda: progress(root).get("step", 0) > 0, "the first step")
+        taken = command.cpu_seconds()
+    assert taken < 4 * float(measured.stdout)
 
 
 def test_the_default_folder_is_a_new_one_under_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

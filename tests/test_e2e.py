@@ -57,7 +57,7 @@ def test_summary_has_exactly_the_fields_of_the_contract(run: Path) -> None:
     assert figures["version"] == json.loads((run / "config.json").read_text())["prefrl"]
 
 
-def test_the_mean_return_is_that_of_the_last_hundred_episodes(run: Path) -> None:
+def test_the_last_row_of_the_metrics_is_the_summary_s(run: Path) -> None:
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     figures = summary(run)

@@ -363,13 +363,27 @@ def test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one(tmp_path) -> None
     assert runs[0] == runs[1]
 
 
-def test_a_run_on_a_game_counts_its_real_episodes(tmp_path) -> None:
+def test_a_run_on_a_game_counts_its_real_episodes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     import prefrl
     from prefrl.metrics import read_metrics
 
+    games: list[tuple[float, int]] = []
+    step = AtariGames.step
+
+    def watched(self: AtariGames, actions: np.ndarray) -> tuple:
+        made = step(self, actions)
+        told = made[4]
+        if "episode" in told:
+            ended = np.flatnonzero(told["_episode"])
+            games.extend((float(told["episode"]["r"][n]), int(told["episode"]["l"][n])) for n in ended)
+        return made
+
+    monkeypatch.setattr(AtariGames, "step", watched)
     settings = SMALL | {"agent.n_envs": 4, "agent.n_steps": 256}
-    run = prefrl.train("breakout", labels=8, steps=2048, mode="async", out=tmp_path / "run", settings=settings)
+    run = prefrl.train("breakout", labels=8, steps=2048, mode="sync", out=tmp_path / "run", settings=settings)
     assert run.summary["labels_answered"] == 8
     last = read_metrics(run.root / "metrics.csv")[-1]
-    assert last["episodes"] >= 4
-    assert run.summary["true_return_mean"] >= 0
+    trained = games[: int(last["episodes"])]  # those of the evaluation come after
+    assert len(trained) >= 4
+    assert sum(length for _, length in trained) <= 2048
+    assert run.summary["true_return_mean"] == pytest.approx(np.mean([score for score, _ in trained]))

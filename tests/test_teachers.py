@@ -189,15 +189,23 @@ def test_people_like_ties_and_errors_are_at_people_s_rates():
 
 
 def test_chance_is_the_query_s_own():
-    """A query asked again after a resume is judged as it was; another seed's is not."""
-    asked = {rank: query([1.0], [0.8], rank=rank) for rank in range(60)}
-    said = []
-    for seed in (0, 0, 1):
+    """A query asked again after a resume is judged as it was, whatever is asked beside it; another seed's is not."""
+    asked = {n: query([1.0], [0.5], rank=n % 20)._replace(round=1 + n // 20) for n in range(600)}
+
+    def said(numbers, *, seed=0, at_once=False):
         teacher = made("boltzmann", seed=seed)
-        for number in reversed(asked) if said else asked:
-            teacher.submit({number: asked[number]})
-        said.append({answer.query_id: answer.judgement for answer in teacher.collect()})
-    assert said[0] == said[1] != said[2]
+        for batch in [numbers] if at_once else [[number] for number in numbers]:
+            teacher.submit({number: asked[number] for number in batch})
+        return {answer.query_id: answer.judgement for answer in teacher.collect()}
+
+    whole = said(list(asked), at_once=True)
+    assert said(list(reversed(asked))) == whole
+    assert said(list(asked)[300::7]) == {number: whole[number] for number in list(asked)[300::7]}
+    lefts = np.array([whole[number] is Judgement.LEFT for number in asked])
+    assert lefts.mean() == pytest.approx(1 / (1 + np.exp(-0.5)), abs=0.08)  # four standard errors
+    other = np.array([judgement is Judgement.LEFT for judgement in said(list(asked), seed=1).values()])
+    assert (lefts != other).mean() == pytest.approx(2 * 0.6225 * 0.3775, abs=0.08)  # as of two that toss for themselves
+    assert abs(np.corrcoef(lefts[:-1], lefts[1:])[0, 1]) < 0.17
 
 
 @pytest.mark.parametrize("teacher", ["skip", "equal"])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from runs import prefrl, tiny
+from runs import prefrl, summary, tiny
 
 from prefrl import training
 from prefrl.environments import make_stack
@@ -36,6 +36,14 @@ class Seen(NamedTuple):
     """Rollouts before the first that was scored."""
     usual: Episodes | None
     """What the teacher is told of the newest episodes when the run has ended."""
+    summary: dict[str, Any]
+
+    def returns(self) -> list[float]:
+        """Of the episodes in the order in which they ended: all eight environments' end together, after fifty steps."""
+        steps = self.true.reshape(-1, 8)
+        assert np.flatnonzero(self.dones.reshape(-1, 8)[:, 0]).tolist() == list(range(49, len(steps), 50))
+        whole = range(len(steps) // 50)
+        return [float(steps[50 * n : 50 * (n + 1), env].sum()) for n, env in itertools.product(whole, range(8))]
 
 
 def watched(root: Path, algo: str, *settings: str) -> Seen:
@@ -57,7 +65,7 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
     )
     try:
         flags = ("--mode", "sync", "--algo", algo)
-        done = prefrl(*tiny("reacher", root, *flags, settings=(f"agent.gamma={GAMMA}", *settings), steps=4000))
+        done = prefrl(*tiny("reacher", root, *flags, settings=(f"agent.gamma={GAMMA}", *settings), steps=6000))
         assert done.code == 0, done.err
         usual = calls["episodes"][0]()
     finally:
@@ -65,7 +73,7 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
     before = len(calls["paid"]) - len(calls["scores"])
     logs, paid = (np.stack(each) for each in zip(*calls["paid"][before:], strict=True))
     _, true, dones = (np.stack(each) for each in zip(*calls["rollouts"], strict=True))
-    return Seen(logs, np.stack(calls["scores"]), paid, true, dones, before, usual)
+    return Seen(logs, np.stack(calls["scores"]), paid, true, dones, before, usual, summary(root))
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +120,17 @@ def test_a_bonus_that_is_in_the_objective_is_not_paid_twice(tmp_path: Path) -> N
 def test_thresholds_are_relative_to_the_last_ten_episodes(ppo: Seen) -> None:
     """Eight environments whose episodes end together: the last ten are eight of one time, and two of the one before."""
     assert ppo.usual is not None
-    steps = ppo.true.reshape(-1, 8)
-    assert np.flatnonzero(ppo.dones.reshape(-1, 8)[:, 0]).tolist() == list(range(49, len(steps), 50))
-    whole = len(steps) // 50
-    returns = [steps[50 * n : 50 * (n + 1), env].sum() for n, env in itertools.product(range(whole), range(8))]
+    returns = ppo.returns()
     assert ppo.usual.mean_return == pytest.approx(np.mean(returns[-10:]), rel=1e-4)
     assert ppo.usual.mean_length == 50
     assert abs(np.mean(returns[-10:]) - np.mean(returns)) > 1e-3 * abs(np.mean(returns))
+
+
+def test_the_true_return_is_that_of_the_last_hundred_training_episodes(ppo: Seen) -> None:
+    returns = ppo.returns()
+    assert len(returns) > 110
+    assert ppo.summary["true_return_mean"] == pytest.approx(np.mean(returns[-100:]), rel=1e-4)
+    assert ppo.summary["true_return_std"] == pytest.approx(np.std(returns[-100:]), rel=1e-3)
 
 
 def test_metrics_are_of_predicted_against_true_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
