@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import errno
 import hashlib
-import json
 import math
 import zipfile
 from collections.abc import Iterable
@@ -25,13 +24,21 @@ from prefrl.archive import (
     segments_of,
     video_name,
 )
-from prefrl.clips import ClipFolder
+from prefrl.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError
 from prefrl.history import NO_HISTORY, Flag, History, Repeat, TakenBack
+from prefrl.printable import printable
+from prefrl.reading import MEBIBYTE, parse_json
 from prefrl.reward.inputs import Inputs
 from prefrl.types import Judgement, Label
 
+_LARGEST_CONTENTS = 16 * MEBIBYTE
+"""Of what is said of labels: some 300 bytes each."""
+_HEADER, _DIRECTORY_SIZE = 30, 5
+"""Bytes of a member's header without its names; which of the fields at a zip's end is the size of its list."""
+_LARGEST_DIRECTORY = 8 * MEBIBYTE
+"""Of the list of members: some 75 bytes each."""
 _LARGEST = 2**63
 """A database holds whole numbers below this."""
 _BROKEN = (zipfile.BadZipFile, ArithmeticError, EOFError, KeyError, RuntimeError, TypeError, ValueError)
@@ -47,19 +54,41 @@ def read_archive(path: Path) -> LabelArchive:
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
+    told = printable(path)
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as file:
+            _check_places(file)
             return _checked(path, file)
     except _BROKEN as error:
-        raise DamagedFileError(f"{path} is damaged, or no file of labels: {error}") from None
+        raise DamagedFileError(f"{told} is damaged, or no file of labels: {printable(error, 200)}") from None
     except OSError as error:
         if error.errno != errno.EINVAL:  # a place before the file's beginning
             raise
         raise DamagedFileError(f"{path} is damaged: it points outside itself") from None
 
 
+def _check_directory(path: Path) -> None:
+    """Raise ValueError for a list of members so long that reading it would take seconds, and memory by the gigabyte."""
+    with path.open("rb") as file:
+        end = getattr(zipfile, "_EndRecData", lambda file: None)(file)  # nothing public tells before it is all read
+    if end and end[_DIRECTORY_SIZE] > _LARGEST_DIRECTORY:
+        raise ValueError("it lists too many members")
+
+
+def _check_places(file: zipfile.ZipFile) -> None:
+    """Raise ValueError where two members share bytes: a small file could hold any amount then."""
+    end = 0
+    for entry in sorted(file.infolist(), key=lambda entry: entry.header_offset):
+        if entry.header_offset < end:
+            raise ValueError("its members overlap")
+        end = entry.header_offset + _HEADER + len(entry.orig_filename) + entry.compress_size
+    if end > file.start_dir:
+        raise ValueError("its members overlap their list")
+
+
 def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
-    contents = _typed(dict, json.loads(read_member(file, CONTENTS)), "its content")
+    contents = _typed(dict, parse_json(read_member(file, CONTENTS, _LARGEST_CONTENTS)), "its content")
     if contents.get("kind") != KIND:
         raise ValueError("another program's")
     version = _name(contents, "prefrl")
@@ -74,7 +103,7 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     if contents["counts"] != counts_of(labels, len(videos), history):
         raise ValueError("it does not hold as much as it says")
     for segment in videos:
-        read_member(file, video_name(segment))
+        read_member(file, video_name(segment), LARGEST_FILM)
     digests = _digests(file, segments, task)
     return LabelArchive(path, version, task, labels, digests, videos, history or NO_HISTORY)
 
@@ -85,7 +114,7 @@ def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask)
     with TemporaryDirectory() as scratch:
         clips = ClipFolder(Path(scratch))
         for segment in segments:
-            clips.file(0).write_bytes(content := read_member(file, clip_name(segment)))
+            clips.file(0).write_bytes(content := read_member(file, clip_name(segment), task.largest_clip))
             try:
                 flaw = task.flaw(clips, 0)
             except (*_BROKEN, PrefrlError):
@@ -105,7 +134,10 @@ def _task(contents: dict[str, Any]) -> LabelledTask:
         raise ValueError(f"inputs cannot be {told!r:.60}")
     instruction, length = _typed(str, contents["instruction"], "instruction"), contents["segment_length"]
     names = (_name(contents, "task"), instruction, _name(contents, "env_id"))
-    return LabelledTask(*names, _whole(length, "segment_length"), inputs)
+    task = LabelledTask(*names, _whole(length, "segment_length"), inputs)
+    if task.clip_bytes > LARGEST_CLIP:
+        raise ValueError("its clips are larger than a clip can be")
+    return task
 
 
 def _label(row: Any) -> Label:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prefrl.clips import ClipFolder
+from prefrl.clips import LARGEST_FILM, ClipFolder
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.files import DamagedFileError, replacing
 from prefrl.history import NO_HISTORY, History
+from prefrl.reading import MEBIBYTE
 from prefrl.reward.inputs import Inputs
 from prefrl.types import Judgement, Label
 
@@ -48,13 +50,23 @@ class LabelledTask:
         step = f"{'x'.join(map(str, self.inputs.step))} {self.inputs.dtype}"
         return f"{self.name} ({self.env_id}, clips of {self.segment_length} steps, {step} a step)"
 
+    @property
+    def clip_bytes(self) -> int:
+        """Of a clip's features, as a reward model reads them."""
+        return math.prod(self.inputs.segment(self.segment_length)) * self.inputs.dtype.itemsize
+
+    @property
+    def largest_clip(self) -> int:
+        """Bytes of the file of a clip, with true rewards and headers; images may deflate to a little more."""
+        return self.clip_bytes + self.clip_bytes // 64 + 8 * self.segment_length + MEBIBYTE
+
     def flaw(self, clips: ClipFolder, segment: int) -> str | None:
         """What is wrong with a clip, in words; None where it is one of this task's.
 
         Raises:
             PrefrlError: if it is missing or damaged.
         """
-        features, true_rewards = clips.load(segment)
+        features, true_rewards = clips.load(segment, self.clip_bytes)
         length = self.segment_length
         right = features.shape == self.inputs.segment(length) and features.dtype == self.inputs.dtype
         if not right or true_rewards.shape != (length,) or true_rewards.dtype != np.float32:
@@ -95,8 +107,8 @@ class LabelArchive:
         """Segments with the content of their training copy and of their video, None where there is none."""
         with zipfile.ZipFile(self.path) as file:
             for segment in segments:
-                video = read_member(file, video_name(segment)) if segment in self.videos else None
-                yield segment, read_member(file, clip_name(segment)), video
+                video = read_member(file, video_name(segment), LARGEST_FILM) if segment in self.videos else None
+                yield segment, read_member(file, clip_name(segment), self.task.largest_clip), video
 
 
 def write_archive(
@@ -185,17 +197,24 @@ def video_name(segment: int) -> str:
     return f"clips/{segment}.avi"
 
 
-def read_member(file: zipfile.ZipFile, name: str) -> bytes:
+def read_member(file: zipfile.ZipFile, name: str, most: int) -> bytes:
     """A member's content, its checksum verified; never of one that is compressed, which could be of any size.
 
+    Args:
+        file: The file.
+        name: The member's name.
+        most: Bytes that it may have.
+
     Raises:
-        ValueError: if it is missing or compressed, and what else `zipfile` raises.
+        ValueError: if it is missing, compressed or larger, and what else `zipfile` raises.
     """
     if name not in file.NameToInfo:
         raise ValueError(f"it lacks {name}")
     entry = file.getinfo(name)
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
         raise ValueError(f"{name} is compressed")
+    if entry.file_size > most:
+        raise ValueError(f"{name} is larger than it can be")
     return file.read(entry)
 
 

@@ -6,6 +6,8 @@ For segments that people will see, there is also what it takes to show them, and
 from __future__ import annotations
 
 import hashlib
+import math
+import operator
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,16 @@ import numpy as np
 
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError
-from prefrl.files import DamagedFileError, Tree, load_tree, save_tree
+from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
+from prefrl.reading import MEBIBYTE, inflated, read_bytes
 from prefrl.types import Array, Floats, Segment
+
+LARGEST_CLIP = 128 * MEBIBYTE
+"""Bytes of a segment's features, where it is not known what they are of."""
+LARGEST_FILM = 768 * MEBIBYTE
+"""Bytes of a clip's frames; on disk it is smaller."""
+MOST_PIXELS = 4096 * 2304
+"""Of a frame that is kept, shown or read."""
 
 
 class ClipFolder:
@@ -73,7 +83,8 @@ class ClipFolder:
             tree = load_tree(self._scene_file(segment_id))
         except FileNotFoundError as error:
             raise PrefrlError(f"the scene {error} is missing") from None
-        return tree["scene"], tree["actions"]
+        with taken_from(self._scene_file(segment_id)):
+            return dict(tree["scene"]), np.asarray(tree["actions"])
 
     def video(self, segment_id: int) -> Path:
         """Where a segment's video lies, or is to lie; those of older runs are Matroska files."""
@@ -90,24 +101,26 @@ class ClipFolder:
             PrefrlError: if it is missing.
         """
         try:
-            return hashlib.sha256(self.file(segment_id).read_bytes()).hexdigest()
+            return hashlib.sha256(read_bytes(self.file(segment_id), LARGEST_CLIP)).hexdigest()
         except FileNotFoundError:
             raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
 
-    def load(self, segment_id: int) -> tuple[Array, Floats]:
+    def load(self, segment_id: int, most: int = LARGEST_CLIP) -> tuple[Array, Floats]:
         """Read a segment's features, (L, F) or images as they are kept, and (L,) true rewards.
+
+        Args:
+            segment_id: The segment.
+            most: Bytes that its features may have.
 
         Raises:
             PrefrlError: if the clip is missing or damaged.
         """
         try:
-            tree = load_tree(self.file(segment_id))
+            tree = load_tree(self.file(segment_id), most + MEBIBYTE)
         except FileNotFoundError as error:
             raise PrefrlError(f"the clip {error} is missing") from None
-        try:
-            return _unpacked(tree["features"]), tree["true_rewards"]
-        except (zlib.error, ValueError) as error:
-            raise DamagedFileError(f"the clip {self.file(segment_id)} is damaged: {error}") from None
+        with taken_from(self.file(segment_id)):
+            return _unpacked(tree["features"], most), np.asarray(tree["true_rewards"])
 
 
 def _packed(features: Array) -> Any:
@@ -118,7 +131,12 @@ def _packed(features: Array) -> Any:
     return {"deflated": deflated, "shape": list(features.shape)}
 
 
-def _unpacked(kept: Any) -> Array:
+def _unpacked(kept: Any, most: int) -> Array:
+    """Features from what is kept of them; nothing larger than they may be is made of it."""
     if not isinstance(kept, dict):
         return np.asarray(kept)
-    return np.frombuffer(bytearray(zlib.decompress(kept["deflated"])), np.uint8).reshape(kept["shape"])
+    shape = [operator.index(size) for size in kept["shape"]]
+    size = math.prod(shape)
+    if min(shape) < 0 or size > most:
+        raise ValueError(f"images of {size} bytes in a clip of {most}")
+    return np.frombuffer(bytearray(inflated(kept["deflated"].tobytes(), size)), np.uint8).reshape(shape)

@@ -10,16 +10,24 @@ disk for seven times the time; lossless H.264 and VP9 take more of both. All are
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 
+from prefrl.clips import LARGEST_FILM, MOST_PIXELS
 from prefrl.files import DamagedFileError
+from prefrl.printable import printable
+from prefrl.reading import opened
 from prefrl.types import Array
 
 _CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
+_CODECS = {_CODEC, "ffv1"}
 
 
 def write_film(path: Path, frames: Array, fps: int) -> None:
@@ -60,11 +68,38 @@ def read_film(path: Path, frames: int | None = None) -> Array:
     Raises:
         DamagedFileError: if it is missing, no whole video, or of another length.
     """
+    told = printable(path)
     try:
-        with av.open(str(path.absolute())) as container:
-            decoded = [frame.to_ndarray(format=_RGB) for frame in container.decode(video=0)]
-    except (OSError, av.FFmpegError) as error:
-        raise DamagedFileError(f"the clip {path} cannot be read: {error}") from None
+        # As a file and not as a name, which may be a protocol's; as what it should be, and not as what it says it is.
+        with opened(path, LARGEST_FILM) as file, av.open(file, "r", **_as_ours(path)) as container:
+            decoded = list(itertools.islice(_frames(container), None if frames is None else frames + 1))
+    except (OSError, av.FFmpegError, ValueError, MemoryError) as error:
+        raise DamagedFileError(f"the clip {told} cannot be read: {printable(error, 200)}") from None
     if not decoded or (frames is not None and len(decoded) != frames):
-        raise DamagedFileError(f"the clip {path} is damaged: it holds {len(decoded)} frames of {frames}")
+        held = "more" if frames is not None and len(decoded) > frames else len(decoded)
+        raise DamagedFileError(f"the clip {told} is damaged: it holds {held} frames of {frames}")
     return np.stack(decoded)
+
+
+def _as_ours(path: Path) -> dict[str, Any]:
+    """How a file is opened that is to be one of ours: one stream, of pictures that are not too large."""
+    most = {"max_pixels": str(MOST_PIXELS)}
+    return {
+        "format": "matroska" if path.suffix == ".mkv" else "avi",
+        "options": {"max_streams": "1"} | most,
+        "stream_options": [most],
+    }
+
+
+def _frames(container: InputContainer) -> Iterator[Array]:
+    """The frames, each (H, W, 3), of one size and together not too large; no frame is decoded before it is wanted."""
+    stream = container.streams.video[0] if container.streams.video else None
+    if stream is None or stream.codec_context.name not in _CODECS:
+        raise ValueError("it is no video of ours")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if not 0 < width * height <= MOST_PIXELS:
+        raise ValueError(f"its pictures are of {width}x{height} pixels")
+    for count, frame in enumerate(container.decode(stream), start=1):
+        if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FILM:
+            raise ValueError("its pictures are too many, or of several sizes")
+        yield frame.to_ndarray(format=_RGB)

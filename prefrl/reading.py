@@ -11,6 +11,7 @@ import math
 import os
 import stat
 import tomllib
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +92,22 @@ def parse_json(content: bytes | str, *, finite: bool = True) -> Any:
     if "\\u" in text:  # what is written as it is was checked when it was decoded
         json.dumps(value, ensure_ascii=False).encode()
     return value
+
+
+def inflated(data: bytes, size: int) -> bytes:
+    """What was deflated, which must be of exactly ``size`` bytes: no more than that is ever made of it.
+
+    Raises:
+        ValueError: if it is of another size, or damaged.
+    """
+    inflater = zlib.decompressobj()
+    try:
+        content = inflater.decompress(data, size + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from None
+    if len(content) != size or not inflater.eof or inflater.unused_data:
+        raise ValueError(f"it does not inflate to {size} bytes")
+    return content
 
 
 def read_toml(path: Path, most: int = MEBIBYTE) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prefrl.clips import MOST_PIXELS
 from prefrl.files import Tree
+from prefrl.reading import inflated
 from prefrl.rendering import render
 from prefrl.snapshots import save_env
 from prefrl.types import Array
@@ -102,4 +104,8 @@ def _pack(frame: Array) -> Tree:
 
 
 def _unpack(kept: Tree) -> Array:
-    return np.frombuffer(zlib.decompress(kept["deflated"].tobytes()), np.uint8).reshape(kept["shape"])
+    height, width, channels = kept["shape"]
+    size = height * width * channels
+    if not 0 < size <= MOST_PIXELS * 4:
+        raise ValueError(f"a frame cannot be of {height}x{width}x{channels}")
+    return np.frombuffer(inflated(kept["deflated"].tobytes(), size), np.uint8).reshape(kept["shape"])

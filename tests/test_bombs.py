@@ -1,0 +1,237 @@
+"""Small files that would grow: refused in one line, in little time and memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from labelled import add_labels, make_run
+from runs import DEADLINE, environment
+
+from prefrl.admission import read_archive
+from prefrl.clips import ClipFolder
+from prefrl.errors import DamagedFileError, PrefrlError
+from prefrl.files import load_tree, save_tree
+from prefrl.film import read_film, write_film
+from prefrl.reading import inflated
+from prefrl.scenes import filmed
+from prefrl.transfer import export_labels
+
+MEMORY, SECONDS = 300 * 2**20, 1.0
+READ = """
+import resource, sys, time
+from pathlib import Path
+from prefrl.admission import read_archive
+from prefrl.clips import ClipFolder
+from prefrl.film import read_film
+from prefrl.errors import PrefrlError
+kind, path = sys.argv[1], Path(sys.argv[2])
+def held(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before, began = held(), time.process_time()
+try:
+    if kind == "zip":
+        read_archive(path)
+    elif kind == "film":
+        read_film(path, 15)
+    else:
+        ClipFolder(path).load(0)
+except PrefrlError as error:
+    print(error)
+print(time.process_time() - began, held() - before)
+"""
+
+
+def cost(kind: str, path: Path) -> str:
+    """What a file is refused with, by a process that may take no more than is allowed of processor and memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", READ, kind, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said, figures = done.stdout.splitlines()
+    seconds, memory = map(float, figures.split())
+    assert seconds < SECONDS, figures
+    assert memory < MEMORY, figures
+    return said
+
+
+# -- deflated data --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_deflated_comes_back_only_at_its_size() -> None:
+    data = zlib.compress(bytes(1000))
+    assert inflated(data, 1000) == bytes(1000)
+    for wrong in (999, 1001, 0, 10**9):
+        with pytest.raises(ValueError, match="does not inflate"):
+            inflated(data, wrong)
+    for damaged in (data[:-5], data + b"x", b"", b"garbage"):
+        with pytest.raises(ValueError, match=r"."):
+            inflated(damaged, 1000)
+
+
+def test_a_clip_that_would_inflate_to_gigabytes(tmp_path: Path) -> None:
+    bomb = zlib.compressobj(9)
+    data = b"".join(bomb.compress(bytes(2**24)) for _ in range(128)) + bomb.flush()  # 2 GiB
+    for shape in ([2**31], [15, 16, 48, 48], [2**62, 2**62], [-1, -1], ["x"], "x", [2.5], 3, None):
+        deflated = {"deflated": np.frombuffer(data, np.uint8), "shape": shape}
+        save_tree(tmp_path / "00000000.safetensors", {"features": deflated, "true_rewards": np.zeros(15, np.float32)})
+        with pytest.raises(DamagedFileError):
+            ClipFolder(tmp_path).load(0)
+    deflated["shape"] = [2**26]
+    save_tree(tmp_path / "00000000.safetensors", {"features": deflated, "true_rewards": np.zeros(15, np.float32)})
+    assert "is damaged" in cost("clip", tmp_path)
+
+
+def test_a_filmed_scene_that_would_inflate_to_gigabytes() -> None:
+    data = np.frombuffer(zlib.compress(bytes(10**6)), np.uint8)
+    for shape in ([2**20, 2**20, 3], [1000, 1000, 2], [-1, 1, 1], [0, 0, 0]):
+        with pytest.raises(ValueError, match=r"frame cannot|does not inflate"):
+            filmed({"film": {"0": {"deflated": data, "shape": shape}}})
+
+
+# -- zips -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of labels of images."""
+    run = make_run(tmp_path_factory.mktemp("pictures") / "run", "moving-dot")
+    add_labels(run, 3)
+    path = run.root.parent / "labels.zip"
+    export_labels(run.root, path)
+    return path
+
+
+def test_a_zip_whose_clips_would_inflate_to_gigabytes(pictures: Path, tmp_path: Path) -> None:
+    bomb = zlib.compressobj(9)
+    data = b"".join(bomb.compress(bytes(2**24)) for _ in range(64)) + bomb.flush()  # 1 GiB each
+    path, clip = tmp_path / "bomb.zip", tmp_path / "clip"
+    with zipfile.ZipFile(pictures) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename.endswith(".safetensors"):
+                clip.write_bytes(content)
+                tree = load_tree(clip)
+                tree["features"] = {"deflated": np.frombuffer(data, np.uint8), "shape": [2**30]}
+                save_tree(clip, tree)
+                content = clip.read_bytes()
+            target.writestr(entry, content)
+    assert "labels" in cost("zip", path)
+
+
+def overlapping(path: Path, members: int, size: int) -> None:
+    """A zip of many members that are all the same bytes."""
+    content = bytes(size)
+    crc = zlib.crc32(content)
+    with path.open("wb") as file:
+        file.write(struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 0, 0, 0, crc, size, size, 1, 0) + b"a" + content)
+        start = file.tell()
+        for _ in range(members):
+            fields = (b"PK\1\2", 20, 20, 0, 0, 0, 0, crc, size, size, 1, 0, 0, 0, 0, 0, 0)
+            file.write(struct.pack("<4s6H3I5H2I", *fields) + b"a")
+        length = file.tell() - start
+        few = min(members, 0xFFFF)
+        file.write(struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, few, few, length, start, 0))
+
+
+def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
+    overlapping(tmp_path / "bomb.zip", 2, 1000)
+    with pytest.raises(DamagedFileError, match="overlap"):
+        read_archive(tmp_path / "bomb.zip")
+    overlapping(tmp_path / "bomb.zip", 10_000, 2**20)
+    assert "overlap" in cost("zip", tmp_path / "bomb.zip")
+
+
+def test_a_list_of_members_without_end_is_not_read(tmp_path: Path) -> None:
+    overlapping(tmp_path / "bomb.zip", 400_000, 10)
+    assert "too many members" in cost("zip", tmp_path / "bomb.zip")
+
+
+@pytest.mark.parametrize(
+    "change", [{"segment_length": 10**12}, {"inputs": {"step": [10**6] * 3, "stack": 1, "dtype": "uint8"}}]
+)
+def test_a_zip_that_tells_of_giant_clips(change: dict[str, object], pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(pictures) as source, zipfile.ZipFile(path, "w") as target:
+        for entry in source.infolist():
+            content = source.read(entry)
+            if entry.filename == "labels.json":
+                content = json.dumps(json.loads(content) | change).encode()
+            target.writestr(entry, content)
+    with pytest.raises(DamagedFileError, match="larger than a clip"):
+        read_archive(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 10**6, b"[" + b"{}," * 10**6 + b"{}]", b'{"a":1e999}', b"{" * 3, b" " * 2**25]
+)
+def test_a_zip_whose_words_are_a_bomb(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w") as target:
+        target.writestr("labels.json", content)
+    assert "no file of labels" in cost("zip", path)
+
+
+# -- films ----------------------------------------------------------------------------------------------------------
+
+
+def film(path: Path, frames: int, side: int, codec: str = "zlib", kind: str = "avi", streams: int = 1) -> Path:
+    """A video of black frames."""
+    pixels = "bgr24" if codec == "zlib" else "yuv420p"
+    black = av.VideoFrame.from_ndarray(np.zeros((side, side, 3), np.uint8), format="rgb24")
+    with av.open(str(path), "w", format=kind) as container:
+        made = [container.add_stream(codec, rate=15) for _ in range(streams)]
+        for stream in made:
+            stream.width, stream.height, stream.pix_fmt = side, side, pixels
+        for _ in range(frames):
+            for stream in made:
+                container.mux(stream.encode(black))
+        for stream in made:
+            container.mux(stream.encode())
+    return path
+
+
+def test_a_film_of_frames_without_end_is_read_to_the_one_too_many(tmp_path: Path) -> None:
+    path = film(tmp_path / "long.avi", 3000, 512)  # 2.4 GB of frames
+    assert "holds more frames of 15" in cost("film", path)
+
+
+def test_a_film_of_frames_too_large_is_not_decoded(tmp_path: Path) -> None:
+    assert "cannot be read" in cost("film", film(tmp_path / "large.avi", 2, 10_000))
+
+
+@pytest.mark.parametrize("side", [4000])
+def test_a_film_of_frames_that_are_too_much_together(side: int, tmp_path: Path) -> None:
+    assert "cannot be read" in cost("film", film(tmp_path / "large.avi", 2, side))
+
+
+def test_a_film_that_is_none_of_ours(tmp_path: Path) -> None:
+    playlist = tmp_path / "list.avi"
+    playlist.write_text(f"#EXTM3U\n#EXTINF:1,\nfile://{tmp_path}/secret.ts\n#EXT-X-ENDLIST\n")
+    several = film(tmp_path / "several.avi", 15, 64, streams=3)
+    other = film(tmp_path / "other.avi", 15, 64, codec="mpeg4")
+    for path in (playlist, several, other):
+        with pytest.raises(DamagedFileError, match="cannot be read"):
+            read_film(path, 15)
+
+
+def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (15, 50, 70, 3), dtype=np.uint8)
+    write_film(tmp_path / "ours.avi", frames, 15)
+    np.testing.assert_array_equal(read_film(tmp_path / "ours.avi", 15), frames)
+    np.testing.assert_array_equal(read_film(tmp_path / "ours.avi"), frames)
+    for wrong in (14, 16):
+        with pytest.raises(PrefrlError, match="frames of"):
+            read_film(tmp_path / "ours.avi", wrong)
