@@ -3,6 +3,7 @@
 `python labeller.py RUN NAME`
 """
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from prefrl_benchmarks.people import better
 
 from clip_viewer.session import Session
 from prefrl import queue
+from prefrl.errors import UsageError
 
 LEASE_SECONDS = 2.0
 """Short, so that a test need not wait long for what a killed labeller had in hand."""
@@ -24,8 +26,9 @@ def label(root: Path, name: str) -> None:
         for lease in session.leases(2):
             assert session.load(lease) is not None
             judgement = better(session.clips, lease)
-            if session.answer(lease, judgement, 0.1):
-                print(lease.query_id, lease.left, judgement.value, flush=True)
+            with contextlib.suppress(UsageError):  # the run has finished meanwhile
+                if session.answer(lease, judgement, 0.1):
+                    print(lease.query_id, lease.left, judgement.value, flush=True)
             time.sleep(_PAUSE)
         time.sleep(_PAUSE)
     session.close()

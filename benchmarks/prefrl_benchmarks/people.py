@@ -94,7 +94,8 @@ def label_by_true_reward(root: Path, per_minute: float) -> None:
                 continue
             time.sleep(max(0.0, due - time.monotonic()))
             due = max(due, time.monotonic() - 1) + 60 / per_minute
-            session.answer(lease, better(session.clips, lease), 60 / per_minute)
+            with suppress(UsageError):  # the run has finished meanwhile
+                session.answer(lease, better(session.clips, lease), 60 / per_minute)
         time.sleep(_POLL_SECONDS)
     session.close()
 
