@@ -9,24 +9,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from prefrl.agents import agent_state, load_agent_state
+from prefrl.beginning import Beginning
 from prefrl.control import Control, StopTraining
 from prefrl.durable import sync
-from prefrl.environments import EnvStack
-from prefrl.errors import PrefrlError, explain
+from prefrl.environments import EnvStack, ended_episodes
+from prefrl.errors import explain
 from prefrl.evaluation import Evaluation, evaluate, evaluation_seed
 from prefrl.files import Tree, taken_from
 from prefrl.loop import PreferenceLoop
 from prefrl.metrics import MetricsFile, Row, correlation
 from prefrl.run import RunDirectory
 from prefrl.scoring import RolloutScorer
-from prefrl.segments import SegmentRecorder
 from prefrl.symptoms import Symptom, symptoms
 from prefrl.types import Array
 
@@ -117,42 +117,17 @@ class RoundsCallback(BaseCallback):
 
     def _begin(self, loop: PreferenceLoop) -> None:
         """Before training: have the first queries answered, pretrain the reward model."""
-        model, recorder, scorer = self.model, self._env.recorder, self._scorer
-        assert recorder is not None
-        assert scorer is not None
-        recorder.recorded = max(recorder.recorded, loop.meet_store())
+        assert self._scorer is not None
+        beginning = Beginning(self._run, self._env, loop, self._control, self._say)
+        beginning.restore(self.model)
+        self._seconds_before = beginning.seconds_before
         if loop.initial_segments:
-            self._ask_first(loop, recorder)
-        step = model.num_timesteps
+            beginning.record(lambda: self.seconds)
+            beginning.ask(self._waiting)
+        self._episodes = beginning.episodes
         self._initial_done = True
-        while not loop.worker.ready:
-            self._say("pretraining the reward model")
-            if self._control.stop:
-                raise StopTraining
-            loop.learn(step)
-        scorer.start()
-
-    def _ask_first(self, loop: PreferenceLoop, recorder: SegmentRecorder) -> None:
-        """Roll the untrained policy, and have queries about its clips answered."""
-        model = self.model
-        quiet = _StepCounter(self)
-        quiet.init_callback(model)
-        env = self._env.top
-        while len(recorder.pool) < loop.initial_segments and model.num_timesteps < self.config.steps:
-            model.collect_rollouts(env, quiet, model.rollout_buffer, n_rollout_steps=model.n_steps)
-            self._say("recording the untrained policy")
-            if self._control.stop:
-                raise StopTraining
-        if len(recorder.pool) < 2:
-            length = self.config.queries.segment_length
-            raise PrefrlError(
-                f"no two clips of {length} steps could be cut from {model.num_timesteps} steps: the episodes of "
-                f"{self.config.task} end earlier; set a shorter clip with --set queries.segment_length=N"
-            )
-        model.rollout_buffer.reset()
-        loop.settle(model.num_timesteps, lambda: loop.initial_labels, self._waiting)
-        if not loop.counts["answered"]:
-            raise PrefrlError(f"the teacher {self.config.teacher} could compare none of the first clips")
+        beginning.pretrain()
+        self._scorer.start()
 
     def _round(self, *, last: bool = False) -> None:
         step = self.model.num_timesteps
@@ -379,20 +354,3 @@ class RoundsCallback(BaseCallback):
                 self._scorer.scaler.load_state_dict(state["scaler"])
             self._scorer.start()
             self._initial_done = True
-
-
-def ended_episodes(infos: list[dict[str, Any]]) -> int:
-    """Episodes that ended with a step: real ones, also where the agent is not told."""
-    return sum("episode" in info for info in infos)
-
-
-class _StepCounter(BaseCallback):
-    """Counts episodes while the untrained policy is rolled, and nothing else."""
-
-    def __init__(self, rounds: RoundsCallback) -> None:
-        super().__init__()
-        self._rounds = rounds
-
-    def _on_step(self) -> bool:
-        self._rounds._episodes += ended_episodes(self.locals["infos"])
-        return True

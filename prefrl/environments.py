@@ -79,6 +79,11 @@ class EnvStack:
         return True
 
 
+def ended_episodes(infos: list[dict[str, Any]]) -> int:
+    """Episodes that ended with a step: real ones, also where the agent is not told."""
+    return sum("episode" in info for info in infos)
+
+
 def make_stack(config: RunConfig) -> EnvStack:
     """The environments of a run.
 

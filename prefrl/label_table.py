@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
 from prefrl.files import replacing
-from prefrl.history import read_history
+from prefrl.label_history import read_history
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Label

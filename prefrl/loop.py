@@ -224,11 +224,11 @@ class PreferenceLoop:
         self.round = int(state["round"])
         self._rng.bit_generator.state = state["rng"]
         self.worker.load_state_dict(state["worker"])
-        self._replays &= exact
-        return self.meet_store()
+        return self.meet_store(exact=exact)
 
-    def meet_store(self) -> int:
-        """Take note of what is in the store already; see `load_state_dict`."""
+    def meet_store(self, *, exact: bool = True) -> int:
+        """Take note of what is in the store already; arguments and result as for `load_state_dict`."""
+        self._replays &= exact
         self._imported = self._store.counts(IMPORTED_ROUND)["answered"]
         # What was imported after answers that a replay has yet to meet would come before them: nothing repeats itself.
         self._replays &= not self._store.imported_after(self.round)

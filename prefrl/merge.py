@@ -18,7 +18,7 @@ from prefrl.archive import LabelArchive, segments_of
 from prefrl.clips import ClipFolder
 from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
 from prefrl.errors import PrefrlError
-from prefrl.history import Flag, History, Repeat, TakenBack
+from prefrl.label_history import Flag, History, Repeat, TakenBack
 from prefrl.store import IMPORTED_ROUND, LabelStore, undo
 from prefrl.types import Judgement, Label
 

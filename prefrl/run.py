@@ -92,6 +92,7 @@ class RunDirectory:
         self.clips = root / "clips"
         self.weights = root / "reward_model" / "weights.safetensors"
         self.checkpoints = root / "checkpoints"
+        self.recording = self.checkpoints / "recording.safetensors"
         self.learner_state = self.checkpoints / "learner.safetensors"
         self.metrics = root / "metrics.csv"
         self.progress = root / "progress.json"
@@ -247,6 +248,21 @@ class RunDirectory:
         save_tree(self.checkpoints / f"{step:012d}.safetensors", tree, durable=True)
         for path in self._checkpoint_files()[:-_CHECKPOINTS_KEPT]:
             path.unlink()
+        self.recording.unlink(missing_ok=True)
+
+    def save_recording(self, tree: Tree) -> None:
+        """Write what there is to go on with before the first checkpoint, which takes its place."""
+        save_tree(self.recording, tree, durable=True)
+
+    def load_recording(self, warn: Callable[[str], None]) -> Tree | None:
+        """What `save_recording` has written; None where there is none, or it is damaged, of which `warn` is told."""
+        try:
+            return load_tree(self.recording)
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            warn(f"{error}; the untrained policy is recorded anew")
+            return None
 
     def load_checkpoint(self, warn: Callable[[str], None]) -> Tree | None:
         """The newest checkpoint that is whole; None before the first.

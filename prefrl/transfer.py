@@ -17,7 +17,7 @@ from prefrl.durable import sync
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import write_atomically
-from prefrl.history import History, read_history
+from prefrl.label_history import History, read_history
 from prefrl.merge import Added, Changes, compare, insert_changes, read_known
 from prefrl.printable import printable
 from prefrl.run import RunDirectory, version

@@ -16,7 +16,7 @@ from test_admission import forged
 
 from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
-from prefrl.history import read_history
+from prefrl.label_history import read_history
 from prefrl.quality import report
 from prefrl.queue import LabelQueue
 from prefrl.repeats import Repeats
