@@ -148,7 +148,7 @@ def test_scores_are_of_the_recorder_s_raw_arrays():
     predicted, true = scorers[0].take()
     np.testing.assert_array_equal(predicted, watch.rollouts[0]["rewards"].ravel())
     np.testing.assert_array_equal(true, np.array([[step[2] for step in log] for log in logs]).T.ravel())
-    assert scorers[0].take()[0].size == 0
+    assert [part.size for part in scorers[0].take()] == [0, 0]
     assert worker.refreshed == 1  # so that weights are as new as can be, however far apart the rounds are
 
 
@@ -263,3 +263,8 @@ def test_scaled_rewards_are_clipped_at_ten_deviations():
     assert ReturnScaler(1, 0.0)(-rewards, np.zeros((400, 1), bool))[7].item() == -10.0
     few = ReturnScaler(1, 0.0)(rewards[:26], np.zeros((26, 1), bool))
     assert few[7].item() == pytest.approx(26 / 5, rel=1e-3)  # deviation sqrt(1/26 - 1/26^2) = 5/26 of it
+
+
+def test_rewards_that_never_vary_are_scaled_without_a_division_by_nothing():
+    scaled = ReturnScaler(1, 0.9)(np.zeros((40_000, 1), np.float32), np.zeros((40_000, 1), bool))
+    assert (scaled == 0).all()

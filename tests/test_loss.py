@@ -165,3 +165,10 @@ def test_l2_goes_up_above_the_band_and_down_below_it(ratio, factor):
 def test_l2_stays_where_there_is_no_validation_loss_and_moves_per_member():
     adapted = adapted_l2(torch.full((3,), 1.0), torch.tensor([torch.nan, 2.0, 1.0]), 1.1, 1.5, 0.5)
     assert adapted.tolist() == [1.0, 1.5, 0.5]
+
+
+def test_regression_is_of_a_segment_s_total_and_divided_by_its_steps():
+    """Errors of 4 and of 1 in all, in segments of four steps: (16 + 1) / 2 / 4."""
+    true = torch.tensor([[[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 5.0, 1.0]]])
+    errors = torch.tensor([[[1.0, 1.0, 1.0, 1.0], [0.0, 2.0, 0.0, -1.0]]])
+    assert regression_loss(true + errors, true).tolist() == [2.125]

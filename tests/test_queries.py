@@ -221,3 +221,38 @@ def test_the_same_seed_chooses_the_same():
 
     one, other = (choose(segments(20), 6, np.random.default_rng(9), predict=predict) for _ in range(2))
     assert [(a.id, b.id) for a, b in one] == [(a.id, b.id) for a, b in other]
+
+
+def test_candidates_of_few_clips_are_as_many_as_is_set_and_of_eight_clips_at_least():
+    used, sizes = [], set()
+
+    def predict(pool, pairs):
+        used.append({pool[place].id for place in pairs.ravel()})
+        sizes.add(len(pairs))
+        return np.zeros((2, len(pairs)))
+
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        choose(segments(40), 1, rng, candidate_factor=25, candidate_clips=2, predict=predict)
+    assert sizes == {25}
+    assert {len(clips) for clips in used} == {8}
+
+
+def test_where_all_that_is_left_is_asked_nothing_is_predicted():
+    def predict(_, pairs):
+        raise AssertionError("there is no choice")
+
+    assert len(choose(segments(3), 3, np.random.default_rng(0), predict=predict)) == 3
+
+
+def test_candidates_that_are_worth_the_same_keep_the_order_in_which_they_were_drawn():
+    drawn = []
+
+    def predict(_, pairs):
+        drawn.extend(map(tuple, pairs.tolist()))
+        worth = (pairs.sum(axis=1) % 2).astype(float)
+        return np.stack([np.zeros(len(pairs)), worth])
+
+    chosen = choose(segments(60), 20, np.random.default_rng(0), predict=predict)
+    expected = sorted(drawn, key=lambda pair: -(sum(pair) % 2))[:20]
+    assert [(left.id, right.id) for left, right in chosen] == expected

@@ -166,6 +166,28 @@ def test_ids_count_up_with_time_whatever_the_environment():
     assert firsts == [(start, tag) for start in range(0, 10, 2) for tag in range(3)]
 
 
+def test_segments_of_a_rollout_come_in_the_order_in_which_they_began():
+    """Environments that are out of step with each other and with the rollouts: some steps wait for the next one."""
+    made = [CountingEnv(lengths, tag=tag, truncate=True) for tag, lengths in enumerate([(7, 4), (5, 8, 6), (11,)])]
+    env = SegmentRecorder(DummyVecEnv([lambda env=env: env for env in made]), 3, 1000)
+    env.reset()
+    found, rng = [], np.random.default_rng(0)
+    for _ in range(12):
+        before = env.recorded
+        for _ in range(5):
+            env.step(actions(env, rng))
+        env.take_rollout()
+        new = [segment for segment in env.pool if segment.id >= before]
+        starts = []
+        for segment in new:
+            tag, *began = segment.observations[0].astype(int).tolist()
+            seen = [step[0].astype(int).tolist()[1:] for step in made[tag].log]
+            starts.append((seen.index(began), tag))
+        assert starts == sorted(starts)
+        found += starts
+    assert len(found) > 40
+
+
 def test_segments_do_not_change_once_cut():
     env = recorder(length=3, lengths=(9,))
     roll(env, 3)

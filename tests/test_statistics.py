@@ -133,3 +133,24 @@ def test_resamples_are_computed_at_once_as_one_by_one(scores):
     for statistic in AGGREGATES:
         np.testing.assert_allclose(statistic(stack), [statistic(each) for each in stack])
     np.testing.assert_allclose(improvement(stack, stack[:1]), [improvement(each, scores) for each in stack])
+
+
+def test_bands_worked_by_hand():
+    """Of two runs, 0 and 1 at one point, a resample's mean is 0, 1/2 or 1 with probabilities of 1/4, 1/2 and 1/4."""
+    curves = np.array([[0.0, 7.0, 3.0], [1.0, 7.0, 5.0]])
+    np.testing.assert_array_equal(statistics.band(curves), [[0.0, 7.0, 3.0], [1.0, 7.0, 5.0]])
+    np.testing.assert_array_equal(statistics.band(curves, confidence=0.4), [[0.5, 7.0, 4.0]] * 2)
+    none = statistics.band(curves[:1])
+    assert none.shape == (2, 3)
+    assert np.isnan(none).all()
+
+
+def test_draws_are_those_of_the_seed_and_number_that_are_documented():
+    curves = np.random.default_rng(0).normal(size=(6, 4))
+    found = statistics.band(curves)
+    np.testing.assert_array_equal(found, statistics.band(curves, confidence=0.95, resamples=1000, seed=0))
+    assert not np.array_equal(found, statistics.band(curves, seed=1))
+    assert interval(mean, curves) == interval(mean, curves, confidence=0.95, resamples=2000, seed=0)
+    assert not np.array_equal(found, statistics.band(curves, resamples=20))
+    assert interval(mean, curves) != interval(mean, curves, resamples=20)
+    assert np.ptp(interval(mean, curves, confidence=0.5)) < np.ptp(interval(mean, curves))

@@ -386,3 +386,49 @@ def test_overwritten_pages_are_an_error_of_ours_and_nothing_else(path):
         with suppress(PrefrlError):
             found.append(use(path))
     assert found == []
+
+
+def test_a_store_tells_whether_it_holds_a_query_s_key_with_other_segments(store):
+    first, second = queries(2)
+    store.add_queries([first, second])
+    assert store.differs([first, second]) is False
+    assert store.differs([first._replace(left=POOL[30])]) is True
+    assert store.differs([first, second._replace(left=second.right, right=second.left)]) is True
+    assert store.differs([first._replace(round=2, left=POOL[30]), first]) is False  # a key that it does not hold
+
+
+def test_no_answers_are_none_taken(store):
+    assert store.add_answers([]) == set()
+
+
+def test_a_closed_store_is_opened_again_as_it_was(store, path):
+    for closed in (True, False, True):
+        store.closed = closed
+        again = LabelStore(path)
+        assert again.closed is closed
+        again.close()
+
+
+def test_repeats_are_no_labels_wherever_labels_are_read(store):
+    ids = list(store.add_queries(queries(3)))
+    store.add_answers([answer(number) for number in ids])
+    with store.database.write() as connection:
+        connection.execute(text(f"INSERT INTO repeats (query_id, original_id) VALUES ({ids[1]}, {ids[0]})"))
+    assert [label.left for label in store.labels()] == [0, 4]
+    assert [comparison.left for comparison in store.comparisons()] == [0, 4]
+    assert store.counts()["answered"] == 2
+
+
+def test_whether_labels_were_imported_after_those_of_later_rounds(store):
+    def answered(round_, *, first):
+        store.add_answers([answer(number) for number in store.add_queries(queries(2, first=first, round_=round_))])
+
+    assert store.imported_after(0) is False
+    answered(1, first=0)
+    assert store.imported_after(0) is False  # nothing was imported
+    answered(0, first=2)
+    assert store.imported_after(0) is True
+    assert store.imported_after(1) is False  # no later round has answers
+    answered(2, first=4)
+    assert store.imported_after(0) is True
+    assert store.imported_after(1) is False  # those of round 2 came after what was imported

@@ -241,3 +241,29 @@ def test_thresholds_are_on_sums_that_are_not_discounted():
     skips = Shortcomings(skip=0.5, discount=0.5)
     assert judge(query([6.0, 0.0, 0.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.LEFT  # 1.5 where discounted
     assert judge(query([0.0, 0.0, 4.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.INCOMPARABLE
+
+
+def test_clips_are_too_close_whichever_is_the_better_and_whatever_their_sign():
+    weber, equal = Shortcomings(noticeable=0.1), Shortcomings(equal=0.5)
+    for one, other, close in ((10.0, 9.05, True), (10.0, 8.9, False), (-10.0, -9.05, True), (-10.0, -8.9, False)):
+        better = Judgement.LEFT if one > other else Judgement.RIGHT
+        worse = Judgement.RIGHT if one > other else Judgement.LEFT
+        assert judge(query([one], [other]), weber) is (Judgement.EQUAL if close else better)
+        assert judge(query([other], [one]), weber) is (Judgement.EQUAL if close else worse)
+    assert judge(query([4.0], [4.875]), equal, 2.0) is judge(query([4.875], [4.0]), equal, 2.0) is Judgement.EQUAL
+    assert judge(query([4.0], [5.0]), equal, 2.0) is Judgement.RIGHT  # as far apart as the threshold is not closer
+    assert judge(query([5.0], [4.0]), equal, 2.0) is Judgement.LEFT
+    assert judge(query([1e8, 1.0, 0.0], [1e8, 0.0, 0.0]), equal, 1.0) is Judgement.LEFT  # in double precision
+
+
+def test_one_number_is_for_the_boltzmann_rule_and_the_other_for_the_mistake():
+    ways = Shortcomings(rationality=1.0, mistake=0.25)
+    for preference, error, expected in (
+        (0.25, 0.875, Judgement.LEFT),
+        (0.875, 0.5, Judgement.RIGHT),
+        (0.25, 0.125, Judgement.RIGHT),
+        (0.875, 0.125, Judgement.LEFT),
+        (0.5, 0.5, Judgement.RIGHT),  # less than a half is left, less than a quarter a mistake
+        (0.25, 0.25, Judgement.LEFT),
+    ):
+        assert judge(query([1.0], [1.0]), ways, 0.0, (preference, error)) is expected
