@@ -3,7 +3,7 @@ import pytest
 import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
 
-from prefrl.files import save_tree
+from prefrl.files import DamagedFileError, save_tree
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble, load_weights
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
@@ -171,7 +171,7 @@ def test_weights_hold_all_statistics(tmp_path):
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     save_tree(tmp_path / "weights", {"weights": dict(ensemble(features=9).state_dict()), "metrics": {}})
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(DamagedFileError, match="holds something else"):
         PublishedReward(tmp_path / "weights", ensemble()).refresh()
 
 
