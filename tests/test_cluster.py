@@ -109,3 +109,33 @@ def test_a_node_that_is_killed_costs_no_cell(tmp_path):
         root = out / f"reacher_ppo_none_s{seed}"
         assert summary(root)["steps"] >= 12_000
         assert progress(root)["state"] == "training"
+
+
+LISTENING = """
+import os, psutil
+from prefrl_benchmarks.executors import find_executor
+find_executor("ray")
+import ray
+actor = ray.remote(int).remote()  # workers listen too
+for each in (process := psutil.Process(), *process.children(recursive=True)):
+    for place in each.net_connections(kind="inet"):
+        if place.status == psutil.CONN_LISTEN:
+            print("listens", place.laddr.ip)
+print(os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
+ray.shutdown()
+"""
+
+
+@with_ray
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_listens_to_nobody_else(tmp_path):
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    variables |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [sys.executable, "-c", LISTENING]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+    places = [line.removeprefix("listens ") for line in done.stdout.splitlines() if line.startswith("listens ")]
+    assert len(places) >= 3
+    assert all(place.removeprefix("::ffff:") in {"127.0.0.1", "::1"} for place in places), places
+    assert "token 64" in done.stdout
+    assert not (tmp_path / ".ray").exists()  # the token is this process's and its children's alone

@@ -7,7 +7,6 @@ lost, Ray starts its cells anew on another from what was sent.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from prefrl.errors import UsageError, explain
+from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.executors import Executor, Job
 from prefrl_benchmarks.nodes import NodeRunner, Returned, put_back, take_along
 
 _CONNECT_SECONDS = 10
+_LOOPBACK = "127.0.0.1"
 
 
 class RayJob:
@@ -64,18 +64,22 @@ def ray_cluster(address: str | None) -> Executor:
     """Connect to a cluster.
 
     Args:
-        address: Of its head, HOST:PORT; None: as RAY_ADDRESS says, or one of this machine alone.
+        address: Of its head, HOST:PORT; None: one of this machine alone, which listens to nobody else.
 
     Raises:
         UsageError: if nothing answers there.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    alone = {"address": "local", "include_dashboard": False, "_node_ip_address": _LOOPBACK}
     if address:
         _check_reachable(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        ray.init(**quiet, **({"address": address} if address else alone))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UsageError(f"no Ray cluster at {address}: {explain(error)}") from None
+        raise UsageError(f"no Ray cluster at {address or 'this machine'}: {explain(error)}") from None
+    if not address and ray.util.get_node_ip_address() != _LOOPBACK:
+        ray.shutdown()
+        raise PrefrlError("this version of Ray would listen to other machines too; use --executor process")
     return _start
 
 

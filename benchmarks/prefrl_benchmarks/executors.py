@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Callable
@@ -68,6 +69,18 @@ def start_process(cell: Cell, folder: Path) -> Job:
 PROCESSES: Executor = start_process
 
 
+def _alone() -> dict[str, str]:
+    """Of a Ray that is to serve this machine alone; it reads this when it is imported.
+
+    Its servers listen on all interfaces otherwise, and whoever reaches them can run what they like.
+    """
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: its name for listening on the loopback address alone
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+
+
 def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any] | None = None) -> Executor:
     """The executor of that name.
 
@@ -88,6 +101,9 @@ def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any
     if importlib.util.find_spec(name) is None:
         raise UsageError(f"--executor {name} needs its library: pip install 'prefrl[{name}]'")
     if name == "ray":
+        address = address or os.environ.get("RAY_ADDRESS")
+        if not address:
+            os.environ |= _alone()
         from prefrl_benchmarks.cluster import ray_cluster  # noqa: PLC0415 - only who asks for Ray has it
 
         return ray_cluster(address)
