@@ -117,6 +117,8 @@ def _begin(connection: sa.Connection) -> None:
     connection.info["bound"].looks = 0
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if not writes:  # what it sees is what there is now; that somebody locks all others out is noticed here
+        connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").close()
 
 
 def _explain(error: BaseException, path: Path) -> PrefrlError:

@@ -201,7 +201,32 @@ def test_a_store_that_is_only_read_waits_for_nobody(run: RunDirectory) -> None:
         assert "6 answered" in prefrl("status", run.root).out
 
 
+@pytest.mark.usefixtures("hurried")
+def test_a_program_that_locks_all_others_out_is_waited_for_too(run: RunDirectory) -> None:
+    said: list[str] = []
+    store = LabelStore(run.labels, waiting=wait_on(run.labels, lambda line: (said.append(line), let_go())))
+    store.close()
+    other = sqlite3.connect(run.labels, isolation_level=None, check_same_thread=False)
+    for statement in ("PRAGMA locking_mode=EXCLUSIVE", "BEGIN IMMEDIATE", "UPDATE meta SET value = value", "COMMIT"):
+        other.execute(statement)
+
+    def let_go() -> None:
+        threading.Timer(0.1, other.close).start()
+
+    assert store.counts()["answered"] == 6
+    assert len(said) == 1
+    store.close()
+
+
 # -- what can be resumed ----------------------------------------------------------------------------------------------
+
+
+def test_late_answers_are_reported(run: RunDirectory) -> None:
+    assert "late" not in prefrl("labels", "report", run.root).out
+    store = LabelStore(run.labels)
+    store.add_answers([Answer(query, Judgement.EQUAL, "human", 0, "bo") for query in (1, 2)])
+    store.close()
+    assert "late: 2 answers" in prefrl("labels", "report", run.root).out
 
 
 def test_only_what_can_be_resumed_is_said_to_be(unfinished: Path) -> None:
