@@ -19,6 +19,8 @@ from prefrl.store import LabelStore
 from prefrl.types import Judgement
 
 _SWAPPED = {Judgement.LEFT: Judgement.RIGHT, Judgement.RIGHT: Judgement.LEFT}
+_NAMED = 10
+"""Answers that a line names at most."""
 _VALUES = (Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL)
 
 
@@ -35,6 +37,8 @@ class Given(NamedTuple):
     """Response time."""
     prefers: Judgement | None
     """What the task's own reward says of the sides as they were shown; None where that is not known."""
+    id: int = 0
+    """The answer's."""
 
     @property
     def meant(self) -> Judgement:
@@ -71,8 +75,18 @@ def agreement(answers: Sequence[Given]) -> tuple[float | None, int]:
     return float(krippendorff.alpha(reliability_data=table, level_of_measurement="nominal")), len(shared)
 
 
-def figures(answers: Sequence[Given]) -> dict[str, Any]:
-    """What can be said of answers, be they one person's or everybody's; None where there is nothing to say it from."""
+def hasty(answers: Sequence[Given], clip_seconds: float) -> list[int]:
+    """The ids of answers that were given before the clips had been shown once at their own speed."""
+    return [answer.id for answer in answers if answer.seconds is not None and answer.seconds < clip_seconds]
+
+
+def figures(answers: Sequence[Given], clip_seconds: float = 0.0) -> dict[str, Any]:
+    """What can be said of answers, be they one person's or everybody's; None where there is nothing to say it from.
+
+    Args:
+        answers: The answers.
+        clip_seconds: How long a clip lasts.
+    """
     told = [answer for answer in answers if answer.judgement in _VALUES]
     sides = [answer for answer in told if answer.judgement is not Judgement.EQUAL]
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
@@ -85,6 +99,7 @@ def figures(answers: Sequence[Given]) -> dict[str, Any]:
         "left_rate": _share([answer.judgement is Judgement.LEFT for answer in sides]),
         "seconds_median": float(np.median(seconds)) if seconds else None,
         "seconds_90th": float(np.quantile(seconds, 0.9)) if seconds else None,
+        "hasty": len(hasty(answers, clip_seconds)) if seconds else None,
         "repeats": repeats,
         "self_consistency": consistency,
         "agrees_with_reward": _share(checked),
@@ -105,11 +120,14 @@ def report(root: Path) -> dict[str, Any]:
     answers, late = read_answers(store, ClipFolder(run.clips)), store.late_answers()
     store.close()
     alpha, shared = agreement(answers)
-    people = sorted({answer.labeller for answer in answers})
+    lasts = run.config.queries.segment_length / run.config.playback_fps
+    by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
     return {
         "run": str(root),
-        "all": figures(answers),
-        "labellers": {name: figures([answer for answer in answers if answer.labeller == name]) for name in people},
+        "clip_seconds": lasts,
+        "all": figures(answers, lasts),
+        "labellers": {name: figures(own, lasts) for name, own in by.items()},
+        "hasty_answers": hasty(answers, lasts),
         "krippendorff_alpha": alpha,
         "pairs_judged_by_several": shared,
         "late_answers": late,
@@ -122,31 +140,43 @@ def read_answers(store: LabelStore, clips: ClipFolder) -> list[Given]:
         REPEATS, REPEATS.c.query_id == QUERIES.c.id, isouter=True
     )
     columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, REPEATS.c.original_id)
-    said = (LABELS.c.judgement, LABELS.c.teacher, LABELS.c.labeller, LABELS.c.response_seconds)
+    said = (LABELS.c.judgement, LABELS.c.teacher, LABELS.c.labeller, LABELS.c.response_seconds, LABELS.c.id)
     with store.database.read() as connection:
         rows = connection.execute(sa.select(*columns, *said).select_from(joined).order_by(LABELS.c.id)).all()
     totals: dict[int, float | None] = {}
     answers = []
-    for query_id, left, right, original, judgement, teacher, labeller, seconds in rows:
+    for query_id, left, right, original, judgement, teacher, labeller, seconds, number in rows:
         for segment in (left, right):
             if segment not in totals:
                 totals[segment] = _total(clips, segment)
         prefers = _preferred(totals[left], totals[right])
         unit, name = original or query_id, labeller or teacher
-        answers.append(Given(unit, original is not None, name, Judgement(judgement), seconds, prefers))
+        answers.append(Given(unit, original is not None, name, Judgement(judgement), seconds, prefers, number))
     return answers
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """The report for a person: a line a labeller."""
-    names = ("answers", "equal", "can't tell", "left", "median s", "90 % s", "repeats", "consistent", "as reward")
+    names = (
+        "answers",
+        "equal",
+        "can't tell",
+        "left",
+        "median s",
+        "90 % s",
+        "hasty",
+        "repeats",
+        "consistent",
+        "as reward",
+    )
     width = max(8, *(len(name) for name in report["labellers"])) if report["labellers"] else 8
     lines = [f"{'labeller':<{width}}" + "".join(f"{name:>12}" for name in names)]
     for name, found in [*report["labellers"].items(), ("all", report["all"])]:
         rates = [_percent(found[key]) for key in ("equal_rate", "incomparable_rate", "left_rate")]
         times = ["-" if found[key] is None else f"{found[key]:.1f}" for key in ("seconds_median", "seconds_90th")]
         kept = [_percent(found["self_consistency"]), _percent(found["agrees_with_reward"])]
-        cells = [str(found["answers"]), *rates, *times, str(found["repeats"]), *kept]
+        quick = "-" if found["hasty"] is None else str(found["hasty"])
+        cells = [str(found["answers"]), *rates, *times, quick, str(found["repeats"]), *kept]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     alpha, shared = report["krippendorff_alpha"], report["pairs_judged_by_several"]
     told = f"{alpha:.2f} over {shared} pairs" if alpha is not None else f"- ({shared} pairs judged by several people)"
@@ -154,10 +184,19 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     return [
         *lines,
         f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {told}",
+        *_hasty_lines(report["hasty_answers"], report["clip_seconds"]),
         *([f"late: {late} answers to pairs that had been answered; they are kept, and not used"] if late else []),
         "left: of the answers that prefer a side; consistent: repeats that were answered as before; as reward: answers "
         "that the task's own reward agrees with",
     ]
+
+
+def _hasty_lines(ids: Sequence[int], clip_seconds: float) -> list[str]:
+    """Which answers to look at again."""
+    if not ids:
+        return []
+    named = ", ".join(map(str, ids[:_NAMED])) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
+    return [f"hasty: answers given in less time than a clip lasts ({clip_seconds:g} s): {named}"]
 
 
 def _total(clips: ClipFolder, segment: int) -> float | None:

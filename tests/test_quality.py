@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runs import prefrl, refused
 
 from prefrl.clips import ClipFolder
-from prefrl.quality import Given, agreement, figures, report, report_lines, self_consistency
+from prefrl.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
 from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.repeats import Repeats
@@ -120,6 +120,33 @@ def store_of(store, query_id):
         return connection.exec_driver_sql(
             "SELECT original_id FROM repeats WHERE query_id = ?", (query_id,)
         ).scalar_one()
+
+
+def test_answers_faster_than_a_clip_are_hasty():
+    times = [0.2, 1.49, 1.5, 3.0, None]
+    answers = [said(unit, L, seconds=seconds)._replace(id=10 + unit) for unit, seconds in enumerate(times)]
+    assert hasty(answers, 1.5) == [10, 11]
+    assert figures(answers, 1.5)["hasty"] == 2
+    assert figures(answers[4:], 1.5)["hasty"] is None  # nobody knows how long it took
+    assert figures(answers[3:], 1.5)["hasty"] == 0
+
+
+def test_the_report_names_answers_faster_than_a_clip(run):
+    found = report(run.root)
+    assert found["clip_seconds"] == 1.0  # 15 steps at 15 a second
+    assert not any(line.startswith("hasty:") for line in report_lines(found))
+    store = LabelStore(run.labels)
+    with store.database.write() as connection:
+        slow = connection.exec_driver_sql("SELECT id FROM labels ORDER BY id").scalars().all()
+        connection.exec_driver_sql(f"UPDATE comparisons SET response_seconds = 0.1 WHERE id IN ({slow[1]}, {slow[2]})")
+    store.close()
+    found = report(run.root)
+    assert found["hasty_answers"] == [slow[1], slow[2]]
+    assert found["labellers"]["ann"]["hasty"] == found["all"]["hasty"] == 2
+    line = next(line for line in report_lines(found) if line.startswith("hasty:"))
+    assert line == f"hasty: answers given in less time than a clip lasts (1 s): {slow[1]}, {slow[2]}"
+    many = report_lines(found | {"hasty_answers": [*range(1, 16)]})
+    assert any(line.endswith("8, 9, 10 and 5 more") for line in many)
 
 
 def test_a_run_s_labels_are_reported(run):
