@@ -191,6 +191,7 @@ PAPER_ATARI: Settings = {
     "reward.comparisons_per_step": 0.1,
     "reward.pretrain_comparisons": 200 * 500,
     "reward.learning_rate": 3e-4,
+    "evaluation.every": 2_000_000,
 }
 """... and where they are images (appendix A.2); its agent is `--algo a2c`, whose rate would be zero at 80 M steps."""
 
@@ -242,6 +243,7 @@ def resolve(
         _human(facts) if base.asks_people else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
         _paper(facts, algo) if recipe == "paper" else {},
+        _evaluation(facts) if base.asks_people or recipe == "paper" else {},
         ABLATIONS[ablation] if ablation else {},
         settings or {},
     ]
@@ -276,3 +278,14 @@ def _paper(facts: TaskFacts, algo: str) -> Settings:
     if facts.images:
         return PAPER_ATARI | ({"agent.learning_rate": 2.5e-4} if algo == "ppo" else {})  # the larger network's
     return PAPER_MUJOCO | {"steps": _PAPER_STEPS.get(facts.name, PAPER_MUJOCO["steps"])}
+
+
+def _evaluation(facts: TaskFacts) -> Settings:
+    """Evaluations on the way, where runs last for millions of steps: less than a fiftieth of their time.
+
+    Three episodes every 200 cost some 0.8 %, and what it takes to make environments at most as much again. Episodes
+    without a limit may be long, so that nothing can be said of them.
+    """
+    if facts.images or facts.horizon is None:
+        return {}
+    return {"evaluation.every": max(100_000, 200 * facts.horizon)}

@@ -141,3 +141,21 @@ def test_a_network_for_other_observations_is_refused(task, network):
 def test_a_task_s_scale_does_not_depend_on_the_algorithm(algo):
     config = resolve("moving-dot", algo=algo)
     assert (config.steps, config.queries.labels) == (50_000, 100)
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen", "every"),
+    [
+        ("cheetah", {}, None),
+        ("cheetah", {"teacher": "human"}, 200_000),
+        ("reacher", {"teacher": "human"}, 100_000),
+        ("hopper", {"recipe": "paper"}, 200_000),
+        ("pong", {"recipe": "paper"}, 2_000_000),
+        ("pong", {"teacher": "human"}, None),
+        ("moving-dot", {"teacher": "human"}, None),
+    ],
+)
+def test_only_long_runs_are_evaluated_on_the_way(task, chosen, every):
+    evaluation = resolve(task, **chosen).evaluation
+    assert (evaluation.episodes, evaluation.every) == (10, every)
+    assert resolve(task, **chosen, settings={"evaluation.every": 5000}).evaluation.every == 5000
