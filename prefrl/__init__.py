@@ -10,12 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefrl.api import train
+    from prefrl.api import resume, train
     from prefrl.playing import load_policy, load_reward
 
-__all__ = ["load_policy", "load_reward", "train"]
+__all__ = ["load_policy", "load_reward", "resume", "train"]
 
-_HOMES = {"train": "prefrl.api", "load_policy": "prefrl.playing", "load_reward": "prefrl.playing"}
+_HOMES = {
+    "train": "prefrl.api",
+    "resume": "prefrl.api",
+    "load_policy": "prefrl.playing",
+    "load_reward": "prefrl.playing",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,9 @@ from prefrl.archive import LabelArchive
 from prefrl.config import RunConfig, replace
 from prefrl.control import Control
 from prefrl.errors import UsageError
+from prefrl.needs import check_memory
+from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
+from prefrl.processes import leave_unguarded_import
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory, read_summary
 from prefrl.store import LabelStore
@@ -32,7 +35,7 @@ class TrainedRun:
 
 
 def train(
-    task: str,
+    task: str | OwnEnvironment,
     *,
     teacher: str = "oracle",
     algo: str = "ppo",
@@ -46,6 +49,7 @@ def train(
     ablation: str | None = None,
     recipe: str = "default",
     settings: dict[str, Any] | None = None,
+    env_kwargs: dict[str, Any] | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> TrainedRun:
     """Train an agent from comparisons of its clips.
@@ -54,7 +58,9 @@ def train(
     every Python program that starts processes.
 
     Args:
-        task: A task's name (`prefrl tasks`) or any Gymnasium id with Box observations and Box or Discrete actions.
+        task: A task's name (`prefrl tasks`), any Gymnasium id, or an environment of your own: a class, a function that
+            makes one, or one of which copies are made. A run whose environment has no name is resumed, played and
+            loaded by giving it again (`env=`).
         teacher: `oracle`, `human`, one of B-Pref's, several of them joined by `+`, or `none` to train on the true
             reward.
         algo: `ppo`, `a2c` or `trpo`.
@@ -70,6 +76,7 @@ def train(
         ablation: One of the paper's ablations.
         recipe: `default` or `paper`.
         settings: Dotted settings over those of the recipe, e.g. {"reward.members": 5}.
+        env_kwargs: Arguments of the environment's constructor, as JSON values.
         report: Called with the run's progress at each round.
 
     Returns:
@@ -79,6 +86,7 @@ def train(
         UsageError: for arguments that cannot be used.
         PrefrlError: for what else a user can cause; the run can be resumed.
     """
+    leave_unguarded_import()
     run = create_run(
         task,
         teacher=teacher,
@@ -93,12 +101,13 @@ def train(
         ablation=ablation,
         recipe=recipe,
         settings=settings,
+        env_kwargs=env_kwargs,
     )
     return TrainedRun(run.root, train_run(run, Control(report=report or (lambda progress: None))))
 
 
 def create_run(
-    task: str,
+    task: str | OwnEnvironment,
     *,
     teacher: str,
     algo: str,
@@ -112,16 +121,30 @@ def create_run(
     ablation: str | None,
     recipe: str,
     settings: dict[str, Any] | None,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> RunDirectory:
     """Make the directory of a run that is not trained yet; arguments and errors as for `train`."""
     chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
-    archive = read_archive(Path(labels_from)) if labels_from else None
+    archive = read_archive(Path(labels_from).expanduser()) if labels_from else None
     if archive:
         chosen = {"queries.labels": archive.answered} | chosen
     gpu = choose_device(str(chosen["device"])) == "cuda"
-    config = resolve(task, teacher=teacher, algo=algo, recipe=recipe, ablation=ablation, settings=chosen, gpu=gpu)
-    root = Path(out) if out else default_root(config.task, algo, teacher, seed)
+    name = task if isinstance(task, str) else register_own(task)
+    config = resolve(
+        name,
+        teacher=teacher,
+        algo=algo,
+        recipe=recipe,
+        ablation=ablation,
+        settings=chosen,
+        gpu=gpu,
+        env_kwargs=check_json(env_kwargs),
+    )
+    if config.asks_people:
+        maker_of(config.env_id)
+    check_memory(config)
+    root = Path(out).expanduser() if out else default_root(config.task, algo, teacher, seed)
     if archive is None:
         return RunDirectory.create(root, config)
     _check_labels(archive, config)
@@ -145,6 +168,7 @@ def resume(
     steps: int | None = None,
     control: Control | None = None,
     trust: Sequence[str] = (),
+    env: OwnEnvironment | None = None,
 ) -> TrainedRun:
     """Go on with a run where it stopped; a finished one stays as it is unless its budget is raised.
 
@@ -154,12 +178,15 @@ def resume(
         steps: More steps in all.
         control: Stops it, and is told how it goes.
         trust: Modules that a run which is not one's own may import to make its environment.
+        env: The environment, for a run that was begun with one from Python.
 
     Raises:
         UsageError: if the folder is no run, is in use, or the new budget is lower than the old.
         PrefrlError: for what else a user can cause.
     """
-    run = RunDirectory.open(Path(root)).admit(trust)
+    leave_unguarded_import()
+    run = RunDirectory.open(Path(root).expanduser()).admit(trust)
+    readmit(run.config, env)
     reopened = labels is not None and _closed(run)
     raised = {"queries.labels": labels, "steps": steps}
     changes = {name: value for name, value in raised.items() if value is not None}

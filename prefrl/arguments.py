@@ -63,7 +63,7 @@ def parse_settings(option: str, pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"--{option} {pair}: write KEY=VALUE")
+            raise UsageError(f"--{option} {pair}: write {'NAME' if option == 'env-kwargs' else 'KEY'}=VALUE")
         try:
             settings[key] = json.loads(value)
         except ValueError:

@@ -21,6 +21,9 @@ from prefrl.files import taken_from
 from prefrl.loop import PreferenceLoop
 from prefrl.run import RunDirectory
 
+SAY_SECONDS = 2.0
+"""Between two words where a rollout or an evaluation takes long."""
+
 
 class Beginning(BaseCallback):
     """Has the first queries answered and the reward model pretrained.
@@ -49,6 +52,7 @@ class Beginning(BaseCallback):
         """
         super().__init__()
         self._run, self._env, self._loop, self._control, self._say = run, env, loop, control, say
+        self._told = 0.0
         self.episodes = 0
         """That have ended so far."""
         self.seconds_before = 0.0
@@ -82,9 +86,10 @@ class Beginning(BaseCallback):
         recorder, model, env = self._env.recorder, self.model, self._env.top
         assert recorder is not None
         saved = time.monotonic()
+        self._tell()
         while len(recorder.pool) < self._loop.initial_segments and model.num_timesteps < self._run.config.steps:
             model.collect_rollouts(env, self, model.rollout_buffer, n_rollout_steps=model.n_steps)
-            self._say("recording the untrained policy")
+            self._tell()
             if self._control.stop or time.monotonic() - saved > self._run.config.checkpoint_seconds:
                 self._save(seconds())
                 saved = time.monotonic()
@@ -130,6 +135,12 @@ class Beginning(BaseCallback):
         state = {"agent": agent_state(self.model), "env": self._env.state_dict()}
         self._run.save_recording(state | {"episodes": self.episodes, "seconds": seconds})
 
+    def _tell(self) -> None:
+        self._say("recording the untrained policy")
+        self._told = time.monotonic()
+
     def _on_step(self) -> bool:
         self.episodes += ended_episodes(self.locals["infos"])
+        if time.monotonic() - self._told > SAY_SECONDS:  # a rollout takes long where the environment is slow
+            self._tell()
         return True

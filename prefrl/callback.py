@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from prefrl.agents import agent_state, load_agent_state
-from prefrl.beginning import Beginning
+from prefrl.beginning import SAY_SECONDS, Beginning
 from prefrl.control import Control, StopTraining
 from prefrl.durable import sync
 from prefrl.environments import EnvStack, ended_episodes
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from prefrl.renderer import RendererProcess
 
 _CHECK_SECONDS = 1.0
-_SAY_SECONDS = 5.0
 
 
 class RoundsCallback(BaseCallback):
@@ -69,7 +68,7 @@ class RoundsCallback(BaseCallback):
         self._episodes = self._next_round = 0
         self._initial_done = self._evaluation_due = False
         self._evaluation: float | None = None
-        self._seconds_before = self._next_check = 0.0
+        self._seconds_before = self._next_check = self._said = 0.0
         self._told: set[str] = set()
 
     # -- Stable-Baselines3's hooks ------------------------------------------------------------------------------------
@@ -97,6 +96,7 @@ class RoundsCallback(BaseCallback):
         self._episodes += ended_episodes(self.locals["infos"])
         if self._scorer:
             self._scorer.look_ahead()
+        self.keep_saying("training")
         if self._loop and time.monotonic() > self._next_check:
             self._check(self._loop)  # a round may be minutes away where the environment is slow
         return True
@@ -204,7 +204,7 @@ class RoundsCallback(BaseCallback):
     def _write_metrics(self, step: int, counts: dict[str, int]) -> None:
         returns = np.array([info["r"] for info in self.model.ep_info_buffer or ()], dtype=np.float64)
         row: Row = {"step": step, "episodes": self._episodes}
-        if len(returns):
+        if len(returns) and self.config.true_reward:
             row |= {"true_return_mean": float(returns.mean()), "true_return_std": float(returns.std())}
         if self._loop and self._scorer:
             row |= {"labels": counts["answered"], "pending": counts["pending"]}
@@ -288,7 +288,7 @@ class RoundsCallback(BaseCallback):
             nonlocal said, at
             if self._control.stop:
                 raise StopTraining
-            if ended > said or time.monotonic() - at > _SAY_SECONDS:
+            if ended > said or time.monotonic() - at > SAY_SECONDS:
                 said, at = ended, time.monotonic()
                 self._say(f"evaluating the policy, {ended} of {episodes} episodes")
 
@@ -316,6 +316,12 @@ class RoundsCallback(BaseCallback):
         }
         self._run.write_progress(progress)
         self._control.report(progress)
+        self._said = time.monotonic()
+
+    def keep_saying(self, state: str) -> None:
+        """Tell it again where a rollout takes long, so that nobody is left without a word."""
+        if time.monotonic() - self._said > SAY_SECONDS:
+            self._say(state)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ app.command(bench, name="bench", help="Run suites of experiments and report them
 app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
+EnvKwargs = Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")]
 Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
 
 
@@ -56,6 +57,7 @@ def train(
     ablation: str | None = None,
     recipe: str = "default",
     settings: Settings = (),
+    env_kwargs: EnvKwargs = (),
     track: bool = False,
     wandb_project_name: str = "prefrl",
 ) -> int:
@@ -76,6 +78,7 @@ def train(
         ablation: One of the paper's ablations.
         recipe: default, or paper for the paper's own scale.
         settings: Single settings of the recipe, e.g. reward.members=5.
+        env_kwargs: Arguments of the environment's constructor, e.g. level=3; values are JSON, or else text.
         track: Whether to log to Weights & Biases too.
         wandb_project_name: The project there.
     """
@@ -99,6 +102,7 @@ def train(
             ablation=ablation,
             recipe=recipe,
             settings=parse_settings("set", settings),
+            env_kwargs=parse_settings("env-kwargs", env_kwargs),
         )
         if track:
             _track(wandb_project_name, run)
@@ -178,12 +182,10 @@ def play(
         trust: A module that a run which is not your own may import to make its environment.
     """
     from prefrl.playing import play as play_run
+    from prefrl.playing import played_lines
 
     played = play_run(run, episodes=episodes, video=video, seed=seed, trust=trust)
-    mean = sum(played.returns) / len(played.returns)
-    print(f"true return {mean:.1f} over {len(played.returns)} episodes: {' '.join(f'{r:.1f}' for r in played.returns)}")
-    if played.cut:
-        print(f"{played.cut} of them did not end by themselves, and were cut")
+    say(played_lines(played))
     if video:
         say([f"{video}: {played.frames} frames"])
 
@@ -252,9 +254,10 @@ def _train(
         beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
     """
     from prefrl.control import Control, stop_on_signals
+    from prefrl.patience import doing, patience, then
 
     control = Control()
-    with stop_on_signals(control), ExitStack() as cleanup:
+    with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
         if beside:
             from prefrl.reward.beside import start_learner
 
@@ -264,8 +267,9 @@ def _train(
         from prefrl.display import TrainingDisplay
 
         root = find()
+        doing("opening the run")
         with TrainingDisplay() as display:
-            control.report, control.warn = display.report, display.warn
+            control.report, control.warn = then(speaker.stop, display.report), display.warn
             try:
                 done = resume_run(root, labels=labels, steps=steps, control=control, trust=trust)
             except UsageError:

@@ -231,6 +231,10 @@ class RunConfig:
     """What the user called it."""
     env_id: str
     """The Gymnasium id."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """The arguments of the environment's constructor, as JSON values."""
+    true_reward: bool = True
+    """Whether the environment gives a reward of its own; where not, only people can say what is better."""
     horizon: int | None = None
     """Steps in an episode, where the task has one length."""
     frame_stack: int = 1

@@ -21,11 +21,11 @@ from stable_baselines3.common.vec_env import (
 from prefrl.config import RunConfig
 from prefrl.engines import EngineVecEnv
 from prefrl.files import Tree
+from prefrl.making import RENDERED, make_engine, run_env
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.scenes import Scenes
 from prefrl.segments import SegmentRecorder
 from prefrl.snapshots import load_env, save_env
-from prefrl.tasks import make_engine, make_env
 from prefrl.types import is_image
 
 OBSERVATION_CLIP = 10.0
@@ -138,8 +138,7 @@ def _make_simulators(config: RunConfig, count: int, *, show: bool = False) -> Du
     """Copies of a run's environment; `show` for those whose clips people are to see."""
     if config.native_engine:
         return EngineVecEnv(make_engine(config.env_id, count))
-    mode = {"render_mode": "rgb_array"} if show else {}
-    return DummyVecEnv([partial(make_env, config.env_id, **mode)] * count)
+    return DummyVecEnv([partial(run_env, config, render_mode=RENDERED if show else None)] * count)
 
 
 def _monitored(simulators: VecEnv) -> VecMonitor:
@@ -155,7 +154,7 @@ def reward_inputs(config: RunConfig) -> Inputs:
     Raises:
         UsageError: if the environment cannot be made.
     """
-    env = make_env(config.env_id)
+    env = run_env(config)
     env.close()
     observations = observed_space(config, env.observation_space).shape or ()
     return inputs_of(config, observations, spaces.flatdim(env.action_space))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
-import resource
+import sys
 from pathlib import Path
+
+import psutil
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _BLOCK = 2**25
@@ -38,7 +40,17 @@ def peak_rss_mb(pid: int | None = None) -> float:
         lines = Path(f"/proc/{pid or os.getpid()}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
     except (OSError, StopIteration):
-        return 0.0 if pid else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return 0.0 if pid else _own_peak_mb()
+
+
+def _own_peak_mb() -> float:
+    """This process's peak as other systems tell it; Windows, which has no `getrusage`, tells psutil."""
+    try:
+        import resource  # noqa: PLC0415 - of POSIX alone
+    except ImportError:
+        return float(getattr(psutil.Process().memory_info(), "peak_wset", 0)) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def beside_peak_rss_mb() -> float:

@@ -14,88 +14,135 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
 
+from prefrl.actions import as_numbers, from_environment, to_environment
+from prefrl.adapter import Adapter
 from prefrl.agents import policy_kwargs
 from prefrl.config import RunConfig
 from prefrl.environments import OBSERVATION_CLIP, observed_space
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.evaluation import play_in_turn
 from prefrl.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
+from prefrl.making import RENDERED, run_env
+from prefrl.own import OwnEnvironment, readmit
 from prefrl.rendering import prepare, render
 from prefrl.reward.ensemble import RewardEnsemble, load_weights
 from prefrl.reward.inputs import inputs_of
 from prefrl.run import RunDirectory
-from prefrl.tasks import make_env
-from prefrl.types import Array, Floats
+from prefrl.types import Array
 
 
 class Policy:
     """A trained policy with the observation normalisation that it was trained under."""
 
-    def __init__(self, network: ActorCriticPolicy, normaliser: Tree) -> None:
-        self._network, self._normaliser = network, normaliser
+    def __init__(self, network: ActorCriticPolicy, normaliser: Tree, env: Adapter) -> None:
+        """Put the parts together.
 
-    def __call__(self, observation: Array, *, deterministic: bool = True) -> Array:
+        Args:
+            network: Chooses among the adapter's actions.
+            normaliser: Statistics of the observations, if it has any.
+            env: The adapter of an environment of the task; only its spaces are asked.
+        """
+        self._network, self._normaliser = network, normaliser
+        self._encoding, self._actions = env.encoding, env.own_actions
+
+    def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
         """The action for an observation.
 
         Args:
-            observation: (*observation) or a batch (N, *observation), as the environment gives it.
+            observation: One observation or a batch (N, ...), as the environment gives it; of a Dict or Tuple, each part
+                has its own (N, ...).
             deterministic: The most likely action instead of a drawn one.
 
         Returns:
-            (*action) or (N, *action), within the action space.
+            The action as the environment takes it, a plain number where it is discrete; (N, *action) for a batch.
         """
+        if not self._encoding.is_many(observation):
+            return to_environment(self._actions, self.choose(self._encoding(observation), deterministic=deterministic))
+        chosen = self.choose(self._encoding.many(observation), deterministic=deterministic)
+        return np.stack([to_environment(self._actions, action) for action in chosen])
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """The action and the state, as Stable-Baselines3's `predict` gives them: for its `evaluate_policy`.
+
+        Args:
+            observation: As for a call.
+            state: Given back as it is: the policy has none.
+            episode_start: Not looked at.
+            deterministic: The most likely action instead of a drawn one.
+        """
+        return self(observation, deterministic=deterministic), state
+
+    def choose(self, seen: Array, *, deterministic: bool = True) -> Array:
+        """The agent's own action for one observation or a batch, both as the adapter has them."""
         if "observation" in self._normaliser:
             statistics = self._normaliser["observation"]
-            scaled = (observation - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
-            observation = np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
-        return self._network.predict(observation, deterministic=deterministic)[0]
+            scaled = (seen - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
+            seen = np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
+        return self._network.predict(seen, deterministic=deterministic)[0]
 
 
 class Reward:
     """A learned reward."""
 
-    def __init__(self, ensemble: RewardEnsemble, discrete: int) -> None:
-        self.ensemble, self._discrete = ensemble, discrete
-
-    def __call__(self, observations: Array, actions: Array) -> Floats:
-        """Predict the reward of steps.
+    def __init__(self, ensemble: RewardEnsemble, env: Adapter) -> None:
+        """Make it.
 
         Args:
-            observations: (N, *observation), as the environment gave them.
-            actions: (N, *action), or (N,) whole numbers where discrete.
+            ensemble: The reward model.
+            env: The adapter of an environment of the task; only its spaces are asked.
+        """
+        self.ensemble = ensemble
+        self._encoding, self._own, self._actions = env.encoding, env.own_actions, env.action_space
+
+    def __call__(self, observations: Any, actions: Any) -> Any:
+        """Predict the reward of one step or of many.
+
+        Args:
+            observations: One observation or (N, ...), as the environment gave them; of a Dict or Tuple, each part has
+                its own (N, ...).
+            actions: The action or (N, *action), as the environment took them.
 
         Returns:
-            (N,) of mean zero and the recipe's deviation (1 for MuJoCo) over the newest clips compared.
+            A float, or (N,), of mean zero and the recipe's deviation (1 for MuJoCo) over the newest clips compared.
         """
-        steps = len(observations)
-        if self.ensemble.inputs.images:
-            if observations.shape[1:] != self.ensemble.inputs.step:  # channels last, as the environment gives them
-                observations = np.moveaxis(observations, -1, 1)
-            return self.ensemble.score(np.ascontiguousarray(observations))
-        if self._discrete:
-            actions = np.eye(self._discrete, dtype=np.float32)[actions]
-        parts = (np.asarray(observations).reshape(steps, -1), np.asarray(actions).reshape(steps, -1))
-        return self.ensemble.score(np.concatenate(parts, axis=1).astype(np.float32))
+        many = self._encoding.is_many(observations)
+        seen = self._encoding.many(observations) if many else self._encoding(observations)[None]
+        inputs = self.ensemble.inputs
+        if inputs.images:
+            if seen.shape[1:] != inputs.step:  # channels last, as the environment gives them
+                seen = np.moveaxis(seen, -1, 1)
+            scores = self.ensemble.score(np.ascontiguousarray(seen))
+        else:
+            taken = as_numbers(
+                self._actions, from_environment(self._own, actions if many else np.asarray(actions)[None])
+            )
+            parts = (seen.reshape(len(seen), -1), taken.reshape(len(seen), -1))
+            scores = self.ensemble.score(np.concatenate(parts, axis=1).astype(np.float32))
+        return scores if many else float(scores[0])
 
 
-def load_policy(root: str | Path, *, trust: Sequence[str] = ()) -> Policy:
+def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()) -> Policy:
     """The newest policy of a run, finished or not. Nothing of the run is executed.
 
     Args:
         root: The run directory.
         trust: Modules that a run which is not one's own may import to make its environment.
+        env: The environment, for a run that was begun with one from Python.
 
     Raises:
         UsageError: if the folder is no run.
         PrefrlError: if it has no policy yet, or its files are damaged.
     """
-    run = RunDirectory.open(Path(root)).admit(trust)
-    env = make_env(run.config.env_id)
-    env.close()
-    return _policy(run, env)
+    run = RunDirectory.open(Path(root).expanduser()).admit(trust)
+    readmit(run.config, env)
+    made = run_env(run.config)
+    made.close()
+    return _policy(run, made)
 
 
-def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
+def _policy(run: RunDirectory, env: Adapter) -> Policy:
     state = run.load_checkpoint(lambda line: None)
     if state is None:
         raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
@@ -106,39 +153,47 @@ def _policy(run: RunDirectory, env: gymnasium.Env[Any, Any]) -> Policy:
     with taken_from(run.checkpoints):
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
         network.set_training_mode(False)
-        policy = Policy(network, state["env"].get("normaliser", {}))
-        policy(np.zeros(env.observation_space.shape or (), env.observation_space.dtype))
+        policy = Policy(network, state["env"].get("normaliser", {}), env)
+        policy.choose(np.zeros(env.encoding.target.shape, env.encoding.target.dtype))
     return policy
 
 
-def load_reward(root: str | Path, weights: str | Path | None = None, *, trust: Sequence[str] = ()) -> Reward:
+def load_reward(
+    root: str | Path,
+    weights: str | Path | None = None,
+    env: OwnEnvironment | None = None,
+    *,
+    trust: Sequence[str] = (),
+) -> Reward:
     """The newest published reward of a run. Nothing of the run is executed.
 
     Args:
         root: The run directory.
         weights: Other weights of its reward model, e.g. those of `prefrl reward fit`.
         trust: Modules that a run which is not one's own may import to make its environment.
+        env: The environment, for a run that was begun with one from Python.
 
     Raises:
         UsageError: if the folder is no run, or one that trains on the true reward.
         PrefrlError: if it has published no reward yet, or its files are damaged.
     """
-    run = RunDirectory.open(Path(root)).admit(trust)
+    run = RunDirectory.open(Path(root).expanduser()).admit(trust)
+    readmit(run.config, env)
     if not run.config.learns_reward:
         raise UsageError(f"{root} trains on the true reward: there is no learned one")
-    path = Path(weights) if weights else run.weights
+    path = Path(weights).expanduser() if weights else run.weights
     if not path.exists():
         raise PrefrlError(f"{path} is missing" if weights else f"{root} has no learned reward yet")
     tree = load_tree(path)
-    env = make_env(run.config.env_id)
-    env.close()
-    observations = observed_space(run.config, env.observation_space).shape or ()
-    ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(env.action_space)))
+    made = run_env(run.config)
+    made.close()
+    observations = observed_space(run.config, made.observation_space).shape or ()
+    ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(made.action_space)))
     try:
         load_weights(ensemble, tree)
     except WRONG_CONTENT:
         raise DamagedFileError(f"{path} holds no weights of the reward model of {root}") from None
-    return Reward(ensemble, int(getattr(env.action_space, "n", 0)))
+    return Reward(ensemble, made)
 
 
 @dataclass(frozen=True)
@@ -147,6 +202,10 @@ class Played:
 
     returns: list[float]
     """True return of each episode."""
+    rewarded: bool
+    """Whether the task has a true reward at all."""
+    limit: int
+    """Steps after which an episode is cut."""
     cut: int
     """How many were cut because they did not end by themselves."""
     frames: int
@@ -180,30 +239,47 @@ def play(
     if seed < 0:
         raise UsageError("--seed must not be negative")
     run = RunDirectory.open(root).admit(trust)
+    config = run.config
     if video:
         os.environ.setdefault("MUJOCO_GL", "egl")
-    env = make_env(run.config.env_id, render_mode="rgb_array" if video else None)
+    env = run_env(config, render_mode=RENDERED if video else None)
     frames: list[Array] = []
 
     def watch(ended: int) -> None:
         if video and len(frames) < max_frames:
             frames.append(render(env))
+            if frames[-1].shape != frames[0].shape:
+                raise UsageError(f"{config.task} gives pictures of different sizes, which no video can hold")
 
     try:
         policy = _policy(run, env)
         if video:
             prepare(env)
         played = play_in_turn(
-            env, policy, episodes=episodes, seed=seed, most_steps=run.config.evaluation.max_steps, tell=watch
+            env, policy.choose, episodes=episodes, seed=seed, most_steps=config.evaluation.max_steps, tell=watch
         )
     finally:
         env.close()
     if video:
         from prefrl.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
 
-        write_video(video, np.stack(frames), _fps(run.config, env))
-    return Played(played.returns, played.cut, len(frames))
+        write_video(video, np.stack(frames), _fps(config, env))
+    limit = config.evaluation.max_steps
+    return Played(played.returns, config.true_reward, limit, played.cut, len(frames))
 
 
 def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:
     return int(env.metadata.get("render_fps") or config.playback_fps)
+
+
+def played_lines(played: Played) -> list[str]:
+    """What came of playing, for a person."""
+    returns, count = played.returns, len(played.returns)
+    if played.rewarded:
+        each = " ".join(f"{total:.1f}" for total in returns)
+        lines = [f"true return {sum(returns) / count:.1f} over {count} episodes: {each}"]
+    else:
+        lines = [f"{count} episodes played; the task has no true reward"]
+    if played.cut:
+        lines.append(f"{played.cut} of {count} episodes did not end, and were cut after {played.limit:,} steps")
+    return lines

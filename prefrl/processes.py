@@ -9,10 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple
+
+from prefrl.errors import UsageError
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -59,7 +60,8 @@ def _begin(target: Callable[..., None], safe: bool, pipe: Connection, *arguments
         os.environ.pop(_SAFE_PATH, None)  # what a user's environment starts is the user's
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     target(pipe, *arguments)
     for stream in (sys.stdout, sys.stderr):
@@ -88,12 +90,37 @@ def _deaf_to_signals() -> Iterator[None]:
     Both often reach a whole process group; the processes beside the agent have to outlive them until the agent has
     stopped and says so.
     """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: a process may hear Ctrl-C until it has begun
+        yield
+        return
+    from multiprocessing import resource_tracker  # noqa: PLC0415 - of POSIX alone
+
     resource_tracker.ensure_running()  # started along with the first process, it would let the signals through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+UNGUARDED = (
+    "the script that calls prefrl trains again whenever it is imported, as the training's own processes do: "
+    'put what it does under `if __name__ == "__main__":`'
+)
+_UNGUARDED_STATUS = 79
+
+
+def leave_unguarded_import() -> None:
+    """End this process where it is one beside the agent that is only importing the user's script."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        print(f"prefrl: {UNGUARDED}", file=sys.stderr, flush=True)
+        os._exit(_UNGUARDED_STATUS)
+
+
+def check_guarded(exit_code: int | None) -> None:
+    """Raise UsageError if a process ended as `leave_unguarded_import` ends one."""
+    if exit_code == _UNGUARDED_STATUS:
+        raise UsageError(UNGUARDED)
 
 
 def how_it_ended(exit_code: int | None) -> str:

@@ -6,6 +6,7 @@ days on larger machines. How the agent's settings were found is told in CONTRIBU
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from prefrl.ablations import ABLATIONS
@@ -166,6 +167,8 @@ SCALES: dict[str, Settings] = {
 PAPER_ENTROPY, _SWIMMER_ENTROPY = 0.01, 0.001
 """The paper's entropy bonus on MuJoCo: only with a learned reward, and less for swimmer (appendix A.1)."""
 
+_ENDLESS_STEPS = 5000
+"""Where an episode is cut that has no time limit: seconds of play, where a simulator is quick."""
 RECIPES = ("default", "paper")
 PAPER_MUJOCO: Settings = {
     "steps": 20_000_000,
@@ -205,6 +208,7 @@ def resolve(
     ablation: str | None = None,
     settings: Settings | None = None,
     gpu: bool = False,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """The whole configuration of a run.
 
@@ -216,15 +220,23 @@ def resolve(
         ablation: A name in `ABLATIONS`.
         settings: Dotted settings laid over everything else, e.g. {"reward.members": 1}.
         gpu: Whether the run will have a GPU: images are worth more gradient work then.
+        env_kwargs: The arguments of the environment's constructor, as JSON values.
 
     Raises:
         UsageError: for a name that does not exist, or settings that cannot work.
     """
-    facts = find_task(task)
+    facts = find_task(task, env_kwargs, people=teacher == "human")
     for kind, name, known in (("algo", algo, ALGOS), ("recipe", recipe, RECIPES), ("ablation", ablation, ABLATIONS)):
         if name is not None and name not in known:
             raise unknown(kind, name, known)
-    base = RunConfig(task=facts.name, env_id=facts.env_id, teacher=check_teacher(teacher), recipe=recipe)
+    base = RunConfig(
+        task=facts.name,
+        env_id=facts.env_id,
+        env_kwargs=dict(env_kwargs or {}),
+        true_reward=not isinstance(facts, GymnasiumTask) or facts.true_reward,
+        teacher=check_teacher(teacher),
+        recipe=recipe,
+    )
     layers: list[Settings] = [
         {
             "horizon": facts.horizon,
@@ -237,6 +249,7 @@ def resolve(
             "algo": algo,
             "ablation": ablation,
         },
+        _evaluation(facts),
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),
@@ -255,6 +268,8 @@ def resolve(
         seen = "images, which need reward.network=cnn" if facts.images else "vectors, which need reward.network=mlp"
         raise UsageError(f"the observations of {facts.name} are {seen}")
     check_teacher(config.teacher)
+    if not config.true_reward and not config.asks_people:
+        raise UsageError(f"{facts.name} gives no reward (None), so only people can compare: --teacher human")
     return config
 
 
@@ -268,6 +283,14 @@ def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:
     if facts.images or (algo != "trpo" and recipe != "paper"):
         return {}
     return {"agent.ent_coef": _SWIMMER_ENTROPY if facts.name == "swimmer" else PAPER_ENTROPY}
+
+
+def _evaluation(facts: TaskFacts) -> Settings:
+    """Of environments that no table names: episodes may have no end, and steps no reward to sum up."""
+    if not isinstance(facts, GymnasiumTask):
+        return {}
+    limit = {} if facts.horizon or facts.images else {"evaluation.max_steps": _ENDLESS_STEPS}
+    return limit | ({} if facts.true_reward else {"evaluation.episodes": 0})
 
 
 def _human(facts: TaskFacts) -> Settings:

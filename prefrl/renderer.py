@@ -9,27 +9,28 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
 
+from prefrl.actions import from_numbers
 from prefrl.clips import ClipFolder
 from prefrl.database import wait_on
 from prefrl.durable import sync
-from prefrl.errors import PrefrlError, explain
+from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.film import read_film, write_film
-from prefrl.processes import how_it_ended, start_beside
+from prefrl.making import RENDERED, make_env
+from prefrl.own import maker_of, readmit
+from prefrl.processes import check_guarded, how_it_ended, start_beside
 from prefrl.queue import LabelQueue
 from prefrl.rendering import prepare, render
 from prefrl.run import RunDirectory
 from prefrl.scenes import filmed
 from prefrl.snapshots import load_env
 from prefrl.store import LabelStore
-from prefrl.tasks import make_env
 from prefrl.trust import Passport, accept, passport
 from prefrl.types import Array
 
@@ -50,17 +51,21 @@ class NoStageError(PrefrlError):
 class Stage:
     """An environment to replay segments in."""
 
-    def __init__(self, env_id: str) -> None:
+    def __init__(self, env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> None:
         """Set it up.
+
+        Args:
+            env_id: The environment's Gymnasium id.
+            env_kwargs: Its constructor's arguments.
 
         Raises:
             UsageError: if this machine cannot render it.
         """
         os.environ.setdefault("MUJOCO_GL", "egl")
         try:
-            self._env = make_env(env_id, render_mode="rgb_array", width=SIZE, height=SIZE)
-        except TypeError:  # no simulator whose pictures have a size to choose
-            self._env = make_env(env_id, render_mode="rgb_array")
+            self._env = make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED, width=SIZE, height=SIZE)
+        except UsageError:  # no simulator whose pictures have a size to choose
+            self._env = make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED)
         self._env.reset(seed=0)
         prepare(self._env)
 
@@ -74,10 +79,10 @@ class Stage:
         self._env.reset()
         load_env(self._env, scene["state"])
         for action in scene.get("lead", ()):  # the state is that of an earlier step
-            self._env.step(self._action(action))
+            self._env.step(from_numbers(self._env.action_space, action))
         shown = []
         for action in actions:
-            self._env.step(self._action(action))
+            self._env.step(from_numbers(self._env.action_space, action))
             shown.append(render(self._env))
         return np.stack(shown)
 
@@ -88,10 +93,6 @@ class Stage:
             UsageError: if this machine cannot.
         """
         render(self._env)
-
-    def _action(self, recorded: Array) -> Any:
-        space: gymnasium.Space[Any] = self._env.action_space
-        return int(recorded.argmax()) if isinstance(space, spaces.Discrete) else recorded
 
     def close(self) -> None:
         """Let go of the environment."""
@@ -107,7 +108,9 @@ class RendererProcess:
         self._start()
 
     def _start(self) -> None:
-        self._beside = start_beside("prefrl-renderer", _render, self._run.root, passport(self._run.config))
+        config = self._run.config
+        given = passport(config), maker_of(config.env_id)
+        self._beside = start_beside("prefrl-renderer", _render, self._run.root, *given)
         self._started = time.monotonic()
 
     def check(self) -> str | None:
@@ -117,6 +120,7 @@ class RendererProcess:
             PrefrlError: if this machine cannot show the task at all, so that nothing could ever be labelled.
         """
         process = self._beside.process
+        check_guarded(process.exitcode)
         if process.exitcode == _NO_STAGE:
             raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
         if process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
@@ -130,12 +134,14 @@ class RendererProcess:
         self._beside.stop(timeout=10)
 
 
-def _render(stop: Connection, root: Path, given: Passport) -> None:
-    os.nice(_NICE)
+def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) -> None:
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICE)
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         accept(given)
         run = RunDirectory.open(root).admit()
+        readmit(run.config, maker)
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
     except Exception as error:
@@ -145,7 +151,7 @@ def _render(stop: Connection, root: Path, given: Passport) -> None:
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
     store = LabelStore(run.labels, waiting=wait_on(run.labels))
-    queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), make_stage(run.config.env_id)
+    queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), make_stage(run.config.env_id, run.config.env_kwargs)
     while not stop.poll():
         for segment in queue.to_render():
             try:
@@ -161,14 +167,14 @@ def _render_until(stop: Connection, run: RunDirectory) -> None:
     store.close()
 
 
-def make_stage(env_id: str) -> Stage:
+def make_stage(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Stage:
     """A stage that has shown one frame.
 
     Raises:
         NoStageError: if this machine, or the environment, cannot show any.
     """
     try:
-        stage = Stage(env_id)
+        stage = Stage(env_id, env_kwargs)
         stage.rehearse()
     except Exception as error:  # whatever a user's environment raises
         raise NoStageError(explain(error)) from error

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 from prefrl.errors import UsageError
+from prefrl.faults import EnvironmentFaultError
 from prefrl.types import Array
 
 
@@ -47,6 +48,40 @@ def render(env: gymnasium.Env[Any, Any]) -> Array:
         UsageError: if this machine, or the environment, cannot render.
     """
     try:
-        return np.asarray(env.render())
+        return picture(env.render())
+    except ValueError as error:
+        raise UsageError(f"the environment's render() gives no picture: {error}") from None
+    except EnvironmentFaultError as error:
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
     except Exception as error:
         raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+
+
+def picture(frame: Any) -> Array:
+    """A frame as (H, W, 3) uint8, from what an environment may give for one.
+
+    Args:
+        frame: (H, W) or (H, W, 1) grey, (H, W, 3), (H, W, 4) with opacity, which is left out, or any of these with
+            channels first; whole numbers from 0 to 255, or fractions or truth values from 0 to 1.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if frame is None:
+        raise ValueError("it gives None")
+    array = np.asarray(frame)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it gives a {type(frame).__name__}")
+    if array.ndim == 3 and array.shape[2] not in {1, 3, 4} and array.shape[0] in {1, 3, 4}:
+        array = np.moveaxis(array, 0, 2)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in {1, 3, 4} or 0 in array.shape:
+        raise ValueError(f"it gives an array of shape {array.shape}")
+    colours = array[:, :, :3] if array.shape[2] > 1 else np.repeat(array, 3, axis=2)
+    if colours.dtype == np.uint8:
+        return np.ascontiguousarray(colours)
+    if colours.dtype.kind == "b" or (colours.dtype.kind == "f" and np.nanmax(colours, initial=0) <= 1):
+        colours = colours.astype(np.float32) * 255
+    bright: Array = np.clip(np.rint(np.nan_to_num(colours)), 0, 255).astype(np.uint8)
+    return bright

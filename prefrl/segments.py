@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.actions import as_numbers
 from prefrl.episodes import EpisodeSums
 from prefrl.files import Tree
 from prefrl.scenes import Scenes
@@ -56,8 +57,9 @@ class SegmentRecorder(VecEnvWrapper):
         self._hide_endings = hide_endings
         space = venv.observation_space
         assert isinstance(space, spaces.Box)
-        self._discrete = int(venv.action_space.n) if isinstance(venv.action_space, spaces.Discrete) else 0
-        action = (self._discrete,) if self._discrete else venv.action_space.shape
+        self._actions = venv.action_space
+        boxed = isinstance(venv.action_space, spaces.Box)
+        action = venv.action_space.shape if boxed else (spaces.flatdim(venv.action_space),)
         assert action is not None
         self._length, self._stack = length, stack
         self._nothing = (
@@ -111,7 +113,7 @@ class SegmentRecorder(VecEnvWrapper):
     def look(self, start: int) -> Array:
         """The features of the rollout's steps from `start` on; all of them stay to be taken."""
         observations, actions = (np.stack(arrays) for arrays in list(zip(*self._rollout[start:], strict=True))[:2])
-        return self._features(observations, self._numbers(actions))
+        return self._features(observations, as_numbers(self._actions, actions))
 
     def take_rollout(self) -> tuple[Array, Floats, Array]:
         """Hand over the steps since the last call, and cut segments from them.
@@ -124,13 +126,10 @@ class SegmentRecorder(VecEnvWrapper):
             np.stack(arrays) for arrays in zip(*self._rollout, strict=True)
         )
         self._rollout.clear()
-        actions = self._numbers(actions)
+        actions = as_numbers(self._actions, actions)
         rewards = rewards.astype(np.float32)
         self._cut((observations, actions, rewards), dones, terminated)
         return self._features(observations, actions), rewards, dones
-
-    def _numbers(self, actions: Array) -> Array:
-        return np.eye(self._discrete, dtype=np.float32)[actions] if self._discrete else actions
 
     def _features(self, observations: Array, actions: Array) -> Array:
         """What the reward model reads of (T, E) steps."""

@@ -82,12 +82,11 @@ gymnasium.register("NaNObservationReset-v0", Odd, 50, kwargs={"where": "observat
 gymnasium.register("Short-v0", Short)
 gymnasium.register("Ten-v0", Short, max_episode_steps=10)
 gymnasium.register("Broken-v0", Broken)
-gymnasium.register("Image-v0", spaced(spaces.Box(0, 1, (64, 64, 3), np.float32), BOX), max_episode_steps=50)
-gymnasium.register("Small-v0", spaced(spaces.Box(0, 255, (32, 64, 3), np.uint8), BOX), max_episode_steps=50)
-gymnasium.register("DictObservation-v0", spaced(spaces.Dict(a=BOX), BOX), max_episode_steps=50)
+FLOATS = spaces.Box(-np.inf, np.inf, (64, 64, 3), np.float32)
+gymnasium.register("Image-v0", spaced(FLOATS, BOX), max_episode_steps=50)
+gymnasium.register("Wrong-v0", spaced(spaces.Box(0, 255, (32, 64, 3), np.uint8), BOX), max_episode_steps=50)
+gymnasium.register("GraphObservation-v0", spaced(spaces.Dict(a=spaces.Graph(BOX, None)), BOX), max_episode_steps=50)
 gymnasium.register("TupleAction-v0", spaced(BOX, spaces.Tuple((BOX, BOX))), max_episode_steps=50)
-gymnasium.register("MultiBinaryAction-v0", spaced(BOX, spaces.MultiBinary(3)), max_episode_steps=50)
-gymnasium.register("FromOne-v0", spaced(BOX, spaces.Discrete(3, start=1)), max_episode_steps=50)
 '''
 
 
@@ -107,21 +106,32 @@ SMALLER = (*SMALL, "reward.pretrain_comparisons=64", "queries.segment_length=10"
 
 
 @pytest.mark.usefixtures("odd")
-@pytest.mark.parametrize("when", ["First", "Early", "Late"])
+@pytest.mark.parametrize("when", ["First", "Early"])
 @pytest.mark.parametrize("where", ["Reward", "Observation"])
 @pytest.mark.parametrize("value", ["NaN", "Inf", "MinusInf"])
-def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str, when: str, tmp_path: Path) -> None:
+def test_a_value_that_is_not_finite_is_refused_before_there_is_a_run(
+    value: str, where: str, when: str, tmp_path: Path
+) -> None:
+    line = refused(prefrl("train", f"oddenvs:{value}{where}{when}-v0", "--out", tmp_path / "run"), 2)
+    assert f"found {'nan' if value == 'NaN' else 'inf'}" in line
+    assert where.lower() in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("odd")
+@pytest.mark.parametrize("where", ["Reward", "Observation"])
+@pytest.mark.parametrize("value", ["NaN", "Inf", "MinusInf"])
+def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     flags = ("--steps", "1500", "--labels", "10", "--mode", "sync", "--out", root, *SMALLER)
-    done = prefrl("train", f"oddenvs:{value}{where}{when}-v0", *flags)
+    done = prefrl("train", f"oddenvs:{value}{where}Late-v0", *flags)
     assert done.code == 1
     line = error_line(done)
     assert "environment" in line
     assert ("nan" if value == "NaN" else "inf") in line
-    if when == "Late":  # well after the first labels: they are there, and so is a checkpoint from before
-        assert len(stored_labels(root)) >= 2
-        assert checkpoints(root)
-        assert b"nan" not in b"".join(path.read_bytes() for path in (root / "metrics.csv",))
+    assert len(stored_labels(root)) >= 2  # well after the first labels, and after a checkpoint
+    assert checkpoints(root)
+    assert b"nan" not in (root / "metrics.csv").read_bytes()
     assert "prefrl resume" in prefrl("status", root).out
 
 
@@ -137,9 +147,10 @@ def test_an_agent_that_diverges(task: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("teacher", ["oracle", "none"])
 def test_a_first_observation_that_is_not_finite(teacher: str, tmp_path: Path) -> None:
     flags = ("--teacher", teacher, "--steps", "600", "--labels", "2", "--mode", "sync", "--out", tmp_path / "run")
-    done = prefrl("train", "oddenvs:NaNObservationReset-v0", *flags, *SMALLER)
-    assert done.code == 1
-    assert "environment" in error_line(done)
+    line = refused(prefrl("train", "oddenvs:NaNObservationReset-v0", *flags, *SMALLER), 2)
+    assert "environment" in line
+    assert "found nan" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("odd")
@@ -156,14 +167,10 @@ def test_a_value_that_is_not_finite_in_an_asynchronous_run(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("task", "reason"),
     [
-        ("FrozenLake-v1", "Discrete"),
-        ("Blackjack-v1", "Tuple"),
-        ("oddenvs:Image-v0", "images"),
-        ("oddenvs:Small-v0", "too small"),
-        ("oddenvs:DictObservation-v0", "Dict"),
+        ("oddenvs:Image-v0", "look like images"),
+        ("oddenvs:Wrong-v0", "it has shape (2,), not (32, 64, 3)"),
+        ("oddenvs:GraphObservation-v0", "Graph"),
         ("oddenvs:TupleAction-v0", "Tuple"),
-        ("oddenvs:MultiBinaryAction-v0", "MultiBinary"),
-        ("oddenvs:FromOne-v0", "start"),
         ("oddenvs:Broken-v0", "licence server"),
         ("oddenvs:Nonsense-v0", "Nonsense-v0"),
         ("nowhere:Nonsense-v0", "nowhere"),

@@ -355,6 +355,15 @@ def test_the_command_tells_where_the_report_is_and_what_it_lacks(tmp_path):
     assert "prefrl: partial: 1 of 8 cells are not finished" in done.err
 
 
+def test_a_report_lies_in_the_folder_that_it_is_of(folder, tmp_path):
+    done = prefrl("bench", "report", folder)
+    assert done.code == 0, done.err
+    assert done.out == f"{folder / 'report' / 'report.html'}: 8 of 8 cells\n"
+    assert (folder / "report" / "report.html").exists()
+    assert prefrl("bench", "report", folder).out == done.out  # the report is no cell of the results
+    assert "--out" in refused(prefrl("bench", "report", folder, tmp_path), 2)
+
+
 def test_without_its_libraries_the_report_says_what_to_install(folder, tmp_path, monkeypatch):
     from prefrl_benchmarks import cli
 

@@ -5,7 +5,8 @@ import pytest
 from gymnasium import spaces
 
 from prefrl.errors import UsageError
-from prefrl.tasks import GymnasiumTask, find_task, known_tasks, make_env, unsuitable
+from prefrl.making import make_env, unsuitable
+from prefrl.tasks import GymnasiumTask, find_task, known_tasks
 
 FACTS = {  # name: Gymnasium id, horizon, clip steps, playback rate
     "hopper": ("prefrl/Hopper-v0", 1000, 60, 40),
@@ -188,27 +189,54 @@ BOX = spaces.Box(-1, 1, (3,))
 @pytest.mark.parametrize(
     ("observation", "action", "reason"),
     [
-        (spaces.Discrete(3), BOX, "observations are a Discrete"),
-        (spaces.Dict({"a": BOX}), BOX, "observations are a Dict"),
-        (spaces.Box(0, 255, (84, 84, 3), np.float32), BOX, "look like images but are float32"),
-        (spaces.Box(0, 255, (84, 84), np.uint8), BOX, "without channels"),
-        (spaces.Box(0, 255, (84, 42, 3), np.uint8), BOX, "too small"),
-        (BOX, spaces.MultiDiscrete([2, 2]), "actions are a MultiDiscrete"),
-        (BOX, spaces.Discrete(3, start=1), "start at 0"),
+        (spaces.Sequence(BOX), BOX, "observations are a Sequence"),
+        (spaces.Dict(seen=spaces.Graph(BOX, None)), BOX, "['seen'] of its observations is a Graph"),
+        (
+            spaces.Dict(eye=spaces.Box(0, 255, (84, 84, 3), np.uint8), hand=BOX),
+            BOX,
+            "['eye'] of its observations is a pic",
+        ),
+        (spaces.Tuple((BOX, spaces.Box(0, 1, (64, 64, 3), np.float32))), BOX, "[1] of its observations is a picture"),
+        (spaces.Box(-np.inf, np.inf, (84, 84, 3), np.float32), BOX, "look like images (84, 84, 3) but are float32"),
+        (spaces.Box(-1, 1, (0,)), BOX, "observations hold no number"),
+        (BOX, spaces.Box(-1, 1, (0,)), "actions hold no number"),
+        (BOX, spaces.Box(-np.inf, np.inf, (2,)), "unbounded"),
+        (BOX, spaces.Box(np.array([-1, 0]), np.array([1, np.inf]), dtype=np.float64), "unbounded"),
+        (BOX, spaces.Dict(left=BOX), "actions are a Dict"),
+        (BOX, spaces.Tuple((BOX, BOX)), "actions are a Tuple"),
     ],
 )
 def test_an_unsuitable_environment_is_refused_with_the_reason(observation, action, reason):
     assert reason in unsuitable(Bare(observation, action))
 
 
-@pytest.mark.parametrize("action", [BOX, spaces.Discrete(3)])
-def test_boxes_and_discrete_actions_are_suitable(action):
+def test_what_is_no_space_is_refused():
+    assert "action_space is no space" in unsuitable(Bare(BOX, None))
+    assert "observation_space is no space" in unsuitable(Bare((3,), BOX))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        BOX,
+        spaces.Discrete(3),
+        spaces.Discrete(3, start=1),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiDiscrete([[2, 3], [4, 5]]),
+        spaces.MultiBinary(3),
+        spaces.MultiBinary([2, 2]),
+        spaces.Box(0, 5, (2,), np.int64),
+    ],
+)
+def test_actions_that_an_agent_can_choose_are_suitable(action):
     assert unsuitable(Bare(BOX, action)) is None
     assert unsuitable(Bare(spaces.Box(-1, 1, (4, 2)), action)) is None
 
 
 def test_an_environment_that_cannot_be_made_is_refused_in_one_line():
-    with pytest.raises(UsageError, match="FrozenLake-v1 is unsuitable"):
-        make_env("FrozenLake-v1")
+    gymnasium.register("SequencesOnly-v0", lambda: Bare(spaces.Sequence(BOX), BOX))
+    with pytest.raises(UsageError, match="SequencesOnly-v0 is unsuitable"):
+        make_env("SequencesOnly-v0")
+    del gymnasium.registry["SequencesOnly-v0"]
     with pytest.raises(UsageError, match="unknown"):
         find_task("no_such_module_of_ours/Env-v0")

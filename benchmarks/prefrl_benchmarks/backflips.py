@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from prefrl.making import make_env
 from prefrl.playing import load_policy
-from prefrl.tasks import make_env
 
 EPISODES = 20
 _EVERY, _COLUMNS = 10, 10

@@ -23,7 +23,11 @@ from prefrl.trust import module_of
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 """Settings that decide nothing of what a run with a synthetic teacher computes."""
 
-YOUNGER: dict[str, Any] = {"evaluation": dataclasses.asdict(EvaluationConfig())}
+YOUNGER: dict[str, Any] = {
+    "evaluation": dataclasses.asdict(EvaluationConfig()),
+    "env_kwargs": {},
+    "true_reward": True,
+}
 """Settings that are younger than published results, by their path ("reward.name"), with the value at which a run
 computes what it computed before there were such settings. At this value they are left out of the hash."""
 

@@ -55,19 +55,22 @@ def run(
         print("prefrl: stopped; the same command goes on", file=sys.stderr)
     if outcome.failed or outcome.stopped:
         return 1
-    print(f"{out}: {len(outcome.finished)} cells finished; report them with: prefrl bench report {out} --out FOLDER")
+    print(f"{out}: {len(outcome.finished)} cells finished; report them with: prefrl bench report {out}")
     return 0
 
 
 @bench.command
-def report(folders: Positional[tuple[Path, ...]], /, *, out: Path) -> None:
+def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None) -> None:
     """Report suites' results: tables, figures, and one page to be read offline.
 
     Args:
         folders: The --out of one `prefrl bench run` or of several.
-        out: A folder for the report.
+        out: A folder for the report; default: `report` in the folder reported, where it is a single one.
     """
     _need_libraries()
+    if out is None and len(folders) > 1:
+        raise UsageError("--out is needed where several folders are reported")
+    out = out or Path(*folders, "report")
     from prefrl_benchmarks.report import write_report
 
     found = write_report(folders, out)

@@ -14,7 +14,8 @@ from gymnasium import spaces
 from prefrl.config import EvaluationConfig
 from prefrl.errors import PrefrlError
 from prefrl.files import read_json, write_json
-from prefrl.tasks import find_task, make_env
+from prefrl.making import make_env
+from prefrl.tasks import find_task
 from prefrl.types import Array
 
 EPISODES = 30

@@ -23,9 +23,9 @@ from prefrl.config import RunConfig
 from prefrl.engines import EngineVecEnv
 from prefrl.environments import OBSERVATION_CLIP, EnvStack
 from prefrl.files import read_json, write_json
+from prefrl.making import make_engine, run_env
 from prefrl.memory import peak_rss_mb
 from prefrl.metrics import MetricsFile
-from prefrl.tasks import make_engine, make_env
 from prefrl.training import agent_threads
 
 
@@ -36,7 +36,7 @@ def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
     if config.native_engine:
         simulators = EngineVecEnv(make_engine(config.env_id, settings.n_envs))
     else:
-        simulators = DummyVecEnv([partial(make_env, config.env_id)] * settings.n_envs)
+        simulators = DummyVecEnv([partial(run_env, config)] * settings.n_envs)
     top: VecEnv
     top = monitor = VecMonitor(simulators)
     normaliser = None
@@ -53,7 +53,7 @@ def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
 
 def own_defaults(config: RunConfig) -> OnPolicyAlgorithm:
     """PPO as it comes, for vectors: one environment, nothing normalised."""
-    return PPO("MlpPolicy", VecMonitor(DummyVecEnv([partial(make_env, config.env_id)])), seed=config.seed, device="cpu")
+    return PPO("MlpPolicy", VecMonitor(DummyVecEnv([partial(run_env, config)])), seed=config.seed, device="cpu")
 
 
 class _Watch(BaseCallback):

@@ -161,7 +161,11 @@ class AtariGames(VectorEnv[Any, Any, Any]):
 class AtariGame(gymnasium.Env[Any, Any]):
     """One copy of a game in Python: its state can be saved, and its colour screen shown to a person."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 - gymnasium's convention
+    metadata = {  # noqa: RUF012 - gymnasium's convention
+        "render_modes": ["rgb_array"],
+        "render_fps": 15,
+        "reports_episodes": True,
+    }
 
     def __init__(self, game: str, *, noops: int = NOOPS, render_mode: str | None = None) -> None:
         """Start the emulator.

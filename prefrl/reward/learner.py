@@ -28,6 +28,7 @@ from prefrl.reward.loss import (
     regression_loss,
     running_mean,
 )
+from prefrl.reward.rows import FIRST, with_room
 from prefrl.torch_chance import OwnChance
 from prefrl.types import Array, Comparison, Floats, Undone
 
@@ -71,8 +72,10 @@ class RewardLearner:
         self._rng = stream(seed, "batches")
         self._moments = np.zeros((2, *inputs.step)) if not inputs.images else np.zeros(0)
         capacity = config.buffer
-        self._features = inputs.empty(capacity, length, device)
-        self._true = torch.empty(capacity, 2, length, device=device)
+        self._make_features: Callable[[int], Tensor] = lambda rows: inputs.empty(rows, length, device)
+        self._make_true: Callable[[int], Tensor] = lambda rows: torch.empty(rows, 2, length, device=device)
+        self._features = self._make_features(min(FIRST, capacity))
+        self._true = self._make_true(min(FIRST, capacity))
         self._mu = torch.empty(capacity, device=device)
         self._multiplicity = np.zeros((config.members, capacity), dtype=np.int64)
         self._bags: list[Array] = []
@@ -116,6 +119,9 @@ class RewardLearner:
     def _put(self, number: int, comparison: Comparison, read: ReadSegment) -> list[Array]:
         """Put the comparison of this number at its place in the buffer; both segments' features."""
         place, sides = number % self.config.buffer, [read(comparison.left), read(comparison.right)]
+        capacity = self.config.buffer
+        self._features = with_room(self._features, place + 1, capacity, self._make_features)
+        self._true = with_room(self._true, place + 1, capacity, self._make_true)
         for side, (features, true_rewards) in enumerate(sides):
             self._features[place, side] = torch.from_numpy(features)
             self._true[place, side] = torch.from_numpy(true_rewards)

@@ -9,7 +9,7 @@ import torch
 
 from prefrl.errors import PrefrlError
 from prefrl.files import Tree, save_tree
-from prefrl.processes import Beside, how_it_ended
+from prefrl.processes import Beside, check_guarded, how_it_ended
 from prefrl.reward.beside import start_learner
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.inputs import Inputs
@@ -157,6 +157,7 @@ class LearnerProcess:
         """Raise LearnerDiedError if the process is gone."""
         process = self._beside.process
         if not process.is_alive():
+            check_guarded(process.exitcode)
             raise LearnerDiedError(f"the reward learner's process died ({how_it_ended(process.exitcode)})")
 
     def refresh(self) -> None:
@@ -168,6 +169,7 @@ class LearnerProcess:
 
         Raises:
             LearnerDiedError: if the process is gone.
+            UsageError: if it could not begin, for the user's script lacks its guard.
         """
         self.check()
         if self._pretraining:

@@ -1,0 +1,84 @@
+"""A run's agent as Stable-Baselines3 keeps one: a model, and the normalisation of its observations beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from prefrl.agents import make_agent
+from prefrl.config import replace
+from prefrl.environments import load_normaliser_state, make_stack
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.files import taken_from
+from prefrl.own import OwnEnvironment, readmit
+from prefrl.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of an exported agent."""
+
+    model: Path
+    """For `PPO.load`, `A2C.load` or `TRPO.load`, as the run's algorithm is."""
+    normalisation: Path | None
+    """For `VecNormalize.load`; None where observations are not normalised."""
+    algorithm: str
+    """The class's name."""
+
+
+def export(root: str | Path, path: str | Path, env: OwnEnvironment | None = None) -> Exported:
+    """Write a run's newest agent, as Stable-Baselines3 saves one.
+
+    Args:
+        root: The run directory.
+        path: A new zip file; the normalisation goes beside it, as `NAME.vecnormalize.pkl`.
+        env: The environment, for a run that was begun with one from Python.
+
+    Raises:
+        UsageError: if the folder is no run, or a file is there already or cannot be written.
+        PrefrlError: if the run has no policy yet, or its files are damaged.
+    """
+    run, target = RunDirectory.open(Path(root).expanduser()), Path(path).expanduser()
+    readmit(run.config, env)
+    beside = target.with_suffix(".vecnormalize.pkl")
+    if target.suffix != ".zip":
+        raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
+    for file in (target, beside):
+        if file.exists():
+            raise UsageError(f"{file} is there already; choose another name")
+    state = run.load_checkpoint(lambda line: None)
+    if state is None:
+        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
+    # As on the true reward: no reward model is needed to act; and no schedule, so that no code is pickled.
+    plain = {"teacher": "none", "agent.n_envs": 1, "agent.learning_rate_decay": False, "native_engine": False}
+    config = replace(run.config, plain)
+    stack = make_stack(config)
+    try:
+        model = make_agent(config, stack, None)
+        with taken_from(run.checkpoints):
+            policy = state["agent"]["policy"]
+            model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in policy.items()})
+            model.num_timesteps = int(state["agent"]["steps"])
+            normaliser = _normaliser(stack.normaliser, state["env"].get("normaliser", {}))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        model.save(target)
+        if normaliser:
+            normaliser.save(str(beside))
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from None
+    finally:
+        stack.top.close()
+    return Exported(target, beside if normaliser else None, type(model).__name__)
+
+
+def _normaliser(made: VecNormalize | None, state: dict[str, object]) -> VecNormalize | None:
+    """The normalisation of observations as the run left it, to be used and not changed; none where it has none."""
+    if made is None or not made.norm_obs or "observation" not in state:
+        return None
+    assert isinstance(made.unwrapped, DummyVecEnv)
+    load_normaliser_state(made, {"observation": state["observation"]})
+    made.training = made.norm_reward = False
+    return made

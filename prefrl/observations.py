@@ -1,0 +1,274 @@
+"""Observations: of whatever kind an environment's are, as the vector or the picture that networks see.
+
+A picture is one by its size too: networks for pictures need `SMALLEST_IMAGE` pixels each way, so that boards and other
+small grids are flattened into numbers for a perceptron. Everything that is no Box is flattened as Gymnasium's
+`FlattenObservation` does: choices one-hot, parts one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatten, flatten_space
+from gymnasium.vector.utils import batch_space, iterate
+
+from prefrl.types import Array
+
+Space = spaces.Space[Any]
+
+SMALLEST_IMAGE = 43
+"""Pixels each way that the paper's four convolutions need."""
+_CHANNELS = (1, 3, 4)
+"""Of one picture: grey, colours, or colours and opacity."""
+_BRIGHTEST = 255
+
+
+class ObservationError(ValueError):
+    """An observation is not one of its space's."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How observations of a space become arrays that networks see."""
+
+    source: Space
+    target: spaces.Box
+    """A Box of floats, or of uint8 pictures with three dimensions, brightness from 0 to 255."""
+    _encode: Callable[[Any], Array]
+
+    def __call__(self, observation: Any) -> Array:
+        """One observation as the environment gave it to one of `target`.
+
+        Raises:
+            ObservationError: for one that has another shape than the space, or other parts.
+        """
+        return self._encode(observation)
+
+    def many(self, observations: Any) -> Array:
+        """(N, ...) observations, of a Dict or Tuple each part with its own (N, ...), to (N, *target)."""
+        if self.target is self.source:
+            return np.asarray(observations)
+        count = _count(self.source, observations)
+        each = iterate(batch_space(self.source, count), observations)
+        return np.stack([self._encode(observation) for observation in each])
+
+    def is_many(self, observations: Any) -> bool:
+        """Whether these are several observations, and not one."""
+        space, part = _first(self.source, observations)
+        return np.ndim(part) > len(space.shape or ())
+
+
+def _first(space: Space, observation: Any) -> tuple[Space, Any]:
+    """The first part of an observation, and its space; an observation that has no parts is its own."""
+    while isinstance(space, spaces.Dict | spaces.Tuple):
+        key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
+        space, observation = space[key], observation[key]
+    return space, observation
+
+
+def _count(space: Space, observations: Any) -> int:
+    return len(_first(space, observations)[1])
+
+
+def encoding_of(space: Space) -> Encoding:
+    """How an environment's observations become arrays; only for what `unsuitable_observations` lets pass."""
+    if not isinstance(space, spaces.Box):
+        return _flattened(space)
+    if looks_like_picture(space):
+        return _picture(space)
+    if np.issubdtype(space.dtype, np.floating) and space.dtype.itemsize >= 4 and space.shape:
+        return Encoding(space, space, lambda observation: _array(space, observation))
+    shape = space.shape or (1,)
+    low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
+    target = spaces.Box(low, high, (int(np.prod(shape)),), np.float32)
+    return Encoding(space, target, lambda observation: _array(space, observation).astype(np.float32).reshape(-1))
+
+
+def unsuitable_observations(space: Space) -> str | None:
+    """Why no network here can see these observations; None if one can."""
+    for name, part in parts_of(space):
+        kind = type(part).__name__
+        if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Text):
+            said = f"its observations are a {kind}" if part is space else f"{name} of its observations is a {kind}"
+            return f"{said}, which has no fixed size to flatten; wrap it with gymnasium.wrappers.TransformObservation"
+        if part is not space and isinstance(part, spaces.Box) and looks_like_picture(part):
+            return (
+                f"{name} of its observations is a picture {part.shape}, beside other parts; one network takes either "
+                "pictures or numbers: choose parts with gymnasium.wrappers.FilterObservation"
+            )
+    if isinstance(space, spaces.Box):
+        if 0 in space.shape:
+            return "its observations hold no number"
+        if len(space.shape) in {3, 4} and _large(space.shape) and not looks_like_picture(space):
+            return (
+                f"its observations look like images {space.shape} but are {space.dtype} between "
+                f"{space.low.min():g} and {space.high.max():g}: give their Box one finite range, or uint8"
+            )
+    return None
+
+
+def parts_of(space: Space, name: str = "the part") -> Iterator[tuple[str, Space]]:
+    """A space's parts that have none themselves, with their names; a space without parts is its own."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        named = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in named:
+            yield from parts_of(part, f"{name}[{key!r}]")
+    else:
+        yield name, space
+
+
+def looks_like_picture(space: spaces.Box) -> bool:
+    """Whether a Box is a picture or a stack of them: by its dimensions, its size, and one range of brightness."""
+    low, high = space.low.min(initial=0), space.high.max(initial=0)
+    one_range = np.ptp(space.low) == 0 and np.ptp(space.high) == 0 if np.isfinite([low, high]).all() else False
+    if not one_range or high <= low or not _large(space.shape):
+        return False
+    if len(space.shape) == 2:  # of floats, a matrix may be anything
+        return space.dtype == np.uint8 or (low == 0 and high in (1, _BRIGHTEST))
+    return len(space.shape) == 3 or (len(space.shape) == 4 and _channels_at(space.shape) is not None)
+
+
+def _large(shape: tuple[int, ...]) -> bool:
+    """Whether two dimensions are as large as a picture's must be."""
+    return len(shape) in {2, 3, 4} and sorted(shape)[-2] >= SMALLEST_IMAGE
+
+
+def _channels_at(shape: tuple[int, ...]) -> int | None:
+    """Where the channels of a stack of pictures are: last, (S, H, W, C), or second, (S, C, H, W)."""
+    for place, size in ((3, shape[1:3]), (1, shape[2:])):
+        if shape[place] in _CHANNELS and min(size) >= SMALLEST_IMAGE:
+            return place
+    return None
+
+
+def _picture(space: spaces.Box) -> Encoding:
+    """Pictures with channels: grey ones get one, those of a stack lie one after another, first."""
+    scale = _brightness(space)
+    if len(space.shape) == 4:
+        channels = _channels_at(space.shape)
+        assert channels is not None
+        size = np.delete(space.shape, [0, channels]).tolist()
+
+        def arrange(picture: Array) -> Array:
+            folded: Array = np.moveaxis(picture, channels, 1).reshape(-1, *size)
+            return folded
+    else:
+
+        def arrange(picture: Array) -> Array:
+            return picture[None] if picture.ndim == 2 else picture
+
+    shape = arrange(np.zeros(space.shape, np.uint8)).shape
+    as_it_is = space.dtype == np.uint8 and (space.low == 0).all() and (space.high == _BRIGHTEST).all()
+    target = space if as_it_is and shape == space.shape else spaces.Box(0, _BRIGHTEST, shape, np.uint8)
+    return Encoding(space, target, lambda observation: arrange(scale(_array(space, observation))))
+
+
+def _brightness(space: spaces.Box) -> Callable[[Array], Array]:
+    """From a picture's own range to 0 to 255."""
+    low, high = float(space.low.min()), float(space.high.max())
+    if (low, high) == (0, _BRIGHTEST):
+        return _as_bytes
+    factor = _BRIGHTEST / (high - low)
+
+    def scale(picture: Array) -> Array:
+        return _as_bytes((picture.astype(np.float32) - low) * factor)
+
+    return scale
+
+
+def _as_bytes(picture: Array) -> Array:
+    if picture.dtype == np.uint8:
+        return picture
+    nearest: Array = np.clip(np.rint(picture), 0, _BRIGHTEST).astype(np.uint8)
+    return nearest
+
+
+def _flattened(space: Space) -> Encoding:
+    flat = flatten_space(space)
+    assert isinstance(flat, spaces.Box)
+    target = spaces.Box(flat.low.astype(np.float32), flat.high.astype(np.float32), flat.shape, np.float32)
+
+    def encode(observation: Any) -> Array:
+        try:
+            found = np.asarray(flatten(space, observation), np.float32)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ObservationError(f"{mismatch(space, observation) or error}") from error
+        if found.shape != target.shape:
+            raise ObservationError(mismatch(space, observation) or f"it has shape {found.shape}, not {target.shape}")
+        return found
+
+    return Encoding(space, target, encode)
+
+
+def _array(space: spaces.Box, observation: Any) -> Array:
+    """An observation as an array of its Box's shape and type."""
+    found = np.asarray(observation)
+    if found.shape != space.shape:
+        raise ObservationError(f"it has shape {found.shape}, not {space.shape} as its space says")
+    if found.dtype == space.dtype:
+        return found
+    if not np.issubdtype(space.dtype, np.floating) and np.issubdtype(found.dtype, np.floating):
+        found = np.rint(found)
+    try:
+        return found.astype(space.dtype)
+    except (TypeError, ValueError) as error:
+        raise ObservationError(f"it holds {found.dtype} and not numbers") from error
+
+
+def mismatch(space: Space, observation: Any, name: str = "it") -> str | None:
+    """What about an observation is not as its space says, bounds apart; None where all is."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return _parts_mismatch(space, observation, name)
+    if isinstance(space, spaces.Text):
+        return None if isinstance(observation, str) and space.contains(observation) else f"{name} is no text of {space}"
+    try:
+        found = np.asarray(observation)
+    except ValueError:
+        return f"{name} is no array of one shape"
+    if not np.issubdtype(found.dtype, np.number) and found.dtype != np.bool_:
+        return f"{name} holds {type(observation).__name__ if found.ndim == 0 else found.dtype} and not numbers"
+    if found.shape != space.shape and not (isinstance(space, spaces.Discrete) and found.size == 1):
+        return f"{name} has shape {found.shape}, not {space.shape} as its space says"
+    return _wrong_numbers(space, found, name)
+
+
+def _wrong_numbers(space: Space, found: Array, name: str) -> str | None:
+    """What about numbers of the right shape is not as their space says."""
+    if not np.isfinite(found).all():
+        return f"found {'nan' if np.isnan(found).any() else 'inf'} in {name}"
+    if not np.issubdtype(space.dtype, np.floating) and np.any(found != np.rint(found)):
+        return f"{name} has fractions ({found.dtype}), where its space says {space.dtype}"
+    if not isinstance(space, spaces.Box) and not space.contains(found.reshape(space.shape or ()).astype(space.dtype)):
+        return f"{name} is {found.tolist()}, which is outside {space}"
+    return None
+
+
+def _parts_mismatch(space: spaces.Dict | spaces.Tuple[Any], observation: Any, name: str) -> str | None:
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, dict):
+            return f"{name} is a {type(observation).__name__}, where its space says Dict"
+        if missing := [key for key in space.spaces if key not in observation]:
+            return f"{name} lacks {missing[0]!r}, which its space has"
+        parts: list[tuple[Any, Space]] = list(space.spaces.items())
+    else:
+        if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
+            return f"{name} is no tuple of {len(space.spaces)} parts, as its space says"
+        parts = list(enumerate(space.spaces))
+    found = (mismatch(part, observation[key], f"{name}[{key!r}]") for key, part in parts)
+    return next((reason for reason in found if reason), None)
+
+
+def out_of_bounds(space: Space, observation: Any) -> bool:
+    """Whether an observation that has the right shape leaves the bounds of its Box, or of a part's."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        keys: Any = space.spaces if isinstance(space, spaces.Dict) else range(len(space.spaces))
+        return any(out_of_bounds(space[key], observation[key]) for key in keys)
+    if not isinstance(space, spaces.Box):
+        return False
+    slack = 1e-6 * np.maximum(1, np.abs(np.nan_to_num(np.stack([space.low, space.high]).astype(np.float64), posinf=0)))
+    found = np.asarray(observation, dtype=np.float64)
+    return bool(np.any(found < space.low - slack[0]) or np.any(found > space.high + slack[1]))
