@@ -335,7 +335,12 @@ def results() -> dict[str, str]:
 def equivalents() -> dict[tuple[str, str, str], str]:
     """(file, line, change) of the mutants that make no difference, and why."""
     listed = tomllib.loads((ROOT / "tests/equivalent_mutants.toml").read_text())
-    return {(file, each["line"], each["change"]): each["reason"] for file in listed for each in listed[file]}
+    return {
+        (file, line, change): reason
+        for file, lines in listed.items()
+        for line, changes in lines.items()
+        for change, reason in changes.items()
+    }
 
 
 def attempt(file: str, sample: int | None, seed: int) -> Iterator[tuple[Mutant, str]]:
