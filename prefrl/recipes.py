@@ -249,7 +249,7 @@ def resolve(
             "algo": algo,
             "ablation": ablation,
         },
-        _evaluation(facts),
+        _unknown_ends(facts),
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),
@@ -285,8 +285,8 @@ def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:
     return {"agent.ent_coef": _SWIMMER_ENTROPY if facts.name == "swimmer" else PAPER_ENTROPY}
 
 
-def _evaluation(facts: TaskFacts) -> Settings:
-    """Of environments that no table names: episodes may have no end, and steps no reward to sum up."""
+def _unknown_ends(facts: TaskFacts) -> Settings:
+    """Evaluation of environments that no table names: episodes may have no end, and steps no reward to sum up."""
     if not isinstance(facts, GymnasiumTask):
         return {}
     limit = {} if facts.horizon or facts.images else {"evaluation.max_steps": _ENDLESS_STEPS}
