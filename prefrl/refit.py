@@ -86,7 +86,7 @@ def refit(
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
     run, config = request.run.admit(trust), request.run.config
     store = LabelStore(run.labels)
-    source = Labels(run, store)
+    source = Labels(run, store, reward_inputs(config))
     labels, read = list(source.comparisons()), source.read
     store.close()
     training, held_out = request.split(labels)

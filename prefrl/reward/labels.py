@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
+import numpy as np
+
 from prefrl.clips import ClipFolder
-from prefrl.errors import PrefrlError, explain
+from prefrl.errors import DamagedFileError, PrefrlError, explain
 from prefrl.following import Following
+from prefrl.printable import printable
+from prefrl.reward.inputs import Inputs
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
 from prefrl.types import Array, Comparison, Floats, Undone
@@ -19,8 +23,15 @@ class Labels:
     A comparison whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
     """
 
-    def __init__(self, run: RunDirectory, store: LabelStore) -> None:
-        """Read a run's labels from its store."""
+    def __init__(self, run: RunDirectory, store: LabelStore, inputs: Inputs | None = None) -> None:
+        """Read a run's labels from its store.
+
+        Args:
+            run: The run.
+            store: Its labels.
+            inputs: What a clip must hold, where that is known: one of something else is damaged.
+        """
+        self._inputs, self._length = inputs, run.config.queries.segment_length
         self._store, self._following, self._clips = store, Following(store), ClipFolder(run.clips)
         self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
@@ -52,13 +63,21 @@ class Labels:
 
     def _is_whole(self, comparison: Comparison) -> bool:
         try:
-            self._newest = {segment: self._clips.load(segment) for segment in (comparison.left, comparison.right)}
+            self._newest = {segment: self._load(segment) for segment in (comparison.left, comparison.right)}
         except PrefrlError as error:
             self._leave_out(comparison, explain(error))
             return False
         return True
 
+    def _load(self, segment: int) -> tuple[Array, Floats]:
+        features, true_rewards = self._clips.load(segment)
+        if self._inputs:
+            step, rewards = (self._inputs.segment(self._length), self._inputs.dtype), ((self._length,), np.dtype("f4"))
+            if (features.shape, features.dtype) != step or (true_rewards.shape, true_rewards.dtype) != rewards:
+                raise DamagedFileError(f"the clip {self._clips.file(segment)} is damaged: it holds something else")
+        return features, true_rewards
+
     def _leave_out(self, comparison: Comparison, why: str) -> None:
         if comparison.id not in self._flaws:
-            print(f"reward learner: a label is left out: {why}", file=sys.stderr)
+            print(f"reward learner: a label is left out: {printable(why)}", file=sys.stderr)
             self._flaws.add(comparison.id)

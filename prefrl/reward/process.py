@@ -42,7 +42,7 @@ def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
 
 def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: str) -> None:
     store, config = LabelStore(run.labels, waiting=wait_on(run.labels)), run.config
-    labels = Labels(run, store)
+    labels = Labels(run, store, inputs)
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
         if stop.poll(_IDLE_SECONDS):

@@ -70,7 +70,7 @@ class InlineLearner:
             learner: The learner.
             threads: That torch may use while it fits.
         """
-        self._run, self._labels, self._learner = run, Labels(run, store), learner
+        self._run, self._labels, self._learner = run, Labels(run, store, learner.ensemble.inputs), learner
         self._threads = threads
         self.ensemble = learner.ensemble
 
