@@ -32,6 +32,8 @@ _FILMS = 8
 """Different ones; pairs take them in turn."""
 _BETWEEN_KEYS = 1.0
 """Seconds; people need more."""
+_SEEN = 0.3
+"""Seconds that a pair must be on the screen before the viewer takes an answer."""
 _SETTLE = 5.0
 """Seconds until further pairs are in hand."""
 _TIMEOUT = 60.0
@@ -154,6 +156,8 @@ def _share(process: psutil.Process, seconds: float) -> float:
 
 def _answer(screen: Screen, places: tuple[Box, Box]) -> float:
     """Milliseconds from a key until other clips than before are on both sides."""
+    until(lambda: clip_areas(screen.grab()) is not None, "a pair to answer")  # a busy machine may still be reading it
+    time.sleep(_SEEN)
     before = [_middle(place, screen) for place in places]
     pressed = time.perf_counter()
     screen.key("Left")
