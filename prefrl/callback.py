@@ -20,7 +20,7 @@ from prefrl.beginning import SAY_SECONDS, Beginning
 from prefrl.control import Control, StopTraining
 from prefrl.durable import sync
 from prefrl.environments import EnvStack, ended_episodes
-from prefrl.errors import explain
+from prefrl.errors import explain, is_disk_full
 from prefrl.evaluation import Evaluation, evaluate, evaluation_seed
 from prefrl.files import Tree, taken_from
 from prefrl.loop import PreferenceLoop
@@ -254,6 +254,8 @@ class RoundsCallback(BaseCallback):
                 self._checkpoint()
             raise
         except Exception as error:
+            if is_disk_full(error):
+                raise
             self._control.warn(f"the policy could not be evaluated: {explain(error)}")
             found = None
         self._evaluation_due = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import random
 import sys
 import types
@@ -224,6 +225,29 @@ def test_a_task_that_cannot_be_evaluated_is_said_and_the_run_ends(
     assert "the only port is taken" in "".join(warned)
     assert [summary(root)[name] for name in COLUMNS] == [None, None, 0]
     assert summary(root)["true_return_mean"] is not None
+
+
+def test_episodes_that_do_not_end_are_cut_and_said(tmp_path: Path) -> None:
+    root = create(tmp_path / "run", "evaluation.max_steps=7", "evaluation.episodes=3", task="Noisy-v0", steps=1000).root
+    warned: list[str] = []
+    assert resume(root, control=Control(warn=warned.append)).summary is not None
+    assert "3 of 3 episodes of the evaluation did not end by themselves: cut" in warned
+    assert -7 * 1.5 < summary(root)["evaluation_return_mean"] < 0  # seven steps, where an episode has forty
+    assert "2 of them did not end by themselves, and were cut" in prefrl("play", root, "--episodes", "2").out
+
+
+def test_a_full_disk_ends_the_run_and_not_only_its_evaluation(tmp_path: Path) -> None:
+    root = create(tmp_path / "run", "evaluation.episodes=3", steps=1000).root
+
+    def report(progress: dict[str, Any]) -> None:
+        if progress["state"].startswith("evaluating"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        resume(root, control=Control(report=report))
+    assert not (root / "summary.json").exists()
+    finish(root)
+    assert summary(root)["evaluation_episodes"] == 3
 
 
 @pytest.mark.parametrize("name", ["episodes=-1", "every=0", "every_episodes=0", "max_steps=0"])
