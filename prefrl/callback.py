@@ -332,7 +332,7 @@ class RoundsCallback(BaseCallback):
             "agent": agent_state(self.model),
             "env": self._env.state_dict(),
             "loop": self._loop.state_dict() if self._loop else {},
-            "scaler": self._scorer.scaler.state_dict() if self._scorer and self._scorer.scaler else {},
+            **(self._scorer.state_dict() if self._scorer else {}),
             "round": {
                 "next": self._next_round,
                 "episodes": self._episodes,
@@ -358,7 +358,6 @@ class RoundsCallback(BaseCallback):
         if self._loop and self._scorer and self._env.recorder:
             first_free = self._loop.load_state_dict(state["loop"], exact=exact)
             self._env.recorder.recorded = max(self._env.recorder.recorded, first_free)
-            if self._scorer.scaler:
-                self._scorer.scaler.load_state_dict(state["scaler"])
+            self._scorer.load_state_dict(state)
             self._scorer.start()
             self._initial_done = True

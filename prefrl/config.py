@@ -118,6 +118,9 @@ class RewardConfig:
     """... and over which it is raised."""
     target_std: float = 1.0
     """Standard deviation of the reward that the agent gets (1 for MuJoCo)."""
+    normalise_over: Literal["comparisons", "rollouts"] = "comparisons"
+    """Over what that reward has this deviation and mean zero (the paper does not say): the newest comparisons' clips,
+    as runs of older versions had it, or the agent's newest rollouts, as the recipes have it."""
     comparisons_per_step: float = 0.1
     """Gradient work: comparisons that each member fits for an agent step. The paper's figure, for Atari, is about
     0.1."""

@@ -84,6 +84,9 @@ IMAGE_REWARD: Settings = {
 IMAGE_REWARD_ON_GPU: Settings = {"reward.comparisons_per_step": 0.1, "reward.pretrain_comparisons": 20_000}
 """The gradient work that a GPU bears beside the agent; the paper's is about as much."""
 
+LEARNED_REWARD: Settings = {"reward.normalise_over": "rollouts"}
+"""Over the newest comparisons instead, the reward's mean and deviation drift as the agent learns."""
+
 HUMAN: Settings = {"steps": 10_000_000, "reward.comparisons_per_step": 0.01}
 """Where people compare clips of vectors: 10 M steps last about as long as a person needs for 700 labels."""
 HUMAN_SCALES: dict[str, Settings] = {
@@ -250,6 +253,7 @@ def resolve(
             "ablation": ablation,
         },
         _unknown_ends(facts),
+        LEARNED_REWARD,
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from torch import Tensor
 
 from prefrl.files import Tree
+from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import RewardWorker
 from prefrl.segments import SegmentRecorder
 from prefrl.types import Array, Floats
@@ -67,6 +70,7 @@ class RolloutScorer:
         scaler: ReturnScaler | None,
         entropy: float = 0.0,
         ahead: int | None = None,
+        normalisation: RolloutNormalisation | None = None,
     ) -> None:
         """Make a scorer.
 
@@ -77,11 +81,13 @@ class RolloutScorer:
             entropy: The bonus on the policy's entropy, for an algorithm whose objective has none: each step's reward
                 gets -entropy times the action's log-probability, whose mean is the entropy.
             ahead: Steps of a part that is scored while the rollout goes on; None to score it whole when it has ended.
+            normalisation: Of the predicted reward, by the newest rollouts; None for that which comes with the weights.
         """
         self._entropy, self._ahead = entropy, ahead
         self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
-        self._parts: list[Future[Floats]] = []
-        self._recorder, self._worker, self.scaler, self._started = recorder, worker, scaler, False
+        self._parts: list[Future[Tensor]] = []
+        self._recorder, self._worker, self._started = recorder, worker, False
+        self._scaler, self._normalisation = scaler, normalisation
         self._pairs: list[tuple[Floats, Floats]] = []
 
     def start(self) -> None:
@@ -99,10 +105,10 @@ class RolloutScorer:
             self._worker.refresh()
         self._parts.append(self._thread.submit(self._score, self._recorder.look(scored)))
 
-    def _score(self, features: Array) -> Floats:
-        """(T, E, *step) to (T, E)."""
-        scores = self._worker.ensemble.score(features.reshape(-1, *features.shape[2:]))
-        return scores.reshape(features.shape[:2])
+    def _score(self, features: Array) -> Tensor:
+        """Each member's output: (T, E, *step) to (K, T, E)."""
+        outputs = self._worker.ensemble.predict(torch.from_numpy(features.reshape(-1, *features.shape[2:])))
+        return outputs.reshape(-1, *features.shape[:2])
 
     def __call__(self, log_probs: Floats) -> Floats:
         """The (T, E) rewards of the rollout just recorded, whose actions had these (T, E) log-probabilities."""
@@ -112,11 +118,13 @@ class RolloutScorer:
         if not self._parts:
             self._worker.refresh()
         parts, self._parts = [part.result() for part in self._parts], []
-        rest = features[sum(map(len, parts)) :]
-        predicted = np.concatenate([*parts, self._score(rest)]) if len(rest) else np.concatenate(parts)
+        if len(rest := features[sum(part.shape[1] for part in parts) :]):
+            parts.append(self._score(rest))
+        normalise = self._normalisation or self._worker.ensemble.combine
+        predicted = normalise(torch.cat(parts, dim=1).flatten(1)).cpu().numpy().reshape(true.shape)
         self._pairs.append((predicted, true))
         rewards = predicted - self._entropy * log_probs
-        return self.scaler(rewards, dones) if self.scaler else rewards
+        return self._scaler(rewards, dones) if self._scaler else rewards
 
     def take(self) -> tuple[Floats, Floats]:
         """Predicted and true rewards of the rollouts since the last call, flat."""
@@ -125,3 +133,15 @@ class RolloutScorer:
             return np.zeros(0, np.float32), np.zeros(0, np.float32)
         predicted, true = zip(*pairs, strict=True)
         return np.concatenate(predicted, axis=None), np.concatenate(true, axis=None)
+
+    def state_dict(self) -> Tree:
+        """The statistics by which rewards are scaled and normalised."""
+        parts = {"scaler": self._scaler, "normalisation": self._normalisation}
+        return {name: part.state_dict() if part else {} for name, part in parts.items()}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved state."""
+        if self._scaler:
+            self._scaler.load_state_dict(state["scaler"])
+        if self._normalisation:
+            self._normalisation.load_state_dict(state["normalisation"])

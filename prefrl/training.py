@@ -30,6 +30,7 @@ from prefrl.processes import Beside
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import IMAGES_AT_ONCE
+from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.run import RunDirectory, commit, version
 from prefrl.scoring import ReturnScaler, RolloutScorer
@@ -141,7 +142,9 @@ def _make_loop(
     entropy = agent.ent_coef if config.algo == "trpo" else 0.0
     # A synchronous agent has every core to itself, and would only be slowed down.
     ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and config.mode == "async" else None
-    return loop, RolloutScorer(recorder, worker, scaler, entropy, ahead)
+    over_rollouts = config.reward.normalise_over == "rollouts"
+    normalisation = RolloutNormalisation(config.reward.target_std) if over_rollouts else None
+    return loop, RolloutScorer(recorder, worker, scaler, entropy, ahead, normalisation)
 
 
 def _waiting(run: RunDirectory, control: Control) -> Waiting:

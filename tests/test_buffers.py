@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from prefrl.buffers import ScoredRolloutBuffer
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
+from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.scoring import ReturnScaler, RolloutScorer
 from prefrl.segments import SegmentRecorder
 
@@ -172,13 +173,14 @@ class LooksAhead(Watch):
 @pytest.mark.parametrize("ahead", [1, 4, 7, 12])
 def test_what_is_scored_ahead_is_what_would_be_scored_at_the_end(ahead):
     worker, threads = Worker(), set()
-    score = worker.ensemble.score
-    worker.ensemble.score = lambda steps: threads.add(threading.current_thread()) or score(steps)
+    score, predict = worker.ensemble.score, worker.ensemble.predict
+    worker.ensemble.predict = lambda steps: threads.add(threading.current_thread()) or predict(steps)
     watch = LooksAhead(worker, ahead)
     _, recorder = run(watch.scorer, watch=watch)
     for env, simulator in enumerate(recorder.venv.envs):
         features = np.array([[*step[0], *step[1]] for step in simulator.log], dtype=np.float32)
         rewards = np.concatenate([rollout["rewards"][:, env] for rollout in watch.rollouts])
+        worker.ensemble.predict = predict
         np.testing.assert_allclose(rewards, score(features), rtol=1e-5)
     assert worker.refreshed == 2  # once a rollout: all its rewards are from one version of the weights
     here = threading.current_thread()
@@ -188,10 +190,31 @@ def test_what_is_scored_ahead_is_what_would_be_scored_at_the_end(ahead):
 
 def test_what_goes_wrong_ahead_is_said():
     worker = Worker()
-    worker.ensemble.score = lambda steps: 1 / 0
+    worker.ensemble.predict = lambda steps: 1 / 0
     watch = LooksAhead(worker, 4)
     with pytest.raises(ZeroDivisionError):
         run(watch.scorer, watch=watch)
+
+
+@pytest.mark.parametrize("ahead", [None, 5])
+def test_a_rollout_can_be_normalised_by_itself(ahead):
+    worker, scorers = Worker(), []
+
+    def started(recorder):
+        scorers.append(RolloutScorer(recorder, worker, None, ahead=ahead, normalisation=RolloutNormalisation(0.5)))
+        scorers[0].start()
+        return scorers[0]
+
+    watch, recorder = run(started, rollouts=1)
+    rewards = watch.rollouts[0]["rewards"]
+    assert rewards.mean() == pytest.approx(0, abs=1e-5)
+    assert rewards.std() == pytest.approx(0.5, rel=1e-4)
+    logs = [simulator.log for simulator in recorder.venv.envs]
+    features = np.array([[[*step[0], *step[1]] for step in log] for log in logs], np.float32)
+    worker.ensemble.target_std = 0.5
+    worker.ensemble.fit_output_normalisation(torch.from_numpy(features.reshape(-1, features.shape[-1])))
+    for env, rewarded in enumerate(features):  # that of the ensemble divides by N - 1
+        np.testing.assert_allclose(rewards[:, env], worker.ensemble.score(rewarded), rtol=0.05, atol=1e-3)
 
 
 def test_the_agent_s_observation_normaliser_does_not_reach_the_reward_model():

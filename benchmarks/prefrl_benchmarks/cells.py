@@ -27,6 +27,7 @@ YOUNGER: dict[str, Any] = {
     "evaluation": dataclasses.asdict(EvaluationConfig()),
     "env_kwargs": {},
     "true_reward": True,
+    "reward.normalise_over": "comparisons",
 }
 """Settings that are younger than published results, by their path ("reward.name"), with the value at which a run
 computes what it computed before there were such settings. At this value they are left out of the hash."""

@@ -1,0 +1,91 @@
+"""The reward's mean and deviation by what the agent does now (paper, section 2.2.1; over what, it does not say)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from prefrl.files import Tree
+
+_STEPS = 4096
+"""The newest steps that statistics are of, at least: a short rollout's own would hide what is good in it."""
+_SMALLEST_VARIANCE = 1e-12
+
+
+class Moments(NamedTuple):
+    """First and second moments of the members' outputs, in double precision."""
+
+    steps: int
+    mean: Tensor
+    """(K,)"""
+    square: Tensor
+    """(K, K) mean of the outputs' outer products."""
+
+
+def moments(outputs: Tensor) -> Moments:
+    """Of (K, N) outputs."""
+    exact = outputs.double().cpu()
+    return Moments(exact.shape[1], exact.mean(dim=1), exact @ exact.T / exact.shape[1])
+
+
+def pooled(parts: Iterable[Moments]) -> tuple[Tensor, Tensor]:
+    """(K,) mean and (K, K) covariance of several parts' outputs, taken together."""
+    known = list(parts)
+    total = sum(part.steps for part in known)
+    mean = torch.stack([part.mean * part.steps for part in known]).sum(dim=0) / total
+    square = torch.stack([part.square * part.steps for part in known]).sum(dim=0) / total
+    return mean, square - torch.outer(mean, mean)
+
+
+def normalised(outputs: Tensor, mean: Tensor, covariance: Tensor, target_std: float) -> Tensor:
+    """Outputs normalised member by member, averaged, and scaled to the target deviation.
+
+    r_n = target / s * mean_k((o_kn - m_k) / s_k), with s_k^2 = C_kk and s^2 = mean_jk(C_jk / (s_j s_k)), the variance
+    of that mean: averaging members that disagree shrinks the deviation, and the agent is promised a fixed one.
+
+    Args:
+        outputs: (K, N), before normalisation.
+        mean: (K,) m.
+        covariance: (K, K) C.
+        target_std: The deviation that the reward is to have.
+
+    Returns:
+        (N,)
+    """
+    std = covariance.diagonal().clamp(min=_SMALLEST_VARIANCE).sqrt()
+    average_std = (covariance / torch.outer(std, std)).mean().clamp(min=_SMALLEST_VARIANCE).sqrt()
+    centred = (outputs.double().cpu() - mean[:, None]) / std[:, None]
+    return (centred.mean(dim=0) * (target_std / average_std)).float()
+
+
+class RolloutNormalisation:
+    """Normalises a rollout's outputs by the statistics of the newest rollouts, this one included.
+
+    Each rollout's outputs count as the weights of their time gave them.
+    """
+
+    def __init__(self, target_std: float) -> None:
+        self._target_std = target_std
+        self._newest: deque[Moments] = deque()
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """(K, N) outputs of the rollout that has just ended to (N,) rewards."""
+        self._newest.append(moments(outputs))
+        while sum(part.steps for part in self._newest) - self._newest[0].steps >= _STEPS:
+            self._newest.popleft()
+        return normalised(outputs, *pooled(self._newest), self._target_std)
+
+    def state_dict(self) -> Tree:
+        """The newest rollouts' moments."""
+        return {str(place): dict(part._asdict()) for place, part in enumerate(self._newest)}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved state."""
+        self._newest.clear()
+        for place in sorted(state, key=int):
+            part = state[place]
+            self._newest.append(Moments(part["steps"], *(torch.from_numpy(part[name]) for name in ("mean", "square"))))
