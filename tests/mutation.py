@@ -42,21 +42,21 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".mutation"
 TREE, COVERAGE, RESULTS = WORK / "tree", WORK / "coverage", WORK / "results.jsonl"
 SOURCES = ("prefrl", "envs", "clip_viewer", "benchmarks/prefrl_benchmarks", "tests", "pyproject.toml")
-FIT = ("loss", "ensemble", "learner", "pixels", "reward_fit")
+FIT = ("loss", "ensemble", "learner", "pixels")
 TESTS = {
     "prefrl/reward/loss.py": ("loss", "learner"),
     "prefrl/reward/networks.py": FIT,
     "prefrl/reward/ensemble.py": FIT,
     "prefrl/reward/inputs.py": FIT,
     "prefrl/reward/figures.py": ("reward_fit",),
-    "prefrl/reward/labels.py": (*FIT, "loop"),
-    "prefrl/reward/learner.py": (*FIT, "agents"),
+    "prefrl/reward/labels.py": ("reward_fit", "learner", "async"),
+    "prefrl/reward/learner.py": ("learner", "ensemble", "pixels"),
     "prefrl/reward/workers.py": ("learner", "loop", "async", "processes"),
     "prefrl/reward/process.py": ("async", "resume"),
     "prefrl/reward/beside.py": ("async",),
-    "prefrl/queries.py": ("queries", "loop"),
+    "prefrl/queries.py": ("queries",),
     "prefrl/segments.py": ("segments", "buffers", "pixels", "agents", "snapshots"),
-    "prefrl/store.py": ("store", "queue", "repeats", "archive", "loop", "quality"),
+    "prefrl/store.py": ("store", "queue", "repeats", "archive", "quality"),
     "prefrl/teachers/__init__.py": ("teachers", "human"),
     "prefrl/teachers/simulated.py": ("teachers",),
     "prefrl/teachers/human.py": ("teachers", "human"),
@@ -170,7 +170,10 @@ def covering(file: str, mutant: Mutant, seen: dict[str, dict[str, Any]]) -> list
 
 # -- processes --------------------------------------------------------------------------------------------------------
 
+TRAINING = ("tests/test_teachers.py::test_ant_learns_from_a_teacher_with_a_threshold",)
+"""Tests that train for minutes when they are traced, and are left out."""
 QUIET = ("-q", "-s", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=line")
+QUIET += tuple(f"--deselect={name}" for name in TRAINING)
 
 
 def in_a_fork(work: Callable[[], Any], seconds: float, log: str = "log") -> int | None:

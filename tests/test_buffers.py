@@ -291,3 +291,14 @@ def test_scaled_rewards_are_clipped_at_ten_deviations():
 def test_rewards_that_never_vary_are_scaled_without_a_division_by_nothing():
     scaled = ReturnScaler(1, 0.9)(np.zeros((40_000, 1), np.float32), np.zeros((40_000, 1), bool))
     assert (scaled == 0).all()
+
+
+@pytest.mark.parametrize(("ahead", "started"), [(None, True), (2, False)])
+def test_nothing_is_scored_ahead_before_there_is_a_model_or_where_it_is_not_asked_for(ahead, started):
+    worker = Worker()
+    recorder = SimpleNamespace(rolled=9, look=lambda start: np.zeros((9, 1, 5), np.float32))
+    scorer = RolloutScorer(recorder, worker, None, ahead=ahead)
+    if started:
+        scorer.start()
+    scorer.look_ahead()
+    assert worker.refreshed == 0
