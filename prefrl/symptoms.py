@@ -126,5 +126,5 @@ def _guess_line(found: Stretch) -> str:
     return (
         f"the reward model predicted held-out labels no better than a guess {when}: look at some clips; in a new run, "
         "longer clips (--set queries.segment_length=N), more labels before training (queries.initial_fraction), more "
-        "candidates (queries.candidate_factor) or a higher reward.error may help"
+        "candidates (queries.candidate_factor) or another reward.error may help"
     )
