@@ -71,11 +71,16 @@ def importing(env_id: str) -> Iterator[None]:
     Raises:
         UsageError: if it names a module that nobody admitted.
     """
+    require(env_id)
+    with _also_from(_folders.get(module_of(env_id))):
+        yield
+
+
+def require(env_id: str) -> None:
+    """Raise UsageError if a name would import a module that nobody admitted."""
     module = module_of(env_id)
     if ":" in env_id and module not in _folders:
         raise UsageError(f"{_told(env_id)} would import the module {_told(module)}: {_flag(module)}")
-    with _also_from(_folders.get(module)):
-        yield
 
 
 def sign(config: RunConfig) -> Origin | None:

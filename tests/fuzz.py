@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from asking import make_run as make_asking_run
+from bench_runs import FULL, finish_suite, suite
 from labelled import add_labels, make_run
 from runs import Result, prefrl, tiny
 
@@ -256,6 +257,11 @@ class Specimens:
         self.archive.mkdir()
         export_labels(labelled.root, self.archive / "labels.zip")
         self.target = labelled.root
+        self.suite = folder / "suite"
+        finish_suite(
+            suite(tasks=("reacher",)), self.suite, {("reacher", "true"): (3, 4), ("reacher", FULL.name): (2, 1)}
+        )
+        (self.suite / "random.json").write_text('{"episodes": 30, "returns": {"reacher": -40.0}}')
 
     def cases(self, root: Path) -> list[tuple[Path, tuple[str, ...]]]:
         """A specimen with a command for its copy at `root`; labels are imported into one that is whole."""
@@ -274,6 +280,8 @@ class Specimens:
             (self.asking, ("status", run)),
             (self.asking, ("labels", "report", run)),
             (self.asking, ("look", run)),
+            (self.suite, ("bench", "compare", run, str(self.suite))),
+            (self.suite, ("bench", "publish", run, str(root / "published"))),
             (self.archive, ("labels", "import", archive)),
             (self.archive, ("labels", "import", archive, "--into", str(self.target))),
             (self.archive, ("train", "reacher", "--labels-from", archive, "--steps", "0", "--out", str(root / "run"))),
@@ -315,8 +323,8 @@ def _judged(done: Result) -> str | None:
     said = [line for line in done.err.splitlines() if line.startswith("prefrl: ")]
     faults = {
         "a trace": "Traceback" in done.err,
-        "its exit status": done.code not in {0, 1, 2} or (done.code != 0) != bool(said),
-        "several lines of error": len(said) > 1,
+        "its exit status": done.code not in {0, 1, 2} or (done.code != 0 and not said),
+        "several lines of error": done.code != 0 and len(said) > 1,
         "an unexpected error": "PREFRL_DEBUG" in done.err,
         "what a terminal acts on": not all(line.isprintable() for line in (done.out + done.err).split("\n")),
     }

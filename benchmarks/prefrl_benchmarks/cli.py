@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from prefrl.arguments import parse_settings
+from prefrl.arguments import Trust, parse_settings
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import LONGEST_LINE, printable, say
 
@@ -60,14 +60,16 @@ def run(
 
 
 @bench.command
-def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None) -> None:
+def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None, trust: Trust = ()) -> None:
     """Report suites' results: tables, figures, and one page to be read offline.
 
     Args:
         folders: The --out of one `prefrl bench run` or of several.
         out: A folder for the report; default: `report` in the folder reported, where it is a single one.
+        trust: A module that results which are not your own may import to make an environment.
     """
     _need_libraries()
+    _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is needed where several folders are reported")
     out = out or Path(*folders, "report")
@@ -80,13 +82,15 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None)
 
 
 @bench.command
-def publish(folder: Positional[Path], out: Positional[Path], /) -> None:
+def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust = ()) -> None:
     """Copy a suite's figures without labels, clips and weights; `report` and `compare` read the copy like the whole.
 
     Args:
         folder: The --out of a `prefrl bench run`.
         out: Where to copy them, say into a repository.
+        trust: A module that results which are not your own may import to make an environment.
     """
+    _trust(trust)
     from prefrl_benchmarks.publish import publish
 
     results = publish(folder, out)
@@ -96,14 +100,16 @@ def publish(folder: Positional[Path], out: Positional[Path], /) -> None:
 
 
 @bench.command
-def compare(old: Positional[Path], new: Positional[Path], /) -> None:
+def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = ()) -> None:
     """Tell what got better or worse between two suites' results, with intervals.
 
     Args:
         old: The --out of a `prefrl bench run`.
         new: That of another.
+        trust: A module that results which are not your own may import to make an environment.
     """
     _need_libraries()
+    _trust(trust)
     from prefrl_benchmarks.compare import compare_folders
 
     say(compare_folders(old, new))
@@ -338,6 +344,14 @@ def _tell(
     say(lines(result))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _trust(modules: tuple[str, ...]) -> None:
+    """Import what the person names, which results may then make environments of."""
+    from prefrl.trust import import_named
+
+    for module in modules:
+        import_named(module)
 
 
 def _need_libraries() -> None:

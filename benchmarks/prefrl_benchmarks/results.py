@@ -14,13 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+from prefrl import trust
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, read_json, write_json
 from prefrl.metrics import Row, read_metrics
+from prefrl.printable import printable
+from prefrl.reading import MEBIBYTE
 from prefrl.run import commit, read_summary, version
 from prefrl.symptoms import symptoms
+from prefrl.typed import conform
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.returns import Returns, common_returns, return_of, returns_text
 from prefrl_benchmarks.suites import Suite
@@ -28,6 +32,8 @@ from prefrl_benchmarks.suites import Suite
 MANIFEST = "suite.json"
 NOT_BEGUN = "not begun"
 _FORMAT = 1
+_LARGEST_MANIFEST = 8 * MEBIBYTE
+"""A cell takes some 500 bytes."""
 _NAMED = 8
 """Cells that a line names at most."""
 
@@ -122,6 +128,30 @@ class Results:
         return [result for result in self.cells if result.reason == NOT_BEGUN]
 
 
+class _Named(TypedDict):
+    name: str
+    description: str
+
+
+class _Machine(TypedDict):
+    cores: int | None
+    processor: str
+    system: str
+
+
+class _Manifest(TypedDict):
+    """What others rely on of `suite.json`."""
+
+    format: int
+    suite: _Named
+    prefrl: str
+    commit: str | None
+    python: str
+    machine: _Machine
+    command: str
+    cells: list[dict[str, Any]]
+
+
 def machine() -> dict[str, Any]:
     """What figures of speed depend on."""
     return {"cores": os.cpu_count(), "processor": _processor(), "system": platform.platform()}
@@ -152,15 +182,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise UsageError(f"{folder} holds no suite's results: it has no {MANIFEST}")
-    data = read_json(path)
+    data = read_json(path, _LARGEST_MANIFEST)
+    if isinstance(data, dict) and type(data.get("format")) is int and data["format"] > _FORMAT:
+        newer = printable(data.get("prefrl"), 40)
+        raise UsageError(f"{printable(path)} was made by a newer version of prefrl ({newer})")
     try:
-        if data["format"] > _FORMAT:
-            raise UsageError(f"{path} was made by a newer version of prefrl ({data['prefrl']})")
-        _cells(data)
-        data["suite"]["name"]
-    except (KeyError, TypeError) as error:
-        raise DamagedFileError(f"{path} is damaged: {type(error).__name__} {error}") from None
-    return dict(data)
+        manifest: dict[str, Any] = conform(_Manifest, data, "")
+        cells = _cells(manifest)
+    except UsageError as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
+    for cell, _ in cells:
+        trust.require(cell.task)  # results may be another's, and their random floors make environments
+    return manifest
 
 
 def read_results(folders: Sequence[Path]) -> Results:
@@ -257,11 +290,16 @@ def _hashes(cell: Cell) -> dict[str, str]:
 
 def _cells(manifest: dict[str, Any]) -> list[tuple[Cell, dict[str, str]]]:
     """The cells of a manifest, each with its hashes."""
-    names = [each.name for each in dataclasses.fields(Cell)]
-    return [
-        (Cell(**{name: entry[name] for name in names}), {name: entry[name] for name in ("hash", "seedless")})
-        for entry in manifest["cells"]
-    ]
+    names = {each.name for each in dataclasses.fields(Cell)}
+    cells = []
+    for place, entry in enumerate(manifest["cells"]):
+        said = {name: value for name, value in entry.items() if name in names}
+        cell: Cell = conform(Cell, said, f"cells.{place}")
+        if Path(cell.name).name != cell.name:
+            raise UsageError(f"a cell cannot be called {printable(cell.name, 80)}")
+        hashes = {name: conform(str, entry.get(name), f"cells.{place}.{name}") for name in ("hash", "seedless")}
+        cells.append((cell, hashes))
+    return cells
 
 
 def _processor() -> str:

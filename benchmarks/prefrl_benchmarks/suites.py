@@ -7,13 +7,14 @@ variant whose teacher is `none` is the yardstick of the others.
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefrl.errors import UsageError, unknown
+from prefrl.errors import DamagedFileError, UsageError, unknown
+from prefrl.printable import printable
+from prefrl.reading import read_toml
 from prefrl_benchmarks.cells import Cell
 
 _FOLDER = Path(__file__).parent / "suites"
@@ -115,11 +116,13 @@ def find_suite(name: str) -> Suite:
     if path.parent == _FOLDER and path.stem not in known_suites():
         raise unknown("suite", name, known_suites())
     try:
-        data = tomllib.loads(path.read_text())
+        data = read_toml(path)
+    except DamagedFileError as error:
+        raise UsageError(str(error)) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise UsageError(f"{path} is not TOML: {error}") from None
+        raise UsageError(f"{printable(path)} is not TOML: {printable(error)}") from None
     try:
         return parse_suite(path.stem, data).validate()
     except UsageError as error:
