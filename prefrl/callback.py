@@ -274,7 +274,9 @@ class RoundsCallback(BaseCallback):
     def _is_evaluated_at(self, step: int) -> bool:
         """Whether a multiple of `evaluation.every` lies between the last round and this step."""
         every = self.config.evaluation.every
-        return every is not None and int(self.last_row.get("step") or 0) // every < step // every
+        if every is None or not self.config.true_reward:
+            return False
+        return int(self.last_row.get("step") or 0) // every < step // every
 
     def _act(self, observations: Array) -> Array:
         """The mean action, with the statistics of observations as they stand."""

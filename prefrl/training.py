@@ -109,7 +109,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     seconds = callback.seconds
     if loop:
         loop.worker.close()
-    if config.evaluation.episodes:
+    if config.evaluation.episodes and config.true_reward:
         callback.evaluate(config.evaluation.episodes)
     summary = _summarise(run, callback, agent.num_timesteps, seconds) | {"peak_rss_mb": memory}
     sync(path for path in (run.metrics, run.weights) if path.exists())  # a finished run does not make them anew

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import random
 import sys
@@ -233,7 +234,15 @@ def test_episodes_that_do_not_end_are_cut_and_said(tmp_path: Path) -> None:
     assert resume(root, control=Control(warn=warned.append)).summary is not None
     assert "3 of 3 episodes of the evaluation did not end by themselves: cut" in warned
     assert -7 * 1.5 < summary(root)["evaluation_return_mean"] < 0  # seven steps, where an episode has forty
-    assert "2 of them did not end by themselves, and were cut" in prefrl("play", root, "--episodes", "2").out
+    assert "2 of 2 episodes did not end, and were cut after 7 steps" in prefrl("play", root, "--episodes", "2").out
+
+
+def test_a_task_without_a_true_reward_is_not_evaluated(tmp_path: Path) -> None:
+    run = create(tmp_path / "run", *ON, task="Noisy-v0", steps=2000)
+    RunDirectory(run.root, dataclasses.replace(run.config, true_reward=False)).write_config()
+    finish(run.root)
+    assert [summary(run.root)[name] for name in COLUMNS] == [None, None, 0]
+    assert not any(row[name] for row in rows(run.root) for name in COLUMNS)
 
 
 def test_a_full_disk_ends_the_run_and_not_only_its_evaluation(tmp_path: Path) -> None:
