@@ -241,6 +241,7 @@ def test_thresholds_are_on_sums_that_are_not_discounted():
     skips = Shortcomings(skip=0.5, discount=0.5)
     assert judge(query([6.0, 0.0, 0.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.LEFT  # 1.5 where discounted
     assert judge(query([0.0, 0.0, 4.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.INCOMPARABLE
+    assert judge(query([0.0, 0.0, 5.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.LEFT  # half of the usual is enough
 
 
 def test_clips_are_too_close_whichever_is_the_better_and_whatever_their_sign():
