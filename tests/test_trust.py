@@ -313,3 +313,24 @@ def test_where_the_key_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(signing.key_file()) == "/home/ann/.local/state/prefrl/key"
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert str(signing.key_file()) == "/state/prefrl/key"
+
+
+def test_arguments_of_an_environment_are_the_makers_word_too(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registered environment that somebody else's run makes with arguments of its own."""
+    root = Path(shutil.copytree(finished, tmp_path / "run"))
+    rename(root, env_kwargs={"xml_file": "/tmp/evil.xml"})
+    line = refused(prefrl("play", root), 2)
+    assert "passes arguments to prefrl/Reacher-v0" in line
+    assert "--trust prefrl_envs" in line
+    rename(root, env_kwargs={"frame_skip": 2})
+    monkeypatch.setattr(trust, "_calls", set())
+    run = RunDirectory.open(root)
+    run.write_config()  # as who makes a run with arguments does
+    monkeypatch.setattr(trust, "_calls", set())
+    RunDirectory.open(root).admit()
+    rename(root, env_kwargs={"frame_skip": 3})
+    with pytest.raises(UsageError, match="--trust prefrl_envs"):
+        RunDirectory.open(root).admit()
+    RunDirectory.open(root).admit(["prefrl_envs"])
