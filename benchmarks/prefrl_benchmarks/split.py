@@ -128,7 +128,8 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     wrap(clock)
 
     def note(progress: dict[str, Any]) -> None:
-        memory["agent_rss_mb"], memory["learner_rss_mb"] = peak_rss_mb(), beside_peak_rss_mb()
+        memory["agent_rss_mb"] = peak_rss_mb()  # the learner's ends before the policy is evaluated
+        memory["learner_rss_mb"] = max(beside_peak_rss_mb(), memory.get("learner_rss_mb", 0.0))
 
     run = RunDirectory.create(out / "run", config)
     clock.start()
