@@ -5,7 +5,8 @@ What is not drawn here, since others' libraries seed it by the run's seed: Stabl
 reward model), and the environments, of which the i-th of a run is reset with seed + i and draws from the generator that
 `batches` is for that seed. Those decide what synchronous runs give, and stay as they are. So do the seeds with which
 environments are looked at outside a run: 0, 1, … (the length of a clip, the random policy's return) or what a person
-names (`prefrl play --seed`).
+names (`prefrl play --seed`); and the resamples of the benchmarks' intervals, seeded with 0, by which what is published
+can be computed again.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ Purpose = Literal[
     "holdout",
     "repeats",
     "evaluation",
-    "interval",
-    "band",
     "random actions",
     "made-up clips",
 ]
@@ -36,7 +35,6 @@ Purpose = Literal[
 - holdout: the labels by which a reward model fitted offline is judged;
 - repeats: the pair that a person is asked again (key: how many were);
 - evaluation: environments in which a policy is evaluated;
-- interval, band: resamples of the benchmarks' statistics;
 - random actions, made-up clips: what benchmarks step and label.
 """
 
