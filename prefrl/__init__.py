@@ -10,12 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefrl.adapter import adapt
     from prefrl.api import resume, train
+    from prefrl.exporting import export
+    from prefrl.learned_reward import LearnedReward
     from prefrl.playing import load_policy, load_reward
 
-__all__ = ["load_policy", "load_reward", "resume", "train"]
+__all__ = ["LearnedReward", "adapt", "export", "load_policy", "load_reward", "resume", "train"]
 
 _HOMES = {
+    "LearnedReward": "prefrl.learned_reward",
+    "adapt": "prefrl.adapter",
+    "export": "prefrl.exporting",
     "train": "prefrl.api",
     "resume": "prefrl.api",
     "load_policy": "prefrl.playing",

@@ -191,6 +191,24 @@ def play(
 
 
 @app.command
+def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = ()) -> None:
+    """Write a run's newest agent as a Stable-Baselines3 model, and the normalisation of its observations beside it.
+
+    Args:
+        run: The run directory.
+        file: A new zip file.
+        trust: A module that a run which is not your own may import to make its environment.
+    """
+    from prefrl.exporting import export as export_run
+
+    done = export_run(run, file, trust=trust)
+    lines = [f"{done.model}: for {done.algorithm}.load"]
+    if done.normalisation:
+        lines.append(f"{done.normalisation}: for VecNormalize.load")
+    say(lines)
+
+
+@app.command
 def doctor() -> int:
     """Tell what this machine lacks, and the command that mends it."""
     from prefrl.doctor import examine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,26 +30,24 @@ class Exported:
     """The class's name."""
 
 
-def export(root: str | Path, path: str | Path, env: OwnEnvironment | None = None) -> Exported:
+def export(
+    root: str | Path, path: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()
+) -> Exported:
     """Write a run's newest agent, as Stable-Baselines3 saves one.
 
     Args:
         root: The run directory.
         path: A new zip file; the normalisation goes beside it, as `NAME.vecnormalize.pkl`.
         env: The environment, for a run that was begun with one from Python.
+        trust: Modules that a run which is not one's own may import to make its environment.
 
     Raises:
         UsageError: if the folder is no run, or a file is there already or cannot be written.
         PrefrlError: if the run has no policy yet, or its files are damaged.
     """
-    run, target = RunDirectory.open(Path(root).expanduser()), Path(path).expanduser()
+    run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()
     readmit(run.config, env)
-    beside = target.with_suffix(".vecnormalize.pkl")
-    if target.suffix != ".zip":
-        raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
-    for file in (target, beside):
-        if file.exists():
-            raise UsageError(f"{file} is there already; choose another name")
+    beside = _check_target(target)
     state = run.load_checkpoint(lambda line: None)
     if state is None:
         raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
@@ -72,6 +71,17 @@ def export(root: str | Path, path: str | Path, env: OwnEnvironment | None = None
     finally:
         stack.top.close()
     return Exported(target, beside if normaliser else None, type(model).__name__)
+
+
+def _check_target(target: Path) -> Path:
+    """Where the normalisation goes; refuses names that cannot be, or are there."""
+    beside = target.with_suffix(".vecnormalize.pkl")
+    if target.suffix != ".zip":
+        raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
+    for file in (target, beside):
+        if file.exists():
+            raise UsageError(f"{file} is there already; choose another name")
+    return beside
 
 
 def _normaliser(made: VecNormalize | None, state: dict[str, object]) -> VecNormalize | None:

@@ -30,7 +30,8 @@ def raised(env_id: str, doing: str, error: BaseException) -> EnvironmentFaultErr
     message = " ".join(str(error).split())[:_LONGEST]
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     frames = own_frames(error)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    inside = frames and not _installed(frames[-1].filename)  # not where it was only called in a wrong way
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if inside else ""
     where = _keep(error, frames)
     return EnvironmentFaultError(
         f"the environment {env_id} failed in {doing}: {said}{place}" + (f"; the trace is in {where}" if where else "")

@@ -1,0 +1,78 @@
+"""Words at the beginning: names that were meant, memory that is lacking, and what takes long."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from runs import live, prefrl, refused, until
+
+from prefrl import needs, patience, processes
+from prefrl.memory import peak_rss_mb
+from prefrl.recipes import resolve
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CartPole", "did you mean CartPole-v1?"),
+        ("cartpole-v1", "did you mean CartPole-v1?"),
+        ("CartPole-v7", "did you mean CartPole-v1?"),
+        ("BreakoutNoFrameskip-v4", "did you mean breakout or ale_py:ALE/Breakout-v5?"),
+        ("MyEnv-v0", "named with the module that registers it: module:MyEnv-v0"),
+        ("oddities:Lam-v0", "the module oddities was imported, but it registers oddities:Lamp-v0"),
+        ("oddities:lamp", "did you mean oddities:Lamp-v0?"),
+    ],
+)
+def test_a_name_that_there_is_not_gets_the_one_that_was_meant(name: str, meant: str, tmp_path: Path) -> None:
+    assert meant in refused(prefrl("train", name, "--out", tmp_path / "run"), 2)
+
+
+def test_a_run_that_needs_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "available", lambda: 2**30)
+    line = refused(prefrl("train", "pong", "--labels", "3000", "--out", tmp_path / "run"), 2)
+    assert "1.0 GB are free" in line
+    assert "--labels" in line or "queries.pool" in line or "reward.batch_size" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_labels_take_little_memory() -> None:
+    few, many = (needs.memory_needs(resolve("pong", settings={"queries.labels": labels})) for labels in (12, 3000))
+    (of_few,), (of_many,) = ([size for what, size in each.items() if "comparisons" in what] for each in (few, many))
+    assert of_few == 12 * 2 * 28 * 84 * 84
+    assert of_many == 3000 * 2 * 28 * 84 * 84
+
+
+def test_what_takes_long_is_said_and_what_does_not_is_not() -> None:
+    said = io.StringIO()
+    speaker = patience.Patience(said)
+    speaker.start()
+    until(said.getvalue, "a word", timeout=30)
+    speaker.stop()
+    assert said.getvalue() == "starting: loading libraries\n"
+
+
+def test_a_slow_environment_is_heard_of_before_its_first_rollout_has_ended(tmp_path: Path) -> None:
+    settings = ("--set", "agent.n_envs=2", "agent.n_steps=128")
+    flags = ("--steps", "2000", "--labels", "12", "--mode", "sync", "--out", tmp_path / "run", *settings)
+    paths = str(Path(__file__).parent)
+    with live(tmp_path / "log", "train", "oddities:Slow-v0", *flags, PYTHONPATH=paths) as command:
+        until(lambda: "starting: " in command.err, "the first word")
+        until(lambda: "recording the untrained policy: 0/2,000 steps" in command.err, "what it does")
+
+
+def test_modules_do_without_what_only_posix_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    for name in ("prefrl.memory", "prefrl.processes", "prefrl.control"):
+        importlib.reload(importlib.import_module(name))
+    with processes._deaf_to_signals():
+        pass
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: (_ for _ in ()).throw(OSError()))
+    assert peak_rss_mb() >= 0
+    assert psutil.Process().is_running()
