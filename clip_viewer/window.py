@@ -134,6 +134,7 @@ class LabelWindow(QMainWindow):
         if action in OF_A_PAIR and self._in_view is None:
             return
         getattr(self, action.method)(*action.arguments)
+        self._guard.touched(action, time.monotonic())  # what was pressed while this was stored is a repeat too
 
     def _answerable(self) -> Shown | None:
         """The pair that can be answered, once it has been on the screen for long enough to be seen."""
