@@ -421,7 +421,8 @@ def test_repeats_are_no_labels_wherever_labels_are_read(store):
 
 def test_whether_labels_were_imported_after_those_of_later_rounds(store):
     def answered(round_, *, first):
-        store.add_answers([answer(number) for number in store.add_queries(queries(2, first=first, round_=round_))])
+        asked = [query._replace(rank=query.rank + first) for query in queries(2, first=first, round_=round_)]
+        store.add_answers([answer(number) for number in store.add_queries(asked)])
 
     assert store.imported_after(0) is False
     answered(1, first=0)
@@ -432,3 +433,5 @@ def test_whether_labels_were_imported_after_those_of_later_rounds(store):
     answered(2, first=4)
     assert store.imported_after(0) is True
     assert store.imported_after(1) is False  # those of round 2 came after what was imported
+    answered(0, first=6)
+    assert store.imported_after(1) is True  # and before what was imported then
