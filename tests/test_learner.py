@@ -8,6 +8,7 @@ from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
 from prefrl.reward.ensemble import PublishedReward
 from prefrl.reward.inputs import Inputs
@@ -358,7 +359,8 @@ def test_the_inline_worker_fits_what_is_due_from_the_store_and_publishes_it(tmp_
         clips.save(kept)
     ids = store.add_queries([Query(1 + n // 5, n % 5, pool[2 * n], pool[2 * n + 1], 0) for n in range(10)])
     store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in ids])
-    run = SimpleNamespace(clips=tmp_path, weights=tmp_path / "weights")
+    config = resolve("hopper", settings={"queries.segment_length": 5})
+    run = SimpleNamespace(clips=tmp_path, weights=tmp_path / "weights", config=config)
 
     def worker():
         return InlineLearner(run, store, make(features=3, comparisons_per_step=0.1))

@@ -234,7 +234,8 @@ def test_a_clip_damaged_since_costs_its_own_label_and_no_more():
 def inline(tmp_path, store):
     for kept in POOL:
         ClipFolder(tmp_path).save(kept)
-    run = SimpleNamespace(clips=tmp_path, weights=tmp_path / "weights")
+    config = resolve("hopper", settings={"queries.segment_length": 5})
+    run = SimpleNamespace(clips=tmp_path, weights=tmp_path / "weights", config=config)
     made = RewardLearner(tiny_reward(comparisons_per_step=0.1), Inputs((3,)), 5, 0)
     return InlineLearner(run, store, made)
 
@@ -306,7 +307,7 @@ def test_rows_of_later_rounds_are_followed_later_and_none_is_passed_over(tmp_pat
 
 def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     settings = {"queries.segment_length": 5, "reward.pretrain_comparisons": 32, "reward.batch_size": 8}
-    run = RunDirectory.create(tmp_path / "run", resolve("Pendulum-v1", teacher="human", settings=settings))
+    run = RunDirectory.create(tmp_path / "run", resolve("hopper", settings=settings))
     store = LabelStore(run.labels, create=True)
     for kept in POOL:
         ClipFolder(run.clips).save(kept)
