@@ -86,7 +86,8 @@ class Beginning(BaseCallback):
         recorder, model, env = self._env.recorder, self.model, self._env.top
         assert recorder is not None
         saved = time.monotonic()
-        self._tell()
+        if len(recorder.pool) < self._loop.initial_segments:
+            self._tell()
         while len(recorder.pool) < self._loop.initial_segments and model.num_timesteps < self._run.config.steps:
             model.collect_rollouts(env, self, model.rollout_buffer, n_rollout_steps=model.n_steps)
             self._tell()

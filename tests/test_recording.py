@@ -76,9 +76,8 @@ def test_a_run_that_is_stopped_before_it_trains_equals_an_uninterrupted_one(
     create(root, **{"queries.initial_fraction": 1.0, "queries.labels": 160})
     stop_when(root, state, times)
     assert checkpoints(root) == []
-    again = go_on(root)
-    recorded_before, recorded = (times if state == RECORDING else 6), again.count(RECORDING)
-    assert recorded == 6 - recorded_before
+    assert load_tree(root / "checkpoints" / "recording.safetensors")["env"]["recorder"]["recorded"] > 0
+    assert (RECORDING in go_on(root)) == (state == RECORDING)
     assert_equal_runs(whole, root)
 
 
@@ -164,7 +163,7 @@ def test_a_damaged_recording_is_said_and_recorded_anew(whole: Path, tmp_path: Pa
     stop_when(root, "pretraining")
     flip(run.recording)
     warned: list[str] = []
-    assert go_on(root, warn=warned.append).count(RECORDING) == 6
+    assert RECORDING in go_on(root, warn=warned.append)
     assert len(warned) == 1
     assert "recording.safetensors is damaged" in warned[0]
     assert_equal_runs(whole, root)
