@@ -73,7 +73,7 @@ class TrainingDisplay(Live):
 
     def warn(self, line: str) -> None:
         """Show a line that stays."""
-        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False)
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def _rate(self, status: Status) -> float | None:
         """Steps per second since this display first saw the run train; waiting, during which none are taken, apart."""
@@ -98,7 +98,7 @@ class CountDisplay(Live):
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
-        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False)
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def report(self, phase: str, done: int, wanted: int) -> None:
         """Show how far it is; where it cannot be counted, `wanted` is 0."""

@@ -203,7 +203,7 @@ def test_ctrl_c_stops_all_and_the_same_command_resumes(tmp_path):
         assert "failed" not in command.err
         assert gone(family)
     reached = [progress(root) for root in roots]
-    assert all("resumable" in said["state"] for said in reached)
+    assert [said["state"] for said in reached if "resumable" not in said["state"]] == []
     for root, said in zip(roots, reached, strict=True):
         assert (root / "checkpoints" / f"{said['step']:012d}.safetensors").exists()
         assert prepare_unfinished(root)

@@ -35,7 +35,7 @@ class SuiteDisplay(Live):
 
     def note(self, line: str) -> None:
         """Show a line that stays."""
-        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False)
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def begin(self, total: int, finished: int) -> None:
         """Say how much there is to do."""
