@@ -25,14 +25,16 @@ class Beside(NamedTuple):
     process: SpawnProcess
     pipe: Connection
 
-    def stop(self, timeout: float = 30) -> None:
-        """Let it finish what it is at; one that does not is killed."""
+    def stop(self, timeout: float = 30) -> bool:
+        """Let it finish what it is at; one that does not is killed. Whether it ended by itself."""
         with suppress(OSError):  # it may be gone
             self.pipe.send(None)
         self.process.join(timeout)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        if not self.process.is_alive():
+            return True
+        self.process.kill()
+        self.process.join()
+        return False
 
     def discard(self) -> None:
         """End it at once, where it is still there: it never got work."""

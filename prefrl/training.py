@@ -108,7 +108,7 @@ def _train(run: RunDirectory, control: Control, cleanup: ExitStack) -> Summary:
     memory = peak_rss_mb() + beside_peak_rss_mb()
     seconds = callback.seconds
     if loop:
-        loop.worker.close()
+        loop.worker.finish()
     if config.evaluation.episodes and config.true_reward:
         callback.evaluate(config.evaluation.episodes)
     summary = _summarise(run, callback, agent.num_timesteps, seconds) | {"peak_rss_mb": memory}

@@ -277,7 +277,7 @@ def test_a_learner_that_fails_says_why(tmp_path: Path) -> None:
     done = spawned("resume", root)
     assert done.code == 1
     error_line(done)
-    assert "reward learner: OSError" in done.err
+    assert "reward learner: IsADirectoryError" in done.err
 
 
 def test_a_command_that_cannot_begin_leaves_no_learner_behind(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_damaged_answer_trains_nothing_and_is_said_once(
     labels = Labels(run, store)
     for _ in range(2):
         assert [comparison.id for comparison in labels.comparisons()] == [1, 2, 4, 5, 6]
-    assert [comparison.id for comparison in labels.comparisons(after=3)] == [4, 5, 6]
+    assert [change.id for change in labels.changes(after=3)] == [4, 5, 6]
     store.close()
     assert capsys.readouterr().err == (
         "reward learner: a label is left out: answer 3 is damaged: it is not what was stored\n"

@@ -65,6 +65,9 @@ class Worker:
     def load_state_dict(self, state):
         pass
 
+    def finish(self):
+        pass
+
     def close(self):
         pass
 
@@ -115,6 +118,9 @@ class Bench:
             self.loop.learn(step)
             if check:
                 check(step)
+
+    def finish(self):
+        pass
 
     def close(self):
         self.store.close()

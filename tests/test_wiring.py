@@ -50,7 +50,7 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
     """Train a little, and keep what passes between recorder, reward model and agent."""
     calls: dict[str, list[Any]] = {"rollouts": [], "scores": [], "paid": [], "episodes": []}
     patch = pytest.MonkeyPatch()
-    take, score, pay = SegmentRecorder.take_rollout, RolloutScorer._score, RolloutScorer.__call__
+    take, pay = SegmentRecorder.take_rollout, RolloutScorer.__call__
     teacher = training.make_teacher
 
     def kept(name: str, value: Any) -> Any:
@@ -58,8 +58,14 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
         return value
 
     patch.setattr(SegmentRecorder, "take_rollout", lambda self: kept("rollouts", take(self)))
-    patch.setattr(RolloutScorer, "_score", lambda self, features: kept("scores", score(self, features)))
-    patch.setattr(RolloutScorer, "__call__", lambda self, logs: kept("paid", (logs.copy(), pay(self, logs)))[1])
+
+    def paid_for(self: RolloutScorer, logs: Any) -> Any:
+        before = len(self._pairs)
+        rewards = kept("paid", (logs.copy(), pay(self, logs)))[1]
+        calls["scores"] += [predicted.copy() for predicted, _ in self._pairs[before:]]
+        return rewards
+
+    patch.setattr(RolloutScorer, "__call__", paid_for)
     patch.setattr(
         training, "make_teacher", lambda name, seed, episodes: teacher(name, seed, kept("episodes", episodes))
     )

@@ -57,6 +57,9 @@ class RewardWorker(Protocol):
     def close(self) -> None:
         """Stop, with the last weights published."""
 
+    def finish(self) -> None:
+        """`close` at a run's end; raises LearnerDiedError if the last labels were not learned from."""
+
 
 class InlineLearner:
     """The learner in the agent's own process: deterministic, and free to use every core while the agent waits."""
@@ -116,6 +119,9 @@ class InlineLearner:
     def close(self) -> None:
         """Nothing to stop."""
 
+    def finish(self) -> None:
+        """Nothing to stop."""
+
 
 class LearnerProcess:
     """The learner in a spawned process. The two share only the run directory.
@@ -157,8 +163,7 @@ class LearnerProcess:
         """Raise LearnerDiedError if the process is gone."""
         process = self._beside.process
         if not process.is_alive():
-            check_guarded(process.exitcode)
-            raise LearnerDiedError(f"the reward learner's process died ({how_it_ended(process.exitcode)})")
+            self._died(process.exitcode)
 
     def refresh(self) -> None:
         """Load newer weights, if there are any."""
@@ -192,3 +197,20 @@ class LearnerProcess:
         """Let the process finish what it is at, publish and save; then pick up its last weights."""
         self._beside.stop()
         self.refresh()
+
+    def finish(self) -> None:
+        """`close`; one that died since the last look, or never began, has not learned what it should.
+
+        Raises:
+            LearnerDiedError: if it died.
+            UsageError: if it could not begin, for the user's script lacks its guard.
+        """
+        ended = self._beside.stop()
+        self.refresh()
+        if ended and (status := self._beside.process.exitcode):
+            self._died(status)
+
+    @staticmethod
+    def _died(status: int | None) -> None:
+        check_guarded(status)
+        raise LearnerDiedError(f"the reward learner's process died ({how_it_ended(status)})")
