@@ -100,6 +100,8 @@ CREATE TABLE late_answers (
     FOREIGN KEY(shown_left) REFERENCES segments (id)
 );
 """
+_LONGEST, _MOST = 4000, 100
+"""Characters of a statement, and statements, that no version has."""
 
 
 def canonical(statement: str) -> str:
@@ -138,7 +140,11 @@ def admit(path: Path) -> int:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    rows = connection.execute("SELECT name, substr(sql, 1, 4000) FROM sqlite_master LIMIT 100").fetchall()
+    # One character and one row more than can be right: what is beyond them is not compared, and is not admitted.
+    shortened = f"SELECT name, substr(sql, 1, {_LONGEST + 1}) FROM sqlite_master LIMIT {_MOST + 1}"
+    rows = connection.execute(shortened).fetchall()
+    if len(rows) > _MOST or any(len(sql or "") > _LONGEST for _, sql in rows):
+        raise PrefrlError(f"{path} is not a store of prefrl's, or damaged: its schema is larger than can be right")
     # An index that a table's own line asks for has no statement.
     there = {canonical(sql or f"CREATE INDEX {name}"): name for name, sql in rows if not _automatic(name, sql)}
     if canonical(_META) not in there:

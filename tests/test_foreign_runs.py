@@ -164,6 +164,16 @@ SCHEMAS = {
     "an index of an expression": "CREATE INDEX extra ON comparisons (abs(agent_step))",
     "another column": "ALTER TABLE comparisons ADD COLUMN extra",
     "a generated column": "ALTER TABLE queries ADD COLUMN extra AS (abs(round))",
+    "labels with a tail beyond thousands of spaces": f"""
+        DROP VIEW labels;
+        {schema.LABELS_VIEW} {" " * 4000} UNION ALL SELECT {COLUMNS} FROM comparisons""",
+    "a trigger behind a hundred indices": """
+        PRAGMA writable_schema=ON;
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120)
+        INSERT INTO sqlite_master SELECT type, name, tbl_name, rootpage, NULL FROM sqlite_master, n
+        WHERE name = 'sqlite_autoindex_meta_1';
+        INSERT INTO sqlite_master VALUES ('trigger', 'turn', 'comparisons', 0,
+        'CREATE TRIGGER turn AFTER INSERT ON comparisons BEGIN DELETE FROM queries; END')""",
     "a missing table": "DROP TABLE repeats",
     "a virtual table": "CREATE VIRTUAL TABLE extra USING fts5(a)",
     "a table with a check": """
