@@ -21,7 +21,9 @@ _LEARNED = 0.1
 """The share of what can be learned from which on a model does not guess."""
 _LONG, _LONG_FOR_IMAGES = 0.1, 0.25
 """Shares of a run's steps after which a guess is no slow start."""
-_FEWEST_ROWS, _FEWEST_LABELS = 8, 50
+_FEWEST_ROWS = 8
+_FEWEST_LABELS, _NOTHING_ELSE = 50, 8
+"""Labels (or a smaller budget) of which a share of ties can be told; fewer are enough where all are ties."""
 _MOST_TIES, _SETTLED = 0.8, 0.1
 """Ties that are too many, as a share of the labels, once this share of the steps is behind; before, more are usual."""
 
@@ -59,7 +61,8 @@ def symptoms(config: RunConfig, rows: Sequence[Row], counts: Mapping[str, int]) 
         return []
     step = int(rows[-1]["step"] or 0)
     answered, equal = counts["answered"], counts["equal"]
-    if answered >= _FEWEST_LABELS and equal / answered > most_ties(step / config.steps):
+    enough = min(_FEWEST_LABELS, config.queries.labels) if equal < answered else _NOTHING_ELSE
+    if answered >= enough and equal / answered > most_ties(step / config.steps):
         return [Symptom("ties", _ties_line(config, answered, equal))]
     if config.reward.loss != "bradley-terry":
         return []

@@ -116,7 +116,16 @@ def test_ties_are_too_many_where_nearly_all_labels_are():
     assert kinds(symptoms(config(), late, labels(100, 81))) == ["ties"]
     assert "81 of 100 labels are ties" in symptoms(config(), late, labels(100, 81))[0].line
     assert "ties" not in kinds(symptoms(config(), late, labels(100, 80)))
-    assert "ties" not in kinds(symptoms(config(), late, labels(49, 49)))
+    assert "ties" not in kinds(symptoms(config(), late, labels(49, 48)))
+
+
+def test_a_few_labels_are_enough_where_all_are_ties_or_no_more_are_to_come():
+    late = [{"step": 100_000}]
+    assert kinds(symptoms(config(), late, labels(8, 8))) == ["ties"]
+    assert kinds(symptoms(config(), late, labels(7, 7))) == []
+    twelve = resolve("cheetah", settings={"queries.labels": 12})
+    assert kinds(symptoms(twelve, late, labels(12, 11))) == ["ties"]
+    assert kinds(symptoms(twelve, late, labels(11, 10))) == []
 
 
 def test_early_in_a_run_more_ties_are_usual():
