@@ -14,35 +14,34 @@ import tempfile
 from pathlib import Path
 
 DATA = Path(__file__).parent / "data" / "golden"
-_SMALL = ("--mode", "sync", "--set", "round_steps=2048", "reward.pretrain_comparisons=320")
-_PIXELS = ("--mode", "sync", "--set", "round_steps=2048", "reward.pretrain_comparisons=96")
-RUNS: dict[str, list[tuple[str, ...]]] = {
-    "cheetah": [("train", "cheetah", "--steps", "10240", "--labels", "60", "--seed", "1", *_SMALL)],
-    "hopper": [("train", "hopper", "--steps", "10240", "--labels", "60", "--seed", "2", *_SMALL)],
-    "pendulum": [("train", "pendulum", "--steps", "10000", "--labels", "60", "--seed", "3", *_SMALL)],
-    "reacher": [("train", "reacher", "--steps", "10240", "--labels", "60", "--seed", "4", *_SMALL)],
-    "reacher-a2c": [("train", "reacher", "--algo", "a2c", "--steps", "8192", "--labels", "60", "--seed", "5", *_SMALL)],
-    "walker-trpo": [("train", "walker", "--algo", "trpo", "--steps", "8192", "--labels", "60", "--seed", "6", *_SMALL)],
-    "moving-dot": [("train", "moving-dot", "--steps", "6144", "--labels", "24", "--seed", "7", *_PIXELS)],
-    "cartpole": [("train", "CartPole-v1", "--steps", "10240", "--labels", "60", "--seed", "8", *_SMALL)],
-    "mistake": [("train", "cheetah", "--teacher", "mistake", "--steps", "8192", "--labels", "60", "--seed", "9", *_SMALL)],
-    "boltzmann": [
-        ("train", "cheetah", "--teacher", "boltzmann", "--steps", "8192", "--labels", "60", "--seed", "10", *_SMALL)
-    ],
-    "comparisons": [
-        ("train", "hopper", "--steps", "8192", "--labels", "60", "--seed", "11", *_SMALL, "reward.normalise_over=comparisons")
-    ],
-    "true-reward": [("train", "hopper", "--teacher", "none", "--steps", "8192", "--seed", "12", "--mode", "sync", "--set", "round_steps=2048")],
-    "resumed": [
-        ("train", "hopper", "--steps", "6144", "--labels", "40", "--seed", "13", *_SMALL),
-        ("resume", "--steps", "12288", "--labels", "60"),
-    ],
-    "imported": [
-        ("train", "cheetah", "--labels-from", "", "--labels", "80", "--steps", "8192", "--seed", "14", *_SMALL)
-    ],
-}  # fmt: skip
+
+
+def _train(
+    task: str, seed: int, steps: int, *flags: str, labels: int = 60, settings: tuple[str, ...] = ()
+) -> list[str]:
+    budget = ["--steps", str(steps), "--labels", str(labels), "--seed", str(seed), "--mode", "sync"]
+    fit = "reward.pretrain_comparisons=96" if task == "moving-dot" else "reward.pretrain_comparisons=320"
+    return ["train", task, *flags, *budget, "--set", "round_steps=2048", fit, *settings]
+
+
 LABELS = DATA / "labels.zip"
 """Of a run of cheetah; `imported` starts from them."""
+RUNS: dict[str, list[list[str]]] = {
+    "cheetah": [_train("cheetah", 1, 10240)],
+    "hopper": [_train("hopper", 2, 10240)],
+    "pendulum": [_train("pendulum", 3, 10000)],
+    "reacher": [_train("reacher", 4, 10240)],
+    "reacher-a2c": [_train("reacher", 5, 8192, "--algo", "a2c")],
+    "walker-trpo": [_train("walker", 6, 8192, "--algo", "trpo")],
+    "moving-dot": [_train("moving-dot", 7, 6144, labels=24)],
+    "cartpole": [_train("CartPole-v1", 8, 10240)],
+    "mistake": [_train("cheetah", 9, 8192, "--teacher", "mistake")],
+    "boltzmann": [_train("cheetah", 10, 8192, "--teacher", "boltzmann")],
+    "comparisons": [_train("hopper", 11, 8192, settings=("reward.normalise_over=comparisons",))],
+    "true-reward": [_train("hopper", 12, 8192, "--teacher", "none")],
+    "resumed": [_train("hopper", 13, 6144, labels=40), ["resume", "--steps", "12288", "--labels", "60"]],
+    "imported": [_train("cheetah", 14, 8192, "--labels-from", str(LABELS), labels=80)],
+}
 
 # The last digits depend on the instructions that a processor has: every library is held to the ones that all have.
 PLAIN = {
@@ -61,10 +60,9 @@ def run(name: str, folder: Path) -> list[dict[str, str]]:
     program = Path(sys.executable).with_name("prefrl")
     root = folder / name
     for command, *arguments in RUNS[name]:
-        words = [str(LABELS) if word == "" else word for word in arguments]
-        target = ["--out", str(root)] if command == "train" else []
-        words = [str(root), *words] if command == "resume" else words
-        full = [str(program), command, *words[:1], *target, *words[1:]]
+        # Before the other options: what stands behind --set takes every word up to the next option.
+        words = [arguments[0], "--out", str(root), *arguments[1:]] if command == "train" else [str(root), *arguments]
+        full = [str(program), command, *words]
         done = subprocess.run(full, env=os.environ | PLAIN, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(full)}: {done.stderr[-1000:]}")
