@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefrl.errors import PrefrlError
+from prefrl.printable import complain
 
 if TYPE_CHECKING:
     from clip_viewer.theme import Theme
@@ -64,5 +65,5 @@ def _while_starting(kind: Any, _context: Any, message: str) -> None:
 
     if kind == QtMsgType.QtFatalMsg:
         display = os.environ.get("DISPLAY", "not set")
-        print(f"prefrl: no window can be opened (DISPLAY is {display}); see `prefrl doctor`", file=sys.stderr)
+        complain(f"prefrl: no window can be opened (DISPLAY is {display}); see `prefrl doctor`")
         os._exit(PrefrlError.exit_code)

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from prefrl.columns import legible
 from prefrl.database import CHECKSUMS, HISTORY, QUERIES
 
 
@@ -31,7 +32,9 @@ def damaged(connection: sa.Connection, after: int = 0) -> set[int]:
     """Ids above `after` of rows that are not what was stored; those of older versions have no checksum."""
     rows = _said().add_columns(CHECKSUMS.c.crc32).where(HISTORY.c.id > after)
     rows = rows.join(CHECKSUMS, CHECKSUMS.c.comparison_id == HISTORY.c.id)
-    return {row.id for row in connection.execute(rows) if row.crc32 != _checksum(row[:-1])}
+    changed = {row.id for row in connection.execute(rows) if row.crc32 != _checksum(row[:-1])}
+    odd = sa.select(HISTORY.c.id).where(HISTORY.c.id > after, ~legible(HISTORY, HISTORY))
+    return changed | set(connection.scalars(odd))
 
 
 def _said() -> sa.Select[Any]:

@@ -21,7 +21,7 @@ from tyro.conf import Positional, arg
 from prefrl.arguments import PROGRAM, Trust, parse_settings, refused_in_one_line
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.label_commands import labels_app, reward_app
-from prefrl.printable import LONGEST_LINE, command, printable, say
+from prefrl.printable import LONGEST_LINE, command, complain, printable, say
 
 app = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
@@ -107,8 +107,7 @@ def train(
         if track:
             _track(wandb_project_name, run)
         if teacher == "human":
-            told = command("label", run.root)
-            print(f"{printable(run.root)}: compare its clips with: {told}", file=sys.stderr)
+            complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
         return run.root
 
     return _train(create, beside=mode == "async" and teacher != "none")
@@ -215,9 +214,9 @@ def doctor() -> int:
 
     findings = examine()
     for finding in findings:
-        print(f"{'ok  ' if finding.ok else 'LACK'}  {finding.subject}: {finding.detail}")
+        say([f"{'ok  ' if finding.ok else 'LACK'}  {finding.subject}: {finding.detail}"])
         if finding.remedy:
-            print(f"      mend with: {finding.remedy}")
+            say([f"      mend with: {finding.remedy}"])
     return 0 if all(finding.ok or finding.optional for finding in findings) else 1
 
 

@@ -120,7 +120,14 @@ class ClipFolder:
         except FileNotFoundError as error:
             raise PrefrlError(f"the clip {error} is missing") from None
         with taken_from(self.file(segment_id)):
-            return _unpacked(tree["features"], most), np.asarray(tree["true_rewards"])
+            return _numbers(_unpacked(tree["features"], most)), _numbers(np.asarray(tree["true_rewards"]))
+
+
+def _numbers(array: Array) -> Array:
+    """The array, unless it holds texts or objects."""
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"it holds {array.dtype}")
+    return array
 
 
 def _packed(features: Array) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
-from prefrl.columns import odd_value
+from prefrl.columns import legible, odd_value
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError
+from prefrl.printable import complain
 from prefrl.schema import LABELS_VIEW, STORE_VERSION, WITHDRAWN_VIEW, admit
 from prefrl.sqlite import engine, explained, is_locked
 
@@ -118,7 +118,11 @@ LATE = sa.Table(
     sqlite_autoincrement=True,
 )
 _SHOWN = ("teacher", "labeller", "agent_step", "shown_left", "response_seconds", "created_at")
-LABELS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", *_SHOWN)))
+_STANDS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", *_SHOWN)))
+LABELS = sa.select(_STANDS).where(legible(_STANDS, HISTORY)).subquery("labels")
+"""The answers that stand and can be read; a pair whose answer cannot be read any more is asked again."""
+ILLEGIBLE = sa.select(_STANDS.c.id, _STANDS.c.query_id).where(~legible(_STANDS, HISTORY)).subquery("illegible")
+"""Those that cannot be read."""
 _STANDING = ("id", "query_id", "reason", "labeller", "after_answer", "created_at")
 WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _STANDING))
 
@@ -238,7 +242,7 @@ def _give_up(path: Path) -> Waiting:
     return waiting
 
 
-def wait_on(path: Path, warn: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Waiting:
+def wait_on(path: Path, warn: Callable[[str], None] = complain) -> Waiting:
     """For `Database`: waits for as long as it takes, and says so once each time.
 
     Args:

@@ -6,13 +6,20 @@ import difflib
 import errno
 from collections.abc import Iterable
 
-from prefrl.printable import printable
+from prefrl.printable import LONGEST_LINE, printable
 
 
 class PrefrlError(Exception):
-    """Something went wrong that one line can explain; the command exits with status 1."""
+    """Something went wrong that one line can explain; the command exits with status 1.
+
+    The message is made printable here, since it may name paths and quote what others wrote.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        """Take the message, as one line."""
+        super().__init__(printable(message, LONGEST_LINE))
 
 
 class UsageError(PrefrlError):

@@ -9,6 +9,7 @@ import traceback
 from pathlib import Path
 
 from prefrl.errors import PrefrlError
+from prefrl.printable import printable
 
 _PACKAGE = Path(__file__).parent
 _LONGEST = 200
@@ -60,6 +61,6 @@ def _keep(error: BaseException, frames: list[traceback.FrameSummary]) -> str | N
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(lines)
     except OSError as failed:
-        print(f"the trace cannot be written: {failed.strerror}", file=sys.stderr)
+        print(f"the trace cannot be written: {printable(failed.strerror)}", file=sys.stderr)
         return None
     return name

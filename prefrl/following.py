@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from prefrl.columns import legible
 from prefrl.database import HISTORY, META, QUERIES, REPEATS
 from prefrl.store import LabelStore
 from prefrl.types import Comparison, Judgement, Undone
@@ -32,18 +33,19 @@ class Following:
         undo = HISTORY.alias()
         undone = sa.exists().where(undo.c.undoes == HISTORY.c.id, undo.c.id <= last)
         told = [judgement.value for judgement in Judgement if judgement.mu is not None]
+        said = sa.and_(HISTORY.c.undoes.is_(None), HISTORY.c.judgement.in_(told), legible(HISTORY, HISTORY))
         sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
         query = (
             sa.select(HISTORY.c.id, *sides, HISTORY.c.judgement, HISTORY.c.undoes)
             .join(QUERIES, QUERIES.c.id == HISTORY.c.query_id)
             .where(HISTORY.c.id > after, HISTORY.c.id <= last, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
-            .where(sa.or_(HISTORY.c.undoes <= after, sa.and_(HISTORY.c.judgement.in_(told), ~undone)))
+            .where(sa.or_(HISTORY.c.undoes <= after, sa.and_(said, ~undone)))
             .order_by(HISTORY.c.id)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
         return [
-            Undone(row[0], row[4]) if row[3] is None else Comparison(*row[:3], Judgement(row[3]).mu or 0.0)
+            Comparison(*row[:3], Judgement(row[3]).mu or 0.0) if row[4] is None else Undone(row[0], row[4])
             for row in rows
         ]
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from prefrl.answers import damaged
+from prefrl.columns import legible
 from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWN
 from prefrl.store import LabelStore
 from prefrl.types import Judgement, Label
@@ -79,15 +81,19 @@ def read_history(store: LabelStore) -> History:
     undo, repeated = HISTORY.alias("undo"), sa.select(REPEATS.c.query_id)
     undone = sa.join(HISTORY, undo, undo.c.undoes == HISTORY.c.id).join(QUERIES, QUERIES.c.id == HISTORY.c.query_id)
     taken_back = sa.select(*_label(HISTORY), undo.c.created_at.label("undone_at")).select_from(undone)
-    taken_back = taken_back.where(QUERIES.c.id.not_in(repeated)).order_by(HISTORY.c.id)
+    whole = sa.and_(legible(HISTORY, HISTORY), legible(undo, HISTORY))
+    taken_back = taken_back.where(QUERIES.c.id.not_in(repeated), whole).order_by(HISTORY.c.id)
     again = sa.join(LABELS, QUERIES, QUERIES.c.id == LABELS.c.query_id)
     again = again.join(REPEATS, REPEATS.c.query_id == QUERIES.c.id)
     answers = sa.select(HISTORY.c.query_id, sa.func.max(HISTORY.c.id)).where(HISTORY.c.judgement.is_not(None))
     with store.database.read() as connection:
         first: dict[int, int] = dict(connection.execute(answers.group_by(HISTORY.c.query_id)).all())
         first |= dict(connection.execute(sa.select(LABELS.c.query_id, LABELS.c.id)).all())
-        backs = [TakenBack(_read(row), row.undone_at) for row in connection.execute(taken_back)]
-        rows = connection.execute(sa.select(*_label(LABELS), REPEATS.c.original_id).select_from(again)).all()
+        rotten = damaged(connection)
+        backs = [TakenBack(_read(row), row.undone_at) for row in connection.execute(taken_back) if row.id not in rotten]
+        asked_again = connection.execute(sa.select(*_label(LABELS), REPEATS.c.original_id).select_from(again))
+        rows = [row for row in asked_again if row.id not in rotten]
+        first = {query: answer for query, answer in first.items() if answer not in rotten}
         repeats = [Repeat(_read(row), first[row.original_id]) for row in sorted(rows) if row.original_id in first]
         sides, said = (QUERIES.c.segment_left, QUERIES.c.segment_right), (WITHDRAWN.c.reason, WITHDRAWN.c.labeller)
         flags = sa.select(*sides, *said, QUERIES.c.agent_step, WITHDRAWN.c.created_at)

@@ -19,6 +19,7 @@ from prefrl.errors import UsageError
 from prefrl.faults import raised
 from prefrl.observations import unsuitable_observations
 from prefrl.own import missing
+from prefrl.printable import printable
 
 Env = gymnasium.Env[Any, Any]
 
@@ -166,6 +167,6 @@ def _quiet_mujoco() -> None:
     def log(text: str | bytes) -> None:
         line = text.decode() if isinstance(text, bytes) else text
         level = logging.DEBUG if "settotalmass" in line else logging.WARNING
-        logging.getLogger("mujoco").log(level, line.strip())
+        logging.getLogger("mujoco").log(level, printable(line.strip()))
 
     mujoco.set_mju_user_warning(log)

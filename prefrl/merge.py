@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from prefrl.answers import append
 from prefrl.archive import LabelArchive, segments_of
 from prefrl.clips import ClipFolder
+from prefrl.columns import legible
 from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
 from prefrl.errors import PrefrlError
 from prefrl.label_history import Flag, History, Repeat, TakenBack
@@ -96,7 +97,7 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     standing = sa.select(LABELS.c.id)
     answers = sa.select(HISTORY, *sides, HISTORY.c.id.in_(standing).label("stands"))
     answers = answers.join_from(HISTORY, QUERIES, QUERIES.c.id == HISTORY.c.query_id)
-    answers = answers.where(HISTORY.c.judgement.is_not(None)).order_by(HISTORY.c.id)
+    answers = answers.where(HISTORY.c.judgement.is_not(None), legible(HISTORY, HISTORY)).order_by(HISTORY.c.id)
     flags = sa.select(WITHDRAWALS, *sides).join_from(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
     with store.database.read() as connection:
         given = connection.execute(answers).all()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
 
+from prefrl.printable import printable
+
 _T = TypeVar("_T")
 
 _FIRST_SECONDS, _NEXT_SECONDS = 1.0, 10.0
@@ -40,7 +42,7 @@ class Patience:
             line = f"starting: {self.doing}" + (" (still)" if self.doing == said else "")
             said, seconds = self.doing, _NEXT_SECONDS
             try:
-                print(line, file=self._stream, flush=True)
+                print(printable(line), file=self._stream, flush=True)
             except (OSError, ValueError):
                 return  # nobody reads it
 

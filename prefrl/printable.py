@@ -6,6 +6,7 @@ is read, and a lone surrogate cannot be encoded at all.
 """
 
 import shlex
+import sys
 from collections.abc import Iterable
 
 LIMIT = 500
@@ -33,6 +34,11 @@ def printable(text: object, limit: int = LIMIT) -> str:
 def say(lines: Iterable[str]) -> None:
     """Print lines, each of which stays one, whatever is in it."""
     print("\n".join(printable(line, LONGEST_LINE) for line in lines))
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error; it stays one, whatever is in it."""
+    print(printable(line, LONGEST_LINE), file=sys.stderr)
 
 
 def command(*words: object) -> str:

@@ -11,6 +11,7 @@ import krippendorff
 import numpy as np
 import sqlalchemy as sa
 
+from prefrl.answers import damaged
 from prefrl.clips import ClipFolder
 from prefrl.database import LABELS, QUERIES, REPEATS
 from prefrl.errors import PrefrlError
@@ -142,7 +143,9 @@ def read_answers(store: LabelStore, clips: ClipFolder) -> list[Given]:
     columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, REPEATS.c.original_id)
     said = (LABELS.c.judgement, LABELS.c.teacher, LABELS.c.labeller, LABELS.c.response_seconds, LABELS.c.id)
     with store.database.read() as connection:
-        rows = connection.execute(sa.select(*columns, *said).select_from(joined).order_by(LABELS.c.id)).all()
+        rotten = damaged(connection)
+        given = connection.execute(sa.select(*columns, *said).select_from(joined).order_by(LABELS.c.id))
+        rows = [row for row in given if row[-1] not in rotten]
     totals: dict[int, float | None] = {}
     answers = []
     for query_id, left, right, original, judgement, teacher, labeller, seconds, number in rows:

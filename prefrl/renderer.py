@@ -24,6 +24,7 @@ from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.film import read_film, write_film
 from prefrl.making import RENDERED, make_env
 from prefrl.own import maker_of, readmit
+from prefrl.printable import complain
 from prefrl.processes import check_guarded, how_it_ended, start_beside
 from prefrl.queue import LabelQueue
 from prefrl.rendering import prepare, render
@@ -145,7 +146,7 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
     except Exception as error:
-        print(f"renderer: {explain(error)}", file=sys.stderr)
+        complain(f"renderer: {explain(error)}")
         sys.exit(_NO_STAGE if isinstance(error, NoStageError) else 1)
 
 

@@ -44,6 +44,7 @@ def engine(path: Path, *, writable: bool = True) -> sa.Engine:
 
     def configure(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None  # transactions begin explicitly
+        connection.text_factory = _as_text
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
         record.info["bound"] = bound = _Bound()
@@ -72,7 +73,7 @@ def inspect(path: Path, look: Callable[[sqlite3.Connection], None]) -> None:
     try:
         connection = sqlite3.connect(f"{_uri(path)}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            connection.text_factory = lambda text: text.decode(errors="replace")
+            connection.text_factory = _as_text
             connection.set_progress_handler(lambda: time.thread_time() - started > _ADMISSION_SECONDS, 1000)
             for pragma in _HARDENED:
                 connection.execute(f"PRAGMA {pragma}").close()
@@ -81,6 +82,11 @@ def inspect(path: Path, look: Callable[[sqlite3.Connection], None]) -> None:
             connection.close()
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise _explain(error, path) from error
+
+
+def _as_text(content: bytes) -> str:
+    """A text, be there a bit of it that has turned: a checksum tells, and only that text is lost."""
+    return content.decode(errors="replace")
 
 
 def explained(error: DatabaseError | UnicodeError, path: Path) -> PrefrlError:

@@ -12,7 +12,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from prefrl.answers import append, damaged
-from prefrl.database import HISTORY, LABELS, LATE, META, QUERIES, REPEATS, SEGMENTS, WITHDRAWN, Database, Waiting, now
+from prefrl.database import (
+    HISTORY,
+    ILLEGIBLE,
+    LABELS,
+    LATE,
+    META,
+    QUERIES,
+    REPEATS,
+    SEGMENTS,
+    WITHDRAWN,
+    Database,
+    Waiting,
+    now,
+)
 from prefrl.errors import UsageError
 from prefrl.types import Answer, Comparison, Judgement, Label, Pending, Query
 
@@ -199,14 +212,26 @@ class LabelStore:
             if closed:
                 connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
 
+    def illegible(self) -> set[int]:
+        """Labels that stand and cannot be read any more, and in whose place no other was given yet."""
+        ids = sa.select(ILLEGIBLE.c.id).join(QUERIES, QUERIES.c.id == ILLEGIBLE.c.query_id)
+        ids = ids.where(_NO_REPEAT, QUERIES.c.id.not_in(sa.select(LABELS.c.query_id)))
+        with self._read() as connection:
+            return set(connection.scalars(ids))
+
     def labels(self) -> list[Label]:
-        """Standing labels with all that is known of them, incomparable ones included, in the order of their ids."""
+        """Standing labels with all that is known of them, incomparable ones included, in the order of their ids.
+
+        Those that are not what was stored are left out: a copy would pass for what somebody said.
+        """
         sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
         given = (LABELS.c.teacher, LABELS.c.labeller, LABELS.c.agent_step, LABELS.c.response_seconds)
         query = sa.select(LABELS.c.id, *sides, LABELS.c.judgement, *given, LABELS.c.created_at)
         query = query.join(QUERIES, QUERIES.c.id == LABELS.c.query_id).where(_NO_REPEAT).order_by(LABELS.c.id)
         with self._read() as connection:
-            return [Label(*row)._replace(judgement=Judgement(row.judgement)) for row in connection.execute(query)]
+            rotten = damaged(connection)
+            rows = [row for row in connection.execute(query) if row.id not in rotten]
+        return [Label(*row)._replace(judgement=Judgement(row.judgement)) for row in rows]
 
     def imported_after(self, round_: int) -> bool:
         """Whether labels were imported when answers of rounds later than this one were there already."""

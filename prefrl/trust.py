@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
-from prefrl.printable import printable
+from prefrl.printable import complain, printable
 from prefrl.signing import canonical, is_signed, key_file, signature
 
 
@@ -102,7 +102,7 @@ def _say_unsigned(needed: str) -> None:
     """Once: a key that cannot be kept stops no training."""
     where = printable(key_file() or "the state folder")
     told = f"prefrl: {where} cannot be used, so that this run is not marked as yours: resume and play it with --trust"
-    print(f"{told} {_told(needed)}", file=sys.stderr)
+    complain(f"{told} {_told(needed)}")
 
 
 def admit(root: Path, config: RunConfig, origin: Origin | None, trust: Sequence[str] = ()) -> None:

@@ -22,6 +22,7 @@ from prefrl.faults import EnvironmentFaultError
 from prefrl.making import RENDERED, make_env
 from prefrl.observations import mismatch, out_of_bounds
 from prefrl.patience import doing
+from prefrl.printable import printable
 from prefrl.rendering import picture
 from prefrl.types import is_image
 
@@ -79,7 +80,7 @@ def try_out(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: 
         _close(env)
     _is_new_each_time(env, env_id, arguments, mode)
     if spy.strays:
-        _log.warning("%s: observations leave the bounds of its observation_space", env_id)
+        _log.warning("%s: observations leave the bounds of its observation_space", printable(env_id))
     space = env.observation_space
     return Tried(horizon(env), _fps(env), short, is_image(space.shape or (), space.dtype), spy.rewarded)
 

@@ -15,7 +15,8 @@ def unusable_labels(store: LabelStore, clips: ClipFolder) -> set[int]:
     labels, damaged = store.comparisons(), store.damaged()
     segments = {segment for label in labels for segment in (label.left, label.right)}
     broken = {segment for segment in segments if not _is_whole(clips, segment)}
-    return {label.id for label in labels if label.id in damaged or broken & {label.left, label.right}}
+    unusable = {label.id for label in labels if label.id in damaged or broken & {label.left, label.right}}
+    return unusable | store.illegible()
 
 
 def _is_whole(clips: ClipFolder, segment: int) -> bool:

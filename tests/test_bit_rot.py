@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from labelled import add_labels, make_run
 from runs import empty, flip, prefrl, truncate
 
+from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
 from prefrl.reward.labels import Labels
 from prefrl.run import RunDirectory
@@ -101,6 +103,62 @@ def test_a_damaged_answer_trains_nothing_and_is_said_once(
     assert capsys.readouterr().err == (
         "reward learner: a label is left out: answer 3 is damaged: it is not what was stored\n"
     )
+
+
+ILLEGIBLE = [
+    "UPDATE comparisons SET judgement = 'lefu' WHERE id = 3",
+    "UPDATE comparisons SET judgement = x'ff00' WHERE id = 3",
+    "UPDATE comparisons SET judgement = CAST(x'6cff' AS TEXT) WHERE id = 3",
+    "UPDATE comparisons SET judgement = '' WHERE id = 3",
+    "UPDATE comparisons SET labeller = x'00' WHERE id = 3",
+    "UPDATE comparisons SET labeller = CAST(x'ff41' AS TEXT) WHERE id = 3",
+    "UPDATE comparisons SET teacher = CAST(x'ff41' AS TEXT) WHERE id = 3",
+    "UPDATE comparisons SET response_seconds = 'long' WHERE id = 3",
+    "UPDATE comparisons SET agent_step = 'x' WHERE id = 3",
+    "UPDATE comparisons SET created_at = x'00' WHERE id = 3",
+    "UPDATE comparisons SET shown_left = 'x' WHERE id = 3",
+]
+
+
+@pytest.mark.parametrize("statement", ILLEGIBLE)
+def test_an_answer_that_cannot_be_read_costs_that_answer_alone(statement: str, run: RunDirectory) -> None:
+    turn(run, statement)
+    store = LabelStore(run.labels)
+    assert [comparison.id for comparison in Labels(run, store).comparisons()] == [1, 2, 4, 5, 6]
+    assert [label.id for label in store.labels()] == [1, 2, 4, 5, 6]
+    store.close()
+    assert damaged(run) == unusable(run) == {3}
+    done = prefrl("status", run.root)
+    assert (done.code, done.err) == (0, "")
+    assert "1 of the labels cannot be used" in done.out
+
+
+@pytest.mark.parametrize("statement", [*ILLEGIBLE[:3], ROT[0]])
+def test_labels_that_cannot_be_used_are_neither_exported_nor_reported(statement: str, run: RunDirectory) -> None:
+    """A copy in a file would have a checksum of its own, and pass for what was said."""
+    turn(run, statement)
+    for name in ("labels.zip", "labels.csv"):
+        done = prefrl("labels", "export", run.root, run.root.parent / name)
+        assert (done.code, done.err) == (0, "")
+    assert [label.id for label in read_archive(run.root.parent / "labels.zip").labels] == [1, 2, 4, 5, 6]
+    done = prefrl("labels", "report", run.root, "--json")
+    assert json.loads(done.out)["all"]["answers"] == 5
+
+
+def test_an_answer_that_was_taken_back_and_cannot_be_read_hinders_nothing(run: RunDirectory) -> None:
+    store = LabelStore(run.labels)
+    store.undo(3)
+    store.close()
+    turn(run, ILLEGIBLE[0])
+    turn(run, "UPDATE comparisons SET judgement = 'lefu' WHERE undoes = 3")  # and its undoing row
+    for command in (["status"], ["labels", "report"], ["labels", "finish"]):
+        assert prefrl(*command, run.root).code == 0
+    store = LabelStore(run.labels)
+    assert [comparison.id for comparison in Labels(run, store).comparisons()] == [1, 2, 4, 5, 6]
+    assert [change.id for change in Labels(run, store).changes(after=6)] == [7]
+    store.close()
+    assert prefrl("labels", "export", run.root, run.root.parent / "labels.zip").code == 0
+    import_labels(run.root.parent / "labels.zip", run.root)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, Path.unlink])

@@ -344,14 +344,8 @@ def test_opening_says_what_is_wrong_before_anything_is_read(root: Path) -> None:
 # -- values -----------------------------------------------------------------------------------------------------------
 
 ODD = [
-    "UPDATE comparisons SET judgement = 'LEFT' WHERE id = 2",
-    "UPDATE comparisons SET judgement = x'ff00' WHERE id = 2",
-    "UPDATE comparisons SET judgement = 3 WHERE id = 2",
-    "UPDATE comparisons SET teacher = x'6f7261636c65' WHERE id = 2",
-    "UPDATE comparisons SET labeller = x'ff' WHERE id = 2",
-    "UPDATE comparisons SET agent_step = 'many' WHERE id = 2",
-    "UPDATE comparisons SET response_seconds = 'long' WHERE id = 2",
-    "UPDATE comparisons SET created_at = x'00' WHERE id = 2",
+    "UPDATE comparisons SET query_id = 'x' WHERE id = 2",
+    "UPDATE comparisons SET undoes = x'ff' WHERE id = 2",
     "UPDATE queries SET round = 'one' WHERE id = 2",
     "UPDATE queries SET segment_left = 1.5 WHERE id = 2",
     "UPDATE segments SET length = 'L' WHERE id = 2",
@@ -369,13 +363,16 @@ def test_a_value_that_is_none_of_its_column_s(statement: str, root: Path) -> Non
     assert_refused(root, "status", "labels report", word=f"of its table {table}")
 
 
-def test_text_that_is_none_is_one_line(root: Path) -> None:
+def test_text_that_is_none_hinders_no_command(root: Path) -> None:
+    """What of it is an answer's has a checksum (`test_bit_rot.py`)."""
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
-        connection.execute("UPDATE comparisons SET labeller = CAST(x'e9ff' AS TEXT) WHERE id = 2")
+        for table, column in (("comparisons", "labeller"), ("comparisons", "created_at"), ("queries", "created_at")):
+            connection.execute(f"UPDATE {table} SET {column} = CAST(x'e91b5b32ff' AS TEXT) WHERE id = 2")
         connection.commit()
-    for command in ("labels report", "labels export"):
-        arguments = [root] if command == "labels report" else [root, root.parent / "out.zip"]
-        assert "labels.sqlite" in refused(prefrl(*command.split(), *arguments), 1)
+    for command in ("status", "labels report", "labels export"):
+        done = prefrl(*command.split(), root, *([root.parent / "out.zip"] if command == "labels export" else []))
+        assert (done.code, done.err) == (0, "")
+        assert "\x1b" not in done.out
 
 
 def test_whatever_bytes_turn_there_is_one_line(root: Path) -> None:

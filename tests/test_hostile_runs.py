@@ -243,6 +243,19 @@ def test_a_whole_checkpoint_of_other_content(change: Any, unfinished: Path) -> N
         package.load_policy(unfinished)
 
 
+@pytest.mark.parametrize("name", ["features", "true_rewards"])
+@pytest.mark.parametrize("content", ["²", None, ["a"], {"a": "b"}])
+def test_a_whole_clip_that_holds_no_numbers(content: object, name: str, unfinished: Path) -> None:
+    for path in (unfinished / "clips").iterdir():
+        save_tree(path, load_tree(path) | {name: content})
+    done = prefrl("labels", "report", unfinished)
+    assert (done.code, done.err) == (0, "")
+    assert "of the labels cannot be used" in prefrl("status", unfinished).out
+    assert "damaged: it holds something else" in refused(
+        prefrl("labels", "export", unfinished, unfinished / "x.zip"), 1
+    )
+
+
 # -- names and paths ------------------------------------------------------------------------------------------------
 
 

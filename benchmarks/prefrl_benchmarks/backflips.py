@@ -48,4 +48,4 @@ def flips(root: Path, strip: Path) -> list[int]:
 
 if __name__ == "__main__":
     done = flips(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(f"flips an episode: mean {np.mean(done):.2f}, {min(done)} to {max(done)}, over {EPISODES} episodes")
+    print(f"flips an episode: mean {np.mean(done):.2f}, {min(done):d} to {max(done):d}, over {len(done)} episodes")

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 
 from prefrl.arguments import Trust, parse_settings
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.printable import LONGEST_LINE, printable, say
+from prefrl.printable import command, complain, say
 
 bench = tyro.extras.SubcommandApp()
 
@@ -50,12 +50,12 @@ def run(
     where = find_executor(executor, address=address, slurm=parse_settings("slurm", slurm))
     outcome = run_suite(found, out, jobs, executor=where)
     for name, reason in outcome.failed.items():
-        print(printable(f"prefrl: {name} failed: {reason} (see {out / name}.log)", LONGEST_LINE), file=sys.stderr)
+        complain(f"prefrl: {name} failed: {reason} (see {out / name}.log)")
     if outcome.stopped:
         print("prefrl: stopped; the same command goes on", file=sys.stderr)
     if outcome.failed or outcome.stopped:
         return 1
-    print(f"{out}: {len(outcome.finished)} cells finished; report them with: prefrl bench report {out}")
+    say([f"{out}: {len(outcome.finished)} cells finished; report them with: {command('bench', 'report', out)}"])
     return 0
 
 
@@ -77,8 +77,8 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
 
     found = write_report(folders, out)
     for line in found.problems:
-        print(printable(f"prefrl: {line}", LONGEST_LINE), file=sys.stderr)
-    print(f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells")
+        complain(f"prefrl: {line}")
+    say([f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells"])
 
 
 @bench.command
@@ -95,8 +95,8 @@ def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust 
 
     results = publish(folder, out)
     for line in results.problems:
-        print(printable(f"prefrl: {line}", LONGEST_LINE), file=sys.stderr)
-    print(f"{out}: {len(results.finished)} of {len(results.cells)} cells")
+        complain(f"prefrl: {line}")
+    say([f"{out}: {len(results.finished)} of {len(results.cells)} cells"])
 
 
 @bench.command

@@ -9,6 +9,7 @@ from typing import Any
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.metrics import Row, read_metrics
+from prefrl.printable import printable
 from prefrl.run import commit, version
 from prefrl.tasks import find_task
 from prefrl_benchmarks.cells import Cell
@@ -43,7 +44,7 @@ def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
             )
             compared.append(compare(defaults, recipe))
             runs.append({"defaults": _brief(defaults), "recipe": _brief(recipe)})
-            print(f"{seed + 1}/{alternations}: {compared[-1]}", flush=True)
+            print(printable(f"{seed + 1}/{alternations}: {compared[-1]}"), flush=True)
     about = {"task": task, "steps": steps, "machine": machine(), "version": version(), "commit": commit()}
     return about | {"compared": compared, "runs": runs}
 

@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 from prefrl.film import read_film
+from prefrl.printable import printable
 from prefrl.types import Array
 
 _CLIPS, _REPEATS = 6, 3
@@ -78,4 +79,5 @@ if __name__ == "__main__":
     print(f"{len(shown)} clips of {shown[0].shape}")
     for one in CODECS:
         size, write, read = measure(one, shown)
-        print(f"{one.name:<11} {size:6.2f} KB  write {write:5.2f} ms  read {read:5.2f} ms  {one.options}")
+        took = f"write {write:5.2f} ms  read {read:5.2f} ms"
+        print(printable(f"{one.name:<11} {size:6.2f} KB  {took}  {one.options}"))

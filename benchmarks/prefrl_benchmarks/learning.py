@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prefrl.printable import say
 from prefrl_benchmarks.analysis import TaskScore, aggregates, groups, task_scores
 from prefrl_benchmarks.floors import random_returns
 from prefrl_benchmarks.results import Results, read_results
@@ -59,7 +60,7 @@ def report(suite: Suite, out: Path, jobs: int) -> int:
     results = read_results([out])
     path = out / f"{suite.name}.csv"
     write_csv(results, path)
-    print("\n".join([*score_lines(results, random_returns(suite.tasks, [out])), f"all figures: {path}"]))
+    say([*score_lines(results, random_returns(suite.tasks, [out])), f"all figures: {path}"])
     return 1 if outcome.failed or outcome.stopped else 0
 
 

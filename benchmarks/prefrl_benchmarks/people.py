@@ -20,6 +20,7 @@ from typing import Any
 from clip_viewer.session import Session
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.printable import printable
 from prefrl.queue import Lease
 from prefrl.run import commit, version
 from prefrl.types import Judgement
@@ -62,9 +63,8 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
                     raise UsageError(f"--steps {steps} are too few for a second round")
                 summary["steady_steps_per_second"] = rate
                 done.append(summary)
-                print(
-                    f"{seed + 1}/{alternations} {teacher}: {summary['steady_steps_per_second']:.0f} steps/s", flush=True
-                )
+                rate = summary["steady_steps_per_second"]
+                print(printable(f"{seed + 1}/{alternations} {teacher}: {rate:.0f} steps/s"), flush=True)
     rates = {teacher: [run["steady_steps_per_second"] for run in done] for teacher, done in runs.items()}
     ratios = [human / oracle for human, oracle in zip(rates["human"], rates["oracle"], strict=True)]
     settings = {"task": task, "steps": steps, "labels": labels, "per_minute": per_minute}

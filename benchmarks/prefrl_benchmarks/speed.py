@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import read_json, write_json
 from prefrl.metrics import read_metrics
+from prefrl.printable import printable
 from prefrl.run import commit, version
 from prefrl.tasks import find_task
 from prefrl_benchmarks.cells import Cell, environment, start_cell
@@ -98,7 +99,8 @@ def measure(
                 timed.append(_prepare(kind, cell, folder, threads, imitation))
             for kind, summary in zip(group, _run(timed, turns), strict=True):
                 runs[kind].append(summary)
-                print(f"{seed + 1}/{alternations} {kind}: {summary['steps_per_second']:.0f} steps/s", flush=True)
+                rate = summary["steps_per_second"]
+                print(printable(f"{seed + 1}/{alternations} {kind}: {rate:.0f} steps/s"), flush=True)
         for kind in (TRUE, *modes) if split else ():
             cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels, settings=_UNEVALUATED)
             splits[kind] = read_json(run_module(SPLIT, cell, folder, threads) / "split.json")

@@ -13,6 +13,7 @@ from prefrl.database import wait_on
 from prefrl.errors import explain
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
+from prefrl.printable import complain
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
@@ -36,7 +37,7 @@ def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
             _learn_until(stop, run, inputs, device)
     except Exception as error:
         # The parent only sees that this process ended: the reason has to be said here.
-        print(f"reward learner: {explain(error)}", file=sys.stderr)
+        complain(f"reward learner: {explain(error)}")
         sys.exit(1)
 
 
