@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from prefrl.admission import read_archive
-from prefrl.agents import choose_device
 from prefrl.archive import LabelArchive
 from prefrl.config import RunConfig, replace
 from prefrl.control import Control
+from prefrl.devices import choose_device
 from prefrl.errors import UsageError
 from prefrl.needs import check_memory
 from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
 from prefrl.processes import leave_unguarded_import
 from prefrl.recipes import resolve
+from prefrl.records import Summary
 from prefrl.run import RunDirectory, read_summary
 from prefrl.store import LabelStore
-from prefrl.training import Summary, train_run
+from prefrl.training import train_run
 from prefrl.transfer import add_labels, check_task
 
 

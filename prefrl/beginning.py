@@ -10,114 +10,82 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-
-from prefrl.agents import agent_state, load_agent_state
-from prefrl.control import Control, StopTraining
-from prefrl.environments import EnvStack, ended_episodes
+from prefrl.control import StopTraining
 from prefrl.errors import PrefrlError
 from prefrl.files import taken_from
-from prefrl.loop import PreferenceLoop
-from prefrl.run import RunDirectory
-
-SAY_SECONDS = 2.0
-"""Between two words where a rollout or an evaluation takes long."""
+from prefrl.keeper import Keeper
+from prefrl.parts import Feedback, Parts
 
 
-class Beginning(BaseCallback):
-    """Has the first queries answered and the reward model pretrained.
+class Beginning:
+    """Has the first queries answered and the reward model pretrained."""
 
-    As a callback it counts episodes while the untrained policy is rolled, and nothing else.
-    """
-
-    model: OnPolicyAlgorithm
-
-    def __init__(
-        self,
-        run: RunDirectory,
-        env: EnvStack,
-        loop: PreferenceLoop,
-        control: Control,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, parts: Parts, feedback: Feedback, keeper: Keeper) -> None:
         """Make it.
 
         Args:
-            run: The run.
-            env: Its environments.
-            loop: Asks for preferences.
-            control: How the run is stopped, and whom it tells.
-            say: Told what is going on.
+            parts: The training.
+            feedback: Its parts that learn the reward.
+            keeper: Says what is going on.
         """
-        super().__init__()
-        self._run, self._env, self._loop, self._control, self._say = run, env, loop, control, say
-        self._told = 0.0
-        self.episodes = 0
-        """That have ended so far."""
-        self.seconds_before = 0.0
-        """Spent on this before the run was stopped."""
+        self._parts, self._feedback = parts, feedback
+        self._records, self._reporter = keeper.records, keeper.reporter
 
-    def restore(self, model: OnPolicyAlgorithm) -> None:
+    def restore(self) -> None:
         """Go back to where a run stood that was stopped or killed here; a new run stays as it is."""
-        self.init_callback(model)
-        recorder = self._env.recorder
-        assert recorder is not None
-        exact, state = True, self._run.load_recording(self._control.warn)
+        parts, run, recorder = self._parts, self._parts.run, self._feedback.recorder
+        exact, state = True, run.load_recording(parts.control.warn)
         if state is not None:
-            with taken_from(self._run.recording):
-                exact = self._env.load_state_dict(state["env"])
-                if not exact:
-                    model._last_obs = self._env.top.reset()  # type: ignore[assignment]
-                load_agent_state(model, state["agent"], simulators_restored=exact)
-                self.episodes, self.seconds_before = state["episodes"], state["seconds"]
-        recorder.recorded = max(recorder.recorded, self._loop.meet_store(exact=exact))
+            with taken_from(run.recording):
+                exact = parts.env.load_state_dict(state["env"])
+                parts.agent.load_state_dict(state["agent"], exact=exact)
+                parts.agent.episodes, self._records.seconds_before = state["episodes"], state["seconds"]
+        recorder.recorded = max(recorder.recorded, self._feedback.asker.sync_with_store(exact=exact))
 
-    def record(self, seconds: Callable[[], float]) -> None:
+    def record(self) -> None:
         """Roll the untrained policy until there are clips to ask about.
-
-        Args:
-            seconds: Spent so far.
 
         Raises:
             PrefrlError: if the episodes are too short for any.
             StopTraining: if somebody asked for it.
         """
-        recorder, model, env = self._env.recorder, self.model, self._env.top
-        assert recorder is not None
-        saved = time.monotonic()
-        if len(recorder.pool) < self._loop.initial_segments:
-            self._tell()
-        while len(recorder.pool) < self._loop.initial_segments and model.num_timesteps < self._run.config.steps:
-            model.collect_rollouts(env, self, model.rollout_buffer, n_rollout_steps=model.n_steps)
-            self._tell()
-            if self._control.stop or time.monotonic() - saved > self._run.config.checkpoint_seconds:
-                self._save(seconds())
+        wanted, agent, config = self._feedback.asker.initial_segments, self._parts.agent, self._parts.config
+        recorder, saved = self._feedback.recorder, time.monotonic()
+        if not wanted:
+            return
+        state = "recording the untrained policy"
+        if len(recorder.pool) < wanted:
+            self._reporter.say(state)
+        while len(recorder.pool) < wanted and agent.steps < config.steps:
+            experience = agent.collect(lambda: self._reporter.keep_saying(state))
+            assert experience is not None
+            recorder.cut(experience)
+            self._reporter.say(state)
+            if self._parts.control.stop or time.monotonic() - saved > config.checkpoint_seconds:
+                self._save()
                 saved = time.monotonic()
-            if self._control.stop:
+            if self._parts.control.stop:
                 raise StopTraining
         if len(recorder.pool) < 2:
-            length = self._run.config.queries.segment_length
             raise PrefrlError(
-                f"no two clips of {length} steps could be cut from {model.num_timesteps} steps: the episodes of "
-                f"{self._run.config.task} end earlier; set a shorter clip with --set queries.segment_length=N"
+                f"no two clips of {config.queries.segment_length} steps could be cut from {agent.steps} steps: the "
+                f"episodes of {config.task} end earlier; set a shorter clip with --set queries.segment_length=N"
             )
-        self._save(seconds())
-        model.rollout_buffer.reset()
+        self._save()
 
-    def ask(self, waiting: Callable[[dict[str, int]], None]) -> None:
+    def ask(self) -> None:
         """Have the first queries answered.
-
-        Args:
-            waiting: Called again and again meanwhile; may raise to stop.
 
         Raises:
             PrefrlError: if the teacher can compare none of the clips.
+            StopTraining: if somebody asked for it.
         """
-        loop = self._loop
-        loop.settle(self.model.num_timesteps, lambda: loop.initial_labels, waiting)
-        if not loop.counts["answered"]:
-            raise PrefrlError(f"the teacher {self._run.config.teacher} could compare none of the first clips")
+        asker = self._feedback.asker
+        if asker.initial_segments:
+            asker.settle(self._parts.agent.steps, lambda: asker.initial_labels, self._reporter.waiting)
+            if not asker.counts["answered"]:
+                raise PrefrlError(f"the teacher {self._parts.config.teacher} could compare none of the first clips")
+        self._reporter.initial_labels_done = True
 
     def pretrain(self) -> None:
         """Fit the reward model to the first labels.
@@ -125,23 +93,19 @@ class Beginning(BaseCallback):
         Raises:
             StopTraining: if somebody asked for it.
         """
-        while not self._loop.worker.ready:
-            self._say("pretraining the reward model")
-            if self._control.stop:
+        learner, asker = self._feedback.learner, self._feedback.asker
+        while not learner.ready:
+            self._reporter.say("pretraining the reward model")
+            if self._parts.control.stop:
                 raise StopTraining
-            self._loop.learn(self.model.num_timesteps)
+            learner.fit(self._parts.agent.steps, asker.replayed_round)
 
-    def _save(self, seconds: float) -> None:
+    def _save(self) -> None:
         """Keep the recorded clips: nothing has been asked about them, and nothing been learned."""
-        state = {"agent": agent_state(self.model), "env": self._env.state_dict()}
-        self._run.save_recording(state | {"episodes": self.episodes, "seconds": seconds})
+        agent = self._parts.agent
+        state = {"agent": agent.state_dict(), "env": self._parts.env.state_dict()}
+        self._parts.run.save_recording(state | {"episodes": agent.episodes, "seconds": self._records.seconds})
 
-    def _tell(self) -> None:
-        self._say("recording the untrained policy")
-        self._told = time.monotonic()
 
-    def _on_step(self) -> bool:
-        self.episodes += ended_episodes(self.locals["infos"])
-        if time.monotonic() - self._told > SAY_SECONDS:  # a rollout takes long where the environment is slow
-            self._tell()
-        return True
+PHASES: tuple[Callable[[Beginning], None], ...] = (Beginning.record, Beginning.ask, Beginning.pretrain)
+"""What comes before the agent trains, in order."""

@@ -276,7 +276,7 @@ def _train(
     control = Control()
     with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
         if beside:
-            from prefrl.reward.beside import start_learner
+            from prefrl.reward.launch import start_learner
 
             control.learner = start_learner()
             cleanup.callback(control.learner.discard)

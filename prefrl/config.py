@@ -279,6 +279,11 @@ class RunConfig:
         return self.teacher != "none"
 
     @property
+    def synchronous(self) -> bool:
+        """Whether the agent waits for labels and for the reward learner, so that the same seed gives the same run."""
+        return self.mode == "sync"
+
+    @property
     def asks_people(self) -> bool:
         """Whether people answer, who need clips to look at."""
         return self.teacher == "human"

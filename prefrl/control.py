@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from prefrl.processes import Beside
+from prefrl.processes import WorkerProcess
 
 
 class StopTraining(Exception):  # noqa: N818 - no error: somebody asked for it
@@ -29,7 +29,7 @@ class Control:
     """Called with the run's progress at each round."""
     warn: Callable[[str], None] = lambda line: None
     """Called with a line that the user should see."""
-    learner: Beside | None = None
+    learner: WorkerProcess | None = None
     """The reward learner's process, where it was started ahead; an asynchronous training takes it over."""
 
 

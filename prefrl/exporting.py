@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from prefrl.agents import make_agent
+from prefrl.agents.algorithms import make_algorithm
 from prefrl.config import replace
 from prefrl.environments import load_normaliser_state, make_stack
 from prefrl.errors import PrefrlError, UsageError
@@ -56,7 +56,7 @@ def export(
     config = replace(run.config, plain)
     stack = make_stack(config)
     try:
-        model = make_agent(config, stack, None)
+        model = make_algorithm(config, stack)
         with taken_from(run.checkpoints):
             policy = state["agent"]["policy"]
             model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in policy.items()})

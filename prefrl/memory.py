@@ -53,6 +53,6 @@ def _own_peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def beside_peak_rss_mb() -> float:
-    """The same of the processes beside this one that are still there, together."""
+def workers_peak_rss_mb() -> float:
+    """The same of this process's workers that are still there, together."""
     return sum(peak_rss_mb(child.pid) for child in multiprocessing.active_children())

@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 from gymnasium import spaces
 
+from prefrl.agents.vision import NETWORKS
 from prefrl.config import RunConfig
 from prefrl.environments import reward_inputs
 from prefrl.errors import UsageError
 from prefrl.making import run_env
 from prefrl.reward.networks import StackedCNN
-from prefrl.vision import NETWORKS
 
 _BASE = 600 * 2**20
 """Bytes of the libraries, of the agent's process and of the learner's."""

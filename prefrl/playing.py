@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 
 from prefrl.actions import as_numbers, from_environment, to_environment
 from prefrl.adapter import Adapter
-from prefrl.agents import policy_kwargs
+from prefrl.agents.algorithms import policy_kwargs
 from prefrl.config import RunConfig
 from prefrl.environments import OBSERVATION_CLIP, observed_space
 from prefrl.errors import PrefrlError, UsageError

@@ -1,4 +1,4 @@
-"""What the processes beside the agent have in common: they outlive a signal to the group, and never their parent."""
+"""Worker processes: they outlive a signal to the process group, and never their parent."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ _SAFE_PATH = "PYTHONSAFEPATH"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Beside(NamedTuple):
-    """A process beside the agent, and the pipe by which it is given work and stopped."""
+class WorkerProcess(NamedTuple):
+    """A process of a run other than the agent's, and the pipe by which it is given work and stopped."""
 
     process: SpawnProcess
     pipe: Connection
 
+    def send(self, message: Any) -> None:
+        """Send it something; nothing where it is gone, which its `process` tells."""
+        with suppress(OSError):
+            self.pipe.send(message)
+
     def stop(self, timeout: float = 30) -> bool:
         """Let it finish what it is at; one that does not is killed. Whether it ended by itself."""
-        with suppress(OSError):  # it may be gone
-            self.pipe.send(None)
+        self.send(None)
         self.process.join(timeout)
         if not self.process.is_alive():
             return True
@@ -43,7 +47,7 @@ class Beside(NamedTuple):
             self.process.join()
 
 
-def start_beside(name: str, target: Callable[..., None], *arguments: Any) -> Beside:
+def start_worker(name: str, target: Callable[..., None], *arguments: Any) -> WorkerProcess:
     """Start a process; its target gets the reading end of the pipe, and the arguments."""
     context = multiprocessing.get_context("spawn")
     # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
@@ -53,7 +57,7 @@ def start_beside(name: str, target: Callable[..., None], *arguments: Any) -> Bes
     with _nothing_of_the_working_folder(), _deaf_to_signals():
         process.start()
     reader.close()
-    return Beside(process, writer)
+    return WorkerProcess(process, writer)
 
 
 def _begin(target: Callable[..., None], safe: bool, pipe: Connection, *arguments: Any) -> None:
@@ -113,7 +117,7 @@ _UNGUARDED_STATUS = 79
 
 
 def leave_unguarded_import() -> None:
-    """End this process where it is one beside the agent that is only importing the user's script."""
+    """End this process where it is a worker that is only importing the user's script."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         print(f"prefrl: {UNGUARDED}", file=sys.stderr, flush=True)
         os._exit(_UNGUARDED_STATUS)

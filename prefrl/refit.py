@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prefrl.agents import choose_device
+from prefrl.devices import choose_device
 from prefrl.environments import reward_inputs
 from prefrl.fit_request import fit_request
 from prefrl.reward.ensemble import RewardEnsemble

@@ -25,7 +25,7 @@ from prefrl.film import read_film, write_film
 from prefrl.making import RENDERED, make_env
 from prefrl.own import maker_of, readmit
 from prefrl.printable import complain
-from prefrl.processes import check_guarded, how_it_ended, start_beside
+from prefrl.processes import check_guarded, how_it_ended, start_worker
 from prefrl.queue import LabelQueue
 from prefrl.rendering import prepare, render
 from prefrl.run import RunDirectory
@@ -111,7 +111,7 @@ class RendererProcess:
     def _start(self) -> None:
         config = self._run.config
         given = passport(config), maker_of(config.env_id)
-        self._beside = start_beside("prefrl-renderer", _render, self._run.root, *given)
+        self._beside = start_worker("prefrl-renderer", _render, self._run.root, *given)
         self._started = time.monotonic()
 
     def check(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from gymnasium import spaces
@@ -18,6 +19,24 @@ from prefrl.types import Array, Floats, Segment, is_image
 
 _Steps = tuple[Array, Array, Floats]
 """Observations, actions and true rewards of as many steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """What was recorded of a rollout, step by step."""
+
+    observations: Array
+    """(T, E, *observation), as the environments gave them, before any normalisation."""
+    actions: Array
+    """(T, E, *action), as the environments got them; one-hot where discrete."""
+    rewards: Floats
+    """(T, E) the task's own: for metrics and simulated teachers."""
+    dones: Array
+    """(T, E) whether an episode ended with the step."""
+    terminated: Array
+    """(T, E) whether it ended by itself, and not at a time limit."""
+    features: Array
+    """(T, E, *step), what the reward model reads."""
 
 
 class SegmentRecorder(VecEnvWrapper):
@@ -115,21 +134,15 @@ class SegmentRecorder(VecEnvWrapper):
         observations, actions = (np.stack(arrays) for arrays in list(zip(*self._rollout[start:], strict=True))[:2])
         return self._features(observations, as_numbers(self._actions, actions))
 
-    def take_rollout(self) -> tuple[Array, Floats, Array]:
-        """Hand over the steps since the last call, and cut segments from them.
-
-        Returns:
-            (T, E, F) features or images as they were observed, (T, E) true rewards, and (T, E) whether an episode ended
-            with the step.
-        """
+    def take(self) -> Experience:
+        """Hand over the steps since the last call."""
         observations, actions, rewards, dones, terminated = (
             np.stack(arrays) for arrays in zip(*self._rollout, strict=True)
         )
         self._rollout.clear()
         actions = as_numbers(self._actions, actions)
-        rewards = rewards.astype(np.float32)
-        self._cut((observations, actions, rewards), dones, terminated)
-        return self._features(observations, actions), rewards, dones
+        features = self._features(observations, actions)
+        return Experience(observations, actions, rewards.astype(np.float32), dones, terminated, features)
 
     def _features(self, observations: Array, actions: Array) -> Array:
         """What the reward model reads of (T, E) steps."""
@@ -144,8 +157,9 @@ class SegmentRecorder(VecEnvWrapper):
             return observations.copy()
         return np.concatenate([observations[0, :-1], observations[:, -1]])
 
-    def _cut(self, rollout: _Steps, dones: Array, terminated: Array) -> None:
-        """Cut what is long enough, in the order of time; each environment's rest waits for the next rollout."""
+    def cut(self, experience: Experience) -> None:
+        """Cut segments into the pool, in the order of time; each environment's rest waits for the next rollout."""
+        rollout, dones = (experience.observations, experience.actions, experience.rewards), experience.dones
         cuts, scenes = [], self._scenes
         for env, begun in enumerate(self._open):
             before, first, start = len(begun[0]), 0, self._kept[env]
@@ -159,7 +173,7 @@ class SegmentRecorder(VecEnvWrapper):
                 if end not in episodes:
                     continue
                 last = end - self._length
-                if first <= last < start < end and terminated[end - before - 1, env]:
+                if first <= last < start < end and experience.terminated[end - before - 1, env]:
                     scene = scenes.take_last(env, steps[1][start - self._length : last]) if scenes else None
                     cuts.append((last - before, env, self._arrays(steps, last), scene))
                 elif scenes and start < end:

@@ -38,6 +38,13 @@ def tiny_reward(**changes):
     return RewardConfig(**small | changes)
 
 
+def take_rollout(recorder):
+    """What a recorder has recorded, its segments cut: features, true rewards, and whether an episode ended."""
+    experience = recorder.take()
+    recorder.cut(experience)
+    return experience.features, experience.rewards, experience.dones
+
+
 class Library:
     """Segments by their ids, as a learner reads them, and comparisons of neighbours by a linear true reward."""
 

@@ -51,20 +51,20 @@ TESTS = {
     "prefrl/reward/figures.py": ("reward_fit",),
     "prefrl/reward/labels.py": ("reward_fit", "learner", "async"),
     "prefrl/reward/learner.py": ("learner", "undo", "ensemble", "pixels"),
-    "prefrl/reward/workers.py": ("learner", "loop", "async", "processes"),
+    "prefrl/reward/workers.py": ("learner", "asker", "async", "processes"),
     "prefrl/reward/process.py": ("async", "resume"),
-    "prefrl/reward/beside.py": ("async",),
+    "prefrl/reward/launch.py": ("async",),
     "prefrl/queries.py": ("queries",),
     "prefrl/segments.py": ("segments", "buffers", "pixels", "agents", "snapshots"),
     "prefrl/store.py": ("store", "undo", "queue", "repeats", "archive", "quality"),
     "prefrl/teachers/__init__.py": ("teachers", "human"),
     "prefrl/teachers/simulated.py": ("teachers",),
     "prefrl/teachers/human.py": ("teachers", "human"),
-    "prefrl/scoring.py": ("buffers", "wiring"),
+    "prefrl/agents/reward_terms.py": ("buffers", "wiring"),
     "benchmarks/prefrl_benchmarks/statistics.py": ("statistics",),
 }
 """The tests that are to hold a file, as `tests/test_NAME.py`; of these, those that run the changed line are run."""
-BESIDE = {"prefrl/reward/process.py", "prefrl/reward/beside.py"}
+BESIDE = {"prefrl/reward/process.py", "prefrl/reward/launch.py"}
 """Files whose work is done in another process, which is not traced: all of their tests are run."""
 SLOW_SECONDS = 8.0
 """Tests that take longer are left out, but for files that nothing else tests."""

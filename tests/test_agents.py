@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from helpers import same_tree, through_file
+from helpers import same_tree, take_rollout, through_file
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
-from prefrl.agents import agent_state, choose_device, load_agent_state, make_agent
+from prefrl.agents.algorithms import make_algorithm
+from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.devices import choose_device
 from prefrl.environments import make_stack
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
@@ -23,10 +25,10 @@ TASKS = [
 ]
 
 
-def build(task, algo, score=None, **settings):
+def build(task, algo, **settings):
     config = resolve(task, algo=algo, teacher="none", settings=SMALL | {"steps": 320} | settings)
     stack = make_stack(config)
-    return stack, make_agent(config, stack, score)
+    return stack, make_algorithm(config, stack)
 
 
 class AtRollout(BaseCallback):
@@ -195,7 +197,7 @@ def test_the_true_reward_is_hidden_when_a_reward_is_learned_and_counted_below():
     paid = [stack.top.step(np.ones((2, 2), np.float32)) for _ in range(50)]
     assert all((rewards == 0).all() for _, rewards, _, _ in paid)
     returns = [info["episode"]["r"] for info in paid[-1][3]]
-    _, true, _ = stack.recorder.take_rollout()
+    _, true, _ = take_rollout(stack.recorder)
     np.testing.assert_allclose(returns, true.sum(axis=0), rtol=1e-4)
     assert stack.normaliser.norm_reward is False
     stack.top.close()

@@ -17,6 +17,7 @@ from runs import content, prefrl, refused
 from prefrl import transfer
 from prefrl.admission import read_archive
 from prefrl.archive import LabelledTask, write_archive
+from prefrl.assembly import recorder_inputs
 from prefrl.clips import ClipFolder
 from prefrl.environments import make_stack, reward_inputs
 from prefrl.queue import LabelQueue
@@ -24,7 +25,6 @@ from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
 from prefrl.run import RunDirectory
 from prefrl.store import IMPORTED_ROUND, LabelStore
-from prefrl.training import recorder_inputs
 from prefrl.transfer import export_labels, import_labels
 from prefrl.types import Answer, Judgement, Label, Query, Segment
 

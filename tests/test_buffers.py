@@ -9,33 +9,35 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from prefrl.buffers import ScoredRolloutBuffer
+from prefrl.agents.buffers import DeferredRolloutBuffer
+from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.normalisation import RolloutNormalisation
-from prefrl.scoring import ReturnScaler, RolloutScorer
-from prefrl.segments import SegmentRecorder
+from prefrl.segments import Experience, SegmentRecorder
 
 GAMMA, LAMBDA = 0.9, 0.8
 
 
 class Watch(BaseCallback):
-    """Copies what is in the buffer at the end of each rollout, and the values of terminal observations."""
+    """Copies what a rollout is trained on, and the values of terminal observations."""
 
-    def __init__(self):
+    def __init__(self, each_step=lambda: None):
         super().__init__()
-        self.rollouts, self.terminal_values, self._ends = [], [], []
+        self.rollouts, self.terminal_values, self._ends, self._each_step = [], [], [], each_step
 
     def _on_step(self):
+        self._each_step()
         self._ends.append([info.get("terminal_observation") for info in self.locals["infos"]])
         return True
 
     def _on_rollout_end(self):
+        self._last = {"last_values": self.locals["values"].numpy().ravel(), "dones": self.locals["dones"]}
+
+    def completed(self):
         buffer = self.model.rollout_buffer
         names = ("rewards", "values", "advantages", "returns", "episode_starts")
-        self.rollouts.append({name: getattr(buffer, name).copy() for name in names})
-        self.rollouts[-1]["last_values"] = self.locals["values"].numpy().ravel()
-        self.rollouts[-1]["dones"] = self.locals["dones"]
+        self.rollouts.append({name: getattr(buffer, name).copy() for name in names} | self._last)
         values = np.zeros(buffer.rewards.shape, np.float32)
         with torch.no_grad():
             for step, ends in enumerate(self._ends):
@@ -46,7 +48,8 @@ class Watch(BaseCallback):
         self._ends = []
 
 
-def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, watch=None, **options):
+def run(reward, *, algorithm=PPO, rollouts=2, hide_endings=False, each_step=lambda term: None, **options):
+    """Collect rollouts and train on them, as an on-policy agent does; `reward` gets the recorder."""
     envs = [CountingEnv((7, 5), tag=tag, **options) for tag in range(2)]
     recorder = SegmentRecorder(DummyVecEnv([lambda env=env: env for env in envs]), 3, 50, hide_endings=hide_endings)
     extra = {"batch_size": 12, "n_epochs": 1} if algorithm is PPO else {}
@@ -57,19 +60,24 @@ def run(score, *, algorithm=PPO, rollouts=2, hide_endings=False, watch=None, **o
         gamma=GAMMA,
         gae_lambda=LAMBDA,
         policy_kwargs={"net_arch": [8]},
-        rollout_buffer_class=ScoredRolloutBuffer,
-        rollout_buffer_kwargs={"score": score(recorder) if callable(score) else None},
+        rollout_buffer_class=DeferredRolloutBuffer,
         device="cpu",
         seed=0,
         **extra,
     )
-    watch = watch or Watch()
-    model.learn(rollouts * 24, watch)
+    watch, score = Watch(), reward(recorder)
+    watch._each_step = lambda: each_step(score)
+    model._setup_learn(rollouts * 24, watch)
+    for _ in range(rollouts):
+        model.collect_rollouts(recorder, watch, model.rollout_buffer, n_rollout_steps=12)
+        model.rollout_buffer.complete(score(recorder.take(), model.rollout_buffer.log_probs))
+        watch.completed()
+        model.train()
     return watch, recorder
 
 
 def numbered(_):
-    return lambda log_probs: np.arange(24, dtype=np.float32).reshape(12, 2)
+    return lambda experience, log_probs: np.arange(24, dtype=np.float32).reshape(12, 2)
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
@@ -77,20 +85,24 @@ def test_the_bootstrap_at_a_time_limit_stays_in_and_rewards_are_added(algorithm)
     watch, _ = run(numbered, algorithm=algorithm, truncate=True)
     for rollout, terminal in zip(watch.rollouts, watch.terminal_values, strict=True):
         assert np.count_nonzero(terminal) == 4
-        np.testing.assert_allclose(rollout["rewards"], numbered(None)(None) + GAMMA * terminal, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            rollout["rewards"], numbered(None)(None, None) + GAMMA * terminal, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_there_is_no_bootstrap_at_a_true_ending():
     watch, _ = run(numbered)
     for rollout in watch.rollouts:
-        np.testing.assert_array_equal(rollout["rewards"], numbered(None)(None))
+        np.testing.assert_array_equal(rollout["rewards"], numbered(None)(None, None))
 
 
 def test_there_is_a_bootstrap_at_a_hidden_ending():
     watch, _ = run(numbered, hide_endings=True)
     for rollout, terminal in zip(watch.rollouts, watch.terminal_values, strict=True):
         assert np.count_nonzero(terminal) == 4
-        np.testing.assert_allclose(rollout["rewards"], numbered(None)(None) + GAMMA * terminal, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            rollout["rewards"], numbered(None)(None, None) + GAMMA * terminal, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_advantages_and_returns_are_of_the_predicted_rewards():
@@ -109,7 +121,7 @@ def test_advantages_and_returns_are_of_the_predicted_rewards():
 
 def test_each_rollout_is_scored_once_with_the_weights_of_that_moment():
     scores = iter([np.full((12, 2), 1.0, np.float32), np.full((12, 2), 5.0, np.float32)])
-    watch, _ = run(lambda _: lambda log_probs: next(scores))
+    watch, _ = run(lambda _: lambda experience, log_probs: next(scores))
     assert [set(rollout["rewards"].ravel()) for rollout in watch.rollouts] == [{1.0}, {5.0}]
 
 
@@ -126,48 +138,38 @@ class Worker:
 
 
 def test_the_true_reward_never_reaches_the_agent():
-    worker = Worker()
-    watch, _ = run(lambda recorder: RolloutScorer(recorder, worker, None))
+    watch, _ = run(lambda _: lambda experience, log_probs: None)
     for rollout in watch.rollouts:
-        assert (rollout["rewards"] == 0).all()  # there is no reward model yet, and true rewards are 1 and more
+        assert (rollout["rewards"] == 0).all()  # true rewards are 1 and more
+
+
+def features_of(simulator):
+    return np.array([[*step[0], *step[1]] for step in simulator.log], dtype=np.float32)
 
 
 def test_scores_are_of_the_recorder_s_raw_arrays():
-    worker = Worker()
-    scorers = []
+    worker, terms = Worker(), []
 
-    def started(recorder):
-        scorers.append(RolloutScorer(recorder, worker, None))
-        scorers[0].start()
-        return scorers[0]
+    def reward(recorder):
+        terms.append(PredictedReward(recorder, worker))
+        return terms[0]
 
-    watch, recorder = run(started, rollouts=1)
+    watch, recorder = run(reward, rollouts=1)
     logs = [env.log for env in recorder.venv.envs]
-    for env, log in enumerate(logs):
-        features = np.array([[*step[0], *step[1]] for step in log], dtype=np.float32)
-        np.testing.assert_allclose(watch.rollouts[0]["rewards"][:, env], worker.ensemble.score(features), rtol=1e-5)
-    predicted, true = scorers[0].take()
+    for env, simulator in enumerate(recorder.venv.envs):
+        expected = worker.ensemble.score(features_of(simulator))
+        np.testing.assert_allclose(watch.rollouts[0]["rewards"][:, env], expected, rtol=1e-5)
+    predicted, true = terms[0].take()
     np.testing.assert_array_equal(predicted, watch.rollouts[0]["rewards"].ravel())
     np.testing.assert_array_equal(true, np.array([[step[2] for step in log] for log in logs]).T.ravel())
-    assert [part.size for part in scorers[0].take()] == [0, 0]
+    assert [part.size for part in terms[0].take()] == [0, 0]
     assert worker.refreshed == 1  # so that weights are as new as can be, however far apart the rounds are
 
 
-class LooksAhead(Watch):
-    """Has a scorer begin within the rollout, as the rounds do."""
-
-    def __init__(self, worker, ahead):
-        super().__init__()
-        self._worker, self._ahead = worker, ahead
-
-    def scorer(self, recorder):
-        self._scorer = RolloutScorer(recorder, self._worker, None, ahead=self._ahead)
-        self._scorer.start()
-        return self._scorer
-
-    def _on_step(self):
-        self._scorer.look_ahead()
-        return super()._on_step()
+def looked_ahead(worker, ahead, **options):
+    return run(
+        lambda recorder: PredictedReward(recorder, worker, ahead), each_step=lambda term: term.look_ahead(), **options
+    )
 
 
 @pytest.mark.parametrize("ahead", [1, 4, 7, 12])
@@ -175,13 +177,11 @@ def test_what_is_scored_ahead_is_what_would_be_scored_at_the_end(ahead):
     worker, threads = Worker(), set()
     score, predict = worker.ensemble.score, worker.ensemble.predict
     worker.ensemble.predict = lambda steps: threads.add(threading.current_thread()) or predict(steps)
-    watch = LooksAhead(worker, ahead)
-    _, recorder = run(watch.scorer, watch=watch)
+    watch, recorder = looked_ahead(worker, ahead)
     for env, simulator in enumerate(recorder.venv.envs):
-        features = np.array([[*step[0], *step[1]] for step in simulator.log], dtype=np.float32)
         rewards = np.concatenate([rollout["rewards"][:, env] for rollout in watch.rollouts])
         worker.ensemble.predict = predict
-        np.testing.assert_allclose(rewards, score(features), rtol=1e-5)
+        np.testing.assert_allclose(rewards, score(features_of(simulator)), rtol=1e-5)
     assert worker.refreshed == 2  # once a rollout: all its rewards are from one version of the weights
     here = threading.current_thread()
     assert threads - {here}
@@ -191,26 +191,22 @@ def test_what_is_scored_ahead_is_what_would_be_scored_at_the_end(ahead):
 def test_what_goes_wrong_ahead_is_said():
     worker = Worker()
     worker.ensemble.predict = lambda steps: 1 / 0
-    watch = LooksAhead(worker, 4)
     with pytest.raises(ZeroDivisionError):
-        run(watch.scorer, watch=watch)
+        looked_ahead(worker, 4)
 
 
 @pytest.mark.parametrize("ahead", [None, 5])
 def test_a_rollout_can_be_normalised_by_itself(ahead):
-    worker, scorers = Worker(), []
-
-    def started(recorder):
-        scorers.append(RolloutScorer(recorder, worker, None, ahead=ahead, normalisation=RolloutNormalisation(0.5)))
-        scorers[0].start()
-        return scorers[0]
-
-    watch, recorder = run(started, rollouts=1)
+    worker = Worker()
+    watch, recorder = run(
+        lambda recorder: PredictedReward(recorder, worker, ahead, RolloutNormalisation(0.5)),
+        each_step=lambda term: term.look_ahead(),
+        rollouts=1,
+    )
     rewards = watch.rollouts[0]["rewards"]
     assert rewards.mean() == pytest.approx(0, abs=1e-5)
     assert rewards.std() == pytest.approx(0.5, rel=1e-4)
-    logs = [simulator.log for simulator in recorder.venv.envs]
-    features = np.array([[[*step[0], *step[1]] for step in log] for log in logs], np.float32)
+    features = np.array([features_of(simulator) for simulator in recorder.venv.envs])
     worker.ensemble.target_std = 0.5
     worker.ensemble.fit_output_normalisation(torch.from_numpy(features.reshape(-1, features.shape[-1])))
     for env, rewarded in enumerate(features):  # that of the ensemble divides by N - 1
@@ -221,13 +217,12 @@ def test_the_agent_s_observation_normaliser_does_not_reach_the_reward_model():
     def scored(normalise):
         recorder = SegmentRecorder(DummyVecEnv([lambda: CountingEnv((7, 5))]), 3, 50)
         top = VecNormalize(recorder, norm_reward=False) if normalise else recorder
-        scorer = RolloutScorer(recorder, Worker(), None)
-        scorer.start()
+        term = PredictedReward(recorder, Worker())
         top.reset()
         rng = np.random.default_rng(0)
         for _ in range(20):
             top.step(rng.uniform(-1, 1, (1, 2)).astype(np.float32))
-        return scorer(np.zeros((20, 1), np.float32))
+        return term(recorder.take(), np.zeros((20, 1), np.float32))
 
     np.testing.assert_array_equal(scored(normalise=False), scored(normalise=True))
 
@@ -265,16 +260,50 @@ def test_return_scaling_goes_on_from_a_saved_state(tmp_path):
         np.testing.assert_array_equal(through(*part), resumed(*part))
 
 
+def rollout(features):
+    """An experience of one environment, of these (T, 1, F) features."""
+    steps = len(features)
+    nothing, over = np.zeros((steps, 1), np.float32), np.zeros((steps, 1), bool)
+    return Experience(features, nothing, nothing, over, over, features)
+
+
 def test_an_entropy_bonus_for_an_algorithm_that_has_none():
-    rng = np.random.default_rng(0)
-    rollout = (rng.normal(size=(8, 1, 5)).astype(np.float32), np.zeros((8, 1), np.float32), np.zeros((8, 1), bool))
-    recorder = SimpleNamespace(take_rollout=lambda: rollout)
-    plain, bonus = (RolloutScorer(recorder, Worker(), None, entropy) for entropy in (0.0, 0.1))
+    experience = rollout(np.random.default_rng(0).normal(size=(8, 1, 5)).astype(np.float32))
+    plain, bonus = (
+        AgentReward(PredictedReward(None, Worker()), terms, None) for terms in ({}, {"e": EntropyBonus(0.1)})
+    )
     log_probs = np.linspace(-2, 1, 8, dtype=np.float32)[:, None]
-    for scorer in (plain, bonus):
-        scorer.start()
-    np.testing.assert_allclose(bonus(log_probs) - plain(log_probs), -0.1 * log_probs, atol=1e-6)
-    np.testing.assert_allclose(plain.take()[0], bonus.take()[0])  # metrics are of the reward model alone
+    difference = bonus(experience, log_probs) - plain(experience, log_probs)
+    np.testing.assert_allclose(difference, -0.1 * log_probs, atol=1e-6)
+    np.testing.assert_allclose(plain.predicted.take()[0], bonus.predicted.take()[0])  # metrics are of the model alone
+
+
+class Count:
+    """A term with state: the number of rollouts so far."""
+
+    def __init__(self):
+        self.rollouts = 0
+
+    def __call__(self, experience, log_probs):
+        self.rollouts += 1
+        return np.full_like(experience.rewards, self.rollouts)
+
+    def state_dict(self):
+        return {"rollouts": self.rollouts}
+
+    def load_state_dict(self, state):
+        self.rollouts = state["rollouts"]
+
+
+def test_a_term_of_one_s_own_is_added_and_its_state_is_kept(tmp_path):
+    experience, logs = rollout(np.ones((4, 1, 5), np.float32)), np.zeros((4, 1), np.float32)
+    alone = PredictedReward(None, Worker())(experience, logs)
+    reward = AgentReward(PredictedReward(None, Worker()), {"count": Count()}, None)
+    reward(experience, logs)
+    np.testing.assert_allclose(reward(experience, logs), alone + 2)
+    resumed = AgentReward(PredictedReward(None, Worker()), {"count": Count()}, None)
+    resumed.load_state_dict(through_file(tmp_path, reward.state_dict()))
+    np.testing.assert_allclose(resumed(experience, logs), alone + 3)
 
 
 def test_scaled_rewards_are_clipped_at_ten_deviations():
@@ -293,12 +322,8 @@ def test_rewards_that_never_vary_are_scaled_without_a_division_by_nothing():
     assert (scaled == 0).all()
 
 
-@pytest.mark.parametrize(("ahead", "started"), [(None, True), (2, False)])
-def test_nothing_is_scored_ahead_before_there_is_a_model_or_where_it_is_not_asked_for(ahead, started):
+def test_nothing_is_scored_ahead_where_it_is_not_asked_for():
     worker = Worker()
     recorder = SimpleNamespace(rolled=9, look=lambda start: np.zeros((9, 1, 5), np.float32))
-    scorer = RolloutScorer(recorder, worker, None, ahead=ahead)
-    if started:
-        scorer.start()
-    scorer.look_ahead()
+    PredictedReward(recorder, worker, ahead=None).look_ahead()
     assert worker.refreshed == 0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import CountingEnv, quick, same_tree, through_file
+from helpers import CountingEnv, quick, same_tree, take_rollout, through_file
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -75,7 +75,7 @@ def played(game, steps, envs):
     for step in range(1, steps + 1):
         _, _, _, infos = stack.top.step(rng.integers(stack.top.action_space.n, size=envs))
         ends += [(env, step, info["episode"]["r"]) for env, info in enumerate(infos) if "episode" in info]
-    _, rewards, _ = stack.recorder.take_rollout()
+    _, rewards, _ = take_rollout(stack.recorder)
     stack.top.close()
     games, begun = [], dict.fromkeys(range(envs), 0)
     for env, step, _ in ends:

@@ -16,12 +16,12 @@ from labelled import add_labels, make_run
 from runs import checkpoints, error_line, prefrl, truncate
 
 from prefrl import database, locks, sqlite
+from prefrl.assembly import waiting_for_others
 from prefrl.control import Control, StopTraining
 from prefrl.database import wait_on
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
-from prefrl.training import _waiting
 from prefrl.transfer import export_labels
 from prefrl.types import Answer, Judgement
 
@@ -180,7 +180,7 @@ def test_a_long_transaction_of_another_program_s_is_waited_for_and_said_once(run
 def test_a_training_that_waits_so_can_be_stopped(run: RunDirectory) -> None:
     control = Control()
     control.warn = lambda line: setattr(control, "stop", True)
-    store = LabelStore(run.labels, waiting=_waiting(run, control))
+    store = LabelStore(run.labels, waiting=waiting_for_others(run, control))
     with in_other_hands(run), pytest.raises(StopTraining):
         store.undo(1)
     store.undo(1)

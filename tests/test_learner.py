@@ -367,14 +367,14 @@ def test_the_inline_worker_fits_what_is_due_from_the_store_and_publishes_it(tmp_
 
     through, resumed = worker(), worker()
     assert not through.ready
-    through.work(0, 1)
+    through.fit(0, 1)
     assert through.ready
     assert (through.metrics["comparisons"], through.metrics["reward_updates"], through.metrics["version"]) == (5, 4, 1)
-    through.work(79, 1)
+    through.fit(79, 1)
     assert through.metrics["version"] == 1  # nothing was due
     resumed.load_state_dict(through_file(tmp_path, through.state_dict()))
     for one in (through, resumed):
-        one.work(200, 2)
+        one.fit(200, 2)
         assert (one.metrics["comparisons"], one.metrics["reward_updates"], one.metrics["version"]) == (10, 6, 2)
     assert same_tree(through.state_dict(), resumed.state_dict())
     published = PublishedReward(run.weights, make(features=3).ensemble)

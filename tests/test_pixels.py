@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from helpers import same_tree, through_file
+from helpers import same_tree, take_rollout, through_file
 from prefrl_envs.atari import AtariGames
 from prefrl_envs.moving_dot import RADIUS, SIZE, MovingDot
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -64,7 +64,7 @@ def test_recorded_films_are_what_the_agent_saw(game: bool) -> None:
     for step in range(1, 41):
         seen.append(recorder.step(rng.integers(4, size=2))[0])
         if step % 8 == 0:
-            observations, _, _ = recorder.take_rollout()
+            observations, _, _ = take_rollout(recorder)
             np.testing.assert_array_equal(observations, seen[step - 8 : step])
     assert len(recorder.pool) == 8
     for number, segment in enumerate(recorder.pool):
@@ -80,12 +80,12 @@ def test_a_recorder_of_films_goes_on_from_a_saved_state(tmp_path) -> None:
         recorder.reset()
         for _ in range(17):
             recorder.step(np.array([1]))
-        recorder.take_rollout()
+        take_rollout(recorder)
     recorders[1].load_state_dict(through_file(tmp_path, recorders[0].state_dict()))
     for recorder in recorders:
         for _ in range(9):
             recorder.step(np.array([2]))
-        recorder.take_rollout()
+        take_rollout(recorder)
     assert same_tree(recorders[0].state_dict(), recorders[1].state_dict())
 
 
@@ -96,7 +96,7 @@ def test_a_clip_on_disk_is_small_and_comes_back_whole(tmp_path, game: str) -> No
     rng = np.random.default_rng(0)
     for _ in range(200):
         recorder.step(rng.integers(9, size=1))
-    recorder.take_rollout()
+    take_rollout(recorder)
     clips = ClipFolder(tmp_path)
     for segment in recorder.pool:
         assert clips.save(segment)

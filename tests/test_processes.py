@@ -6,7 +6,7 @@ from multiprocessing.context import SpawnProcess
 
 import pytest
 
-from prefrl.processes import start_beside
+from prefrl.processes import start_worker
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -19,7 +19,7 @@ def test_a_signal_that_comes_while_a_process_starts_is_not_lost(monkeypatch, num
 
     monkeypatch.setattr(SpawnProcess, "start", interrupted)
     before = signal.signal(number, lambda *_: came.append(number))
-    beside = start_beside("test", id)
+    beside = start_worker("test", id)
     signal.signal(number, before)
     beside.process.join()
     beside.pipe.close()

@@ -9,7 +9,7 @@ import av
 import gymnasium
 import numpy as np
 import pytest
-from helpers import same_tree, segments, through_file
+from helpers import same_tree, segments, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl import renderer
@@ -103,7 +103,7 @@ def record(env_id, steps, length, seed=0):
         discrete = isinstance(space, gymnasium.spaces.Discrete)
         action = rng.integers(space.n) if discrete else rng.uniform(-1, 1, space.shape).astype(np.float32)
         recorder.step(np.array([action]))
-    recorder.take_rollout()
+    take_rollout(recorder)
     return list(recorder.pool), witness.seen
 
 
@@ -131,7 +131,7 @@ def test_a_replay_of_mujoco_passes_through_the_same_states():
     rng = np.random.default_rng(0)
     for _ in range(3 * length):
         recorder.step(rng.uniform(-1, 1, (1, 3)).astype(np.float32))
-    recorder.take_rollout()
+    take_rollout(recorder)
     stage = Stage("prefrl/Hopper-v0")
     seen = []
     for segment in recorder.pool:
@@ -161,7 +161,7 @@ def test_the_last_steps_before_an_end_are_replayed_from_the_segment_before(env_i
         if dones[0]:
             ends.append((steps, infos[0]["terminal_observation"]))
             steps = 0
-    recorder.take_rollout()
+    take_rollout(recorder)
     stage = Stage.__new__(Stage)
     stage._env = make_env(env_id)
     last = [segment for segment in recorder.pool if "lead" in segment.scene]
@@ -203,7 +203,7 @@ def test_what_cannot_be_replayed_is_filmed_as_it_goes(tmp_path):
     recorder.reset()
     for _ in range(14):
         recorder.step(np.array([0]))
-    recorder.take_rollout()
+    take_rollout(recorder)
     stage = Stage("CartPole-v1")  # is not asked
     firsts = []
     for segment in recorder.pool:
@@ -229,12 +229,12 @@ def test_scenes_of_last_steps_go_on_from_a_checkpoint(kind, tmp_path):
         recorder.reset()
         for _ in range(5):
             recorder.step(np.array([0]))
-        recorder.take_rollout()
+        take_rollout(recorder)
     other.load_state_dict(through_file(tmp_path, through.state_dict()))
     for recorder in (through, other):
         for _ in range(8):
             recorder.step(np.array([0]))
-        recorder.take_rollout()
+        take_rollout(recorder)
     assert same_tree(through.state_dict(), other.state_dict())
     assert len(through.pool) >= 4
     if kind == "replayed":
@@ -252,13 +252,13 @@ def test_scenes_go_on_from_a_checkpoint():
         recorder.reset()
     for _ in range(20):
         through.step(np.array([1]))
-    through.take_rollout()
+    take_rollout(through)
     other.load_state_dict(through.state_dict())
     assert other.pool[0].scene is not None
     assert len(other._scenes._begun[0]) == 1  # the segment that has begun
     for _ in range(15):
         other.step(np.array([1]))
-    other.take_rollout()
+    take_rollout(other)
     assert len(other.pool) == 2
 
 

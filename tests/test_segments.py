@@ -3,15 +3,15 @@ import itertools
 import numpy as np
 import pytest
 from gymnasium import spaces
-from helpers import CountingEnv, quick, same_tree, through_file
+from helpers import CountingEnv, quick, same_tree, take_rollout, through_file
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from prefrl.assembly import recorder_inputs
 from prefrl.recipes import resolve
 from prefrl.segments import SegmentRecorder
-from prefrl.training import recorder_inputs
 from prefrl.types import Segment
 
 
@@ -36,7 +36,7 @@ def roll(env, steps, seed=0, *, reset=True, take=True):
     for step in range(1, steps + 1):
         returned.append(env.step(actions(env, rng)))
         if take and isinstance(env, SegmentRecorder) and (step % 5 == 0 or step == steps):
-            env.take_rollout()
+            take_rollout(env)
     return returned
 
 
@@ -103,7 +103,7 @@ def test_an_episode_s_last_steps_are_found_wherever_a_rollout_ends(rollouts):
     for steps in rollouts:
         for _ in range(steps):
             env.step(np.zeros((1, 2), np.float32))
-        env.take_rollout()
+        take_rollout(env)
     found = [(int(s.observations[0, 1]), s.observations[:, 2].astype(int).tolist()) for s in env.pool]
     first, second = [0, 1, 2], [3, 4, 5]
     whole = [(0, first), (0, second), (0, [5, 6, 7]), (1, first), (3, first), (3, second)]
@@ -116,7 +116,7 @@ def test_an_episode_s_last_steps_are_found_wherever_a_rollout_ends(rollouts):
 def test_segments_of_several_environments_are_in_the_order_of_their_first_steps():
     env = recorder(envs=2, length=3, lengths=(7, 4))
     roll(env, 9, take=False)
-    env.take_rollout()
+    take_rollout(env)
     assert [tuple(s.observations[0].astype(int).tolist()) for s in env.pool] == [
         (0, 0, 0),
         (1, 0, 0),
@@ -176,7 +176,7 @@ def test_segments_of_a_rollout_come_in_the_order_in_which_they_began():
         before = env.recorded
         for _ in range(5):
             env.step(actions(env, rng))
-        env.take_rollout()
+        take_rollout(env)
         new = [segment for segment in env.pool if segment.id >= before]
         starts = []
         for segment in new:
@@ -205,7 +205,7 @@ def test_the_agent_gets_fresh_zeros():
         _, rewards, _, _ = env.step(actions(env, rng))
         assert (rewards == 0).all()
         rewards += 9.0  # as Stable-Baselines3 does at a time limit
-    env.take_rollout()
+    take_rollout(env)
     assert env.pool
     assert all((segment.true_rewards < 900).all() for segment in env.pool)
     for segment in env.pool:
@@ -224,7 +224,7 @@ def test_reset_drops_partial_segments():
 def test_a_rollout_is_every_step_since_the_last_call():
     env = recorder(envs=2, length=3)
     roll(env, 9, take=False)
-    features, true, dones = env.take_rollout()
+    features, true, dones = take_rollout(env)
     assert features.shape == (9, 2, 5)
     assert true.shape == dones.shape == (9, 2)
     assert features.dtype == true.dtype == np.float32
@@ -235,13 +235,13 @@ def test_a_rollout_is_every_step_since_the_last_call():
         np.testing.assert_array_equal(true[:, tag], [step[2] for step in log])
     assert np.flatnonzero(dones[:, 0]).tolist() == [6]
     roll(env, 4, seed=1, reset=False, take=False)
-    assert env.take_rollout()[0].shape == (4, 2, 5)
+    assert take_rollout(env)[0].shape == (4, 2, 5)
 
 
 def test_a_rollout_s_features_are_those_of_the_segments():
     env = recorder(envs=1, length=7, lengths=(7,))
     roll(env, 7, take=False)
-    features, true, _ = env.take_rollout()
+    features, true, _ = take_rollout(env)
     np.testing.assert_array_equal(features[:, 0], env.pool[0].features)
     np.testing.assert_array_equal(true[:, 0], env.pool[0].true_rewards)
     assert features.shape[2] == recorder_inputs(resolve("hopper"), env).step[0] == 5
@@ -264,7 +264,7 @@ def test_actions_are_recorded_as_clipped_and_observations_as_not_normalised():
     model.policy.log_std.data += 2
     model.learn(32)
     assert np.abs(model.rollout_buffer.actions).max() > 1
-    features, _, _ = env.take_rollout()
+    features, _, _ = take_rollout(env)
     assert np.abs(features[..., 3:]).max() == 1
     for tag in range(2):
         log = logged(env.venv, tag)
@@ -293,7 +293,7 @@ def test_recording_goes_on_from_a_saved_state_with_partial_segments(tmp_path, st
     for env in (through, other):
         roll(env, 11, seed=5, reset=False)
         roll(env, 2, seed=6, reset=False, take=False)
-    rollouts = [env.take_rollout() for env in (through, other)]
+    rollouts = [take_rollout(env) for env in (through, other)]
     assert same_tree(through.state_dict(), other.state_dict())
     assert [segment.id for segment in through.pool] == [segment.id for segment in other.pool]
     for one, same in zip(*rollouts, strict=True):
@@ -310,7 +310,7 @@ def test_a_loaded_state_is_free_of_what_was_recorded_before(tmp_path):
     assert env.recorded == 1
     assert [segment.id for segment in env.pool] == [0]
     roll(env, 2, seed=2, reset=False, take=False)
-    assert len(env.take_rollout()[0]) == 2
+    assert len(take_rollout(env)[0]) == 2
     assert [segment.id for segment in env.pool] == [0, 1]
 
 

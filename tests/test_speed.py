@@ -12,7 +12,7 @@ from runs import prefrl, refused
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
-from prefrl.agents import make_agent
+from prefrl.agents.algorithms import make_algorithm
 from prefrl.environments import make_stack
 from prefrl.errors import PrefrlError
 from prefrl.files import read_json
@@ -115,7 +115,7 @@ TRUE = Cell("reacher", "ppo", "none", "sync", 0, 6000, 0)
 def test_plain_training_has_the_recipe_s_settings_and_nothing_of_prefrl_s_loop():
     config = TRUE.config
     stack = make_stack(config)
-    theirs, ours = plain.same_settings(config), make_agent(config, stack, None)
+    theirs, ours = plain.same_settings(config), make_algorithm(config, stack)
     for name in ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"):
         assert getattr(theirs, name) == getattr(ours, name)
     assert theirs.n_envs == ours.n_envs

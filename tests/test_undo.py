@@ -21,7 +21,7 @@ from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
-from prefrl.reward.process import _learn_until
+from prefrl.reward.process import Orders, learn_until
 from prefrl.reward.workers import InlineLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
@@ -245,10 +245,10 @@ def test_left_learned_taken_back_right_is_one_label_right(tmp_path, store):
     queries = ask(store, 1, 4)
     for query in queries:
         say(store, query)
-    worker.work(0, 1)
+    worker.fit(0, 1)
     store.undo(4)
     say(store, queries[3], RIGHT)
-    worker.work(100, 2)
+    worker.fit(100, 2)
     assert store.counts()["answered"] == worker.metrics["comparisons"] == 4
     assert worker._learner._mu[:4].tolist() == [1, 1, 1, 0]
     assert [c.id for c in worker._learner._standing] == [1, 2, 3, 6]
@@ -277,13 +277,13 @@ def test_a_synchronous_run_that_went_back_learns_what_it_had_learned(tmp_path_fa
             for pending in store.pending():
                 say(store, pending[0], RIGHT)
         elif move == "learn" and (not states or states[-1][0] < round_):
-            worker.work(1000 * round_, round_)
+            worker.fit(1000 * round_, round_)
             states.append((round_, through_file(tmp_path, worker.state_dict())))
     if at < len(states):
         replayed = inline(tmp_path, store)
         replayed.load_state_dict(states[at][1])
         for learned, state in states[at + 1 :]:
-            replayed.work(1000 * learned, learned)
+            replayed.fit(1000 * learned, learned)
             assert same_tree(through_file(tmp_path, replayed.state_dict()), state)
     store.close()
 
@@ -296,9 +296,9 @@ def test_rows_of_later_rounds_are_followed_later_and_none_is_passed_over(tmp_pat
     say(store, *ask(store, 2), labeller=None)
     store.undo(1)
     say(store, first, RIGHT, labeller=None)
-    worker.work(0, 1)
+    worker.fit(0, 1)
     assert [c.id for c in worker._learner._standing] == [1]
-    worker.work(100, 2)
+    worker.fit(100, 2)
     assert [c.id for c in worker._learner._standing] == [2, 4]
 
 
@@ -316,7 +316,7 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
         say(store, query)
     run.save_checkpoint(0, {"agent": {}})
     reader, writer = multiprocessing.Pipe(duplex=False)
-    working = threading.Thread(target=_learn_until, args=(reader, run, Inputs((3,)), "cpu"))
+    working = threading.Thread(target=learn_until, args=(Orders(reader), run, Inputs((3,)), "cpu"))
     working.start()
 
     def published(comparisons):
@@ -325,10 +325,10 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     try:
         until(published(4), "four comparisons to be learned from")
         store.undo(4)
-        run.write_progress({"step": 1000})
+        writer.send(1000)
         until(published(3), "three comparisons to be learned from")
         say(store, queries[3], RIGHT)
-        run.write_progress({"step": 2000})
+        writer.send(2000)
         until(published(4), "four comparisons again")
     finally:
         writer.send(None)

@@ -7,8 +7,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 
 from prefrl import precision
+from prefrl.agents.vision import NETWORKS, PolicyCNN
 from prefrl.recipes import resolve
-from prefrl.vision import NETWORKS, PolicyCNN
 
 SCREENS = spaces.Box(0, 255, (4, 84, 84), np.uint8)
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from runs import prefrl, summary, tiny
 
-from prefrl import training
+from prefrl import assembly
+from prefrl.agents.reward_terms import AgentReward, PredictedReward
 from prefrl.environments import make_stack
 from prefrl.metrics import read_metrics
 from prefrl.recipes import resolve
-from prefrl.scoring import RolloutScorer
 from prefrl.segments import SegmentRecorder
 from prefrl.teachers.simulated import Episodes
 
@@ -50,24 +50,24 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
     """Train a little, and keep what passes between recorder, reward model and agent."""
     calls: dict[str, list[Any]] = {"rollouts": [], "scores": [], "paid": [], "episodes": []}
     patch = pytest.MonkeyPatch()
-    take, pay = SegmentRecorder.take_rollout, RolloutScorer.__call__
-    teacher = training.make_teacher
+    take, pay = SegmentRecorder.take, AgentReward.__call__
+    teacher = assembly.make_teacher
 
     def kept(name: str, value: Any) -> Any:
         calls[name].append(value)
         return value
 
-    patch.setattr(SegmentRecorder, "take_rollout", lambda self: kept("rollouts", take(self)))
+    patch.setattr(SegmentRecorder, "take", lambda self: kept("rollouts", take(self)))
 
-    def paid_for(self: RolloutScorer, logs: Any) -> Any:
-        before = len(self._pairs)
-        rewards = kept("paid", (logs.copy(), pay(self, logs)))[1]
-        calls["scores"] += [predicted.copy() for predicted, _ in self._pairs[before:]]
+    def paid_for(self: AgentReward, experience: Any, logs: Any) -> Any:
+        before = len(self.predicted._pairs)
+        rewards = kept("paid", (logs.copy(), pay(self, experience, logs)))[1]
+        calls["scores"] += [predicted.copy() for predicted, _ in self.predicted._pairs[before:]]
         return rewards
 
-    patch.setattr(RolloutScorer, "__call__", paid_for)
+    patch.setattr(AgentReward, "__call__", paid_for)
     patch.setattr(
-        training, "make_teacher", lambda name, seed, episodes: teacher(name, seed, kept("episodes", episodes))
+        assembly, "make_teacher", lambda name, seed, episodes: teacher(name, seed, kept("episodes", episodes))
     )
     try:
         flags = ("--mode", "sync", "--algo", algo)
@@ -76,9 +76,9 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
         usual = calls["episodes"][0]()
     finally:
         patch.undo()
-    before = len(calls["paid"]) - len(calls["scores"])
-    logs, paid = (np.stack(each) for each in zip(*calls["paid"][before:], strict=True))
-    _, true, dones = (np.stack(each) for each in zip(*calls["rollouts"], strict=True))
+    before = len(calls["rollouts"]) - len(calls["scores"])
+    logs, paid = (np.stack(each) for each in zip(*calls["paid"], strict=True))
+    true, dones = (np.stack([getattr(each, name) for each in calls["rollouts"]]) for name in ("rewards", "dones"))
     return Seen(logs, np.stack(calls["scores"]), paid, true, dones, before, usual, summary(root))
 
 
@@ -141,7 +141,7 @@ def test_the_true_return_is_that_of_the_last_hundred_training_episodes(ppo: Seen
 
 def test_metrics_are_of_predicted_against_true_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewards = np.array([1.0, 2.0, 3.0, 6.0]), np.array([2.0, 1.0, 4.0, 3.0])
-    monkeypatch.setattr(RolloutScorer, "take", lambda self: rewards)
+    monkeypatch.setattr(PredictedReward, "take", lambda self: rewards)
     assert prefrl(*tiny("reacher", tmp_path / "run", "--mode", "sync", steps=2500)).code == 0
     for row in read_metrics(tmp_path / "run/metrics.csv"):
         # deviations -2, -1, 0, 3 and -0.5, -1.5, 1.5, 0.5: 4 / sqrt(14 * 5)

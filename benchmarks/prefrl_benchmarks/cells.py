@@ -178,6 +178,6 @@ def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[st
 
 
 def _has_gpu() -> bool:
-    from prefrl.agents import choose_device  # noqa: PLC0415 - torch takes seconds, and only images ask
+    from prefrl.devices import choose_device  # noqa: PLC0415 - torch takes seconds, and only images ask
 
     return choose_device("auto") == "cuda"

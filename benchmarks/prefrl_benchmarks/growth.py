@@ -22,14 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from prefrl.asker import Asker
 from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.environments import reward_inputs
 from prefrl.errors import UsageError
-from prefrl.loop import PreferenceLoop
 from prefrl.memory import keep_freed_memory, peak_rss_mb
 from prefrl.recipes import resolve
+from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner
@@ -61,9 +62,12 @@ class Growing:
         self.worker = InlineLearner(self.run, store, learner, torch.get_num_threads())
         self._pool: deque[Segment] = deque(maxlen=config.queries.pool)
         teacher = make_teacher("oracle", 0, lambda: None)
-        self.loop = PreferenceLoop(config, store, ClipFolder(self.run.clips), self._pool, teacher, self.worker)
+        self.asker = Asker(config, store, ClipFolder(self.run.clips), self._pool, teacher, self._ensemble)
         self.store, self._recorded, self._step = store, 0, 0
         self.seconds: dict[str, float] = {}
+
+    def _ensemble(self) -> RewardEnsemble | None:
+        return self.worker.ensemble if self.worker.ready else None
 
     def _record(self, count: int) -> None:
         length, (features,) = self.config.queries.segment_length, self._inputs.step
@@ -85,12 +89,12 @@ class Growing:
             self._record(_ROUND * 4)
             due = min(have + _ROUND, labels)
             with self._timed("asking"):
-                self.loop.ask(self._step, due)
+                self.asker.ask_once(self._step, due)
             self._step += _ROUND * self.config.steps // self.config.queries.labels
             with self._timed("learning"):
-                self.worker.work(self._step, None)
+                self.worker.fit(self._step, None)
                 while not self.worker.ready:
-                    self.worker.work(self._step, None)
+                    self.worker.fit(self._step, None)
 
     def stored_kilobytes(self) -> float:
         """What the labels take, once SQLite's log is written into its file."""
@@ -101,7 +105,7 @@ class Growing:
     def select(self) -> float:
         """Seconds to choose a round's queries."""
         started = time.perf_counter()
-        self.loop._choose(self._step, _ROUND)
+        self.asker.choose(self._step, _ROUND)
         return time.perf_counter() - started
 
 

@@ -18,7 +18,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
-from prefrl.agents import make_agent
+from prefrl.agents.algorithms import make_algorithm
+from prefrl.assembly import agent_threads
 from prefrl.config import RunConfig
 from prefrl.engines import EngineVecEnv
 from prefrl.environments import OBSERVATION_CLIP, EnvStack
@@ -26,7 +27,6 @@ from prefrl.files import read_json, write_json
 from prefrl.making import make_engine, run_env
 from prefrl.memory import peak_rss_mb
 from prefrl.metrics import MetricsFile
-from prefrl.training import agent_threads
 
 
 def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
@@ -48,7 +48,7 @@ def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
             clip_obs=OBSERVATION_CLIP,
             gamma=settings.gamma,
         )
-    return make_agent(config, EnvStack(simulators, monitor, None, normaliser, top), None)
+    return make_algorithm(config, EnvStack(simulators, monitor, None, normaliser, top))
 
 
 def own_defaults(config: RunConfig) -> OnPolicyAlgorithm:

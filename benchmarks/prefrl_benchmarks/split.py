@@ -22,7 +22,7 @@ from prefrl.files import read_json, write_json
 
 FITTING, LOOP, REST = "reward training", "the rest of the agent's loop", "start and end"
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    LOOP: {"stable_baselines3.common.on_policy_algorithm.OnPolicyAlgorithm": ("learn",)},
+    LOOP: {"prefrl.agents.on_policy.OnPolicyAgent": ("collect", "improve")},
     "environment": {
         "stable_baselines3.common.vec_env.DummyVecEnv": ("step_wait",),
         "prefrl.engines.EngineVecEnv": ("step_wait",),
@@ -37,18 +37,23 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "stable_baselines3.A2C": ("train",),
         "sb3_contrib.TRPO": ("train",),
     },
-    "recording": {"prefrl.segments.SegmentRecorder": ("step_async", "step_wait", "take_rollout")},
+    "recording": {"prefrl.segments.SegmentRecorder": ("step_async", "step_wait", "take", "cut")},
     "scoring": {
-        "prefrl.scoring.RolloutScorer": ("look_ahead", "__call__"),
+        "prefrl.agents.reward_terms.PredictedReward": ("look_ahead",),
+        "prefrl.agents.reward_terms.AgentReward": ("__call__",),
         "prefrl.reward.ensemble.PublishedReward": ("refresh",),
     },
-    "query selection": {"prefrl.loop.PreferenceLoop": ("_choose",)},
+    "query selection": {"prefrl.asker.Asker": ("choose",)},
     FITTING: {"prefrl.reward.learner.RewardLearner": ("add", "train", "publish")},
     "store": {
         "prefrl.store.LabelStore": ("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered"),
         "prefrl.clips.ClipFolder": ("save", "load"),
     },
-    "metrics and checkpoints": {"prefrl.callback.RoundsCallback": ("_write_metrics", "_checkpoint", "_say")},
+    "metrics and checkpoints": {
+        "prefrl.records.Records": ("write",),
+        "prefrl.keeper.Keeper": ("checkpoint",),
+        "prefrl.reporter.Reporter": ("say",),
+    },
 }
 """What is counted as what: methods, by class. What no part claims is `REST`."""
 
@@ -115,12 +120,12 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         both.
     """
     asynchronous = settings["mode"] == "async" and settings["teacher"] != "none"
-    from prefrl.reward.beside import start_learner  # noqa: PLC0415 - first, as `prefrl train` does
+    from prefrl.reward.launch import start_learner  # noqa: PLC0415 - first, as `prefrl train` does
 
     learner = start_learner() if asynchronous else None
     from prefrl.config import RunConfig  # noqa: PLC0415
     from prefrl.control import Control  # noqa: PLC0415
-    from prefrl.memory import beside_peak_rss_mb, peak_rss_mb  # noqa: PLC0415
+    from prefrl.memory import peak_rss_mb, workers_peak_rss_mb  # noqa: PLC0415
     from prefrl.run import RunDirectory  # noqa: PLC0415
     from prefrl.training import train_run  # noqa: PLC0415
 
@@ -129,7 +134,7 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 
     def note(progress: dict[str, Any]) -> None:
         memory["agent_rss_mb"] = peak_rss_mb()  # the learner's ends before the policy is evaluated
-        memory["learner_rss_mb"] = max(beside_peak_rss_mb(), memory.get("learner_rss_mb", 0.0))
+        memory["learner_rss_mb"] = max(workers_peak_rss_mb(), memory.get("learner_rss_mb", 0.0))
 
     run = RunDirectory.create(out / "run", config)
     clock.start()

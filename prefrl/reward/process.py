@@ -26,7 +26,28 @@ _PUBLISH_SHARE = 0.1
 _IDLE_SECONDS = 0.05
 
 
-def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
+class Orders:
+    """What the agent's process says: how far it is, and at last to stop."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self.step = 0
+        """Agent steps taken, as far as this process was told."""
+        self.stopped = False
+
+    def listen(self, seconds: float = 0.0) -> bool:
+        """Take in what was said, waiting so long for the first word; whether this process is to stop."""
+        while not self.stopped and self._pipe.poll(seconds):
+            try:
+                said = self._pipe.recv()
+            except EOFError:
+                said = None
+            self.stopped, seconds = said is None, 0.0
+            self.step = self.step if said is None else int(said)
+        return self.stopped
+
+
+def learn(root: Path, inputs: Inputs, device: str, pipe: Connection) -> None:
     """The process's work: read labels, fit, publish, until told to stop or the parent is gone."""
     # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
     torch.set_num_threads(1)
@@ -34,19 +55,20 @@ def learn(root: Path, inputs: Inputs, device: str, stop: Connection) -> None:
     try:
         run = RunDirectory.open(root)
         with run.lock("learner", timeout=30):
-            _learn_until(stop, run, inputs, device)
+            learn_until(Orders(pipe), run, inputs, device)
     except Exception as error:
         # The parent only sees that this process ended: the reason has to be said here.
         complain(f"reward learner: {explain(error)}")
         sys.exit(1)
 
 
-def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: str) -> None:
+def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
+    """Read labels, fit and publish until told to stop."""
     store, config = LabelStore(run.labels, waiting=wait_on(run.labels)), run.config
     labels = Labels(run, store, inputs)
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
-        if stop.poll(_IDLE_SECONDS):
+        if orders.listen(_IDLE_SECONDS):
             return
     if (state := _saved_state(run)) is not None:
         with taken_from(run.learner_state):
@@ -56,8 +78,8 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
     saved = published = time.monotonic()
     newest = learner.updates
     pause = _PUBLISH_SECONDS
-    while not stop.poll():
-        if due := learner.due(int(run.read_progress().get("step", 0))):
+    while not orders.listen():
+        if due := learner.due(orders.step):
             learner.add(labels.changes(after=learner.last_id), labels.read)
         idle = not due or not len(learner)
         if not idle:
@@ -68,7 +90,7 @@ def _learn_until(stop: Connection, run: RunDirectory, inputs: Inputs, device: st
             newest, published = learner.updates, time.monotonic()
             pause = max(_PUBLISH_SECONDS, (published - now) / _PUBLISH_SHARE)
         if idle:
-            stop.poll(_IDLE_SECONDS)
+            orders.listen(_IDLE_SECONDS)
         if now - saved > config.checkpoint_seconds:
             save_tree(run.learner_state, learner.state_dict(), durable=True)
             saved = now

@@ -1,19 +1,18 @@
-"""Two ways to run the one reward learner: inline, or beside the agent in a process of its own."""
+"""Two ways to run the one reward learner: inline, or in a process of its own."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Protocol
 
 import torch
 
 from prefrl.errors import PrefrlError
 from prefrl.files import Tree, save_tree
-from prefrl.processes import Beside, check_guarded, how_it_ended
-from prefrl.reward.beside import start_learner
+from prefrl.processes import WorkerProcess, check_guarded, how_it_ended
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
+from prefrl.reward.launch import start_learner
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
 from prefrl.store import LabelStore
@@ -36,16 +35,20 @@ class RewardWorker(Protocol):
     def ready(self) -> bool:
         """Whether the ensemble is pretrained."""
 
-    def check(self) -> None:
-        """Raise LearnerDiedError if nobody learns any more."""
+    def check(self, agent_step: int) -> None:
+        """Tell it how far the agent is; raise LearnerDiedError if nobody learns any more."""
 
     def refresh(self) -> None:
         """Pick up what another process has published meanwhile; cheap where there is nothing new."""
 
-    def work(self, agent_step: int, max_round: int | None) -> None:
+    def fit(self, agent_step: int, max_round: int | None) -> None:
         """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done.
 
         Until the ensemble is `ready`, a call does a share of the pretraining.
+
+        Args:
+            agent_step: Agent steps taken.
+            max_round: The round up to which labels are followed; None for all that there are.
         """
 
     def state_dict(self) -> Tree:
@@ -87,13 +90,13 @@ class InlineLearner:
         """Whether the pretrained ensemble has been published."""
         return self._learner.version > 0
 
-    def check(self) -> None:
+    def check(self, agent_step: int) -> None:
         """Nothing can die."""
 
     def refresh(self) -> None:
         """Nobody else publishes."""
 
-    def work(self, agent_step: int, max_round: int | None) -> None:
+    def fit(self, agent_step: int, max_round: int | None) -> None:
         """Follow the labels of the rounds so far and do the gradient work that is due by this step."""
         learner = self._learner
         upto = None if max_round is None else self._labels.followed(max_round, agent_step)
@@ -130,7 +133,12 @@ class LearnerProcess:
     """
 
     def __init__(
-        self, run: RunDirectory, pretraining: InlineLearner, inputs: Inputs, device: str, started: Beside | None = None
+        self,
+        run: RunDirectory,
+        pretraining: InlineLearner,
+        inputs: Inputs,
+        device: str,
+        started: WorkerProcess | None = None,
     ) -> None:
         """Give the process its work.
 
@@ -145,9 +153,8 @@ class LearnerProcess:
         self._pretraining: InlineLearner | None = pretraining
         self.ensemble = pretraining.ensemble
         self._published = PublishedReward(run.weights, self.ensemble)
-        self._beside = started or start_learner()
-        with suppress(OSError):  # `check` notices that it is gone
-            self._beside.pipe.send((run.root, inputs, device))
+        self._worker = started or start_learner()
+        self._worker.send((run.root, inputs, device))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -159,9 +166,10 @@ class LearnerProcess:
         """Whether weights have been published."""
         return self._published.version > 0
 
-    def check(self) -> None:
-        """Raise LearnerDiedError if the process is gone."""
-        process = self._beside.process
+    def check(self, agent_step: int) -> None:
+        """Tell the process how far the agent is; raise LearnerDiedError if it is gone."""
+        process = self._worker.process
+        self._worker.send(agent_step)
         if not process.is_alive():
             self._died(process.exitcode)
 
@@ -169,16 +177,16 @@ class LearnerProcess:
         """Load newer weights, if there are any."""
         self._published.refresh()
 
-    def work(self, agent_step: int, max_round: int | None) -> None:
+    def fit(self, agent_step: int, max_round: int | None) -> None:
         """Refresh; before there is anything to load, pretrain.
 
         Raises:
             LearnerDiedError: if the process is gone.
             UsageError: if it could not begin, for the user's script lacks its guard.
         """
-        self.check()
+        self.check(agent_step)
         if self._pretraining:
-            self._pretraining.work(agent_step, max_round)
+            self._pretraining.fit(agent_step, max_round)
             if self._pretraining.ready:
                 save_tree(self._run.learner_state, self._pretraining.state_dict(), durable=True)
                 self._pretraining = None
@@ -195,7 +203,7 @@ class LearnerProcess:
 
     def close(self) -> None:
         """Let the process finish what it is at, publish and save; then pick up its last weights."""
-        self._beside.stop()
+        self._worker.stop()
         self.refresh()
 
     def finish(self) -> None:
@@ -205,9 +213,9 @@ class LearnerProcess:
             LearnerDiedError: if it died.
             UsageError: if it could not begin, for the user's script lacks its guard.
         """
-        ended = self._beside.stop()
+        ended = self._worker.stop()
         self.refresh()
-        if ended and (status := self._beside.process.exitcode):
+        if ended and (status := self._worker.process.exitcode):
             self._died(status)
 
     @staticmethod

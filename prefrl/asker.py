@@ -1,4 +1,4 @@
-"""The preference loop beside the agent: when to ask, what to ask, and what became of it (paper, section 2.2)."""
+"""Asking: when, about which pairs of clips, and for how long to wait for the answers (paper, section 2.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefrl.errors import PrefrlError, explain
 from prefrl.files import Tree
 from prefrl.queries import RULES, choose, disagreement
 from prefrl.queue import LabelQueue
-from prefrl.reward.workers import RewardWorker
+from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.schedule import labels_due
 from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.types import Query, Segment, Teacher
@@ -28,7 +28,11 @@ _SPARE_IDS = 10**9
 """Segment ids from here on are for clips whose own id was taken."""
 
 
-class PreferenceLoop:
+Waiting = Callable[[dict[str, int]], None]
+"""Called again and again with the label counts while answers are outstanding; may raise to stop waiting."""
+
+
+class Asker:
     """Asks on schedule. Knows neither the agent's algorithm nor how rewards are learned."""
 
     def __init__(
@@ -38,7 +42,7 @@ class PreferenceLoop:
         clips: ClipFolder,
         pool: deque[Segment],
         teacher: Teacher,
-        worker: RewardWorker,
+        ensemble: Callable[[], RewardEnsemble | None],
     ) -> None:
         """Put the parts together.
 
@@ -48,9 +52,9 @@ class PreferenceLoop:
             clips: Where segments that are asked about live.
             pool: The newest segments, filled by the recorder.
             teacher: Who answers.
-            worker: The reward learner.
+            ensemble: Gives the newest reward model, by which pairs are selected; None before it is pretrained.
         """
-        self.config, self.worker = config, worker
+        self.config, self._ensemble = config, ensemble
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
         self._asked: set[tuple[int, int]] = set()
@@ -59,12 +63,12 @@ class PreferenceLoop:
         self.round = 0
         # A synchronous run that went back to a checkpoint replays its rounds and meets its old answers there; until
         # then it must not see them. Any other run keeps whatever is in the store and goes on after it.
-        self._replays = config.mode == "sync"
+        self._replays = config.synchronous
 
     @property
     def counts(self) -> dict[str, int]:
         """The store's counts, as far as this run has come."""
-        return self._store.counts(self._max_round)
+        return self._store.counts(self.replayed_round)
 
     @property
     def unusable(self) -> int:
@@ -77,7 +81,8 @@ class PreferenceLoop:
         return self._store.closed
 
     @property
-    def _max_round(self) -> int | None:
+    def replayed_round(self) -> int | None:
+        """The round that a run has come to that repeats itself from a checkpoint; None where it does not."""
         return self.round if self._replays else None
 
     def due(self, step: int) -> int:
@@ -104,7 +109,25 @@ class PreferenceLoop:
         missing = self.initial_labels - self._imported
         return min(max(3, missing), self.config.queries.pool) if missing > 0 else 0
 
-    def ask(self, step: int, due: int) -> None:
+    def ask(self, step: int, waiting: Waiting, *, last: bool = False) -> None:
+        """Ask for what the schedule says is due.
+
+        A synchronous run waits for the answers; an asynchronous one goes on, and waits only for people who are too far
+        behind. In the last round every run waits.
+
+        Args:
+            step: Agent steps taken.
+            waiting: Called while it waits; may raise to stop.
+            last: Whether the agent trains no more.
+        """
+        if last or self.config.synchronous:
+            self.settle(step, lambda: self.due(step), waiting)
+            return
+        self.ask_once(step, self.due(step))
+        if self.config.asks_people:
+            self.wait_for_people(step, waiting)
+
+    def ask_once(self, step: int, due: int) -> None:
         """One selection round: submit as many queries as labels are missing, and collect what is answered.
 
         Args:
@@ -113,7 +136,7 @@ class PreferenceLoop:
         """
         missing = self._missing(due)  # before the round begins: a replay must not see its own old answers yet
         self.round += 1
-        queries = self._keep(self._choose(step, missing), due) if missing > 0 else []
+        queries = self._keep(self.choose(step, missing), due) if missing > 0 else []
         if queries:
             ids = self._store.add_queries(queries)
             open_ids = self._store.unanswered(ids) if self._replays else ids.keys()
@@ -126,8 +149,14 @@ class PreferenceLoop:
         counts = self.counts
         return due - counts["answered"] - counts["pending"]
 
-    def _choose(self, step: int, count: int) -> list[Query]:
-        queries = self.config.queries
+    def choose(self, step: int, count: int) -> list[Query]:
+        """The pairs of clips that are most worth asking about.
+
+        Args:
+            step: Agent steps taken.
+            count: How many; there may be fewer.
+        """
+        queries, ensemble = self.config.queries, self._ensemble()
         rule = RULES.get(queries.selection)
         chosen = choose(
             self._pool,
@@ -136,7 +165,7 @@ class PreferenceLoop:
             asked=self._asked,
             candidate_factor=queries.candidate_factor,
             candidate_clips=queries.candidate_clips,
-            predict=self.worker.ensemble.predict_preferences if rule and self.worker.ready else None,
+            predict=ensemble.predict_preferences if rule and ensemble else None,
             rule=rule or disagreement,
         )
         return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
@@ -171,17 +200,17 @@ class PreferenceLoop:
         """Store the answers that are ready."""
         self._store.add_answers(self._teacher.collect())
 
-    def settle(self, step: int, due: Callable[[], int], waiting: Callable[[dict[str, int]], None]) -> None:
-        """Ask and wait until the labels that are due are there: before training, and in a synchronous run always.
+    def settle(self, step: int, due: Callable[[], int], waiting: Waiting) -> None:
+        """Ask and wait until the labels that are due are there.
 
         Args:
             step: Agent steps taken.
             due: Labels that there should be.
-            waiting: Called again and again while answers are outstanding; may raise to stop waiting.
+            waiting: Called while it waits; may raise to stop.
         """
         while True:
             asked = len(self._asked)
-            self.ask(step, due())
+            self.ask_once(step, due())
             while (counts := self.counts)["pending"]:
                 waiting(counts)
                 time.sleep(_POLL_SECONDS)
@@ -189,7 +218,7 @@ class PreferenceLoop:
             if counts["answered"] >= due() or len(self._asked) == asked:
                 return  # all there, or nothing is left to ask
 
-    def wait_for_people(self, step: int, waiting: Callable[[dict[str, int]], None]) -> None:
+    def wait_for_people(self, step: int, waiting: Waiting) -> None:
         """Wait while people are further behind the schedule than they may be; arguments as for `settle`.
 
         Towards the run's end they may be less and less: the agent would have no steps left to learn from their labels.
@@ -199,16 +228,11 @@ class PreferenceLoop:
             waiting(counts)
             time.sleep(_POLL_SECONDS)
 
-    def learn(self, step: int) -> None:
-        """Bring the reward model up to date."""
-        self.worker.work(step, self._max_round)
-
     def state_dict(self) -> Tree:
-        """Where the loop stands; labels are in the store, segments in the pool."""
+        """Which round it has come to; labels are in the store, segments in the pool."""
         return {
             "round": self.round,
             "rng": copy.deepcopy(self._rng.bit_generator.state),
-            "worker": self.worker.state_dict(),
         }
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> int:
@@ -223,10 +247,9 @@ class PreferenceLoop:
         """
         self.round = int(state["round"])
         self._rng.bit_generator.state = state["rng"]
-        self.worker.load_state_dict(state["worker"])
-        return self.meet_store(exact=exact)
+        return self.sync_with_store(exact=exact)
 
-    def meet_store(self, *, exact: bool = True) -> int:
+    def sync_with_store(self, *, exact: bool = True) -> int:
         """Take note of what is in the store already; arguments and result as for `load_state_dict`."""
         self._replays &= exact
         self._imported = self._store.counts(IMPORTED_ROUND)["answered"]
@@ -234,7 +257,7 @@ class PreferenceLoop:
         self._replays &= not self._store.imported_after(self.round)
         # Nor would it be learned from the same labels where some of their clips are gone.
         self._replays &= not self.unusable
-        self._asked = self._store.asked_pairs(self._max_round)
+        self._asked = self._store.asked_pairs(self.replayed_round)
         if self._replays:
             return 0
         self.round = max(self.round, self._store.last_round())

@@ -1,8 +1,13 @@
-"""Gives the agent its reward: the newest ensemble, applied to what the recorder recorded."""
+"""What the agent is rewarded with: a sum of terms, each a number a step, scaled as the algorithm needs it.
+
+A term is a class with `RewardTerm`'s methods. Its state is a part of every checkpoint.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,10 +17,23 @@ from torch import Tensor
 from prefrl.files import Tree
 from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import RewardWorker
-from prefrl.segments import SegmentRecorder
+from prefrl.segments import Experience, SegmentRecorder
 from prefrl.types import Array, Floats
 
 _REWARD_CLIP = 10.0
+
+
+class RewardTerm(Protocol):
+    """A part of the agent's reward."""
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """The term's (T, E) rewards of the rollout just recorded, whose actions had these (T, E) log-probabilities."""
+
+    def state_dict(self) -> Tree:
+        """What it keeps from one rollout to the next."""
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved state."""
 
 
 class ReturnScaler:
@@ -55,8 +73,8 @@ class ReturnScaler:
             setattr(self._statistics, name, state[name])
 
 
-class RolloutScorer:
-    """Scores each rollout, and keeps predicted beside true rewards until they are taken.
+class PredictedReward:
+    """The reward model's prediction. Keeps predicted beside true rewards until they are taken.
 
     A rollout has all its rewards from one version of the reward model. Where they take long to predict, that begins on
     another core while the agent is still rolling; the parts are cut by steps, never by time, so that runs repeat
@@ -67,36 +85,26 @@ class RolloutScorer:
         self,
         recorder: SegmentRecorder,
         worker: RewardWorker,
-        scaler: ReturnScaler | None,
-        entropy: float = 0.0,
         ahead: int | None = None,
         normalisation: RolloutNormalisation | None = None,
     ) -> None:
-        """Make a scorer.
+        """Make the term.
 
         Args:
             recorder: Has the rollouts.
             worker: Has the reward model.
-            scaler: The agent's own scaling of its reward; None for none.
-            entropy: The bonus on the policy's entropy, for an algorithm whose objective has none: each step's reward
-                gets -entropy times the action's log-probability, whose mean is the entropy.
             ahead: Steps of a part that is scored while the rollout goes on; None to score it whole when it has ended.
             normalisation: Of the predicted reward, by the newest rollouts; None for that which comes with the weights.
         """
-        self._entropy, self._ahead = entropy, ahead
+        self._ahead, self._normalisation = ahead, normalisation
         self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
         self._parts: list[Future[Tensor]] = []
-        self._recorder, self._worker, self._started = recorder, worker, False
-        self._scaler, self._normalisation = scaler, normalisation
+        self._recorder, self._worker = recorder, worker
         self._pairs: list[tuple[Floats, Floats]] = []
-
-    def start(self) -> None:
-        """From here on, rollouts are scored; before, when there is no reward model yet, their reward is zero."""
-        self._started = True
 
     def look_ahead(self) -> None:
         """To be called at each step: begins to score what is recorded, once it is enough for a part."""
-        if not self._started or self._ahead is None:
+        if self._ahead is None:
             return
         scored = len(self._parts) * self._ahead
         if self._recorder.rolled - scored < self._ahead:
@@ -110,21 +118,19 @@ class RolloutScorer:
         outputs = self._worker.ensemble.predict(torch.from_numpy(features.reshape(-1, *features.shape[2:])))
         return outputs.reshape(-1, *features.shape[:2])
 
-    def __call__(self, log_probs: Floats) -> Floats:
-        """The (T, E) rewards of the rollout just recorded, whose actions had these (T, E) log-probabilities."""
-        features, true, dones = self._recorder.take_rollout()
-        if not self._started:
-            return np.zeros_like(true)
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """The (T, E) predicted rewards of the rollout just recorded."""
+        features = experience.features
         if not self._parts:
             self._worker.refresh()
         parts, self._parts = [part.result() for part in self._parts], []
         if len(rest := features[sum(part.shape[1] for part in parts) :]):
             parts.append(self._score(rest))
         normalise = self._normalisation or self._worker.ensemble.combine
-        predicted = normalise(torch.cat(parts, dim=1).flatten(1)).cpu().numpy().reshape(true.shape)
-        self._pairs.append((predicted, true))
-        rewards = predicted - self._entropy * log_probs
-        return self._scaler(rewards, dones) if self._scaler else rewards
+        outputs = torch.cat(parts, dim=1).flatten(1)
+        predicted: Floats = normalise(outputs).cpu().numpy().reshape(experience.rewards.shape)
+        self._pairs.append((predicted, experience.rewards))
+        return predicted
 
     def take(self) -> tuple[Floats, Floats]:
         """Predicted and true rewards of the rollouts since the last call, flat."""
@@ -135,13 +141,66 @@ class RolloutScorer:
         return np.concatenate(predicted, axis=None), np.concatenate(true, axis=None)
 
     def state_dict(self) -> Tree:
-        """The statistics by which rewards are scaled and normalised."""
-        parts = {"scaler": self._scaler, "normalisation": self._normalisation}
-        return {name: part.state_dict() if part else {} for name, part in parts.items()}
+        """The statistics by which predictions are normalised."""
+        return self._normalisation.state_dict() if self._normalisation else {}
 
     def load_state_dict(self, state: Tree) -> None:
         """Go back to a saved state."""
+        if self._normalisation:
+            self._normalisation.load_state_dict(state)
+
+
+class EntropyBonus:
+    """A bonus on the policy's entropy, for an algorithm whose objective has none.
+
+    Each step gets -coefficient times the action's log-probability, whose mean is the entropy.
+    """
+
+    def __init__(self, coefficient: float) -> None:
+        self._coefficient = coefficient
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """The (T, E) bonuses."""
+        return -self._coefficient * log_probs
+
+    def state_dict(self) -> Tree:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Nothing."""
+
+
+class AgentReward:
+    """The sum of the terms, divided by the running deviation of its discounted sum where the agent wants that."""
+
+    def __init__(
+        self, predicted: PredictedReward, others: Mapping[str, RewardTerm], scaler: ReturnScaler | None
+    ) -> None:
+        """Put the terms together.
+
+        Args:
+            predicted: The reward model's.
+            others: Further terms, by their names in checkpoints.
+            scaler: The agent's own scaling of its reward; None for none.
+        """
+        self.predicted, self._scaler = predicted, scaler
+        self._terms: dict[str, RewardTerm] = {"predicted": predicted, **others}
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """The agent's (T, E) rewards of the rollout just recorded."""
+        first, *others = (term(experience, log_probs) for term in self._terms.values())
+        rewards = sum(others, start=first)
+        return self._scaler(rewards, experience.dones) if self._scaler else rewards
+
+    def state_dict(self) -> Tree:
+        """The state of every term, and the statistics by which their sum is scaled."""
+        terms = {name: term.state_dict() for name, term in self._terms.items()}
+        return {"terms": terms, "scaler": self._scaler.state_dict() if self._scaler else {}}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved state."""
+        for name, term in self._terms.items():
+            term.load_state_dict(state["terms"][name])
         if self._scaler:
             self._scaler.load_state_dict(state["scaler"])
-        if self._normalisation:
-            self._normalisation.load_state_dict(state["normalisation"])

@@ -6,10 +6,10 @@ import sqlalchemy as sa
 import torch
 from helpers import segment, through_file, tiny_reward
 
-from prefrl import loop as loop_module
+from prefrl import asker as asker_module
+from prefrl.asker import Asker
 from prefrl.clips import ClipFolder
 from prefrl.config import QueryConfig, RunConfig
-from prefrl.loop import PreferenceLoop
 from prefrl.queue import LabelQueue
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
@@ -56,29 +56,17 @@ class Worker:
         torch.manual_seed(0)
         self.ensemble, self.ready, self.metrics, self.calls = RewardEnsemble(tiny_reward(), Inputs((3,))), ready, {}, []
 
-    def work(self, agent_step, max_round):
+    def fit(self, agent_step, max_round):
         self.calls.append((agent_step, max_round))
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
-
-    def finish(self):
-        pass
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(loop_module, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(asker_module, "_POLL_SECONDS", 0)
 
 
 class Bench:
-    """A run's loop with a store, clips, and a pool that grows by four segments every hundred steps."""
+    """An asker with a store, clips, and a pool that grows by four segments every hundred steps."""
 
     def __init__(self, folder, teacher, *, mode="sync", worker=None, grow=4, shift=0, seed=0, **queries):
         folder.mkdir(exist_ok=True)
@@ -88,7 +76,11 @@ class Bench:
         self.clips = ClipFolder(folder)
         self.pool = deque(maxlen=config.queries.pool)
         self.teacher, self.grow, self.shift, self.next = teacher, grow, shift, 0
-        self.loop = PreferenceLoop(config, self.store, self.clips, self.pool, teacher, worker or Worker())
+        self.worker = worker or Worker()
+        self.asker = Asker(config, self.store, self.clips, self.pool, teacher, self.ensemble)
+
+    def ensemble(self):
+        return self.worker.ensemble if self.worker.ready else None
 
     def record(self, count):
         for _ in range(count):
@@ -98,10 +90,10 @@ class Bench:
             self.next += 1
 
     def begin(self, spare=0):
-        self.loop.meet_store()
-        self.record(self.loop.initial_segments + spare)
+        self.asker.sync_with_store()
+        self.record(self.asker.initial_segments + spare)
         self.waits = 0
-        self.loop.settle(0, lambda: self.loop.config.queries.initial_labels, self.wait)
+        self.asker.settle(0, lambda: self.asker.config.queries.initial_labels, self.wait)
 
     def wait(self, counts):
         self.waits += 1
@@ -111,11 +103,8 @@ class Bench:
         self.waits = 0
         for step in range(first, last + 1, STRIDE):
             self.record(self.grow)
-            if self.loop.config.mode == "sync" or step == STEPS:
-                self.loop.settle(step, lambda step=step: self.loop.due(step), self.wait)
-            else:
-                self.loop.ask(step, self.loop.due(step))
-            self.loop.learn(step)
+            self.asker.ask(step, self.wait, last=step == STEPS)
+            self.worker.fit(step, self.asker.replayed_round)
             if check:
                 check(step)
 
@@ -134,7 +123,7 @@ def test_the_budget_is_met_exactly_at_every_round(tmp_path, seed, incomparable):
     assert bench.store.counts()["answered"] == 6  # a quarter
 
     def exact(step):
-        assert bench.store.counts()["answered"] == bench.loop.due(step)
+        assert bench.store.counts()["answered"] == bench.asker.due(step)
         assert bench.store.counts()["pending"] == 0
 
     bench.play(check=exact)
@@ -155,7 +144,7 @@ def test_a_slow_teacher_is_never_asked_for_more_than_is_due_and_the_budget_is_me
     def within(step):
         counts = bench.store.counts()
         waited.append(counts["pending"])
-        assert counts["answered"] + counts["pending"] <= bench.loop.due(step)
+        assert counts["answered"] + counts["pending"] <= bench.asker.due(step)
 
     bench.play(check=within)
     assert max(waited[:-1]) > 0
@@ -192,7 +181,7 @@ def test_a_teacher_who_can_never_tell_does_not_hang_the_run(tmp_path):
 
 def test_a_quarter_of_the_labels_is_due_before_training_and_the_schedule_spans_the_run(tmp_path):
     bench = Bench(tmp_path, Moody(), labels=700)
-    assert [bench.loop.due(step) for step in (0, 50, 100, 250, 500, 1000)] == [175, 263, 326, 449, 567, 700]
+    assert [bench.asker.due(step) for step in (0, 50, 100, 250, 500, 1000)] == [175, 263, 326, 449, 567, 700]
     bench.close()
 
 
@@ -206,7 +195,7 @@ def test_initial_queries_are_uniform_and_later_ones_of_the_highest_variance(tmp_
     assert seen == []
     worker.ready = True
     bench.record(3)
-    bench.loop.settle(500, lambda: 10, bench.wait)
+    bench.asker.settle(500, lambda: 10, bench.wait)
     ((pairs, predicted),) = seen
     best = np.argsort(-predicted.var(axis=0), kind="stable")[:4]
     expected = [tuple(bench.pool[place].id for place in pairs[index]) for index in best]
@@ -220,7 +209,7 @@ def test_random_selection_never_asks_the_ensemble(tmp_path):
     bench = Bench(tmp_path, Moody(), worker=worker, selection="random")
     bench.begin()
     bench.play(last=200)
-    assert bench.store.counts()["answered"] == bench.loop.due(200)
+    assert bench.store.counts()["answered"] == bench.asker.due(200)
     bench.close()
 
 
@@ -255,10 +244,10 @@ def test_waiting_may_stop_the_run(tmp_path):
     teacher = Moody()
     teacher.collect = list
     bench = Bench(tmp_path, teacher)
-    bench.loop.meet_store()
+    bench.asker.sync_with_store()
     bench.record(20)
     with pytest.raises(InterruptedError, match="10 pending"):
-        bench.loop.settle(0, lambda: 10, stop)
+        bench.asker.settle(0, lambda: 10, stop)
     bench.close()
 
 
@@ -281,25 +270,27 @@ def roll_back(tmp_path, teacher, *, at, shift=0, mode="sync", exact=True, first_
 
     def save(step):
         if step == at:
-            saved["loop"] = through_file(tmp_path, first.loop.state_dict())
+            saved["asker"] = through_file(tmp_path, first.asker.state_dict())
             saved["pool"], saved["next"] = list(first.pool), first.next
 
     first.play(check=save, last=last)
     again = Bench(tmp_path, teacher, mode=mode, shift=shift)
     again.pool.extend(saved["pool"])
-    again.next = max(saved["next"], again.loop.load_state_dict(saved["loop"], exact=exact))
+    again.next = max(saved["next"], again.asker.load_state_dict(saved["asker"], exact=exact))
     return first, again
 
 
 @pytest.mark.parametrize("at", [100, 500, 900])
 def test_a_synchronous_run_that_went_back_finds_its_old_answers_and_asks_nothing(tmp_path, at):
     first, again = roll_back(tmp_path, Silent(), at=at)
-    before, rounds = labels(first.store), first.loop.round
+    before, rounds = labels(first.store), first.asker.round
     due = []
-    again.play(first=at + STRIDE, check=lambda step: due.append(again.loop.counts["answered"] == again.loop.due(step)))
+    again.play(
+        first=at + STRIDE, check=lambda step: due.append(again.asker.counts["answered"] == again.asker.due(step))
+    )
     assert all(due)
     assert labels(again.store) == before
-    assert again.loop.round == rounds
+    assert again.asker.round == rounds
     assert len(again.store.asked_pairs()) == again.store.counts()["answered"] + again.store.counts()["incomparable"]
     for bench in (first, again):
         bench.close()
@@ -316,14 +307,14 @@ def test_a_synchronous_run_killed_before_an_answer_was_stored_asks_that_query_ag
     first = Bench(tmp_path, Killed(3, 0.0))
     first.begin()
     first.play(last=at)
-    saved, pool, free = through_file(tmp_path, first.loop.state_dict()), list(first.pool), first.next
+    saved, pool, free = through_file(tmp_path, first.asker.state_dict()), list(first.pool), first.next
     with pytest.raises(KeyboardInterrupt):
         first.play(first=at + STRIDE)
     unanswered = [row[0] for row in first.store.pending()]
     assert unanswered
     again = Bench(tmp_path, Moody(3, 0.0))
     again.pool.extend(pool)
-    again.next = max(free, again.loop.load_state_dict(saved, exact=True))
+    again.next = max(free, again.asker.load_state_dict(saved, exact=True))
     again.play(first=at + STRIDE)
     assert again.store.counts()["answered"] == LABELS
     assert again.store.counts()["pending"] == 0
@@ -335,9 +326,8 @@ def test_a_synchronous_run_killed_before_an_answer_was_stored_asks_that_query_ag
 def test_a_synchronous_run_that_went_back_does_not_see_labels_of_its_future(tmp_path):
     first, again = roll_back(tmp_path, Silent(), at=200)
     assert again.store.counts()["answered"] == LABELS
-    assert again.loop.counts["answered"] == again.loop.due(200)
-    again.loop.learn(200)
-    assert again.loop.worker.calls[-1][1] == again.loop.round
+    assert again.asker.counts["answered"] == again.asker.due(200)
+    assert again.asker.replayed_round == again.asker.round
     for bench in (first, again):
         bench.close()
 
@@ -360,7 +350,7 @@ def test_a_run_that_goes_on_differently_after_going_back_keeps_all_labels_and_me
 def test_any_other_run_keeps_its_later_labels_and_goes_on_after_them(tmp_path, mode, exact):
     first, again = roll_back(tmp_path, Moody(9, 0.3), at=200, mode=mode, exact=exact, last=400)
     before = labels(first.store)
-    assert again.loop.counts["answered"] == len(before)
+    assert again.asker.counts["answered"] == len(before)
     assert again.next > again.store.last_segment()
     asked = again.store.asked_pairs()
     again.play(first=300)
@@ -378,9 +368,9 @@ def unanswered(folder, count, **queries):
     never = Moody()
     never.collect = list
     bench = Bench(folder, never, mode="async", **queries)
-    bench.loop.meet_store()
+    bench.asker.sync_with_store()
     bench.record(20)
-    bench.loop.ask(0, count)
+    bench.asker.ask_once(0, count)
     return bench
 
 
@@ -388,7 +378,7 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
     first = unanswered(tmp_path, 10)
     asked = dict(first.teacher.asked)
     again = Bench(tmp_path, Moody(0, 0.0), mode="async")
-    free = again.loop.meet_store()
+    free = again.asker.sync_with_store()
     assert free == first.store.last_segment() + 1
     assert {number for number, _ in again.teacher.asked} == set(asked)
     for number, query in again.teacher.asked:
@@ -410,7 +400,7 @@ def test_queries_that_are_put_again_are_judged_as_they_would_have_been(tmp_path)
     teacher.submit(dict(first.teacher.asked))
     expected = {answer.query_id: answer.judgement for answer in teacher.collect()}
     again = Bench(tmp_path, make_teacher("boltzmann", 0, lambda: None), mode="async", labels=40)
-    again.loop.meet_store()
+    again.asker.sync_with_store()
     with again.store.database.read() as connection:
         rows = connection.execute(sa.text("SELECT query_id, judgement FROM labels")).all()
     assert {row[0]: row[1] for row in rows} == {number: judgement.value for number, judgement in expected.items()}
@@ -424,12 +414,12 @@ def test_an_open_query_with_a_damaged_clip_is_withdrawn_and_another_asked(tmp_pa
     clip = first.clips.file(dict(first.teacher.asked)[broken].left.id)
     clip.write_bytes(clip.read_bytes()[:50])
     again = Bench(tmp_path, Moody(0, 0.0), mode="async")
-    again.loop.meet_store()
+    again.asker.sync_with_store()
     assert broken not in {number for number, _ in again.teacher.asked}
     assert any(clip.name in problem for problem in LabelQueue(again.store).problems())
     again.next = 20
     again.record(20)
-    again.loop.ask(0, 10)
+    again.asker.ask_once(0, 10)
     assert again.store.counts()["answered"] == 10
     for bench in (first, again):
         bench.close()
@@ -444,9 +434,9 @@ def test_people_may_be_behind_less_and_less_towards_the_end(tmp_path):
     def waiting(counts):
         raise Waits
 
-    bench.loop.wait_for_people(0, waiting)  # a quarter of the labels is due, and half of them may be missing
+    bench.asker.wait_for_people(0, waiting)  # a quarter of the labels is due, and half of them may be missing
     with pytest.raises(Waits):
-        bench.loop.wait_for_people(STEPS - 1, waiting)
+        bench.asker.wait_for_people(STEPS - 1, waiting)
     bench.close()
 
 

@@ -9,12 +9,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prefrl.processes import Beside, start_beside
+from prefrl.processes import WorkerProcess, start_worker
 
 
-def start_learner() -> Beside:
+def start_learner() -> WorkerProcess:
     """Start the process; its work is to be sent down the pipe as arguments of `prefrl.reward.process.learn`."""
-    return start_beside("prefrl-learner", _main)
+    return start_worker("prefrl-learner", _main)
 
 
 def _main(orders: Connection) -> None:

@@ -1,0 +1,106 @@
+"""Stable-Baselines3's on-policy algorithms, built from a run's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from sb3_contrib import TRPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from torch import nn
+
+from prefrl.agents.vision import PolicyCNN
+from prefrl.config import AgentConfig, RunConfig
+from prefrl.devices import choose_device
+from prefrl.environments import EnvStack
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One algorithm, under its name in `ALGORITHMS`."""
+
+    make: Callable[[AgentConfig, dict[str, Any]], OnPolicyAlgorithm]
+    """Builds it from the agent's settings and the arguments that all algorithms share."""
+    has_entropy_bonus: bool = True
+    """Whether its objective has one; if not, the reward carries it."""
+
+
+def _ppo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    batch_size = min(agent.batch_size, agent.n_envs * agent.n_steps)  # SB3 takes more for a mistake
+    return PPO(
+        **shared,
+        **_bonuses(agent),
+        batch_size=batch_size,
+        n_epochs=agent.n_epochs,
+        clip_range=agent.clip_range,
+        target_kl=agent.stopping_kl,
+    )
+
+
+def _a2c(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    return A2C(**shared, **_bonuses(agent), use_rms_prop=agent.optimiser == "rmsprop")
+
+
+def _trpo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    return TRPO(**shared, batch_size=agent.batch_size, n_critic_updates=agent.n_epochs, target_kl=agent.target_kl)
+
+
+def _bonuses(agent: AgentConfig) -> dict[str, Any]:
+    return {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
+
+
+ALGORITHMS = {
+    "ppo": Algorithm(_ppo),
+    "a2c": Algorithm(_a2c),
+    "trpo": Algorithm(_trpo, has_entropy_bonus=False),
+}
+
+
+def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer] | None = None) -> OnPolicyAlgorithm:
+    """Build a run's algorithm.
+
+    Args:
+        config: The run.
+        env: Its environments.
+        buffer: The rollout buffer's class; None for Stable-Baselines3's own.
+    """
+    agent = config.agent
+    rate, end = agent.learning_rate, agent.learning_rate_end
+    shared: dict[str, Any] = {
+        "policy": "CnnPolicy" if config.images else "MlpPolicy",
+        "env": env.top,
+        "learning_rate": (lambda left: rate * (end + (1 - end) * left)) if agent.learning_rate_decay else rate,
+        "n_steps": agent.n_steps,
+        "gamma": agent.gamma,
+        "gae_lambda": agent.gae_lambda,
+        "normalize_advantage": agent.normalise_advantage,
+        "policy_kwargs": policy_kwargs(config, env.top.action_space),
+        "seed": config.seed,
+        # A policy for vectors is so small that it is faster on the CPU than on any GPU.
+        "device": choose_device(config.device) if config.images else "cpu",
+    }
+    if buffer is not None:
+        shared["rollout_buffer_class"] = buffer
+    model = ALGORITHMS[config.algo].make(agent, shared)
+    if config.images:
+        model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
+    """What the policy network is made with."""
+    agent = config.agent
+    kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
+    if config.images:
+        kwargs |= {"features_extractor_class": PolicyCNN}
+        kwargs |= {"features_extractor_kwargs": {"network": agent.image_network}}
+    if isinstance(actions, spaces.Box):
+        kwargs["log_std_init"] = agent.log_std_init
+    return kwargs

@@ -1,0 +1,107 @@
+"""On-policy agents (PPO, A2C, TRPO): each rollout is scored whole, and trained on once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from prefrl.agents.algorithms import make_algorithm
+from prefrl.agents.buffers import DeferredRolloutBuffer
+from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.config import RunConfig
+from prefrl.environments import EnvStack, ended_episodes
+from prefrl.files import Tree
+from prefrl.segments import Experience
+from prefrl.types import Array, Floats
+
+
+class OnPolicyAgent:
+    """An on-policy algorithm of Stable-Baselines3, whose two halves of `learn` are called one by one."""
+
+    def __init__(self, config: RunConfig, env: EnvStack, logger: Logger) -> None:
+        """Build the algorithm and reset the environments.
+
+        Args:
+            config: The run.
+            env: Its environments.
+            logger: Where the algorithm writes its own figures.
+        """
+        self._env, self._total = env, config.steps
+        self._model = make_algorithm(config, env, DeferredRolloutBuffer)
+        self._model.set_logger(logger)
+        self._hook = _StepHook()
+        self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
+        self._experience: Experience | None = None
+        self.episodes = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far, of all environments together."""
+        return self._model.num_timesteps
+
+    @property
+    def logger(self) -> Logger:
+        """Where the algorithm writes its own figures."""
+        return self._model.logger
+
+    def collect(self, each_step: Callable[[], None]) -> Experience | None:
+        """Roll the policy for `agent.n_steps` steps of every environment; see `Agent.collect`."""
+        model = self._model
+
+        def step(ended: int) -> None:
+            self.episodes += ended
+            each_step()
+
+        self._hook.step = step
+        model.collect_rollouts(self._env.top, self._hook, model.rollout_buffer, n_rollout_steps=model.n_steps)
+        self._experience = self._env.recorder.take() if self._env.recorder else None
+        return self._experience
+
+    def improve(self, reward: AgentReward | None) -> None:
+        """Score the rollout just collected, and train on it."""
+        buffer = self._model.rollout_buffer
+        assert isinstance(buffer, DeferredRolloutBuffer)
+        scored = reward(self._experience, buffer.log_probs) if reward and self._experience else None
+        buffer.complete(scored)
+        self._model._update_current_progress_remaining(self.steps, self._total)
+        self._model.train()
+
+    def act(self, observations: Array) -> Array:
+        """The most likely actions; observations are normalised by the statistics as they stand."""
+        normaliser = self._env.normaliser
+        seen = normaliser.normalize_obs(observations) if normaliser else observations
+        return self._model.predict(seen, deterministic=True)[0]
+
+    def recent_returns(self) -> Floats:
+        """True returns of the last 100 episodes that have ended."""
+        return np.array([info["r"] for info in self._model.ep_info_buffer or ()], dtype=np.float64)
+
+    def restart(self) -> None:
+        """Start new episodes in every environment."""
+        self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
+
+    def state_dict(self) -> Tree:
+        """Everything that the next step depends on, torch's and NumPy's global random states included."""
+        return agent_state(self._model)
+
+    def load_state_dict(self, state: Tree, *, exact: bool) -> None:
+        """Go back to a saved state; `exact` says whether the environments stand where they stood."""
+        if not exact:
+            self.restart()
+        load_agent_state(self._model, state, simulators_restored=exact)
+
+
+class _StepHook(BaseCallback):
+    """Passes on each step of a rollout, with the number of episodes that ended with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: Callable[[int], None] = lambda ended: None
+
+    def _on_step(self) -> bool:
+        self.step(ended_episodes(self.locals["infos"]))
+        return True

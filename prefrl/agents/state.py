@@ -1,0 +1,51 @@
+"""The state of an on-policy algorithm of Stable-Baselines3 as plain arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from prefrl.files import Tree
+from prefrl.reward.learner import load_optimizer_state, optimizer_state
+from prefrl.torch_chance import load_random_state, random_state
+
+
+def agent_state(model: BaseAlgorithm) -> Tree:
+    """Everything of the algorithm that the next step depends on, torch's and NumPy's random states included."""
+    episodes = model.ep_info_buffer or ()
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - it is what SB3 draws from
+    return {
+        "policy": dict(model.policy.state_dict()),
+        "optimizer": optimizer_state(model.policy.optimizer),
+        "steps": model.num_timesteps,
+        "updates": model._n_updates,
+        "last_observation": model._last_obs,
+        "last_episode_starts": model._last_episode_starts,
+        "episodes": {name: np.array([float(info[name]) for info in episodes]) for name in ("r", "l")},
+        **random_state(),
+        "numpy_rng": {"keys": keys, "position": position, "has_gauss": has_gauss, "gauss": gauss},
+    }
+
+
+def load_agent_state(model: BaseAlgorithm, state: Tree, *, simulators_restored: bool) -> None:
+    """Go back to a saved state; the algorithm must have been set up (`_setup_learn`) before.
+
+    Args:
+        model: The algorithm.
+        state: From `agent_state`.
+        simulators_restored: Whether the environments stand where they stood; if not, the agent starts new episodes.
+    """
+    model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in state["policy"].items()})
+    load_optimizer_state(model.policy.optimizer, state["optimizer"])
+    model.num_timesteps, model._n_updates = state["steps"], state["updates"]
+    if simulators_restored:
+        model._last_obs = state["last_observation"]
+        model._last_episode_starts = state["last_episode_starts"]
+    assert model.ep_info_buffer is not None
+    model.ep_info_buffer.clear()
+    episodes = zip(state["episodes"]["r"], state["episodes"]["l"], strict=True)
+    model.ep_info_buffer.extend({"r": float(total), "l": int(length)} for total, length in episodes)
+    load_random_state(state)
+    rng = state["numpy_rng"]
+    np.random.set_state(("MT19937", rng["keys"], rng["position"], rng["has_gauss"], rng["gauss"]))  # noqa: NPY002

@@ -1,0 +1,140 @@
+"""Builds the parts of a training from its run directory."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from torch.distributions import Distribution
+
+from prefrl.agents.algorithms import ALGORITHMS
+from prefrl.agents.on_policy import OnPolicyAgent
+from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler, RewardTerm
+from prefrl.asker import Asker
+from prefrl.clips import ClipFolder
+from prefrl.config import RunConfig
+from prefrl.control import Control, StopTraining
+from prefrl.database import Waiting, wait_on
+from prefrl.devices import choose_device
+from prefrl.environments import EnvStack, make_stack
+from prefrl.episodes import Episodes
+from prefrl.memory import keep_freed_memory
+from prefrl.parts import Feedback, Parts
+from prefrl.processes import WorkerProcess
+from prefrl.reward.inputs import Inputs, inputs_of
+from prefrl.reward.learner import RewardLearner
+from prefrl.reward.networks import IMAGES_AT_ONCE
+from prefrl.reward.normalisation import RolloutNormalisation
+from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
+from prefrl.run import RunDirectory
+from prefrl.segments import SegmentRecorder
+from prefrl.store import LabelStore
+from prefrl.teachers import make_teacher
+
+
+def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
+    """Build the parts of a training.
+
+    Args:
+        run: A new or unfinished run.
+        control: How the training is stopped, and whom it tells.
+        cleanup: Gets what is to be closed at the end.
+
+    Raises:
+        PrefrlError: for what a user can cause.
+    """
+    config, threads = run.config, torch.get_num_threads()
+    keep_freed_memory()
+    torch.set_num_threads(agent_threads(config, threads))
+    if not config.images:  # `VecCheckNan` already checks actions; torch's own validation costs 3 %
+        Distribution.set_default_validate_args(False)
+        cleanup.callback(Distribution.set_default_validate_args, __debug__)
+    env = make_stack(config)
+    cleanup.callback(env.top.close)
+    feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
+    logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
+    cleanup.callback(logger.close)
+    return Parts(run, control, env, OnPolicyAgent(config, env, logger), feedback)
+
+
+def _make_feedback(
+    run: RunDirectory, env: EnvStack, recorder: SegmentRecorder, threads: int, control: Control, cleanup: ExitStack
+) -> Feedback:
+    config = run.config
+
+    def episodes() -> Episodes | None:
+        return recorder.episodes.newest
+
+    teacher = make_teacher(config.teacher, config.seed, episodes)
+    store = LabelStore(run.labels, create=not run.begun, waiting=waiting_for_others(run, control))
+    cleanup.callback(store.close)
+    if run.begun:
+        store.check()
+    learner = _make_learner(run, store, recorder_inputs(config, recorder), threads, control.learner)
+    cleanup.callback(learner.close)
+    clips = ClipFolder(run.clips)
+    asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
+    renderer = None
+    if config.asks_people:
+        from prefrl.renderer import RendererProcess  # noqa: PLC0415 - only people need the video library
+
+        renderer = RendererProcess(run)
+        cleanup.callback(renderer.close)
+    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), renderer)
+
+
+def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:
+    """The terms of the agent's reward."""
+    agent = config.agent
+    # A synchronous agent has every core to itself, and would only be slowed down.
+    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and not config.synchronous else None
+    over_rollouts = config.reward.normalise_over == "rollouts"
+    normalisation = RolloutNormalisation(config.reward.target_std) if over_rollouts else None
+    predicted = PredictedReward(recorder, learner, ahead, normalisation)
+    terms: dict[str, RewardTerm] = {}
+    if agent.ent_coef and not ALGORITHMS[config.algo].has_entropy_bonus:
+        terms["entropy"] = EntropyBonus(agent.ent_coef)
+    scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
+    return AgentReward(predicted, terms, scaler)
+
+
+def _make_learner(
+    run: RunDirectory, store: LabelStore, inputs: Inputs, threads: int, started: WorkerProcess | None
+) -> RewardWorker:
+    config, device = run.config, choose_device(run.config.device)
+    learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
+    if config.synchronous:
+        return InlineLearner(run, store, learner, threads)
+    # For vectors one thread: the learner's own process starts meanwhile, and needs the other core for as long.
+    pretraining = InlineLearner(run, store, learner, threads if config.images else 1)
+    return LearnerProcess(run, pretraining, inputs, device, started)
+
+
+def waiting_for_others(run: RunDirectory, control: Control) -> Waiting:
+    """While another program's transaction holds the labels, the run waits, and can be stopped."""
+    wait = wait_on(run.labels, control.warn)
+
+    def waiting(seconds: float) -> None:
+        if control.stop:
+            raise StopTraining
+        wait(seconds)
+
+    return waiting
+
+
+def agent_threads(config: RunConfig, threads: int) -> int:
+    """Threads for the agent's own networks.
+
+    A policy for vectors is so small that several threads only get in each other's way. One for images can use them all,
+    except one that an asynchronous learner needs.
+    """
+    if not config.images:
+        return 1
+    return max(1, threads - 1) if config.learns_reward and not config.synchronous else threads
+
+
+def recorder_inputs(config: RunConfig, env: SegmentRecorder) -> Inputs:
+    """What the reward model reads of the recorder's steps."""
+    return inputs_of(config, env.observation_space.shape or (), spaces.flatdim(env.action_space))
