@@ -12,7 +12,7 @@ from PySide6.QtGui import QImage
 
 from clip_viewer.session import IN_HAND, Progress, Session
 from prefrl.errors import explain
-from prefrl.queue import Lease
+from prefrl.feedback.leases import Lease
 from prefrl.types import Array
 
 _POLL_SECONDS = 0.5

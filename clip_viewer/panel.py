@@ -11,8 +11,8 @@ from clip_viewer.pace import Pace
 from clip_viewer.session import Progress
 from clip_viewer.situation import ENDED
 from clip_viewer.texts import PlainLabel
+from prefrl.feedback.leases import TakenBack
 from prefrl.printable import printable
-from prefrl.queue import TakenBack
 from prefrl.types import Judgement
 
 _NOTE_SECONDS = 4.0

@@ -18,12 +18,12 @@ from filelock import FileLock
 from clip_viewer.situation import Facts, Situation, State, describe, life_of
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
+from prefrl.feedback.repeats import Repeats
+from prefrl.feedback.store import LabelStore
 from prefrl.film import read_film
 from prefrl.printable import printable
-from prefrl.queue import LabelQueue, Lease, TakenBack, Withdrawal
-from prefrl.repeats import Repeats
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Array, Judgement
 
 IN_HAND = 4

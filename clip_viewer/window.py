@@ -29,8 +29,8 @@ from clip_viewer.theme import toggle_theme
 from clip_viewer.views import ClipArea
 from prefrl.display import clock
 from prefrl.errors import PrefrlError, explain
+from prefrl.feedback.leases import Withdrawal
 from prefrl.printable import printable
-from prefrl.queue import Withdrawal
 from prefrl.types import Judgement
 
 _SIZE = (1120, 820)

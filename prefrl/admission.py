@@ -26,8 +26,8 @@ from prefrl.archive import (
 )
 from prefrl.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.label_history import NO_HISTORY, Flag, History, Repeat, TakenBack
 from prefrl.files import DamagedFileError
-from prefrl.label_history import NO_HISTORY, Flag, History, Repeat, TakenBack
 from prefrl.printable import printable
 from prefrl.reading import MEBIBYTE, parse_json
 from prefrl.reward.inputs import Inputs

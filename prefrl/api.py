@@ -14,13 +14,13 @@ from prefrl.config import RunConfig, replace
 from prefrl.control import Control
 from prefrl.devices import choose_device
 from prefrl.errors import UsageError
+from prefrl.feedback.store import LabelStore
 from prefrl.needs import check_memory
 from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
 from prefrl.processes import leave_unguarded_import
 from prefrl.recipes import resolve
 from prefrl.records import Summary
 from prefrl.run import RunDirectory, read_summary
-from prefrl.store import LabelStore
 from prefrl.training import train_run
 from prefrl.transfer import add_labels, check_task
 

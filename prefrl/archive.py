@@ -1,7 +1,8 @@
 """The file in which labels outlive their run: a zip of clips, and one JSON file with what was said of them.
 
-Beside the labels that stand it holds what else is known of them (`prefrl.label_history`), so that what was taken back
-does not come again, and the quality of the labels can be reported wherever they are. Format 1 held the labels alone.
+Beside the labels that stand it holds what else is known of them (`prefrl.feedback.label_history`), so that what was
+taken back does not come again, and the quality of the labels can be reported wherever they are. Format 1 held the
+labels alone.
 
 It holds JSON, arrays and videos, stored as they are: nothing in it can be executed, none of its names becomes a path,
 and nothing in it is larger than the file itself. `prefrl.admission` reads it.
@@ -22,8 +23,8 @@ import numpy as np
 
 from prefrl.clips import LARGEST_FILM, ClipFolder
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
+from prefrl.feedback.label_history import NO_HISTORY, History
 from prefrl.files import DamagedFileError, replacing
-from prefrl.label_history import NO_HISTORY, History
 from prefrl.reading import MEBIBYTE
 from prefrl.reward.inputs import Inputs
 from prefrl.types import Judgement, Label

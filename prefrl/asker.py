@@ -14,14 +14,14 @@ from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
+from prefrl.feedback.usable import unusable_labels
 from prefrl.files import Tree
 from prefrl.queries import RULES, choose, disagreement
-from prefrl.queue import LabelQueue
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.schedule import labels_due
-from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.types import Query, Segment, Teacher
-from prefrl.usable import unusable_labels
 
 _POLL_SECONDS = 0.05
 _SPARE_IDS = 10**9

@@ -16,10 +16,11 @@ from prefrl.asker import Asker
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.control import Control, StopTraining
-from prefrl.database import Waiting, wait_on
 from prefrl.devices import choose_device
 from prefrl.environments import EnvStack, make_stack
 from prefrl.episodes import Episodes
+from prefrl.feedback.database import Waiting, wait_on
+from prefrl.feedback.store import LabelStore
 from prefrl.memory import keep_freed_memory
 from prefrl.parts import Feedback, Parts
 from prefrl.processes import WorkerProcess
@@ -30,7 +31,6 @@ from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.run import RunDirectory
 from prefrl.segments import SegmentRecorder
-from prefrl.store import LabelStore
 from prefrl.teachers import make_teacher
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prefrl.chance import stream
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Comparison
 
 MOST_COMPARISONS = 40_000

@@ -25,8 +25,8 @@ def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
         run: The run directory.
         as_json: Print it as JSON.
     """
-    from prefrl.quality import report as report_labels
-    from prefrl.quality import report_lines
+    from prefrl.feedback.quality import report as report_labels
+    from prefrl.feedback.quality import report_lines
 
     found = report_labels(run)
     if as_json:
@@ -65,7 +65,7 @@ def export_labels(
     if kind not in {".zip", ".csv"}:
         raise UsageError(f"{file} must end in .zip (labels with their clips) or in .csv (a table)")
     if kind == ".csv":
-        from prefrl.label_table import write_table
+        from prefrl.feedback.label_table import write_table
 
         say([f"{file}: {write_table(run, file)} answers"])
         return

@@ -7,16 +7,16 @@ from typing import Any
 
 from prefrl.clips import ClipFolder
 from prefrl.display import clock, details
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.usable import unusable_labels
 from prefrl.metrics import read_metrics
 from prefrl.printable import command, printable
-from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve, task_settings
 from prefrl.resuming import obstacle
 from prefrl.run import Progress, RunDirectory, read_summary
-from prefrl.store import LabelStore
 from prefrl.symptoms import symptoms
 from prefrl.tasks import known_tasks
-from prefrl.usable import unusable_labels
 
 _STOPPED = ("stopped; resumable", "stopped at once, on being asked twice; resumable")
 

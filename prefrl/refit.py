@@ -12,12 +12,12 @@ import torch
 
 from prefrl.devices import choose_device
 from prefrl.environments import reward_inputs
+from prefrl.feedback.store import LabelStore
 from prefrl.fit_request import fit_request
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.figures import Figures, figures
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import ReadSegment, RewardLearner
-from prefrl.store import LabelStore
 from prefrl.types import Comparison
 
 Report = Callable[[str, int, int], None]

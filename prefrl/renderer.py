@@ -18,20 +18,20 @@ import numpy as np
 
 from prefrl.actions import from_numbers
 from prefrl.clips import ClipFolder
-from prefrl.database import wait_on
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError, UsageError, explain
+from prefrl.feedback.database import wait_on
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.film import read_film, write_film
 from prefrl.making import RENDERED, make_env
 from prefrl.own import maker_of, readmit
 from prefrl.printable import complain
 from prefrl.processes import check_guarded, how_it_ended, start_worker
-from prefrl.queue import LabelQueue
 from prefrl.rendering import prepare, render
 from prefrl.run import RunDirectory
 from prefrl.scenes import filmed
 from prefrl.snapshots import load_env
-from prefrl.store import LabelStore
 from prefrl.trust import Passport, accept, passport
 from prefrl.types import Array
 

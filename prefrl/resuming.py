@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prefrl.errors import PrefrlError, explain
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 
 
 def obstacle(run: RunDirectory) -> str | None:

@@ -12,16 +12,16 @@ from prefrl.admission import read_archive
 from prefrl.archive import LabelArchive, LabelledTask, segments_of, write_archive
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
-from prefrl.database import RENDERED, SEGMENTS, now
 from prefrl.durable import sync
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.database import RENDERED, SEGMENTS, now
+from prefrl.feedback.label_history import History, read_history
+from prefrl.feedback.merge import Added, Changes, compare, insert_changes, read_known
+from prefrl.feedback.store import LabelStore
 from prefrl.files import write_atomically
-from prefrl.label_history import History, read_history
-from prefrl.merge import Added, Changes, compare, insert_changes, read_known
 from prefrl.printable import printable
 from prefrl.run import RunDirectory, version
-from prefrl.store import LabelStore
 from prefrl.types import Judgement
 
 

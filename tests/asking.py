@@ -4,11 +4,11 @@ import numpy as np
 from helpers import segments
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.film import write_film
-from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Query
 
 LENGTH = 15

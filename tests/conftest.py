@@ -16,8 +16,8 @@ from labelled import add_labels, make_run
 from runs import LABELS, SETTINGS, checkpoints, prefrl, tiny
 
 from clip_viewer.session import Session
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.transfer import export_labels
 from prefrl.types import Judgement
 

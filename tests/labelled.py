@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.film import write_film
-from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement, Label, Query, Segment
 
 LABELS = 12

@@ -56,7 +56,7 @@ TESTS = {
     "prefrl/reward/launch.py": ("async",),
     "prefrl/queries.py": ("queries",),
     "prefrl/segments.py": ("segments", "buffers", "pixels", "agents", "snapshots"),
-    "prefrl/store.py": ("store", "undo", "queue", "repeats", "archive", "quality"),
+    "prefrl/feedback/store.py": ("store", "undo", "leases", "repeats", "archive", "quality"),
     "prefrl/teachers/__init__.py": ("teachers", "human"),
     "prefrl/teachers/simulated.py": ("teachers",),
     "prefrl/teachers/human.py": ("teachers", "human"),

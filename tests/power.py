@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
-from prefrl.store import LabelStore
+from prefrl.feedback.store import LabelStore
 
 PREFRL = str(Path(sys.executable).with_name("prefrl"))
 MEGABYTES = 96

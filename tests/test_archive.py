@@ -20,11 +20,11 @@ from prefrl.archive import LabelledTask, write_archive
 from prefrl.assembly import recorder_inputs
 from prefrl.clips import ClipFolder
 from prefrl.environments import make_stack, reward_inputs
-from prefrl.queue import LabelQueue
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
 from prefrl.run import RunDirectory
-from prefrl.store import IMPORTED_ROUND, LabelStore
 from prefrl.transfer import export_labels, import_labels
 from prefrl.types import Answer, Judgement, Label, Query, Segment
 

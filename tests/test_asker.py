@@ -10,10 +10,10 @@ from prefrl import asker as asker_module
 from prefrl.asker import Asker
 from prefrl.clips import ClipFolder
 from prefrl.config import QueryConfig, RunConfig
-from prefrl.queue import LabelQueue
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
-from prefrl.store import LabelStore
 from prefrl.teachers import make_teacher
 from prefrl.teachers.simulated import Shortcomings, judge
 from prefrl.types import Answer, Judgement

@@ -13,11 +13,11 @@ from runs import empty, flip, prefrl, truncate
 
 from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.labels import Labels
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.transfer import import_labels
-from prefrl.usable import unusable_labels
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from labelled import make_run, random_segment
 from runs import prefrl, tiny
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.files import write_atomically
-from prefrl.queue import LabelQueue
 from prefrl.renderer import Stage, render_clip
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.transfer import import_labels
 from prefrl.types import Query
 

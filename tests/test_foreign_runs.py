@@ -17,9 +17,9 @@ from runs import content, prefrl, refused
 
 from prefrl import database, schema, sqlite
 from prefrl.errors import PrefrlError
-from prefrl.queue import LabelQueue
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement
 
 Attack = Callable[[Path], None]

@@ -16,12 +16,12 @@ from test_admission import forged
 
 from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
-from prefrl.label_history import read_history
-from prefrl.quality import report
-from prefrl.queue import LabelQueue
-from prefrl.repeats import Repeats
+from prefrl.feedback.label_history import read_history
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.quality import report
+from prefrl.feedback.repeats import Repeats
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.transfer import export_labels, import_archive
 from prefrl.types import Answer, Judgement
 

@@ -15,11 +15,11 @@ import prefrl
 from prefrl.clips import ClipFolder
 from prefrl.control import Control
 from prefrl.errors import UsageError
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.film import read_film
-from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.teachers import HUMAN, check_teacher
 from prefrl.types import Answer
 

@@ -18,10 +18,10 @@ from runs import checkpoints, error_line, prefrl, truncate
 from prefrl import database, locks, sqlite
 from prefrl.assembly import waiting_for_others
 from prefrl.control import Control, StopTraining
-from prefrl.database import wait_on
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.database import wait_on
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.transfer import export_labels
 from prefrl.types import Answer, Judgement
 

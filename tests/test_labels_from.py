@@ -15,9 +15,9 @@ from prefrl import api
 from prefrl.admission import read_archive
 from prefrl.control import Control
 from prefrl.errors import UsageError
+from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.transfer import export_labels, import_labels
 from prefrl.types import Judgement
 

@@ -8,6 +8,7 @@ from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
 from prefrl.reward.ensemble import PublishedReward
@@ -15,7 +16,6 @@ from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.workers import InlineLearner
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Comparison, Judgement, Query
 
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from runs import prefrl, refused
 
 from prefrl.clips import ClipFolder
-from prefrl.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
-from prefrl.queue import LabelQueue
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
+from prefrl.feedback.repeats import Repeats
+from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
-from prefrl.repeats import Repeats
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
 
 L, R, E, N = Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.INCOMPARABLE

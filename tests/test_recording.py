@@ -14,10 +14,10 @@ from test_human import SMALL, Person
 
 from prefrl.api import resume
 from prefrl.control import Control
+from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 
 RECORDING = "recording the untrained policy"
 

@@ -15,15 +15,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from prefrl import renderer
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.files import DamagedFileError, load_tree, save_tree
 from prefrl.film import read_film, write_film
-from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.renderer import Stage, _render_until, render_clip
 from prefrl.run import RunDirectory
 from prefrl.scenes import Scenes
 from prefrl.segments import SegmentRecorder
-from prefrl.store import LabelStore
 from prefrl.tasks import make_env
 from prefrl.types import Query
 

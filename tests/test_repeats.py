@@ -5,10 +5,10 @@ import itertools
 import pytest
 from helpers import segments
 
-from prefrl.database import REPEATS
-from prefrl.queue import LabelQueue
-from prefrl.repeats import FORGOTTEN_AFTER, Repeats
-from prefrl.store import LabelStore
+from prefrl.feedback.database import REPEATS
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.repeats import FORGOTTEN_AFTER, Repeats
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
 
 POOL = segments(240)

@@ -21,6 +21,7 @@ import prefrl as package
 from prefrl.clips import ClipFolder
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError
+from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree, save_tree
 from prefrl.fit_request import split
 from prefrl.refit import Refit, judged, refit
@@ -28,7 +29,6 @@ from prefrl.reward.figures import Figures, figures
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Comparison, Judgement
 
 # -- the figures ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from clip_viewer.situation import State
 from clip_viewer.texts import PlainLabel
 from clip_viewer.theme import set_theme
 from clip_viewer.window import LabelWindow
-from prefrl.queue import LabelQueue
+from prefrl.feedback.leases import LabelQueue
 from prefrl.types import Answer, Judgement
 
 SIZES = ((1120, 728), (640, 440))

@@ -9,8 +9,8 @@ from helpers import segments
 from sqlalchemy import text
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.schema import STORE_VERSION
-from prefrl.store import LabelStore
+from prefrl.feedback.schema import STORE_VERSION
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Answer, Comparison, Judgement, Query
 
 POOL = segments(40)
@@ -235,7 +235,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from prefrl.errors import UsageError
-from prefrl.store import LabelStore
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Answer, Judgement
 store = LabelStore(Path(sys.argv[1]))
 for query in range(1, 61):

@@ -15,8 +15,9 @@ from runs import until
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback.following import Following
+from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree
-from prefrl.following import Following
 from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
@@ -24,7 +25,6 @@ from prefrl.reward.loss import multiplicity
 from prefrl.reward.process import Orders, learn_until
 from prefrl.reward.workers import InlineLearner
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Comparison, Judgement, Query, Undone
 
 LEFT, RIGHT, EQUAL, NEITHER = Judgement

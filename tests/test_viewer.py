@@ -29,8 +29,8 @@ from clip_viewer.views import shown_scale
 from clip_viewer.window import LabelWindow
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback.leases import LabelQueue
 from prefrl.overview import run_status, status_lines
-from prefrl.queue import LabelQueue
 from prefrl.types import Answer, Judgement
 
 

@@ -23,7 +23,7 @@ from prefrl_benchmarks.screenshots import take
 from runs import live, prefrl, until
 from test_human import SMALL
 
-from prefrl.queue import LabelQueue
+from prefrl.feedback.leases import LabelQueue
 
 LABELS = 12
 SPECIAL = {2: "equal", 5: "incomparable", 8: "equal"}

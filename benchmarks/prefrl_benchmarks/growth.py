@@ -28,6 +28,7 @@ from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.environments import reward_inputs
 from prefrl.errors import UsageError
+from prefrl.feedback.store import LabelStore
 from prefrl.memory import keep_freed_memory, peak_rss_mb
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
@@ -35,7 +36,6 @@ from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner
 from prefrl.run import RunDirectory, commit, version
-from prefrl.store import LabelStore
 from prefrl.tasks import find_task
 from prefrl.teachers import make_teacher
 from prefrl.types import Segment

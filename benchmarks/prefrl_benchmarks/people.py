@@ -20,8 +20,8 @@ from typing import Any
 from clip_viewer.session import Session
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.leases import Lease
 from prefrl.printable import printable
-from prefrl.queue import Lease
 from prefrl.run import commit, version
 from prefrl.types import Judgement
 from prefrl_benchmarks.cells import Cell, run_cell

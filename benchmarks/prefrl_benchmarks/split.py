@@ -46,7 +46,9 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "query selection": {"prefrl.asker.Asker": ("choose",)},
     FITTING: {"prefrl.reward.learner.RewardLearner": ("add", "train", "publish")},
     "store": {
-        "prefrl.store.LabelStore": ("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered"),
+        "prefrl.feedback.store.LabelStore": (
+            *("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered"),
+        ),
         "prefrl.clips.ClipFolder": ("save", "load"),
     },
     "metrics and checkpoints": {

@@ -19,11 +19,11 @@ import psutil
 from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.film import write_film
-from prefrl.queue import LabelQueue
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Array, Query, Segment
 from prefrl_benchmarks.screen import Box, Screen, clip_areas
 

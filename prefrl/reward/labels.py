@@ -9,11 +9,11 @@ import numpy as np
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import DamagedFileError, PrefrlError, explain
-from prefrl.following import Following
+from prefrl.feedback.following import Following
+from prefrl.feedback.store import LabelStore
 from prefrl.printable import printable
 from prefrl.reward.inputs import Inputs
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Array, Comparison, Floats, Undone
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from prefrl.database import wait_on
 from prefrl.errors import explain
+from prefrl.feedback.database import wait_on
+from prefrl.feedback.store import LabelStore
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
 from prefrl.printable import complain
@@ -18,7 +19,6 @@ from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 
 _PUBLISH_SECONDS = 0.25
 _PUBLISH_SHARE = 0.1

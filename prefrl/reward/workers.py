@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from prefrl.errors import PrefrlError
+from prefrl.feedback.store import LabelStore
 from prefrl.files import Tree, save_tree
 from prefrl.processes import WorkerProcess, check_guarded, how_it_ended
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble
@@ -15,7 +16,6 @@ from prefrl.reward.labels import Labels
 from prefrl.reward.launch import start_learner
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 
 
 class LearnerDiedError(PrefrlError):

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 from helpers import segments
 
-from prefrl.database import LATE
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.queue import LEASE_SECONDS, LabelQueue
-from prefrl.schema import SCRIPTS, STORE_VERSION
-from prefrl.store import LabelStore
+from prefrl.feedback.database import LATE
+from prefrl.feedback.leases import LEASE_SECONDS, LabelQueue
+from prefrl.feedback.schema import SCRIPTS, STORE_VERSION
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
 
 POOL = segments(40)
@@ -154,8 +154,8 @@ import sys, time
 from pathlib import Path
 real, step = time.time, float(sys.argv[2])
 time.time = lambda: real() + step
-from prefrl.queue import LabelQueue
-from prefrl.store import LabelStore
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 
 store = LabelStore(Path(sys.argv[1]))
 print([lease.query_id for lease in LabelQueue(store).lease("b", 2)])
@@ -376,8 +376,8 @@ def dump(store):
 _VIEWER = """
 import sys
 from pathlib import Path
-from prefrl.queue import LabelQueue
-from prefrl.store import LabelStore
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Answer, Judgement
 
 store = LabelStore(Path(sys.argv[1]))

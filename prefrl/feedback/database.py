@@ -15,12 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
-from prefrl.columns import legible, odd_value
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError
+from prefrl.feedback.columns import legible, odd_value
+from prefrl.feedback.schema import LABELS_VIEW, STORE_VERSION, WITHDRAWN_VIEW, admit
+from prefrl.feedback.sqlite import engine, explained, is_locked
 from prefrl.printable import complain
-from prefrl.schema import LABELS_VIEW, STORE_VERSION, WITHDRAWN_VIEW, admit
-from prefrl.sqlite import engine, explained, is_locked
 
 METADATA = sa.MetaData()
 META = sa.Table(

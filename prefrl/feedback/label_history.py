@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.answers import damaged
-from prefrl.columns import legible
-from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWN
-from prefrl.store import LabelStore
+from prefrl.feedback.answers import damaged
+from prefrl.feedback.columns import legible
+from prefrl.feedback.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWN
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Judgement, Label
 
 

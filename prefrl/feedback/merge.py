@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.answers import append
 from prefrl.archive import LabelArchive, segments_of
 from prefrl.clips import ClipFolder
-from prefrl.columns import legible
-from prefrl.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
 from prefrl.errors import PrefrlError
-from prefrl.label_history import Flag, History, Repeat, TakenBack
-from prefrl.store import IMPORTED_ROUND, LabelStore, undo
+from prefrl.feedback.answers import append
+from prefrl.feedback.columns import legible
+from prefrl.feedback.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
+from prefrl.feedback.label_history import Flag, History, Repeat, TakenBack
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, undo
 from prefrl.types import Judgement, Label
 
 Identity = tuple[Any, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
-from prefrl.store import LabelStore
+from prefrl.feedback.store import LabelStore
 
 
 def unusable_labels(store: LabelStore, clips: ClipFolder) -> set[int]:

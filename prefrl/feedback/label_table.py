@@ -7,10 +7,10 @@ import io
 from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
+from prefrl.feedback.label_history import read_history
+from prefrl.feedback.store import LabelStore
 from prefrl.files import replacing
-from prefrl.label_history import read_history
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Label
 
 COLUMNS = (*Label._fields, "repeats")

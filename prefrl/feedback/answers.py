@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.columns import legible
-from prefrl.database import CHECKSUMS, HISTORY, QUERIES
+from prefrl.feedback.columns import legible
+from prefrl.feedback.database import CHECKSUMS, HISTORY, QUERIES
 
 
 def append(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:

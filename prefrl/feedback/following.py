@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from prefrl.columns import legible
-from prefrl.database import HISTORY, META, QUERIES, REPEATS
-from prefrl.store import LabelStore
+from prefrl.feedback.columns import legible
+from prefrl.feedback.database import HISTORY, META, QUERIES, REPEATS
+from prefrl.feedback.store import LabelStore
 from prefrl.types import Comparison, Judgement, Undone
 
 _LAST = 2**63 - 1

@@ -11,12 +11,12 @@ import krippendorff
 import numpy as np
 import sqlalchemy as sa
 
-from prefrl.answers import damaged
 from prefrl.clips import ClipFolder
-from prefrl.database import LABELS, QUERIES, REPEATS
 from prefrl.errors import PrefrlError
+from prefrl.feedback.answers import damaged
+from prefrl.feedback.database import LABELS, QUERIES, REPEATS
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Judgement
 
 _SWAPPED = {Judgement.LEFT: Judgement.RIGHT, Judgement.RIGHT: Judgement.LEFT}

@@ -11,8 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.answers import append, damaged
-from prefrl.database import (
+from prefrl.errors import UsageError
+from prefrl.feedback.answers import append, damaged
+from prefrl.feedback.database import (
     HISTORY,
     ILLEGIBLE,
     LABELS,
@@ -26,7 +27,6 @@ from prefrl.database import (
     Waiting,
     now,
 )
-from prefrl.errors import UsageError
 from prefrl.types import Answer, Comparison, Judgement, Label, Pending, Query
 
 IMPORTED_ROUND = 0

@@ -13,7 +13,7 @@ import sqlite3
 from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.sqlite import inspect
+from prefrl.feedback.sqlite import inspect
 
 STORE_VERSION = 4
 LABELS_VIEW = """

@@ -1,6 +1,6 @@
 """Asking again, sides swapped: how well people agree with themselves, and with one another.
 
-A repeat is a query of its own. It trains nothing and is none of the budget; `prefrl.quality` reads its answer.
+A repeat is a query of its own. It trains nothing and is none of the budget; `prefrl.feedback.quality` reads its answer.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from prefrl.chance import stream
-from prefrl.database import LABELS, QUERIES, REPEATS, now
-from prefrl.queue import LabelQueue
-from prefrl.store import LabelStore, is_closed, is_open
+from prefrl.feedback.database import LABELS, QUERIES, REPEATS, now
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore, is_closed, is_open
 from prefrl.types import Judgement
 
 REPEAT_ROUND = -1

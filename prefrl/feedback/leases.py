@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.database import HISTORY, LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWALS, WITHDRAWN, now
 from prefrl.errors import UsageError
-from prefrl.store import IMPORTED_ROUND, LabelStore, is_closed, is_open, undo
+from prefrl.feedback.database import HISTORY, LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWALS, WITHDRAWN, now
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, is_closed, is_open, undo
 from prefrl.types import Answer, Judgement
 
 LEASE_SECONDS = 60.0
