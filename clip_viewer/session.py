@@ -152,7 +152,8 @@ class Session:
             False where somebody else has answered the pair meanwhile.
         """
         queue = self._asking()
-        step = self.run.read_progress().get("step", lease.agent_step)
+        progress = self.run.read_progress()
+        step = progress.step if progress else lease.agent_step
         return queue.answer(Answer(lease.query_id, judgement, "human", step, self.labeller, round(seconds, 3)))
 
     def flag(self, lease: Lease) -> None:
@@ -220,14 +221,11 @@ class Session:
         return Progress(facts.answered, facts.budget, situation, seconds, *uncounted, problems=tuple(others))
 
     def _facts(self) -> Facts:
-        progress, run = self.run.read_progress(), self.run
-        said = progress.get("state", "")
+        said, run = self.run.read_progress(), self.run
         facts = Facts(
             root=str(run.root),
             life=life_of(running=run.running, finished=run.finished, said=said),
             said=said,
-            step=progress.get("step", 0),
-            steps=progress.get("steps", 0),
             budget=run.config.queries.labels,
             has_store=False,
         )

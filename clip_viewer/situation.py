@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from prefrl.printable import command, printable
+from prefrl.progress import ENDED as ENDED_PHASES
+from prefrl.progress import Phase, Progress
+from prefrl.wording import in_words
 
 
 class Life(StrEnum):
@@ -45,10 +48,8 @@ class Facts:
 
     root: str
     life: Life
-    said: str = ""
+    said: Progress | None = None
     """What the agent last said of itself."""
-    step: int = 0
-    steps: int = 0
     answered: int = 0
     budget: int = 0
     has_store: bool = True
@@ -75,7 +76,7 @@ class Situation:
     """What there is to be known of the agent while a pair is shown."""
 
 
-def life_of(*, running: bool, finished: bool, said: str) -> Life:
+def life_of(*, running: bool, finished: bool, said: Progress | None) -> Life:
     """What became of the agent's process, by its lock, its summary and its last words."""
     if finished:
         return Life.FINISHED
@@ -83,7 +84,7 @@ def life_of(*, running: bool, finished: bool, said: str) -> Life:
         return Life.RUNNING
     if not said:
         return Life.NOT_STARTED
-    return Life.STOPPED if said.startswith("stopped") else Life.KILLED
+    return Life.STOPPED if said.phase in ENDED_PHASES else Life.KILLED
 
 
 def state_of(facts: Facts) -> State:
@@ -188,7 +189,8 @@ def _notice(facts: Facts) -> str:
 def _agent(facts: Facts) -> str:
     """What the agent does now; or that it does nothing, that answers are kept, and how to go on."""
     if facts.life is Life.RUNNING:
-        doing = "starting" if not facts.said or facts.said.startswith("stopped") else printable(facts.said, 120)
+        starting = facts.said is None or facts.said.phase in ENDED_PHASES
+        doing = "starting" if starting or facts.said is None else in_words(facts.said)
         return f"The agent is {doing}{_at_step(facts)}."
     kept = f"All answers are kept ({_count(facts.answered, 'label')}). " if facts.has_store else ""
     return f"{_gone(facts)} {kept}Go on with:\n{resume(facts.root)}"
@@ -198,24 +200,24 @@ def _gone(facts: Facts) -> str:
     """Why no process is at work on the run."""
     return {
         Life.NOT_STARTED: "No process is at work on the run yet.",
-        Life.STOPPED: f"The agent was {_why_stopped(facts.said)}{_at_step(facts)}.",
+        Life.STOPPED: f"The agent was stopped{_why(facts)}{_at_step(facts)}.",
         Life.KILLED: f"The agent was killed{_at_step(facts)}: its process is gone.",
         Life.FINISHED: "The agent has finished.",
     }[facts.life]
 
 
-def _why_stopped(said: str) -> str:
-    """`stopped`, and the reason where the agent gave one."""
-    what, _, reason = said.partition(": ")
-    return f"stopped ({printable(reason, 200)!r})" if reason and what == "stopped" else "stopped"
+def _why(facts: Facts) -> str:
+    """The reason that the agent gave for its end, in brackets; nothing where it gave none."""
+    return f" ({printable(facts.said.problem, 200)!r})" if facts.said and facts.said.problem else ""
 
 
 def _agent_waits(facts: Facts) -> bool:
-    return facts.said.startswith("waiting for")
+    return facts.said is not None and facts.said.phase is Phase.WAITING
 
 
 def _at_step(facts: Facts) -> str:
-    return f" at step {facts.step:,} of {facts.steps:,}" if facts.steps else ""
+    said = facts.said
+    return f" at step {said.step:,} of {said.steps:,}" if said and said.steps else ""
 
 
 def _count(number: int, what: str) -> str:

@@ -18,6 +18,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.needs import check_memory
 from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
 from prefrl.processes import leave_unguarded_import
+from prefrl.progress import Progress
 from prefrl.recipes import resolve
 from prefrl.records import Summary
 from prefrl.run import RunDirectory, read_summary
@@ -51,7 +52,7 @@ def train(
     recipe: str = "default",
     settings: dict[str, Any] | None = None,
     env_kwargs: dict[str, Any] | None = None,
-    report: Callable[[dict[str, Any]], None] | None = None,
+    report: Callable[[Progress], None] | None = None,
 ) -> TrainedRun:
     """Train an agent from comparisons of its clips.
 

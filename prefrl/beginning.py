@@ -15,6 +15,7 @@ from prefrl.errors import PrefrlError
 from prefrl.files import taken_from
 from prefrl.keeper import Keeper
 from prefrl.parts import Feedback, Parts
+from prefrl.progress import Phase
 
 
 class Beginning:
@@ -53,14 +54,13 @@ class Beginning:
         recorder, saved = self._feedback.recorder, time.monotonic()
         if not wanted:
             return
-        state = "recording the untrained policy"
         if len(recorder.pool) < wanted:
-            self._reporter.say(state)
+            self._reporter.say(Phase.RECORDING)
         while len(recorder.pool) < wanted and agent.steps < config.steps:
-            experience = agent.collect(lambda: self._reporter.keep_saying(state))
+            experience = agent.collect(lambda: self._reporter.keep_saying(Phase.RECORDING))
             assert experience is not None
             recorder.cut(experience)
-            self._reporter.say(state)
+            self._reporter.say(Phase.RECORDING)
             if self._parts.control.stop or time.monotonic() - saved > config.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
@@ -95,7 +95,7 @@ class Beginning:
         """
         learner, asker = self._feedback.learner, self._feedback.asker
         while not learner.ready:
-            self._reporter.say("pretraining the reward model")
+            self._reporter.say(Phase.PRETRAINING)
             if self._parts.control.stop:
                 raise StopTraining
             learner.fit(self._parts.agent.steps, asker.replayed_round)

@@ -10,9 +10,9 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from prefrl.processes import WorkerProcess
+from prefrl.progress import Progress
 
 
 class StopTraining(Exception):  # noqa: N818 - no error: somebody asked for it
@@ -25,7 +25,7 @@ class Control:
 
     stop: bool = False
     """Set to leave training at the next round."""
-    report: Callable[[dict[str, Any]], None] = lambda progress: None
+    report: Callable[[Progress], None] = lambda progress: None
     """Called with the run's progress at each round."""
     warn: Callable[[str], None] = lambda line: None
     """Called with a line that the user should see."""

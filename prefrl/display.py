@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from prefrl.printable import LONGEST_LINE, printable
+from prefrl.progress import Phase
+from prefrl.progress import Progress as RunProgress
+from prefrl.wording import in_words
 
 _PLAIN_SECONDS = 10.0
-
-Status = dict[str, Any]
 
 
 class Live:
@@ -50,23 +51,23 @@ class TrainingDisplay(Live):
             self._live = Progress(*columns, plain_column("fields[details]"), console=self._console)
             self._task = self._live.add_task("starting", total=None, details="")
 
-    def report(self, status: Status) -> None:
+    def report(self, progress: RunProgress) -> None:
         """Show where the run is."""
-        rate = self._rate(status)
+        rate, doing = self._rate(progress), in_words(progress)
         if self._live:
             self._live.update(
                 self._task,
-                description=printable(status["state"], 80),
-                completed=status["step"],
-                total=status["steps"],
-                details=details(status, rate),
+                description=printable(doing, 80),
+                completed=progress.step,
+                total=progress.steps,
+                details=details(progress, rate),
             )
             return
         now = time.monotonic()
-        is_last = status["step"] >= status["steps"] and status["state"] == "training"
-        if status["state"] != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
-            self._state, self._last = status["state"], now
-            line = f"{status['state']}: {details(status, rate)}"
+        is_last = progress.step >= progress.steps and progress.phase is Phase.TRAINING
+        if doing != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
+            self._state, self._last = doing, now
+            line = f"{doing}: {details(progress, rate)}"
             if line != self._line:
                 self.warn(line)
             self._line = line
@@ -75,12 +76,12 @@ class TrainingDisplay(Live):
         """Show a line that stays."""
         self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
-    def _rate(self, status: Status) -> float | None:
+    def _rate(self, progress: RunProgress) -> float | None:
         """Steps per second since this display first saw the run train; waiting, during which none are taken, apart."""
-        seconds, step = self._before or (status["seconds"], status["step"])
-        if step < status["step"]:
-            self._trained = (self._trained[0] + status["seconds"] - seconds, self._trained[1] + status["step"] - step)
-        self._before = (status["seconds"], status["step"])
+        seconds, step = self._before or (progress.seconds, progress.step)
+        if step < progress.step:
+            self._trained = (self._trained[0] + progress.seconds - seconds, self._trained[1] + progress.step - step)
+        self._before = (progress.seconds, progress.step)
         return self._trained[1] / self._trained[0] if self._trained[0] > 0.5 else None
 
 
@@ -121,19 +122,19 @@ def plain_column(field: str) -> TextColumn:
     return TextColumn(f"{{task.{field}}}", markup=False)
 
 
-def details(status: Status, rate: float | None) -> str:
+def details(progress: RunProgress, rate: float | None) -> str:
     """A run's figures in one line."""
-    parts = [f"{status['step']:,}/{status['steps']:,} steps"]
-    if status.get("labels_budget"):
-        parts.append(f"labels {status.get('labels', 0)}/{status['labels_budget']}")
-    if status.get("true_return") is not None:
-        parts.append(f"true return {status['true_return']:.1f}")
-    if (evaluation := status.get("evaluation_return")) is not None:
-        parts.append(f"evaluation {evaluation:.1f}")
-    if status.get("reward_correlation") is not None:
-        parts.append(f"reward correlation {status['reward_correlation']:.2f}")
+    parts = [f"{progress.step:,}/{progress.steps:,} steps"]
+    if progress.labels_budget:
+        parts.append(f"labels {progress.labels}/{progress.labels_budget}")
+    if progress.true_return is not None:
+        parts.append(f"true return {progress.true_return:.1f}")
+    if progress.evaluation_return is not None:
+        parts.append(f"evaluation {progress.evaluation_return:.1f}")
+    if progress.reward_correlation is not None:
+        parts.append(f"reward correlation {progress.reward_correlation:.2f}")
     if rate:
-        left = max(0, status["steps"] - status["step"]) / rate
+        left = max(0, progress.steps - progress.step) / rate
         parts += [f"{rate:,.0f} steps/s", f"{clock(left)} left"]
     return ", ".join(parts)
 

@@ -10,6 +10,7 @@ from prefrl.control import StopTraining
 from prefrl.errors import explain, is_disk_full
 from prefrl.evaluation import evaluate, evaluation_seed
 from prefrl.parts import Parts
+from prefrl.progress import Phase
 from prefrl.records import Records
 from prefrl.reporter import SAY_SECONDS, Reporter
 
@@ -62,7 +63,7 @@ class Evaluator:
             control.warn(f"{found.cut} of {episodes} episodes of the evaluation did not end by themselves: cut")
         if found and math.isfinite(found.mean):
             self._records.add_evaluation(found)
-        self._reporter.say("training")
+        self._reporter.say(Phase.TRAINING)
 
     def _telling(self, episodes: int) -> Callable[[int], None]:
         """Says how far an evaluation is, when an episode has ended and every few seconds; raises to stop it."""
@@ -74,6 +75,6 @@ class Evaluator:
                 raise StopTraining
             if ended > said or time.monotonic() - at > SAY_SECONDS:
                 said, at = ended, time.monotonic()
-                self._reporter.say(f"evaluating the policy, {ended} of {episodes} episodes")
+                self._reporter.say(Phase.EVALUATING, evaluated=ended, episodes=episodes)
 
         return tell

@@ -94,6 +94,7 @@ def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: 
 
 def _work(run: RunDirectory) -> int:
     """Comparisons that the run has fitted by the step that it has come to."""
-    step = run.read_progress().get("step", run.config.steps)
+    progress = run.read_progress()
+    step = progress.step if progress else run.config.steps
     reward = run.config.reward
     return min(MOST_COMPARISONS, int(reward.pretrain_comparisons + reward.comparisons_per_step * step))

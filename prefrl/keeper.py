@@ -9,6 +9,7 @@ from prefrl.durable import sync
 from prefrl.evaluator import Evaluator
 from prefrl.files import Tree, taken_from
 from prefrl.parts import Parts
+from prefrl.progress import Phase
 from prefrl.records import Records
 from prefrl.reporter import Reporter
 
@@ -72,7 +73,7 @@ class Keeper:
         self.records.write(counts)
         self.records.warn_of_symptoms()
         self._next_round = step + parts.config.round_steps
-        self.reporter.say("training", counts)
+        self.reporter.say(Phase.TRAINING, counts)
         stop = parts.control.stop
         if last or stop or time.monotonic() - self._checkpointed > parts.config.checkpoint_seconds:
             self.checkpoint()

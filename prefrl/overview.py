@@ -11,14 +11,14 @@ from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.usable import unusable_labels
 from prefrl.metrics import read_metrics
-from prefrl.printable import command, printable
+from prefrl.printable import command
+from prefrl.progress import ENDED, Progress, from_json
 from prefrl.recipes import resolve, task_settings
 from prefrl.resuming import obstacle
-from prefrl.run import Progress, RunDirectory, read_summary
+from prefrl.run import RunDirectory, read_summary
 from prefrl.symptoms import symptoms
 from prefrl.tasks import known_tasks
-
-_STOPPED = ("stopped; resumable", "stopped at once, on being asked twice; resumable")
+from prefrl.wording import in_words
 
 
 def task_lines() -> list[str]:
@@ -39,7 +39,7 @@ def run_status(root: Path) -> dict[str, Any]:
     """Where a run stands: what it last said, its labels, and whether a process is at work on it."""
     run = RunDirectory.open(root)
     config, said = run.config, run.read_progress()
-    now: dict[str, Any] = {name: said[name] for name in Progress.__annotations__ if name in said} | {
+    now: dict[str, Any] = (said.to_json() | {"state": in_words(said)} if said else {}) | {
         "run": str(root),
         "task": config.task,
         "teacher": config.teacher,
@@ -52,7 +52,7 @@ def run_status(root: Path) -> dict[str, Any]:
     elif run.summary.exists() and not now["running"]:
         now["state"] = f"its summary.json is damaged; `{command('resume', root)}` writes it anew"
     elif not now["running"]:
-        now["state"] = _last_words(str(now.get("state", "")))
+        now["state"] = _last_words(said)
     now["obstacle"] = None if now["finished"] or now["running"] else obstacle(run)
     if now["obstacle"]:
         now["state"] = f"cannot be resumed: {now['obstacle']}"
@@ -70,20 +70,16 @@ def run_status(root: Path) -> dict[str, Any]:
     return now
 
 
-def _last_words(state: str) -> str:
-    """What a run is that no process is at work on. A reason of its own is quoted: anybody may have written it."""
-    if state in _STOPPED:
-        return state
-    if state.startswith("stopped: "):
-        return f"stopped; it said: {printable(state.removeprefix('stopped: '), 400)!r}"
-    return "stopped without a word (killed?); resumable"
+def _last_words(said: Progress | None) -> str:
+    """What a run is that no process is at work on."""
+    return in_words(said) if said and said.phase in ENDED else "stopped without a word (killed?); resumable"
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """A run's status for a person."""
     lines = [f"{status['run']}: {status['task']}, teacher {status['teacher']}: {status.get('state', 'not started')}"]
-    if "step" in status and "steps" in status:
-        lines.append(details(status, None))
+    if "phase" in status:
+        lines.append(details(from_json(status), None))
     if counts := status.get("label_counts"):
         lines.append(
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "

@@ -6,6 +6,7 @@ import time
 
 from prefrl.control import StopTraining
 from prefrl.parts import Parts
+from prefrl.progress import Phase, Progress
 from prefrl.records import Records
 
 SAY_SECONDS = 2.0
@@ -21,44 +22,48 @@ class Reporter:
         self.initial_labels_done = False
         self._said = self._next_check = 0.0
 
-    def say(self, state: str, counts: dict[str, int] | None = None) -> None:
+    def say(self, phase: Phase, counts: dict[str, int] | None = None, *, evaluated: int = 0, episodes: int = 0) -> None:
         """Say what is going on.
 
         Args:
-            state: What the training does.
+            phase: What the training does.
             counts: The labels by judgement, where they are at hand.
+            evaluated: Episodes of an evaluation that have ended.
+            episodes: Episodes of the evaluation.
         """
         parts, row = self._parts, self._records.last_row
         counts = counts or parts.counts
-        progress = {
-            "state": state,
-            "step": parts.agent.steps,
-            "steps": parts.config.steps,
-            "initial_labels_done": self.initial_labels_done,
-            "labels": counts["answered"],
-            "labels_pending": counts["pending"],
-            "labels_budget": parts.budget,
-            "true_return": row.get("true_return_mean"),
-            "evaluation_return": self._records.evaluation,
-            "reward_correlation": row.get("reward_correlation"),
-            "seconds": self._records.seconds,
-            "updated_at": time.time(),
-        }
+        progress = Progress(
+            phase,
+            step=parts.agent.steps,
+            steps=parts.config.steps,
+            initial_labels_done=self.initial_labels_done,
+            labels=counts["answered"],
+            labels_pending=counts["pending"],
+            labels_budget=parts.budget,
+            true_return=row.get("true_return_mean"),
+            evaluation_return=self._records.evaluation,
+            evaluated=evaluated,
+            evaluation_episodes=episodes,
+            reward_correlation=row.get("reward_correlation"),
+            seconds=self._records.seconds,
+            updated_at=time.time(),
+        )
         parts.run.write_progress(progress)
         parts.control.report(progress)
         self._said = time.monotonic()
 
-    def keep_saying(self, state: str) -> None:
+    def keep_saying(self, phase: Phase) -> None:
         """Say it again where it takes long, so that nobody is left without a word."""
         if time.monotonic() - self._said > SAY_SECONDS:
-            self.say(state)
+            self.say(phase)
 
     def each_step(self) -> None:
         """Called after every step of the environments: a round may be minutes away where they are slow."""
         feedback = self._parts.feedback
         if feedback:
             feedback.reward.predicted.look_ahead()
-        self.keep_saying("training")
+        self.keep_saying(Phase.TRAINING)
         if feedback and time.monotonic() > self._next_check:
             self._check()
 
@@ -73,8 +78,7 @@ class Reporter:
         if time.monotonic() < self._next_check and not control.stop:
             return
         self._check()
-        plural = "" if counts["pending"] == 1 else "s"
-        self.say(f"waiting for {counts['pending']} label{plural} from {self._parts.config.teacher}", counts)
+        self.say(Phase.WAITING, counts)
         if control.stop:
             raise StopTraining
 

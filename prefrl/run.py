@@ -17,12 +17,13 @@ from typing import Any, TypedDict
 import psutil
 from filelock import FileLock
 
-from prefrl import locks, trust
+from prefrl import locks, progress, trust
 from prefrl.config import RunConfig
 from prefrl.durable import make_folder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, Tree, load_tree, read_json, save_tree, write_json
 from prefrl.printable import command, printable
+from prefrl.progress import Progress
 from prefrl.run_admission import admit_run
 from prefrl.typed import conform
 
@@ -31,23 +32,6 @@ _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchem
 _CHECKPOINTS_KEPT = 2
 _WHOLE = "run"
 """The lock of whoever trains, or changes a run as only one process may at a time."""
-
-
-class Progress(TypedDict, total=False):
-    """What a run says of itself in `progress.json`, as far as others rely on it."""
-
-    state: str
-    step: int
-    steps: int
-    initial_labels_done: bool
-    labels: int
-    labels_pending: int
-    labels_budget: int
-    true_return: float | None
-    evaluation_return: float | None
-    reward_correlation: float | None
-    seconds: float
-    updated_at: float
 
 
 class _Finished(TypedDict):
@@ -235,13 +219,13 @@ class RunDirectory:
                 if (number := re.search(r"\.([0-9]+)\.tmp", path.name)) and not psutil.pid_exists(int(number[1])):
                     path.unlink(missing_ok=True)
 
-    def read_progress(self) -> dict[str, Any]:
-        """What the run last said of itself; empty before it said anything."""
+    def read_progress(self) -> Progress | None:
+        """What the run last said of itself; None before it said anything."""
         return read_progress(self.root)
 
-    def write_progress(self, progress: dict[str, Any]) -> None:
-        """Say where the run is, to its other processes and to `prefrl status`."""
-        write_json(self.progress, progress)
+    def write_progress(self, said: Progress) -> None:
+        """Say where the run is, for `prefrl status` and the viewer."""
+        write_json(self.progress, said.to_json())
 
     def save_checkpoint(self, step: int, tree: Tree) -> None:
         """Write a checkpoint; older ones go, but for the last but one."""
@@ -296,12 +280,12 @@ def _check_path(root: Path) -> None:
         raise UsageError(f"the path {printable(root)} is not UTF-8, which a run's must be; rename the folder") from None
 
 
-def read_progress(root: Path) -> dict[str, Any]:
-    """What a run last said of itself; empty before it said anything, and where it cannot be taken at its word."""
+def read_progress(root: Path) -> Progress | None:
+    """What a run last said of itself; None before it said anything, and where it cannot be taken at its word."""
     try:
-        return dict(conform(Progress, read_json(root / "progress.json"), ""))
+        return progress.from_json(read_json(root / "progress.json"))
     except (OSError, DamagedFileError, UsageError):
-        return {}  # it only tells; the next round writes it anew
+        return None  # the next round writes it again
 
 
 def read_summary(root: Path) -> dict[str, Any]:

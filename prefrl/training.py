@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 from prefrl.assembly import assemble
 from prefrl.beginning import PHASES, Beginning
@@ -15,6 +16,7 @@ from prefrl.files import write_json
 from prefrl.keeper import Keeper
 from prefrl.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
+from prefrl.progress import Phase, Progress
 from prefrl.records import Summary
 from prefrl.run import RunDirectory
 
@@ -39,13 +41,13 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
             with stop_on_signals(control), _no_longer_finite():
                 return _train(assemble(run, control, cleanup))
         except StopTraining:
-            _say_stopped(run, "stopped; resumable")
+            _say_ended(run, Phase.STOPPED)
             return None
         except KeyboardInterrupt:
-            _say_stopped(run, "stopped at once, on being asked twice; resumable")
+            _say_ended(run, Phase.ABORTED)
             raise
         except BaseException as error:
-            _say_stopped(run, f"stopped: {explain(error)}")
+            _say_ended(run, Phase.FAILED, explain(error))
             raise
 
 
@@ -106,9 +108,10 @@ def _finish(parts: Parts, keeper: Keeper) -> Summary:
     return summary
 
 
-def _say_stopped(run: RunDirectory, state: str) -> None:
+def _say_ended(run: RunDirectory, phase: Phase, problem: str | None = None) -> None:
     with suppress(OSError, PrefrlError):  # the disk may be full: what stopped the run is said on the screen too
-        run.write_progress(run.read_progress() | {"state": state, "updated_at": time.time()})
+        said = run.read_progress() or Progress(phase)
+        run.write_progress(replace(said, phase=phase, problem=problem, updated_at=time.time()))
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def stopped(root: Path, mode: str) -> Path:
     control = Control()
 
     def report(progress: dict[str, object]) -> None:
-        control.stop = int(str(progress["step"])) >= 3000
+        control.stop = progress.step >= 3000
 
     control.report = report
     assert resume(root, control=control).summary is None

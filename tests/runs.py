@@ -24,6 +24,8 @@ import psutil
 
 from prefrl import cli
 from prefrl.files import load_tree
+from prefrl.run import read_progress
+from prefrl.wording import in_words
 
 _T = TypeVar("_T")
 
@@ -187,11 +189,9 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def progress(root: Path) -> dict[str, Any]:
-    """What a run last said of itself; empty before it did."""
-    try:
-        return dict(json.loads((root / "progress.json").read_text()))
-    except FileNotFoundError:
-        return {}
+    """What a run last said of itself, and `state` in words; empty before it did."""
+    said = read_progress(root)
+    return said.to_json() | {"state": in_words(said)} if said else {}
 
 
 def summary(root: Path) -> dict[str, Any]:

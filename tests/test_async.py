@@ -30,7 +30,7 @@ from runs import (
 )
 
 from prefrl.errors import PrefrlError
-from prefrl.reward import beside
+from prefrl.reward import launch
 
 SECONDS = 20.0
 """What "within seconds" may take while other tests have both cores."""
@@ -195,7 +195,7 @@ def test_an_interrupt_is_looked_after_before_libraries_start_up(
         os.kill(os.getpid(), signal.SIGINT)
         raise PrefrlError("nothing more of it is wanted")
 
-    monkeypatch.setattr(beside, "start_learner", start)
+    monkeypatch.setattr(launch, "start_learner", start)
     before = signal.getsignal(signal.SIGINT)
     assert "nothing more" in error_line(prefrl(*training(tmp_path / "run")))
     assert handlers != [before]

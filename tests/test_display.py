@@ -7,6 +7,7 @@ from rich.console import Console
 
 from prefrl import display
 from prefrl.display import CountDisplay, TrainingDisplay
+from prefrl.progress import Phase, Progress
 
 
 @pytest.fixture
@@ -18,16 +19,15 @@ def shown(monkeypatch):
     return TrainingDisplay(Console(file=said, width=200)), said, clock
 
 
-def status(state="training", step=0, seconds=0.0):
-    known = {"steps": 1000, "labels_budget": 40, "labels": 7, "true_return": None, "reward_correlation": None}
-    return known | {"state": state, "step": step, "seconds": seconds}
+def status(phase=Phase.TRAINING, step=0, seconds=0.0):
+    return Progress(phase, step=step, steps=1000, labels=7, labels_budget=40, labels_pending=3, seconds=seconds)
 
 
 def test_waiting_is_said_once_and_then_now_and_then(shown):
     display, said, clock = shown
     for second in range(21):
         clock[0] = float(second)
-        display.report(status("waiting for 3 labels from human", 1000, seconds=float(second)))
+        display.report(status(Phase.WAITING, 1000, seconds=float(second)))
     assert said.getvalue().count("waiting") == 1  # nothing has changed since
 
 
@@ -43,7 +43,7 @@ def test_the_time_that_is_left_does_not_count_waiting_as_training(shown):
     display.report(status(step=0, seconds=0.0))
     display.report(status(step=100, seconds=1.0))
     for second in range(2, 300):
-        display.report(status("waiting for 1 label from human", 100, seconds=float(second)))
+        display.report(status(Phase.WAITING, 100, seconds=float(second)))
     clock[0] = 400.0
     display.report(status(step=200, seconds=300.0))
     assert "100 steps/s, 0:08 left" in said.getvalue().splitlines()[-1]

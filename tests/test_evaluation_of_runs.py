@@ -25,6 +25,7 @@ from prefrl.evaluation import evaluation_seed
 from prefrl.metrics import read_metrics
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
+from prefrl.wording import in_words
 
 ON = ("evaluation.every=1024", "evaluation.every_episodes=2", "evaluation.episodes=3")
 OFF = ("evaluation.episodes=0",)
@@ -156,11 +157,11 @@ def test_tensorboard_and_status_have_it(evaluated: Path) -> None:
 def test_an_evaluation_says_how_far_it_is(tmp_path: Path) -> None:
     root = create(tmp_path / "run", "evaluation.episodes=10", steps=2000).root
     said = finish(root)
-    states = [progress["state"] for progress in said if progress["state"].startswith("evaluating")]
+    states = [in_words(progress) for progress in said if in_words(progress).startswith("evaluating")]
     assert states[0] == "evaluating the policy, 0 of 10 episodes"
     assert "evaluating the policy, 5 of 10 episodes" in states
-    assert said[-1]["state"] == "training"
-    assert said[-1]["evaluation_return"] == summary(root)["evaluation_return_mean"]
+    assert in_words(said[-1]) == "training"
+    assert said[-1].evaluation_return == summary(root)["evaluation_return_mean"]
 
 
 @pytest.mark.parametrize("which", [0, 1, -1])
@@ -171,9 +172,9 @@ def test_a_run_that_was_stopped_while_it_was_evaluated_goes_on_as_if_it_had_not_
     control, met = Control(), list[str]()
 
     def report(progress: dict[str, Any]) -> None:
-        begun = progress["state"].startswith("evaluating the policy, 0 of ")
-        met.extend([progress["state"]] * begun)
-        control.stop |= begun and (len(met) == which + 1 or "of 3" in progress["state"])
+        begun = in_words(progress).startswith("evaluating the policy, 0 of ")
+        met.extend([in_words(progress)] * begun)
+        control.stop |= begun and (len(met) == which + 1 or "of 3" in in_words(progress))
 
     control.report = report
     assert resume(root, control=control).summary is None
@@ -190,7 +191,7 @@ def test_a_second_interrupt_leaves_a_resumable_run_too(evaluated: Path, tmp_path
     root = create(tmp_path / "run", *ON).root
 
     def report(progress: dict[str, Any]) -> None:
-        if progress["state"].startswith("evaluating the policy, 0 of 3"):
+        if in_words(progress).startswith("evaluating the policy, 0 of 3"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -249,7 +250,7 @@ def test_a_full_disk_ends_the_run_and_not_only_its_evaluation(tmp_path: Path) ->
     root = create(tmp_path / "run", "evaluation.episodes=3", steps=1000).root
 
     def report(progress: dict[str, Any]) -> None:
-        if progress["state"].startswith("evaluating"):
+        if in_words(progress).startswith("evaluating"):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):

@@ -22,6 +22,7 @@ from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.teachers import HUMAN, check_teacher
 from prefrl.types import Answer
+from prefrl.wording import in_words
 
 SMALL = {
     "agent.n_steps": 64,
@@ -78,7 +79,7 @@ def test_an_agent_trains_from_a_person_s_answers(tmp_path, mode):
 def test_the_agent_waits_where_people_fall_too_far_behind_and_goes_on_by_itself(tmp_path):
     root = tmp_path / "run"
     seen = []
-    control_states = lambda progress: seen.append(progress["state"])  # noqa: E731
+    control_states = lambda progress: seen.append(in_words(progress))  # noqa: E731
     person = Person(root, until=12, pause=0.15)
     person.start()
     settings = SMALL | {"queries.lead": 0}
@@ -97,7 +98,7 @@ def test_a_run_finishes_with_the_labels_there_are_and_takes_more_later(tmp_path,
     waits = []
 
     def report(progress):
-        if progress["labels"] == 7 and progress["state"].startswith("waiting for"):
+        if progress.labels == 7 and in_words(progress).startswith("waiting for"):
             waits.append(prefrl_cli("labels", "finish", root).out)
 
     settings = SMALL | {"queries.lead": 0, "queries.initial_fraction": 0.5}

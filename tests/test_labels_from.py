@@ -20,6 +20,7 @@ from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels, import_labels
 from prefrl.types import Judgement
+from prefrl.wording import in_words
 
 STEPS = 4000
 
@@ -41,7 +42,7 @@ def train(root: Path, labels_from: Path, task: str = "reacher", **options: Any) 
     said: list[str] = []
     options = {"mode": "sync", "settings": TINY, "steps": STEPS} | options
     run = package.train(
-        task, labels_from=labels_from, out=root, report=lambda progress: said.append(progress["state"]), **options
+        task, labels_from=labels_from, out=root, report=lambda progress: said.append(in_words(progress)), **options
     )
     assert run.summary is not None
     return RunDirectory.open(root), said
@@ -107,7 +108,7 @@ def stop_at(root: Path, step: int) -> None:
     control = Control()
 
     def report(progress: dict[str, object]) -> None:
-        control.stop = int(str(progress["step"])) >= step
+        control.stop = progress.step >= step
 
     control.report = report
     assert api.resume(root, control=control).summary is None

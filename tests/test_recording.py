@@ -18,6 +18,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
+from prefrl.wording import in_words
 
 RECORDING = "recording the untrained policy"
 
@@ -39,7 +40,7 @@ def stop_when(root: Path, state: str, times: int = 1) -> list[str]:
     control = Control()
 
     def report(now: dict[str, Any]) -> None:
-        said.append(now["state"])
+        said.append(in_words(now))
         control.stop = sum(each.startswith(state) for each in said) >= times
 
     control.report = report
@@ -50,7 +51,7 @@ def stop_when(root: Path, state: str, times: int = 1) -> list[str]:
 def go_on(root: Path, **control: Any) -> list[str]:
     """Finish a run; what it said."""
     said: list[str] = []
-    assert resume(root, control=Control(report=lambda now: said.append(now["state"]), **control)).summary is not None
+    assert resume(root, control=Control(report=lambda now: said.append(in_words(now)), **control)).summary is not None
     return said
 
 
@@ -102,7 +103,7 @@ def test_people_go_on_with_the_clips_and_answers_there_are(mode: str, tmp_path: 
     control = Control()
 
     def report(now: dict[str, Any]) -> None:
-        control.stop = now["labels"] >= 2
+        control.stop = now.labels >= 2
 
     control.report = report
     assert resume(root, control=control).summary is None

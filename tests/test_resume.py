@@ -63,7 +63,7 @@ def stop_at(root: Path, step: int) -> None:
     control = Control()
 
     def report(progress: dict[str, object]) -> None:
-        control.stop = int(str(progress["step"])) >= step
+        control.stop = progress.step >= step
 
     control.report = report
     assert resume(root, control=control).summary is None

@@ -7,14 +7,20 @@ from hypothesis import strategies as st
 
 from clip_viewer.guard import SECONDS, Guard
 from clip_viewer.situation import ENDED, Facts, Life, State, describe, life_of, state_of
+from prefrl.progress import Phase, Progress, from_json
 
 RUNNING, STOPPED, KILLED, NEW = Life.RUNNING, Life.STOPPED, Life.KILLED, Life.NOT_STARTED
 ROOT = "/runs/my hopper"
 RESUME = "prefrl resume '/runs/my hopper'"
 
 
-def facts(life=RUNNING, said="training", **changes):
-    return Facts(ROOT, life, said, **{"step": 1200, "steps": 5000, "answered": 3, "budget": 20} | changes)
+def heard(said, steps=5000):
+    """What an agent said of itself, from the sentence that older versions wrote; None for nothing."""
+    return from_json({"state": said, "step": 1200, "steps": steps}) if said else None
+
+
+def facts(life=RUNNING, said="training", steps=5000, **changes):
+    return Facts(ROOT, life, heard(said, steps), **{"answered": 3, "budget": 20} | changes)
 
 
 @pytest.mark.parametrize(
@@ -33,12 +39,16 @@ def facts(life=RUNNING, said="training", **changes):
     ],
 )
 def test_what_became_of_the_agent(running, finished, said, life):
-    assert life_of(running=running, finished=finished, said=said) is life
+    assert life_of(running=running, finished=finished, said=heard(said)) is life
 
 
 TOLD = [
     (facts(has_store=False, said=""), State.STARTING, ["The run is starting", "The agent is starting"]),
-    (facts(has_store=False, said="recording"), State.STARTING, ["recording at step 1,200 of 5,000"]),
+    (
+        facts(has_store=False, said="recording the untrained policy"),
+        State.STARTING,
+        ["recording the untrained policy at step 1,200 of 5,000"],
+    ),
     (facts(unrendered=4), State.RENDERING, ["rendered", "4 pairs"]),
     (facts(unrendered=1), State.RENDERING, ["1 pair will"]),
     (facts(ready=2, in_hand=1, leased=1), State.PAIR, []),
@@ -105,7 +115,7 @@ def test_what_is_told_beside_a_pair(known, notice):
         Facts,
         root=st.just(ROOT),
         life=st.sampled_from(Life),
-        said=st.sampled_from(["", "training", "waiting for 3 labels from human", "stopped; resumable", "stopped: x"]),
+        said=st.sampled_from([None, *(Progress(phase, problem="x") for phase in Phase)]),
         **{name: st.integers(0, 3) for name in ("answered", "budget", "ready", "unrendered", "leased", "in_hand")},
         closed=st.booleans(),
         has_store=st.booleans(),

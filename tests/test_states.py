@@ -26,6 +26,7 @@ from clip_viewer.texts import PlainLabel
 from clip_viewer.theme import set_theme
 from clip_viewer.window import LabelWindow
 from prefrl.feedback.leases import LabelQueue
+from prefrl.progress import from_json
 from prefrl.types import Answer, Judgement
 
 SIZES = ((1120, 728), (640, 440))
@@ -89,7 +90,7 @@ def opened(scene, tmp_path, qtbot):
     with contextlib.ExitStack() as stack:
         stack.callback(store.close)
         if scene.says:
-            made.write_progress({"state": scene.says, "step": 1200, "steps": 2000})
+            made.write_progress(from_json({"state": scene.says, "step": 1200, "steps": 2000}))
         if scene.runs:
             stack.callback(made.lock().release)
         if not scene.rendered:
@@ -218,7 +219,7 @@ def test_a_window_follows_what_happens_to_the_agent_within_two_seconds(tmp_path,
         with run.lock():
             qtbot.waitUntil(lambda: "killed" not in texts(window), timeout=2000)
         qtbot.waitUntil(lambda: "was killed" in texts(window), timeout=2000)
-        run.write_progress({"state": STOPPED, "step": 1200, "steps": 2000})
+        run.write_progress(from_json({"state": STOPPED, "step": 1200, "steps": 2000}))
         qtbot.waitUntil(lambda: "was stopped" in texts(window), timeout=2000)
         window._session._store.closed = True
         qtbot.waitUntil(lambda: "for everyone" in texts(window) and not window.pairs, timeout=2000)

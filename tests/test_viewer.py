@@ -31,6 +31,7 @@ from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
 from prefrl.feedback.leases import LabelQueue
 from prefrl.overview import run_status, status_lines
+from prefrl.progress import Phase, Progress
 from prefrl.types import Answer, Judgement
 
 
@@ -106,7 +107,7 @@ def test_until_the_pair_that_was_taken_back_is_in_view_keys_answer_nothing(windo
     press(qtbot, window, Qt.Key.Key_Left)
     second = window.pairs[0].lease.query_id
     press(qtbot, window, Qt.Key.Key_Backspace)
-    press(qtbot, window, Qt.Key.Key_Left)  # at once: nothing is in view
+    qtbot.keyClick(window, Qt.Key.Key_Left)  # at once: nothing is in view
     assert run[1].counts()["answered"] == 0
     qtbot.waitUntil(lambda: window.pairs[0].lease.query_id == first, timeout=5000)
     press(qtbot, window, Qt.Key.Key_Right)
@@ -278,9 +279,9 @@ def test_a_person_can_finish_with_the_labels_there_are(window, run, qtbot, monke
 
 def test_it_says_that_the_agent_waits_for_people(window, run, qtbot):
     with run[0].lock():
-        run[0].write_progress({"state": "waiting for 5 labels from human", "step": 100})
+        run[0].write_progress(Progress(Phase.WAITING, step=100))
         qtbot.waitUntil(lambda: "The agent waits" in window.panel.notice.text(), timeout=8000)
-        run[0].write_progress({"state": "training", "step": 200})
+        run[0].write_progress(Progress(Phase.TRAINING, step=200))
         qtbot.waitUntil(lambda: "The agent waits" not in window.panel.notice.text(), timeout=8000)
 
 

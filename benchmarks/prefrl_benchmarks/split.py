@@ -134,7 +134,7 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     config, clock, memory = RunConfig.from_json(settings), Clock(), {}
     wrap(clock)
 
-    def note(progress: dict[str, Any]) -> None:
+    def note(progress: Any) -> None:
         memory["agent_rss_mb"] = peak_rss_mb()  # the learner's ends before the policy is evaluated
         memory["learner_rss_mb"] = max(workers_peak_rss_mb(), memory.get("learner_rss_mb", 0.0))
 
