@@ -42,29 +42,34 @@ ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".mutation"
 TREE, COVERAGE, RESULTS = WORK / "tree", WORK / "coverage", WORK / "results.jsonl"
 SOURCES = ("prefrl", "envs", "clip_viewer", "benchmarks/prefrl_benchmarks", "tests", "pyproject.toml")
-FIT = ("loss", "ensemble", "learner", "pixels")
 TESTS = {
     "prefrl/reward/loss.py": ("loss", "learner"),
-    "prefrl/reward/networks.py": FIT,
-    "prefrl/reward/ensemble.py": FIT,
-    "prefrl/reward/inputs.py": FIT,
+    "prefrl/reward/networks.py": ("ensemble", "pixels"),
+    "prefrl/reward/ensemble.py": ("ensemble", "pixels", "normalisation"),
+    "prefrl/reward/inputs.py": ("ensemble", "pixels"),
     "prefrl/reward/figures.py": ("reward_fit",),
-    "prefrl/reward/labels.py": ("reward_fit", "learner", "async"),
+    "prefrl/reward/labels.py": ("reward_fit", "following", "bit_rot"),
     "prefrl/reward/learner.py": ("learner", "undo", "ensemble", "pixels"),
-    "prefrl/reward/workers.py": ("learner", "asker", "async", "processes"),
-    "prefrl/reward/process.py": ("async", "resume"),
+    "prefrl/reward/normalisation.py": ("normalisation", "buffers"),
+    "prefrl/reward/rows.py": ("rows", "pixels"),
+    "prefrl/reward/workers.py": ("workers", "undo"),
+    "prefrl/reward/process.py": ("workers",),
     "prefrl/reward/launch.py": ("async",),
     "prefrl/queries.py": ("queries",),
     "prefrl/segments.py": ("segments", "buffers", "pixels", "agents", "snapshots"),
     "prefrl/feedback/store.py": ("store", "undo", "leases", "repeats", "archive", "quality"),
-    "prefrl/teachers/__init__.py": ("teachers", "human"),
+    "prefrl/feedback/following.py": ("following", "undo"),
+    "prefrl/teachers/__init__.py": ("teachers",),
     "prefrl/teachers/simulated.py": ("teachers",),
-    "prefrl/teachers/human.py": ("teachers", "human"),
+    "prefrl/teachers/human.py": ("teachers",),
+    "prefrl/episodes.py": ("episodes",),
+    "prefrl/chance.py": ("chance",),
+    "prefrl/torch_chance.py": ("torch_chance",),
     "prefrl/agents/reward_terms.py": ("buffers", "wiring"),
     "benchmarks/prefrl_benchmarks/statistics.py": ("statistics",),
 }
 """The tests that are to hold a file, as `tests/test_NAME.py`; of these, those that run the changed line are run."""
-BESIDE = {"prefrl/reward/process.py", "prefrl/reward/launch.py"}
+BESIDE = {"prefrl/reward/launch.py"}
 """Files whose work is done in another process, which is not traced: all of their tests are run."""
 SLOW_SECONDS = 8.0
 """Tests that take longer are left out, but for files that nothing else tests."""
@@ -170,7 +175,12 @@ def covering(file: str, mutant: Mutant, seen: dict[str, dict[str, Any]]) -> list
 
 # -- processes --------------------------------------------------------------------------------------------------------
 
-TRAINING = ("tests/test_teachers.py::test_ant_learns_from_a_teacher_with_a_threshold",)
+TRAINING = (
+    "tests/test_teachers.py::test_ant_learns_from_a_teacher_with_a_threshold",
+    "tests/test_pixels.py::test_other_images_train_too",
+    "tests/test_pixels.py::test_a_run_on_a_game_counts_its_real_episodes",
+    "tests/test_pixels.py::test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one",
+)
 """Tests that train for minutes when they are traced, and are left out."""
 QUIET = ("-q", "-s", "-x", "-p", "no:cacheprovider", "-m", "not slow", "--no-header", "--tb=line")
 QUIET += tuple(f"--deselect={name}" for name in TRAINING)
