@@ -359,9 +359,11 @@ def equivalents() -> dict[tuple[str, str, str], str]:
 def attempt(file: str, sample: int | None, seed: int) -> Iterator[tuple[Mutant, str]]:
     """Try a file's mutants, or a sample of them."""
     same = equivalents()
-    every = [m for m in mutants((TREE / file).read_text(), str(TREE / file)) if (file, m.source, m.change) not in same]
+    every = mutants((TREE / file).read_text(), str(TREE / file))
     if sample is not None and sample < len(every):
         every = sorted(random.Random(seed).sample(every, sample), key=lambda mutant: mutant.line)
+    # After the sample, so that it stays the same when one of it is found to make no difference.
+    every = [mutant for mutant in every if (file, mutant.source, mutant.change) not in same]
     seen = traced(TESTS[file])
 
     def report(mutant: Mutant, code: int | None) -> None:

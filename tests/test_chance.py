@@ -71,6 +71,18 @@ def test_what_cannot_have_a_stream_of_its_own_is_refused(seed, purpose, keys):
         stream(seed, purpose, *keys)
 
 
+def test_purposes_are_those_that_the_package_draws_for():
+    kept = ["queries", "batches", "bootstrap", "teacher", "holdout", "repeats"]
+    assert list(PURPOSES) == [*kept, "evaluation", "random actions", "made-up clips"]
+
+
+def test_a_key_is_its_two_s_complement_in_two_words_behind_the_purpose_s_name():
+    name = [int.from_bytes(b"teacher         "[at : at + 4], "little") for at in range(0, 16, 4)]
+    for key, words in ((-1, [2**32 - 1, 2**32 - 1]), (5, [0, 5]), (3 * 2**32 + 4, [3, 4]), (-(2**63), [2**31, 0])):
+        expected = np.random.default_rng(np.random.SeedSequence(9, spawn_key=[*name, *words])).integers(2**62, size=4)
+        np.testing.assert_array_equal(stream(9, "teacher", key).integers(2**62, size=4), expected)
+
+
 def test_environments_seeds_are_numbers_that_every_environment_takes():
     seeds = [environment_seed(0, "evaluation", number) for number in range(50)]
     assert len(set(seeds)) == 50

@@ -4,8 +4,9 @@ import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.files import DamagedFileError, save_tree
+from prefrl.recipes import resolve
 from prefrl.reward.ensemble import PublishedReward, RewardEnsemble, load_weights
-from prefrl.reward.inputs import Inputs
+from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
@@ -159,6 +160,31 @@ def test_a_reader_of_weights_not_yet_published_waits(tmp_path):
     reader = PublishedReward(tmp_path / "weights", ensemble())
     assert not reader.refresh()
     assert reader.version == 0
+
+
+def test_weights_that_are_damaged_are_waited_over(tmp_path):
+    reader = PublishedReward(tmp_path / "weights", ensemble())
+    (tmp_path / "weights").write_bytes(b"half a file")
+    assert reader.refresh() is False
+    assert reader.version == 0
+    RewardLearner(tiny_reward(), Inputs((4,)), 5, seed=0).publish(tmp_path / "weights")
+    assert reader.refresh() is True
+    assert reader.version == 1
+
+
+def test_inputs_are_the_shapes_of_steps_and_segments():
+    vectors, frames, films = Inputs((5,)), Inputs((3, 8, 9)), Inputs((4, 8, 9), stack=4)
+    assert [inputs.images for inputs in (vectors, frames, films)] == [False, True, True]
+    assert [inputs.dtype for inputs in (vectors, frames, films)] == [np.float32, np.uint8, np.uint8]
+    assert [inputs.segment(6) for inputs in (vectors, frames, films)] == [(6, 5), (6, 3, 8, 9), (9, 8, 9)]
+    for inputs, dtype in ((vectors, torch.float32), (frames, torch.uint8)):
+        room = inputs.empty(7, 6, "meta")
+        assert (room.shape, room.dtype, room.device.type) == ((7, 2, *inputs.segment(6)), dtype, "meta")
+
+
+def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():
+    assert inputs_of(resolve("hopper"), (2, 4), 3) == Inputs((11,))
+    assert inputs_of(resolve("pong"), (4, 84, 84), 6) == Inputs((4, 84, 84), stack=4)
 
 
 def test_weights_hold_all_statistics(tmp_path):

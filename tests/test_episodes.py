@@ -38,8 +38,22 @@ def test_episodes_under_way_count_for_nothing_once_reset():
     assert sums.newest == Episodes(3.0, 1.0)
 
 
+def test_a_saved_state_takes_the_place_of_what_was_counted_and_stays_as_it_is():
+    saved, resumed = EpisodeSums(1), EpisodeSums(1)
+    saved.step(np.array([5.0], np.float32), [True])
+    saved.step(np.array([7.0], np.float32), [False])
+    state = saved.state_dict()
+    for _ in range(2):
+        resumed.step(np.array([100.0], np.float32), [True])
+        resumed.load_state_dict(state)
+        assert resumed.newest == Episodes(5.0, 1.0)
+        resumed.step(np.array([2.0], np.float32), [False])
+        resumed.step(np.array([0.0], np.float32), [True])
+        assert resumed.newest == Episodes((5 + 9) / 2, (1 + 3) / 2)
+
+
 @quick
-@given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=60), st.integers(0, 60))
+@given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=60), st.integers(0, 20))
 def test_sums_go_on_from_a_saved_state(tmp_path_factory, steps, at):
     through, resumed = EpisodeSums(1), EpisodeSums(1)
     for number, (reward, over) in enumerate(steps):

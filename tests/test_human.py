@@ -14,13 +14,11 @@ from runs import prefrl as prefrl_cli
 import prefrl
 from prefrl.clips import ClipFolder
 from prefrl.control import Control
-from prefrl.errors import UsageError
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.film import read_film
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.teachers import HUMAN, check_teacher
 from prefrl.types import Answer
 from prefrl.wording import in_words
 
@@ -142,12 +140,6 @@ def test_people_have_the_time_that_they_need():
 def test_people_get_the_engine_that_has_pictures():
     assert resolve("pong").native_engine
     assert not resolve("pong", teacher="human").native_engine
-
-
-def test_people_are_a_teacher_of_their_own():
-    assert check_teacher("human") == HUMAN
-    with pytest.raises(UsageError, match="human"):
-        check_teacher("human+skip")
 
 
 def test_the_renderer_ends_with_the_run_and_can_be_killed(tmp_path):

@@ -81,6 +81,18 @@ def test_it_goes_on_from_a_saved_state(tmp_path):
         np.testing.assert_array_equal(through(rollout), resumed(rollout))
 
 
+def test_a_saved_state_of_many_rollouts_takes_the_place_of_what_there_was_in_their_order(tmp_path):
+    rng = np.random.default_rng(4)
+    rollouts = [outputs(rng, 300) + place for place in range(26)]
+    through, resumed = RolloutNormalisation(1.0), RolloutNormalisation(1.0)
+    for rollout in rollouts[:12]:
+        through(rollout)
+    resumed(outputs(rng, 300) + 1000)
+    resumed.load_state_dict(through_file(tmp_path, through.state_dict()))
+    for rollout in rollouts[12:]:  # until the oldest have gone, which go in their order
+        np.testing.assert_array_equal(through(rollout), resumed(rollout))
+
+
 def test_recipes_normalise_over_rollouts_and_runs_of_older_versions_go_on_as_they_were():
     config = resolve("cheetah")
     assert config.reward.normalise_over == "rollouts"

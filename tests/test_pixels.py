@@ -137,6 +137,8 @@ def test_memory_follows_the_comparisons_that_there_are() -> None:
     assert grown[:3].tolist() == rows.tolist()
     assert len(grown) == 5  # doubled, and no more than there can be
     assert with_room(rows, 3, 5, lambda count: torch.zeros(count, 2)) is rows
+    assert len(with_room(rows, 4, 99, lambda count: torch.zeros(count, 2))) == 6
+    assert len(with_room(rows, 7, 99, lambda count: torch.zeros(count, 2))) == 7
 
 
 # -- the network ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import contextlib
+import math
 import sqlite3
 
 import numpy as np
@@ -7,7 +8,8 @@ from helpers import segment
 from runs import label_counts, prefrl, summary, tiny
 
 from prefrl.errors import UsageError
-from prefrl.teachers import TEACHERS, check_teacher, make_teacher
+from prefrl.teachers import HUMAN, TEACHERS, check_teacher, make_teacher
+from prefrl.teachers.human import HumanTeacher
 from prefrl.teachers.simulated import Episodes, Shortcomings, discounted
 from prefrl.teachers.simulated import judge as judge_rewards
 from prefrl.types import Judgement, Query
@@ -268,3 +270,30 @@ def test_one_number_is_for_the_boltzmann_rule_and_the_other_for_the_mistake():
         (0.25, 0.25, Judgement.LEFT),
     ):
         assert judge(query([1.0], [1.0]), ways, 0.0, (preference, error)) is expected
+
+
+def test_people_are_a_teacher_of_their_own():
+    assert check_teacher("human") == HUMAN == "human"
+    with pytest.raises(UsageError, match="human"):
+        check_teacher("human+skip")
+
+
+def test_people_s_answers_do_not_pass_through_their_teacher():
+    people = made("human")
+    people.submit({1: query([1.0], [0.0])})
+    assert list(people.collect()) == []
+    assert isinstance(people, HumanTeacher)
+
+
+def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
+    plain = {"rationality": math.inf, "discount": 1.0, "mistake": 0.0, "skip": 0.0, "equal": 0.0, "noticeable": 0.0}
+    ways = {
+        "oracle": {},
+        "boltzmann": {"rationality": 1.0},
+        "mistake": {"mistake": 0.1},
+        "skip": {"skip": 0.1},
+        "equal": {"equal": 0.1},
+        "myopic": {"discount": 0.9},
+        "people-like": {"noticeable": 0.1, "mistake": 0.075},
+    }
+    assert {name: vars(found) for name, found in TEACHERS.items()} == {name: plain | way for name, way in ways.items()}

@@ -88,6 +88,12 @@ def agent():
     return model
 
 
+def test_where_there_is_no_gpu_one_s_state_is_passed_over(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: pytest.fail("there is no GPU"))
+    load_random_state({"torch_rng": torch.get_rng_state(), "gpu_rng": {"0": torch.tensor([1], dtype=torch.uint8)}})
+
+
 def test_an_agent_s_checkpoint_holds_the_gpus_states(tmp_path, monkeypatch):
     model = agent()
     gpus = GPUs(1).install(monkeypatch)
@@ -107,6 +113,8 @@ def test_what_is_drawn_for_one_part_leaves_everybody_else_s_states_alone(device,
         with chance.drawn():
             drawn.append((gpus.draw(used), torch.rand(1).item()))
     assert drawn[0] == drawn[1] != drawn[2]
+    own = torch.Generator().manual_seed(7)
+    assert [number for _, number in drawn[::2]] == [torch.rand(1, generator=own).item() for _ in range(2)]
     assert (drawn[0][0], drawn[2][0]) == (8, 9)
     # torch seeds every GPU when it is seeded; those that the part does not use are nobody's then.
     after = random_state()
@@ -116,7 +124,7 @@ def test_what_is_drawn_for_one_part_leaves_everybody_else_s_states_alone(device,
 
 def test_one_part_s_states_go_on_from_a_checkpoint(tmp_path, monkeypatch):
     gpus = GPUs(1).install(monkeypatch)
-    through, resumed = OwnChance(7, "cuda"), OwnChance(8, "cuda")
+    through, resumed = OwnChance(7, "cuda"), OwnChance(80, "cuda")
     with through.drawn():
         gpus.draw(0)
     resumed.load_state_dict(through_file(tmp_path, through.state_dict()))

@@ -384,6 +384,12 @@ def test_without_comparisons_nothing_is_fitted_and_the_process_pauses(run, monke
     assert told(learner, "publish") == [pytest.approx(0.1)]  # at the end alone
 
 
+def test_before_the_agent_has_said_anything_its_step_is_0(run, monkeypatch):
+    steps = []
+    learned(monkeypatch, run, 3, owed=lambda step: steps.append(step) or 0)
+    assert set(steps) == {0}
+
+
 def test_a_learner_that_is_not_pretrained_publishes_nothing(run, monkeypatch):
     learner, _ = learned(monkeypatch, run, 12, owed=lambda step: 64, pretrained=False)
     assert told(learner, "publish") == []
