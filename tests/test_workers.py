@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import segments, tiny_reward
+from helpers import segments, through_file, tiny_reward
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import UsageError
@@ -25,14 +25,14 @@ INPUTS = Inputs((3,))
 
 
 def begun(root, answers=0, **settings):
-    """A run's directory with so many answers in its store, all about clips that are there."""
+    """A run's directory with so many answers in its store, all about clips that are there, and one open query."""
     given = {f"reward.{name}": value for name, value in settings.items()}
     run = RunDirectory.create(root, resolve("hopper", settings={"queries.segment_length": 5, **given}))
-    store, pool = LabelStore(run.labels, create=True), segments(2 * max(1, answers), rewards=np.arange(5.0))
+    store, pool = LabelStore(run.labels, create=True), segments(2 * answers + 2, rewards=np.arange(5.0))
     for kept in pool:
         ClipFolder(run.clips).save(kept)
-    ids = store.add_queries([Query(1, n, pool[2 * n], pool[2 * n + 1], 0) for n in range(answers)])
-    store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in ids])
+    ids = store.add_queries([Query(1, n, pool[2 * n], pool[2 * n + 1], 0) for n in range(answers + 1)])
+    store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in ids[:answers]])
     return run, store
 
 
@@ -70,6 +70,19 @@ def test_pretraining_goes_chunk_by_chunk_and_what_is_due_later_at_once(tmp_path)
     learner.chunk, learner.pretrained = 16, True
     worker.work(0, None)
     assert fitted == [16, 40, 40, run.weights]
+    store.close()
+
+
+def test_a_restored_learner_has_the_labels_of_its_state_and_takes_in_later_ones_once(tmp_path):
+    run, store = begun(tmp_path / "run", 4)
+    learner, resumed = (InlineLearner(run, store, RewardLearner(tiny_reward(), INPUTS, 5, 0)) for _ in range(2))
+    learner.work(0, None)
+    state = through_file(tmp_path, learner.state_dict())
+    store.add_answers([Answer(5, Judgement.RIGHT, "oracle", 0)])
+    resumed.load_state_dict(state)
+    assert resumed.metrics["comparisons"] == 4
+    resumed.work(0, None)
+    assert resumed.metrics["comparisons"] == 5
     store.close()
 
 
