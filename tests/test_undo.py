@@ -81,6 +81,28 @@ def test_what_stood_as_of_a_row_is_told_whatever_was_taken_back_later(store):
     assert history.changes(after=1, upto=2) == [Undone(2, 1)]
 
 
+def test_the_first_row_of_any_later_round_is_where_a_round_ends(store):
+    history = Following(store)
+    assert history.followed(0, 0) == 0
+    for round_ in (1, 2, 3):
+        say(store, *ask(store, round_), labeller=None)
+    assert [history.followed(round_, 0) for round_ in (0, 1, 2, 3, 4)] == [0, 1, 2, 3, 3]
+
+
+def test_where_a_round_ended_is_noted_for_each_step_once_people_answer(store):
+    history = Following(store)
+    one, two, three, four = ask(store, 1, 4)
+    say(store, one, labeller=None)
+    assert history.followed(1, 0) == 1
+    say(store, two, labeller=None)
+    assert history.followed(1, 0) == 2  # of teachers that are simulated nothing has to be noted
+    say(store, three)
+    assert history.followed(1, 0) == 3
+    say(store, four)
+    assert history.followed(1, 0) == 3
+    assert history.followed(1, 5) == 4
+
+
 def test_a_learner_that_follows_in_steps_has_what_stands_at_each(store):
     rng = np.random.default_rng(0)
     history, followed, at, standing = Following(store), {}, 0, {}

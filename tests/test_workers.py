@@ -1,6 +1,7 @@
 """The ways to run the learner, without a process: what it is asked to do, when it publishes and saves, how it stops."""
 
 import dataclasses
+import multiprocessing
 import threading
 import time
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from helpers import segments, through_file, tiny_reward
 
 from prefrl.clips import ClipFolder
 from prefrl.errors import UsageError
+from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree, save_tree
 from prefrl.recipes import resolve
 from prefrl.reward import process, workers
@@ -18,7 +20,6 @@ from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerDiedError, LearnerProcess
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 from prefrl.types import Answer, Judgement, Query
 
 INPUTS = Inputs((3,))
@@ -32,7 +33,7 @@ def begun(root, answers=0, **settings):
     for kept in pool:
         ClipFolder(run.clips).save(kept)
     ids = store.add_queries([Query(1, n, pool[2 * n], pool[2 * n + 1], 0) for n in range(answers + 1)])
-    store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in ids[:answers]])
+    store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in list(ids)[:answers]])
     return run, store
 
 
@@ -46,11 +47,11 @@ def test_torch_has_the_learner_s_threads_only_while_it_fits(tmp_path, monkeypatc
     monkeypatch.setattr(workers.torch, "get_num_threads", lambda: 7)
     monkeypatch.setattr(workers.torch, "set_num_threads", used.append)
     monkeypatch.setattr(learner, "train", lambda due: (used.append(("fits", due)), train(due)))
-    InlineLearner(run, store, learner, threads=3).work(0, None)
+    InlineLearner(run, store, learner, threads=3).fit(0, None)
     assert used == [3, ("fits", 32), 7]
     used.clear()
-    InlineLearner(run, store, learner).work(0, None)  # nothing is due
-    InlineLearner(run, store, learner).work(10**4, None)
+    InlineLearner(run, store, learner).fit(0, None)  # nothing is due
+    InlineLearner(run, store, learner).fit(10**4, None)
     assert [entry for entry in used if entry in {1, 7}] == [1, 7]
     store.close()
 
@@ -62,13 +63,13 @@ def test_pretraining_goes_chunk_by_chunk_and_what_is_due_later_at_once(tmp_path)
     learner.pretrained, learner.add, learner.due = False, lambda changes, read: list(changes), lambda step: 40
     learner.train, learner.publish = fitted.append, fitted.append
     worker = InlineLearner(run, store, learner)
-    worker.work(0, None)
+    worker.fit(0, None)
     assert fitted == [16]  # and nothing is published before the end of pretraining
     learner.chunk = 64
-    worker.work(0, None)
+    worker.fit(0, None)
     assert fitted == [16, 40]
     learner.chunk, learner.pretrained = 16, True
-    worker.work(0, None)
+    worker.fit(0, None)
     assert fitted == [16, 40, 40, run.weights]
     store.close()
 
@@ -76,12 +77,12 @@ def test_pretraining_goes_chunk_by_chunk_and_what_is_due_later_at_once(tmp_path)
 def test_a_restored_learner_has_the_labels_of_its_state_and_takes_in_later_ones_once(tmp_path):
     run, store = begun(tmp_path / "run", 4)
     learner, resumed = (InlineLearner(run, store, RewardLearner(tiny_reward(), INPUTS, 5, 0)) for _ in range(2))
-    learner.work(0, None)
+    learner.fit(0, None)
     state = through_file(tmp_path, learner.state_dict())
     store.add_answers([Answer(5, Judgement.RIGHT, "oracle", 0)])
     resumed.load_state_dict(state)
     assert resumed.metrics["comparisons"] == 4
-    resumed.work(0, None)
+    resumed.fit(0, None)
     assert resumed.metrics["comparisons"] == 5
     store.close()
 
@@ -89,7 +90,7 @@ def test_a_restored_learner_has_the_labels_of_its_state_and_takes_in_later_ones_
 def test_closing_the_inline_learner_does_nothing(tmp_path):
     run, store = begun(tmp_path / "run", 2)
     worker = InlineLearner(run, store, RewardLearner(tiny_reward(), INPUTS, 5, 0))
-    assert [worker.check(), worker.refresh(), worker.close(), worker.finish()] == [None] * 4
+    assert [worker.check(0), worker.refresh(), worker.close(), worker.finish()] == [None] * 4
     assert not run.weights.exists()
     store.close()
 
@@ -97,7 +98,7 @@ def test_closing_the_inline_learner_does_nothing(tmp_path):
 # -- from the agent's side of two processes ---------------------------------------------------------------------------
 
 
-class FakeBeside:
+class FakeProcess:
     """Stands in for the learner's process and its pipe."""
 
     def __init__(self, exitcode=None, in_time=True):
@@ -109,8 +110,6 @@ class FakeBeside:
         return self.exitcode is None
 
     def send(self, orders):
-        if not self.is_alive():
-            raise BrokenPipeError
         self.sent.append(orders)
 
     def stop(self):
@@ -120,36 +119,38 @@ class FakeBeside:
         return self.in_time
 
 
-def two(tmp_path, beside, answers=4):
+def two(tmp_path, other_process, answers=4):
     run, store = begun(tmp_path / "run", answers)
     inline = InlineLearner(run, store, RewardLearner(tiny_reward(), INPUTS, 5, 0))
-    return run, inline, LearnerProcess(run, inline, INPUTS, "cpu", beside)
+    return run, inline, LearnerProcess(run, inline, INPUTS, "cpu", other_process)
 
 
 def test_the_process_gets_its_work_once_and_pretraining_is_done_here(tmp_path):
-    beside = FakeBeside()
-    run, inline, worker = two(tmp_path, beside)
-    assert beside.sent == [(run.root, INPUTS, "cpu")]
+    other_process = FakeProcess()
+    run, inline, worker = two(tmp_path, other_process)
+    assert other_process.sent == [(run.root, INPUTS, "cpu")]
     assert (worker.ready, worker.metrics, worker.state_dict()) == (False, {}, {})
     assert worker.ensemble is inline.ensemble
-    worker.work(0, 1)
+    worker.fit(0, 1)
     assert worker.ready
     assert worker.metrics["comparisons"] == 4
     handed_over = load_tree(run.learner_state)["counters"]
     assert handed_over == {"updates": 4, "fitted": 32, "version": 1, "last_id": 4, "seen": 4}
-    worker.work(10**6, 1)  # from then on it is the process that fits
+    worker.fit(10**6, 1)  # from then on it is the process that fits
+    worker.check(77)
+    assert other_process.sent[1:] == [0, 10**6, 77]
     assert load_tree(run.learner_state)["counters"] == handed_over
     assert inline.metrics["reward_updates"] == 4
 
 
 def test_half_done_pretraining_is_not_handed_over(tmp_path, monkeypatch):
     monkeypatch.setattr("prefrl.reward.learner._CHUNK_BATCHES", 2)
-    run, inline, worker = two(tmp_path, FakeBeside())
-    worker.work(0, None)
+    run, inline, worker = two(tmp_path, FakeProcess())
+    worker.fit(0, None)
     assert inline.metrics["reward_updates"] == 2
     assert not worker.ready
     assert not run.learner_state.exists()
-    worker.work(0, None)
+    worker.fit(0, None)
     assert worker.ready
     assert run.learner_state.exists()
 
@@ -157,26 +158,26 @@ def test_half_done_pretraining_is_not_handed_over(tmp_path, monkeypatch):
 def test_what_is_handed_over_is_synced_to_disk(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(workers, "save_tree", lambda path, tree, durable=False: saved.append((path, durable)))
-    run, _, worker = two(tmp_path, FakeBeside())
-    worker.work(0, None)
+    run, _, worker = two(tmp_path, FakeProcess())
+    worker.fit(0, None)
     assert saved == [(run.learner_state, True)]
 
 
 def test_newer_weights_are_picked_up_at_every_call(tmp_path):
-    beside = FakeBeside()
-    run, _, worker = two(tmp_path, beside)
-    worker.work(0, None)
+    other_process = FakeProcess()
+    run, _, worker = two(tmp_path, other_process)
+    worker.fit(0, None)
     other = RewardLearner(tiny_reward(), INPUTS, 5, seed=1)
 
     def publish(version):
         other.version = version - 1
         other.publish(run.weights)
 
-    for version, call in enumerate((worker.refresh, lambda: worker.work(0, None), worker.close, worker.finish), 7):
+    for version, call in enumerate((worker.refresh, lambda: worker.fit(0, None), worker.close, worker.finish), 7):
         publish(version)
         call()
         assert worker.metrics["version"] == version
-    assert beside.stops == 2
+    assert other_process.stops == 2
     publish(20)
     worker.load_state_dict({})
     assert worker.metrics["version"] == 20
@@ -185,19 +186,19 @@ def test_newer_weights_are_picked_up_at_every_call(tmp_path):
 
 
 def test_a_resumed_run_does_not_pretrain_here(tmp_path):
-    _, inline, worker = two(tmp_path, FakeBeside())
+    _, inline, worker = two(tmp_path, FakeProcess())
     worker.load_state_dict({})
-    worker.work(0, None)
+    worker.fit(0, None)
     assert inline.metrics["reward_updates"] == 0
 
 
 @pytest.mark.parametrize(("status", "why"), [(-9, "killed by signal 9"), (3, "exit status 3; its message is above")])
 def test_a_process_that_is_gone_is_told(status, why, tmp_path):
-    beside = FakeBeside()
-    _, inline, worker = two(tmp_path, beside)
-    worker.check()
-    beside.exitcode = status
-    for call in (worker.check, lambda: worker.work(0, None), worker.finish):
+    other_process = FakeProcess()
+    _, inline, worker = two(tmp_path, other_process)
+    worker.check(0)
+    other_process.exitcode = status
+    for call in (lambda: worker.check(0), lambda: worker.fit(0, None), worker.finish):
         with pytest.raises(LearnerDiedError, match=rf"the reward learner's process died \({why}\)"):
             call()
     assert inline.metrics["reward_updates"] == 0
@@ -205,31 +206,31 @@ def test_a_process_that_is_gone_is_told(status, why, tmp_path):
 
 
 def test_a_process_that_was_gone_before_its_work_came_is_told_by_the_first_look(tmp_path):
-    _, _, worker = two(tmp_path, FakeBeside(exitcode=0))
+    _, _, worker = two(tmp_path, FakeProcess(exitcode=0))
     with pytest.raises(LearnerDiedError, match="exit status 0"):
-        worker.check()
+        worker.check(0)
 
 
 def test_a_script_without_its_guard_is_told_so(tmp_path):
-    beside = FakeBeside()
-    _, _, worker = two(tmp_path, beside)
-    beside.exitcode = 79  # as the process of such a script ends
+    other_process = FakeProcess()
+    _, _, worker = two(tmp_path, other_process)
+    other_process.exitcode = 79  # as the process of such a script ends
     with pytest.raises(UsageError, match="__main__"):
         worker.finish()
 
 
 def test_a_process_that_was_killed_for_being_slow_at_the_end_is_no_error(tmp_path):
-    beside = FakeBeside(in_time=False)
-    _, _, worker = two(tmp_path, beside)
-    beside.exitcode = -9
+    other_process = FakeProcess(in_time=False)
+    _, _, worker = two(tmp_path, other_process)
+    other_process.exitcode = -9
     worker.finish()
 
 
 def test_without_a_process_one_is_started(tmp_path, monkeypatch):
-    beside = FakeBeside()
-    monkeypatch.setattr(workers, "start_learner", lambda: beside)
+    other_process = FakeProcess()
+    monkeypatch.setattr(workers, "start_learner", lambda: other_process)
     run, _, _ = two(tmp_path, None)
-    assert beside.sent == [(run.root, INPUTS, "cpu")]
+    assert other_process.sent == [(run.root, INPUTS, "cpu")]
 
 
 # -- in the learner's process -----------------------------------------------------------------------------------------
@@ -287,32 +288,44 @@ class Scripted:
         self.note("load", state["counters"]["last_id"], [comparison.id for comparison in comparisons])
 
 
-class Orders:
-    """The pipe: says stop at a look of this number; what `looking` does is done at each before."""
+class Pipe:
+    """The agent's end of it: says stop at a look of this number; `said` is what it says at others, by their numbers."""
 
-    def __init__(self, clock, looks, looking=lambda look: None):
-        self.clock, self.looks, self.looking, self.waits, self.count = clock, looks, looking, [], 0
+    def __init__(self, clock, looks, said=None):
+        self.clock, self.looks, self.said, self.waits, self.count = clock, looks, said or {}, [], 0
+        self.waiting = []
 
-    def poll(self, timeout=0.0):
-        if timeout:
-            self.waits.append(timeout)
-            self.clock.now += timeout
-        else:
-            self.count += 1
-            self.looking(self.count)
-        return self.count + len(self.waits) >= self.looks
+    def poll(self, seconds):
+        if self.heard:
+            return self.speak()
+        self.count += 1
+        if seconds:
+            self.waits.append(seconds)
+            self.clock.now += seconds
+        self.waiting += self.said.get(self.count, [])
+        self.waiting += [None] * (self.count >= self.looks)
+        return self.speak()
+
+    heard = False
+
+    def speak(self):
+        """A word more where there is one; the poll after it is a part of the same look."""
+        self.heard = bool(self.waiting)
+        return self.heard
+
+    def recv(self):
+        return self.waiting.pop(0)
 
 
-def learned(monkeypatch, run, looks, looking=lambda look: None, **given):
+def learned(monkeypatch, run, looks, said=None, **given):
     """What the process's loop tells a scripted learner within so many looks at the pipe."""
-    clock = Clock()
-    learner, orders = Scripted(clock, **given), Orders(clock, looks, looking)
-    made = []
+    clock, made = Clock(), []
+    learner, pipe = Scripted(clock, **given), Pipe(clock, looks, said)
     monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "RewardLearner", lambda *arguments: made.append(arguments) or learner)
-    process._learn_until(orders, run, INPUTS, "cpu")
+    process.learn_until(process.Orders(pipe), run, INPUTS, "cpu")
     assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu")]
-    return learner, orders
+    return learner, pipe
 
 
 def told(learner, *names):
@@ -328,42 +341,79 @@ def run(tmp_path):
     return made
 
 
+def test_orders_are_the_newest_step_and_at_last_to_stop():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    orders = process.Orders(reader)
+    assert (orders.step, orders.stopped, orders.listen()) == (0, False, False)
+    writer.send(5)
+    writer.send(9)
+    assert orders.listen() is False
+    assert orders.step == 9
+    began = time.monotonic()
+    assert orders.listen(0.2) is False
+    assert time.monotonic() - began > 0.15
+    writer.send(11)
+    writer.send(None)
+    assert orders.listen() is True
+    assert (orders.step, orders.stopped) == (11, True)
+    writer.send(99)
+    assert orders.listen() is True
+    assert orders.step == 11
+
+
+def test_an_agent_that_is_gone_is_an_order_to_stop():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    writer.send(3)
+    writer.close()
+    orders = process.Orders(reader)
+    assert orders.listen(5) is True
+    assert orders.step == 3
+
+
+def test_orders_do_not_wait_once_a_word_has_come():
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    writer.send(3)
+    began = time.monotonic()
+    assert process.Orders(reader).listen(2) is False
+    assert time.monotonic() - began < 1
+    writer.close()
+
+
 def test_nothing_is_done_before_the_agent_has_pretrained(tmp_path, monkeypatch):
     waiting, store = begun(tmp_path / "run", 3)
     store.close()
-    learner, orders = learned(monkeypatch, waiting, 4, owed=lambda step: 64)
+    learner, pipe = learned(monkeypatch, waiting, 4, owed=lambda step: 64)
     assert learner.told == []
-    assert orders.waits == [0.05] * 4
+    assert pipe.waits == [0.05] * 4
     assert not waiting.learner_state.exists()
 
 
 def test_it_begins_with_the_agent_s_first_checkpoint(tmp_path, monkeypatch):
     waiting, store = begun(tmp_path / "run", 3)
     store.close()
-    clock, learner = Clock(), None
-    learner = Scripted(clock, owed=lambda step: 64)
-    orders = Orders(clock, 4)
-    poll = orders.poll
+    clock = Clock()
+    learner, pipe = Scripted(clock, owed=lambda step: 64), Pipe(clock, 4)
+    poll = pipe.poll
 
-    def begin(timeout=0.0):
-        if len(orders.waits) == 1:
+    def begin(seconds):
+        if len(pipe.waits) == 1:
             waiting.save_checkpoint(0, {"agent": {}})
-        return poll(timeout)
+        return poll(seconds)
 
-    orders.poll = begin
+    pipe.poll = begin
     monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "RewardLearner", lambda *arguments: learner)
-    process._learn_until(orders, waiting, INPUTS, "cpu")
+    process.learn_until(process.Orders(pipe), waiting, INPUTS, "cpu")
     assert [entry[1] for entry in learner.told] == ["add", "train", "publish", "save"]
 
 
 def test_publishing_takes_a_tenth_of_the_time_and_is_a_quarter_of_a_second_apart_at_least(run, monkeypatch):
-    learner, orders = learned(monkeypatch, run, 15, owed=lambda step: 1000)
+    learner, pipe = learned(monkeypatch, run, 15, owed=lambda step: 1000)
     # An eighth of a second a fit. The first after more than 0.25 s: at 0.375. It took 0.125, until 0.5: the next after
     # more than 1.25 s, at 1.875, until 2.0; the last at the end, after 14 fits and two publications.
     assert told(learner, "publish") == [0.375, 1.875, 2.0]
     assert told(learner, "train")[:4] == [0.125, 0.25, 0.375, 0.625]
-    assert orders.waits == []
+    assert pipe.waits == []
     assert {entry[2] for entry in learner.told if entry[1] == "train"} == {64}  # a chunk, however much is due
 
 
@@ -373,27 +423,23 @@ def test_less_than_a_chunk_is_fitted_as_it_is(run, monkeypatch):
 
 
 def test_labels_are_read_once_something_is_due_and_each_once(run, monkeypatch):
-    def looking(look):
-        if look == 3:
-            run.write_progress({"step": 500})
-
-    learner, _ = learned(monkeypatch, run, 100, looking, owed=lambda step: 64 if step == 500 else 0)
+    learner, _ = learned(monkeypatch, run, 100, {5: [400, 500]}, owed=lambda step: 64 if step == 500 else 0)
     assert told(learner, "add") == [pytest.approx(0.1)]  # after two pauses of 0.05 s
     assert [entry[2] for entry in learner.told if entry[1] == "add"] == [[1, 2, 3]]
 
 
 def test_where_nothing_is_due_what_was_fitted_is_published_once_and_the_process_pauses(run, monkeypatch):
     owed = iter([64, 0, 0, 0])
-    learner, orders = learned(monkeypatch, run, 8, owed=lambda step: next(owed))
+    learner, pipe = learned(monkeypatch, run, 8, owed=lambda step: next(owed))
     assert [entry[1] for entry in learner.told] == ["add", "train", "publish", "publish", "save"]
     assert told(learner, "publish")[0] == 0.125
-    assert orders.waits == [0.05] * 3
+    assert pipe.waits == [0.05] * 3
 
 
 def test_without_comparisons_nothing_is_fitted_and_the_process_pauses(run, monkeypatch):
-    learner, orders = learned(monkeypatch, run, 5, owed=lambda step: 64, comparisons=0)
+    learner, pipe = learned(monkeypatch, run, 5, owed=lambda step: 64, comparisons=0)
     assert told(learner, "train") == []
-    assert orders.waits == [0.05] * 2
+    assert pipe.waits == [0.05] * 2
     assert told(learner, "publish") == [pytest.approx(0.1)]  # at the end alone
 
 
@@ -445,11 +491,11 @@ def test_the_process_computes_on_one_thread_alone_and_gives_memory_back(run, mon
     calls = []
     monkeypatch.setattr(process.torch, "set_num_threads", calls.append)
     monkeypatch.setattr(process, "keep_freed_memory", lambda: calls.append("memory"))
-    monkeypatch.setattr(process, "_learn_until", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(process, "learn_until", lambda *arguments: calls.append(arguments))
     stop = object()
     process.learn(run.root, INPUTS, "cpu", stop)
     assert calls[:2] == [1, "memory"]
-    assert (calls[2][0], calls[2][1].root, *calls[2][2:]) == (stop, run.root, INPUTS, "cpu")
+    assert (calls[2][0]._pipe, calls[2][1].root, *calls[2][2:]) == (stop, run.root, INPUTS, "cpu")
 
 
 def test_one_learner_at_a_time_works_on_a_run_and_the_next_waits_for_it(run, monkeypatch):
@@ -461,7 +507,7 @@ def test_one_learner_at_a_time_works_on_a_run_and_the_next_waits_for_it(run, mon
             run.lock("learner")
         found.append(time.monotonic())
 
-    monkeypatch.setattr(process, "_learn_until", learning)
+    monkeypatch.setattr(process, "learn_until", learning)
     taken = threading.Event()
 
     def before() -> None:  # a lock is given back by the thread that took it
