@@ -81,8 +81,8 @@ class ClipFolder:
         """
         try:
             tree = load_tree(self._scene_file(segment_id))
-        except FileNotFoundError as error:
-            raise PrefrlError(f"the scene {error} is missing") from None
+        except FileNotFoundError:
+            raise PrefrlError(f"the scene {self._scene_file(segment_id)} is missing") from None
         with taken_from(self._scene_file(segment_id)):
             return dict(tree["scene"]), np.asarray(tree["actions"])
 
@@ -117,8 +117,8 @@ class ClipFolder:
         """
         try:
             tree = load_tree(self.file(segment_id), most + MEBIBYTE)
-        except FileNotFoundError as error:
-            raise PrefrlError(f"the clip {error} is missing") from None
+        except FileNotFoundError:
+            raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
         with taken_from(self.file(segment_id)):
             return _numbers(_unpacked(tree["features"], most)), _numbers(np.asarray(tree["true_rewards"]))
 
