@@ -11,8 +11,8 @@ from pathlib import Path
 from prefrl_benchmarks.people import better
 
 from clip_viewer.session import Session
-from prefrl import queue
 from prefrl.errors import UsageError
+from prefrl.feedback import leases
 
 LEASE_SECONDS = 2.0
 """Short, so that a test need not wait long for what a killed labeller had in hand."""
@@ -35,5 +35,5 @@ def label(root: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    queue.LEASE_SECONDS = LEASE_SECONDS
+    leases.LEASE_SECONDS = LEASE_SECONDS
     label(Path(sys.argv[1]), sys.argv[2])

@@ -15,8 +15,8 @@ import pytest
 from labelled import add_labels, make_run
 from runs import content, prefrl, refused
 
-from prefrl import database, schema, sqlite
 from prefrl.errors import PrefrlError
+from prefrl.feedback import database, schema, sqlite
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory

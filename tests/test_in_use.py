@@ -15,10 +15,11 @@ import pytest
 from labelled import add_labels, make_run
 from runs import checkpoints, error_line, prefrl, truncate
 
-from prefrl import database, locks, sqlite
+from prefrl import locks
 from prefrl.assembly import waiting_for_others
 from prefrl.control import Control, StopTraining
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback import database, sqlite
 from prefrl.feedback.database import wait_on
 from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
