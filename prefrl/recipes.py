@@ -1,7 +1,7 @@
 """Recipes: the settings a run starts from, as data. A recipe is a chain of tables, each laid over the one before.
 
 The `default` recipe is for the steps a person asks for on two cores; `paper` has the paper's absolute constants, for
-days on larger machines. How the agent's settings were found is told in CONTRIBUTING.md.
+days on larger machines. docs/recipes.md says where the agents' settings come from.
 """
 
 from __future__ import annotations

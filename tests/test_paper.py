@@ -1,6 +1,7 @@
-"""The account of the paper: every link of PAPER.md points at a line that says what the link says.
+"""The account of the paper: every link of docs/paper.md points at a line that says what the link says.
 
-Line numbers go stale as files change. Run as a program, this file mends them: python tests/test_paper.py
+Line numbers go stale as files change, and paths as files move. Run as a program, this file mends them:
+python tests/test_paper.py
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-PAPER = ROOT / "PAPER.md"
+PAPER = ROOT / "docs" / "paper.md"
+_SOURCES = ("prefrl", "envs", "clip_viewer", "benchmarks")
 _LINK = re.compile(r"\[`(?P<text>[^`]+)`\]\((?P<path>[^)#]+)#L(?P<line>\d+)\)")
 
 
 class Link(NamedTuple):
-    """A link to a line of a file."""
+    """A link to a line of a file, by its path from the page."""
 
     text: str
     path: str
@@ -30,8 +32,8 @@ def links(page: str) -> list[Link]:
     return [Link(match["text"], match["path"], int(match["line"])) for match in _LINK.finditer(page)]
 
 
-def lines_of(link: Link, root: Path) -> list[str]:
-    path = root / link.path
+def lines_of(link: Link, folder: Path) -> list[str]:
+    path = folder / link.path
     return path.read_text().splitlines() if path.is_file() else []
 
 
@@ -46,16 +48,17 @@ def says(line: str, text: str) -> bool:
     return line.startswith(f"def {text}(") if text.startswith("test_") else text in line
 
 
-def stale(link: Link, root: Path = ROOT) -> bool:
-    lines = lines_of(link, root)
+def stale(link: Link, folder: Path = PAPER.parent) -> bool:
+    lines = lines_of(link, folder)
     return not (1 <= link.line <= len(lines) and says(lines[link.line - 1], link.text))
 
 
-def mended(link: Link, root: Path = ROOT) -> Link:
+def mended(link: Link, folder: Path = PAPER.parent) -> Link:
     """The link with the only line that defines its text, or else the only one that contains it; as it was if fresh."""
-    if not stale(link, root):
+    if not stale(link, folder):
         return link
-    lines = lines_of(link, root)
+    link = followed(link, folder)
+    lines = lines_of(link, folder)
     found = [number for number, line in enumerate(lines, start=1) if says(line, link.text)]
     for numbers in ([number for number in found if defines(lines[number - 1], link.text)], found):
         if len(numbers) == 1:
@@ -63,9 +66,28 @@ def mended(link: Link, root: Path = ROOT) -> Link:
     return link
 
 
-def mend(page: str, root: Path = ROOT) -> str:
+def followed(link: Link, folder: Path) -> Link:
+    """The link to where its file went, or as it was.
+
+    That is the file of the same name that says its text, or else the only one that defines it, or that says it. A test
+    is looked for among the tests, and anything else among the other files.
+    """
+    if (folder / link.path).is_file():
+        return link
+    root = folder.parent
+    sources = ("tests",) if link.path.startswith("../tests/") else _SOURCES
+    texts = {path: path.read_text().splitlines() for name in sources for path in sorted((root / name).rglob("*.py"))}
+    saying = [path for path, lines in texts.items() if any(says(line, link.text) for line in lines)]
+    defining = [path for path in saying if any(defines(line, link.text) for line in texts[path])]
+    for paths in ([path for path in saying if path.name == Path(link.path).name], defining, saying):
+        if len(paths) == 1:
+            return link._replace(path=f"../{paths[0].relative_to(root).as_posix()}")
+    return link
+
+
+def mend(page: str, folder: Path = PAPER.parent) -> str:
     """The page with every stale link mended that can be."""
-    return _LINK.sub(lambda match: str(mended(links(match[0])[0], root)), page)
+    return _LINK.sub(lambda match: str(mended(links(match[0])[0], folder)), page)
 
 
 def rows(page: str) -> list[list[str]]:
@@ -87,16 +109,16 @@ def test_there_is_no_other_kind_of_link() -> None:
     assert page.count("](") == len(links(page))
 
 
-def test_every_row_says_where_a_detail_is_and_what_holds_it() -> None:
+def test_every_row_names_the_code_and_the_test_of_a_detail() -> None:
     found = rows(PAPER.read_text())
     assert len(found) > 60
     for row in found:
         assert len(row) == 4, row
-        detail, where, held_by, note = row
+        detail, code, test, note = row
         assert detail
-        assert links(where) or (where, held_by) == ("not there yet", "none"), row
-        assert held_by == "none" or links(held_by), row
-        assert all(link.path.startswith("tests/") for link in links(held_by)), row
+        assert links(code) or (code, test) == ("not there yet", "none"), row
+        assert test == "none" or links(test), row
+        assert all(link.path.startswith("../tests/") for link in links(test)), row
         assert not links(note), row
 
 
@@ -121,6 +143,28 @@ def test_stale_links_are_mended_and_others_are_left(tmp_path: Path) -> None:
     assert mend(page, tmp_path) == "| detail [`rate`](a.py#L1) and [`rate`](a.py#L3), [`maximum`](a.py#L5) |"
 
 
+def test_links_follow_files_that_moved(tmp_path: Path) -> None:
+    for name, content in {
+        "prefrl/reward/loss.py": "rate = 1\nspeed = 2\n",
+        "prefrl/other.py": "import rate\nweight = 3\nuse(speed)\n",
+        "tests/test_a.py": "def test_it():\n    use(weight)\n",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    expected = {
+        Link("rate", "../prefrl/loss.py", 9): Link("rate", "../prefrl/reward/loss.py", 1),  # a file of its name
+        Link("weight", "../prefrl/gone.py", 9): Link("weight", "../prefrl/other.py", 2),  # the only file that says it
+        Link("speed", "../prefrl/gone.py", 9): Link("speed", "../prefrl/reward/loss.py", 2),  # defined there alone
+        Link("r", "../prefrl/gone.py", 9): Link("r", "../prefrl/gone.py", 9),  # could be either
+        Link("test_it", "../tests/test_gone.py", 9): Link("test_it", "../tests/test_a.py", 1),
+    }
+    for link, there in expected.items():
+        assert mended(link, folder) == there
+
+
 if __name__ == "__main__":
     old = PAPER.read_text()
     new = mend(old)
@@ -128,5 +172,5 @@ if __name__ == "__main__":
         PAPER.write_text(new)
     changed = sum(before != after for before, after in zip(links(old), links(new), strict=True))
     left = [f"{link}: no line, or more than one, says so" for link in links(new) if stale(link)]
-    print(f"{changed} line numbers mended")
+    print(f"{changed} links mended")
     sys.exit("\n".join(left) or None)
