@@ -443,6 +443,14 @@ def test_without_comparisons_nothing_is_fitted_and_the_process_pauses(run, monke
     assert told(learner, "publish") == [pytest.approx(0.1)]  # at the end alone
 
 
+def test_it_waits_for_labels_in_other_hands_as_long_as_that_takes(run, monkeypatch):
+    opened = []
+    monkeypatch.setattr(process, "wait_on", lambda path: ("waits on", path))
+    monkeypatch.setattr(process, "LabelStore", lambda path, waiting: opened.append((path, waiting)) or LabelStore(path))
+    learned(monkeypatch, run, 1)
+    assert opened == [(run.labels, ("waits on", run.labels))]
+
+
 def test_before_the_agent_has_said_anything_its_step_is_0(run, monkeypatch):
     steps = []
     learned(monkeypatch, run, 3, owed=lambda step: steps.append(step) or 0)
