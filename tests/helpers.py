@@ -8,9 +8,13 @@ import torch
 from gymnasium import spaces
 from hypothesis import settings
 
+from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree, save_tree
-from prefrl.types import Comparison, Segment
+from prefrl.recipes import resolve
+from prefrl.run import RunDirectory
+from prefrl.types import Answer, Comparison, Judgement, Query, Segment
 
 torch.set_num_threads(1)
 
@@ -30,6 +34,17 @@ def segment(number, rewards=(0.0, 0.0, 0.0), *, features=3, seed=None):
 def segments(count, **kwargs):
     """Segments 0, 1, 2, … in a list."""
     return [segment(number, **kwargs) for number in range(count)]
+
+
+def answered_run(root, answers=0):
+    """A run's directory and store with so many answers, all about clips that are there, and one open query."""
+    run = RunDirectory.create(root, resolve("hopper", settings={"queries.segment_length": 5}))
+    store, pool = LabelStore(run.labels, create=True), segments(2 * answers + 2, rewards=np.arange(5.0))
+    for kept in pool:
+        ClipFolder(run.clips).save(kept)
+    ids = store.add_queries([Query(1, n, pool[2 * n], pool[2 * n + 1], 0) for n in range(answers + 1)])
+    store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in list(ids)[:answers]])
+    return run, store
 
 
 def tiny_reward(**changes):
