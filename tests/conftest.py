@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -111,5 +112,19 @@ def run(tmp_path: Path) -> Iterator[tuple[RunDirectory, LabelStore]]:
 def session(run: tuple[RunDirectory, LabelStore]) -> Iterator[Session]:
     """Ann's, who labels it."""
     opened = Session(run[0].root, "ann")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def window(session: Session, qtbot: Any) -> Iterator[Any]:
+    """The viewer's window on it, offscreen, with pairs to show."""
+    from clip_viewer.fetcher import Fetcher  # Qt is not everywhere
+    from clip_viewer.window import LabelWindow
+
+    opened = LabelWindow(session, Fetcher(session))
+    qtbot.addWidget(opened)
+    opened.show()
+    qtbot.waitUntil(lambda: len(opened.pairs) >= 2, timeout=5000)
     yield opened
     opened.close()
