@@ -56,7 +56,7 @@ TESTS = {
     "prefrl/reward/process.py": ("learner_process",),
     "prefrl/reward/launch.py": ("async",),
     "prefrl/queries.py": ("queries",),
-    "prefrl/segments.py": ("segments", "buffers", "pixels", "agents", "snapshots"),
+    "prefrl/segments.py": ("segments", "segment_scenes", "buffers", "pixels", "agents", "snapshots"),
     "prefrl/feedback/store.py": ("store", "undo", "leases", "repeats", "archive", "quality"),
     "prefrl/feedback/following.py": ("undo",),
     "prefrl/teachers/__init__.py": ("teachers",),

@@ -1,0 +1,110 @@
+"""What shows segments to people goes with them through a recorder."""
+
+import numpy as np
+from helpers import CountingEnv, take_rollout, through_file
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from prefrl.segments import SegmentRecorder
+
+
+def roll(env, steps):
+    """Step at random from a reset."""
+    rng = np.random.default_rng(0)
+    env.reset()
+    for _ in range(steps):
+        env.step(rng.uniform(-1, 1, size=(1, 2)).astype(np.float32))
+
+
+class NumberedScenes:
+    """Stands in for what shows segments to people: gives numbers, and keeps what it is told."""
+
+    def __init__(self):
+        self.told, self.given = [], 0
+
+    def reset(self):
+        self.told.append("reset")
+
+    def before_step(self):
+        self.told.append("before")
+
+    def after_step(self, dones):
+        self.told.append(("after", dones.tolist()))
+
+    def take(self, env):
+        self.told.append(("take", env))
+        return self._next()
+
+    def take_last(self, env, actions):
+        self.told.append(("take last", env, actions.tolist()))
+        return self._next()
+
+    def drop(self, env):
+        self.told.append(("drop", env))
+
+    def state_dict(self):
+        return {"given": self.given}
+
+    def load_state_dict(self, state):
+        self.given = state["given"]
+
+    def _next(self):
+        self.given += 1
+        return {"number": np.array(self.given)}
+
+
+def with_scenes(lengths, **options):
+    scenes, env = NumberedScenes(), CountingEnv(lengths, **options)
+    return scenes, SegmentRecorder(DummyVecEnv([lambda: env]), 3, 1000, scenes=scenes)
+
+
+def cuts(scenes):
+    return [entry for entry in scenes.told if entry[0] in {"take", "take last", "drop"}]
+
+
+def numbers(env):
+    return [int(segment.scene["number"]) for segment in env.pool]
+
+
+def test_scenes_are_told_of_each_reset_and_step():
+    scenes, env = with_scenes((2,))
+    assert (len(scenes.told), env.reset().shape) == (0, (1, 3))
+    for _ in range(2):
+        env.step(np.zeros((1, 2), np.float32))
+    assert scenes.told == ["reset", "before", ("after", [False]), "before", ("after", [True])]
+
+
+def test_a_scene_goes_with_its_segment_and_the_last_steps_get_theirs_from_the_actions_before():
+    scenes, env = with_scenes((7, 4))
+    roll(env, 11)
+    taken = [action.tolist() for _, action, *_ in env.venv.envs[0].log]
+    take_rollout(env)
+    # Steps 1 to 3 and 4 to 6 of the first episode, and its last three; of the second, the first and the last three.
+    last = [("take last", 0, taken[3:4]), ("take last", 0, taken[7:8])]
+    assert cuts(scenes) == [("take", 0), ("take", 0), last[0], ("take", 0), last[1]]
+    assert numbers(env) == [1, 2, 3, 4, 5]
+
+
+def test_the_scene_of_steps_that_no_segment_gets_is_dropped():
+    scenes, env = with_scenes((7, 6, 2), truncate=True)
+    roll(env, 15)
+    take_rollout(env)
+    # Step 7 of the first episode is left over, nothing of the second, and all of the third.
+    assert cuts(scenes) == [("take", 0), ("take", 0), ("drop", 0), ("take", 0), ("take", 0), ("drop", 0)]
+    assert numbers(env) == [1, 2, 3, 4]
+
+
+def test_scenes_are_a_part_of_the_state(tmp_path):
+    _, through = with_scenes((7, 4))
+    roll(through, 11)
+    take_rollout(through)
+    state = through.state_dict()
+    assert [int(state["pool"][str(number)]["scene"]["number"]) for number in range(5)] == [1, 2, 3, 4, 5]
+    scenes, resumed = with_scenes((7, 4))
+    resumed.load_state_dict(through_file(tmp_path, state))
+    assert numbers(resumed) == [1, 2, 3, 4, 5]
+    assert scenes.given == 5
+    plain = SegmentRecorder(DummyVecEnv([lambda: CountingEnv((7, 4))]), 3, 1000)
+    roll(plain, 11)
+    take_rollout(plain)
+    assert plain.state_dict()["scenes"] == {}
+    assert set(plain.state_dict()["pool"]["0"]) == {"o", "a", "r"}
