@@ -15,7 +15,7 @@ from prefrl.control import Control
 from prefrl.devices import choose_device
 from prefrl.errors import UsageError
 from prefrl.feedback.store import LabelStore
-from prefrl.needs import check_memory
+from prefrl.needs import check_clips, check_memory
 from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
 from prefrl.processes import leave_unguarded_import
 from prefrl.progress import Progress
@@ -145,6 +145,7 @@ def create_run(
     )
     if config.asks_people:
         maker_of(config.env_id)
+    check_clips(config)
     check_memory(config)
     root = Path(out).expanduser() if out else default_root(config.task, algo, teacher, seed)
     if archive is None:

@@ -22,8 +22,10 @@ from prefrl.types import Array, Floats, Segment
 
 LARGEST_CLIP = 128 * MEBIBYTE
 """Bytes of a segment's features, where it is not known what they are of."""
-LARGEST_FILM = 768 * MEBIBYTE
-"""Bytes of a clip's frames; on disk it is smaller."""
+LARGEST_FILM = 192 * MEBIBYTE
+"""Bytes of a clip's frames, e.g. 30 of 1920x1080; on disk it is smaller. A viewer holds several."""
+_LARGEST_SCENE = LARGEST_FILM + LARGEST_FILM // 64 + MEBIBYTE
+"""Bytes of what it takes to show a segment: frames that do not deflate at the most, beside actions and names."""
 MOST_PIXELS = 4096 * 2304
 """Of a frame that is kept, shown or read."""
 
@@ -80,7 +82,7 @@ class ClipFolder:
             PrefrlError: if it is missing or damaged.
         """
         try:
-            tree = load_tree(self._scene_file(segment_id))
+            tree = load_tree(self._scene_file(segment_id), _LARGEST_SCENE)
         except FileNotFoundError:
             raise PrefrlError(f"the scene {self._scene_file(segment_id)} is missing") from None
         with taken_from(self._scene_file(segment_id)):

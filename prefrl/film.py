@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ import numpy as np
 from av.container import InputContainer
 
 from prefrl.clips import LARGEST_FILM, MOST_PIXELS
+from prefrl.errors import UsageError
 from prefrl.files import DamagedFileError
 from prefrl.printable import printable
-from prefrl.reading import opened
+from prefrl.reading import MEBIBYTE, opened
 from prefrl.types import Array
 
 _CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
@@ -37,7 +38,12 @@ def write_film(path: Path, frames: Array, fps: int) -> None:
         path: The file, an AVI video.
         frames: (F, H, W, 3) uint8.
         fps: Frames per second.
+
+    Raises:
+        UsageError: if they are more than would be read back.
     """
+    if frames.nbytes > LARGEST_FILM:
+        raise UsageError(too_large_film(frames.shape[1:3], len(frames)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # as private as the clips
@@ -53,6 +59,15 @@ def write_film(path: Path, frames: Array, fps: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def too_large_film(size: Sequence[int], frames: int) -> str:
+    """Why a clip of so many pictures (height, width) cannot be shown."""
+    height, width = size
+    return (
+        f"a clip of {frames} pictures of {width}x{height} is larger than the {LARGEST_FILM // MEBIBYTE} MiB that are "
+        "shown: make render() give smaller pictures, or queries.segment_length shorter"
+    )
 
 
 def read_film(path: Path, frames: int | None = None) -> Array:
@@ -72,13 +87,22 @@ def read_film(path: Path, frames: int | None = None) -> Array:
     try:
         # As a file and not as a name, which may be a protocol's; as what it should be, and not as what it says it is.
         with opened(path, LARGEST_FILM) as file, av.open(file, "r", **_as_ours(path)) as container:
-            decoded = list(itertools.islice(_frames(container), None if frames is None else frames + 1))
+            decoded = _decoded(container, None if frames is None else frames + 1)
     except (OSError, av.FFmpegError, ValueError, MemoryError) as error:
         raise DamagedFileError(f"the clip {told} cannot be read: {printable(error, 200)}") from None
-    if not decoded or (frames is not None and len(decoded) != frames):
+    if not len(decoded) or (frames is not None and len(decoded) != frames):
         held = "more" if frames is not None and len(decoded) > frames else len(decoded)
         raise DamagedFileError(f"the clip {told} is damaged: it holds {held} frames of {frames}")
-    return np.stack(decoded)
+    return decoded
+
+
+def _decoded(container: InputContainer, most: int | None) -> Array:
+    """Up to so many frames (F, H, W, 3), which are in memory once."""
+    pixels, shape = bytearray(), (0, 0, 3)
+    for frame in itertools.islice(_frames(container), most):
+        pixels += frame.data
+        shape = frame.shape
+    return np.frombuffer(pixels, np.uint8).reshape(-1, *shape) if pixels else np.empty((0, *shape), np.uint8)
 
 
 def _as_ours(path: Path) -> dict[str, Any]:
@@ -102,4 +126,4 @@ def _frames(container: InputContainer) -> Iterator[Array]:
     for count, frame in enumerate(container.decode(stream), start=1):
         if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FILM:
             raise ValueError("its pictures are too many, or of several sizes")
-        yield frame.to_ndarray(format=_RGB)
+        yield np.ascontiguousarray(frame.to_ndarray(format=_RGB))

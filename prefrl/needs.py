@@ -9,10 +9,13 @@ import psutil
 from gymnasium import spaces
 
 from prefrl.agents.vision import NETWORKS
+from prefrl.clips import LARGEST_CLIP, LARGEST_FILM
 from prefrl.config import RunConfig
 from prefrl.environments import reward_inputs
-from prefrl.errors import UsageError
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.film import too_large_film
 from prefrl.making import run_env
+from prefrl.rendering import render, stage_env
 from prefrl.reward.networks import StackedCNN
 
 _BASE = 600 * 2**20
@@ -67,6 +70,41 @@ def check_memory(config: RunConfig) -> None:
         f"{config.task} would take {_size(total)} of memory, and {_size(left)} are free: {parts}; lower these, or make "
         "observations smaller with gymnasium.wrappers.ResizeObservation"
     )
+
+
+def check_clips(config: RunConfig) -> None:
+    """Refuse a run whose clips would be larger than what is read back.
+
+    Raises:
+        UsageError: with what makes them smaller.
+    """
+    if not config.learns_reward:
+        return
+    inputs, length = reward_inputs(config), config.queries.segment_length
+    segment = math.prod(inputs.segment(length)) * inputs.dtype.itemsize
+    if segment > LARGEST_CLIP:
+        raise UsageError(
+            f"a clip of {length} steps of {config.task} has {_size(segment)}, and the most is {_size(LARGEST_CLIP)}: "
+            "lower queries.segment_length, or make observations smaller"
+        )
+    if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FILM:
+        raise UsageError(f"{config.task}: {too_large_film(size, length)}")
+
+
+def _shown(config: RunConfig) -> tuple[int, int] | None:
+    """Height and width of the pictures that people see; None where none can be made, which the renderer tells."""
+    try:
+        env = stage_env(config.env_id, config.env_kwargs)
+    except PrefrlError:
+        return None
+    try:
+        env.reset(seed=0)
+        height, width, _ = render(env).shape
+    except PrefrlError:
+        return None
+    finally:
+        env.close()
+    return height, width
 
 
 def available() -> int:

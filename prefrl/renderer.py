@@ -19,24 +19,21 @@ import numpy as np
 from prefrl.actions import from_numbers
 from prefrl.clips import ClipFolder
 from prefrl.durable import sync
-from prefrl.errors import PrefrlError, UsageError, explain
+from prefrl.errors import PrefrlError, explain
 from prefrl.feedback.database import wait_on
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.film import read_film, write_film
-from prefrl.making import RENDERED, make_env
 from prefrl.own import maker_of, readmit
 from prefrl.printable import complain
 from prefrl.processes import check_guarded, how_it_ended, start_worker
-from prefrl.rendering import prepare, render
+from prefrl.rendering import prepare, render, stage_env
 from prefrl.run import RunDirectory
 from prefrl.scenes import filmed
 from prefrl.snapshots import load_env
 from prefrl.trust import Passport, accept, passport
 from prefrl.types import Array
 
-SIZE = 320
-"""Pixels of a side, for MuJoCo: 6 ms a frame in software."""
 _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
 """Between two starts at least, for a renderer that dies again and again."""
@@ -62,11 +59,7 @@ class Stage:
         Raises:
             UsageError: if this machine cannot render it.
         """
-        os.environ.setdefault("MUJOCO_GL", "egl")
-        try:
-            self._env = make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED, width=SIZE, height=SIZE)
-        except UsageError:  # no simulator whose pictures have a size to choose
-            self._env = make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED)
+        self._env = stage_env(env_id, env_kwargs)
         self._env.reset(seed=0)
         prepare(self._env)
 

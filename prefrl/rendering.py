@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from prefrl.adapter import Adapter
 from prefrl.errors import UsageError
 from prefrl.faults import EnvironmentFaultError
+from prefrl.making import RENDERED, make_env
 from prefrl.types import Array
+
+SIZE = 320
+"""Pixels of a side, for MuJoCo: 6 ms a frame in software."""
+
+
+def stage_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
+    """An environment that gives the pictures that people see.
+
+    Raises:
+        UsageError: if this machine cannot make it.
+    """
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED, width=SIZE, height=SIZE)
+    except UsageError:  # no simulator whose pictures have a size to choose
+        return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED)
 
 
 def prepare(env: gymnasium.Env[Any, Any]) -> None:

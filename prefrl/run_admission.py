@@ -16,6 +16,10 @@ from prefrl.printable import printable
 
 _FOLDERS = frozenset({"checkpoints", "clips", "reward_model", "tensorboard"})
 """Where a run's own files are, all the way down; other folders in it are never looked into."""
+_DEEPEST = 4
+"""Folders above a file of a run, the run's own among them; TensorBoard's may be two deep."""
+_MOST = 200_000
+"""Files and folders of a run: three a clip, of more labels than a person gives in a year."""
 _FILES = frozenset({"config.json", "labels.sqlite", "metrics.csv", "progress.json", "summary.json"})
 
 
@@ -32,14 +36,19 @@ def admit_run(root: Path) -> None:
 
 
 def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
-    folders = [str(root)]
+    folders, count = [(str(root), 1)], 0
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        folder, depth = folders.pop()
+        with os.scandir(folder) as entries:
             for entry in entries:
+                if (count := count + 1) > _MOST:
+                    raise PrefrlError(f"{printable(root)} cannot be opened: it holds more files than a run can")
                 yield entry
-                inside = entry.name in _FOLDERS or Path(entry.path).parent != root
-                if inside and entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+                if (depth > 1 or entry.name in _FOLDERS) and entry.is_dir(follow_symlinks=False):
+                    if depth >= _DEEPEST:
+                        name = printable(os.path.relpath(entry.path, root))
+                        raise PrefrlError(f"{printable(root)} cannot be opened: {name} is deeper than a run is")
+                    folders.append((entry.path, depth + 1))
 
 
 def _problem(entry: os.DirEntry[str]) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from prefrl.clips import MOST_PIXELS
+from prefrl.clips import LARGEST_FILM, MOST_PIXELS
 from prefrl.files import Tree
 from prefrl.reading import inflated
 from prefrl.rendering import render
@@ -96,16 +96,23 @@ class Scenes:
 
 def filmed(scene: Tree) -> list[Array] | None:
     """The frames (H, W, 3) of a scene that was filmed; None where there is a state to replay from."""
-    return [_unpack(scene["film"][key]) for key in sorted(scene["film"])] if "film" in scene else None
+    if "film" not in scene:
+        return None
+    frames: list[Array] = []
+    left = LARGEST_FILM
+    for key in sorted(scene["film"]):
+        frames.append(_unpack(scene["film"][key], left))
+        left -= frames[-1].nbytes
+    return frames
 
 
 def _pack(frame: Array) -> Tree:
     return {"deflated": np.frombuffer(zlib.compress(frame.tobytes(), 1), np.uint8), "shape": list(frame.shape)}
 
 
-def _unpack(kept: Tree) -> Array:
+def _unpack(kept: Tree, most: int) -> Array:
     height, width, channels = kept["shape"]
     size = height * width * channels
-    if not 0 < size <= MOST_PIXELS * 4:
+    if not 0 < size <= min(MOST_PIXELS * 4, most):
         raise ValueError(f"a frame cannot be of {height}x{width}x{channels}")
     return np.frombuffer(inflated(kept["deflated"].tobytes(), size), np.uint8).reshape(kept["shape"])

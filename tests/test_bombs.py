@@ -11,14 +11,16 @@ import zlib
 from pathlib import Path
 
 import av
+import gymnasium
 import numpy as np
 import pytest
 from labelled import add_labels, make_run
 from runs import DEADLINE, environment
 
+import prefrl as package
 from prefrl.admission import read_archive
-from prefrl.clips import ClipFolder
-from prefrl.errors import DamagedFileError, PrefrlError
+from prefrl.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
+from prefrl.errors import DamagedFileError, PrefrlError, UsageError
 from prefrl.files import load_tree, save_tree
 from prefrl.film import read_film, write_film
 from prefrl.reading import inflated
@@ -41,6 +43,7 @@ try:
         read_archive(path)
     elif kind == "film":
         read_film(path, 15)
+        print("read")
     else:
         ClipFolder(path).load(0)
 except PrefrlError as error:
@@ -212,6 +215,17 @@ def test_a_film_of_frames_too_large_is_not_decoded(tmp_path: Path) -> None:
     assert "cannot be read" in cost("film", film(tmp_path / "large.avi", 2, 10_000))
 
 
+def test_a_film_of_as_many_frames_as_it_should_have_that_are_too_much_together(tmp_path: Path) -> None:
+    path = film(tmp_path / "large.avi", 15, 2400)  # 259 MB
+    assert "cannot be read" in cost("film", path)
+
+
+def test_the_largest_film_is_in_memory_once(tmp_path: Path) -> None:
+    path = film(tmp_path / "large.avi", 15, 2104)
+    assert 0.98 < 15 * 2104**2 * 3 / LARGEST_FILM < 1
+    assert cost("film", path) == "read"
+
+
 @pytest.mark.parametrize("side", [4000])
 def test_a_film_of_frames_that_are_too_much_together(side: int, tmp_path: Path) -> None:
     assert "cannot be read" in cost("film", film(tmp_path / "large.avi", 2, side))
@@ -235,3 +249,59 @@ def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
     for wrong in (14, 16):
         with pytest.raises(PrefrlError, match="frames of"):
             read_film(tmp_path / "ours.avi", wrong)
+
+
+# -- what the writer may write is what the reader reads -------------------------------------------------------------
+
+
+def test_a_film_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    frames = np.broadcast_to(np.uint8(0), (15, 2400, 2400, 3))
+    with pytest.raises(UsageError, match=r"15 pictures of 2400x2400 is larger than the 192 MiB"):
+        write_film(tmp_path / "large.avi", frames, 15)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_filmed_scene_of_frames_without_end(tmp_path: Path) -> None:
+    frame = {"deflated": np.frombuffer(zlib.compress(bytes(3 * 2000**2), 9), np.uint8), "shape": [2000, 2000, 3]}
+    many = {"film": {f"{place:06d}": frame for place in range(100)}}  # 1.2 GB
+    with pytest.raises(ValueError, match="frame cannot"):
+        filmed(many)
+
+
+def test_a_scene_is_bounded_by_what_a_clip_may_be(tmp_path: Path) -> None:
+    with (tmp_path / "00000000.scene.safetensors").open("wb") as file:
+        file.truncate(LARGEST_FILM + LARGEST_FILM // 32 + 2**21)
+    with pytest.raises(DamagedFileError, match="more than can be right"):
+        ClipFolder(tmp_path).load_scene(0)
+
+
+class Large(gymnasium.Env):
+    """Observations of a megabyte, and pictures of 1920x1080."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(-1, 1, (2**20,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, numbers: int = 3, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (numbers,), np.float32)
+
+    def reset(self, *, seed=None, options=None):  # type: ignore[no-untyped-def]
+        super().reset(seed=seed)
+        return np.zeros(self.observation_space.shape, np.float32), {}
+
+    def step(self, action):  # type: ignore[no-untyped-def]
+        return np.zeros(self.observation_space.shape, np.float32), 0.0, False, False, {}
+
+    def render(self):  # type: ignore[no-untyped-def]
+        return np.zeros((1080, 1920, 3), np.uint8)
+
+
+def test_clips_that_could_not_be_read_back_are_refused_at_the_start(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(UsageError, match=r"a clip of 45 steps of .* has .* and the most is 128 MB"):
+        package.train(Large, env_kwargs={"numbers": 2**20}, steps=1000, labels=5, out=out)
+    with pytest.raises(UsageError, match=r"45 pictures of 1920x1080 is larger than"):
+        package.train(Large, teacher="human", steps=1000, labels=5, out=out)
+    assert not out.exists()
+    assert LARGEST_CLIP == 128 * 2**20

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from labelled import add_labels, make_run
 from runs import content, prefrl, refused
 
+from prefrl import run_admission
 from prefrl.errors import PrefrlError
 from prefrl.feedback import database, schema, sqlite
 from prefrl.feedback.leases import LabelQueue
@@ -339,6 +342,35 @@ def test_opening_says_what_is_wrong_before_anything_is_read(root: Path) -> None:
     (root / "labels.sqlite-journal").write_bytes(b"")
     with pytest.raises(PrefrlError, match="journal"):
         RunDirectory.open(root)
+
+
+def test_folders_in_folders_without_end_are_not_followed(root: Path) -> None:
+    deep = root / "tensorboard"
+    deep.mkdir(exist_ok=True)
+    for _ in range(3):
+        (deep := deep / "d").mkdir()
+    assert_refused(root, word="deeper than a run is")
+    shutil.rmtree(root / "tensorboard" / "d")
+    here = os.open(root / "tensorboard", os.O_RDONLY)
+    for _ in range(3000):  # longer than a path can be
+        os.mkdir("d" * 200, dir_fd=here)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    try:
+        for command in ("status", "resume", "play"):
+            assert "deeper than a run is" in refused(prefrl(command, root), 1)
+    finally:
+        subprocess.run(["rm", "-rf", root / "tensorboard"], check=True)
+
+
+@pytest.mark.parametrize("folder", ["", "clips"])
+def test_files_without_end_are_not_all_looked_at(folder: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_admission, "_MOST", 50)
+    for number in range(60):
+        (root / folder / f"{number}.x").touch()
+    assert_refused(root, word="more files than a run can")
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
