@@ -14,7 +14,7 @@ from prefrl.config import RunConfig, replace
 from prefrl.control import Control
 from prefrl.devices import choose_device
 from prefrl.errors import UsageError
-from prefrl.feedback.store import LabelStore
+from prefrl.finishing import finish_asking, is_closed
 from prefrl.needs import check_clips, check_memory
 from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
 from prefrl.processes import leave_unguarded_import
@@ -114,7 +114,7 @@ def create_run(
     teacher: str,
     algo: str,
     labels: int | None,
-    labels_from: str | Path | None = None,
+    labels_from: str | Path | LabelArchive | None = None,
     steps: int | None,
     seed: int,
     mode: str,
@@ -128,7 +128,7 @@ def create_run(
     """Make the directory of a run that is not trained yet; arguments and errors as for `train`."""
     chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
-    archive = read_archive(Path(labels_from).expanduser()) if labels_from else None
+    archive = read_archive(Path(labels_from).expanduser()) if isinstance(labels_from, str | Path) else labels_from
     if archive:
         chosen = {"queries.labels": archive.answered} | chosen
     gpu = choose_device(str(chosen["device"])) == "cuda"
@@ -190,7 +190,7 @@ def resume(
     leave_unguarded_import()
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     readmit(run.config, env)
-    reopened = labels is not None and _closed(run)
+    reopened = labels is not None and is_closed(run)
     raised = {"queries.labels": labels, "steps": steps}
     changes = {name: value for name, value in raised.items() if value is not None}
     config = replace(run.config, changes).validate()
@@ -209,38 +209,6 @@ def resume(
     elif run.finished:
         return TrainedRun(run.root, read_summary(run.root))
     return TrainedRun(run.root, train_run(run, control))
-
-
-def finish_asking(root: str | Path, *, closed: bool = True) -> int:
-    """Let a run finish with the labels there are; `resume` with `labels` makes it ask again.
-
-    Args:
-        root: The run directory; the run may be live.
-        closed: False to ask again.
-
-    Returns:
-        How many labels there are.
-
-    Raises:
-        UsageError: if the folder is no run, or has no labels yet.
-    """
-    run = RunDirectory.open(Path(root))
-    if not run.labels.exists():
-        raise UsageError(f"{root} has no labels to finish with")
-    store = LabelStore(run.labels)
-    store.closed = closed
-    answered = store.counts()["answered"]
-    store.close()
-    return answered
-
-
-def _closed(run: RunDirectory) -> bool:
-    if not run.labels.exists():
-        return False
-    store = LabelStore(run.labels)
-    closed = store.closed
-    store.close()
-    return closed
 
 
 def default_root(task: str, algo: str, teacher: str, seed: int) -> Path:

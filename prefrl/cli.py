@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from prefrl_benchmarks.cli import bench
@@ -22,6 +22,9 @@ from prefrl.arguments import PROGRAM, Trust, parse_settings, refused_in_one_line
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.label_commands import labels_app, reward_app
 from prefrl.printable import LONGEST_LINE, command, complain, printable, say
+
+if TYPE_CHECKING:
+    from prefrl.archive import LabelArchive
 
 app = tyro.extras.SubcommandApp()
 app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
@@ -85,6 +88,15 @@ def train(
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
 
+    archive: LabelArchive | None = None
+
+    def read() -> None:
+        nonlocal archive
+        if labels_from:
+            from prefrl.admission import read_archive
+
+            archive = read_archive(labels_from.expanduser())
+
     def create() -> Path:
         from prefrl.api import create_run
 
@@ -93,7 +105,7 @@ def train(
             teacher=teacher,
             algo=algo,
             labels=labels,
-            labels_from=labels_from,
+            labels_from=archive,
             steps=steps,
             seed=seed,
             mode=mode,
@@ -110,7 +122,7 @@ def train(
             complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
         return run.root
 
-    return _train(create, beside=mode == "async" and teacher != "none")
+    return _train(create, first=read, beside=mode == "async" and teacher != "none")
 
 
 @app.command
@@ -123,7 +135,17 @@ def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | 
         steps: More steps in all.
         trust: A module that a run which is not your own may import to make its environment.
     """
-    return _train(lambda: run, labels=labels, steps=steps, trust=trust)
+
+    def admit() -> None:
+        from prefrl.run import RunDirectory
+
+        admitted = RunDirectory.open(run.expanduser()).admit(trust)
+        if not admitted.finished:
+            from prefrl.resuming import check
+
+            check(admitted)
+
+    return _train(lambda: run, first=admit, labels=labels, steps=steps, trust=trust)
 
 
 @app.command
@@ -180,6 +202,9 @@ def play(
         seed: Of the first episode.
         trust: A module that a run which is not your own may import to make its environment.
     """
+    from prefrl.run import RunDirectory
+
+    RunDirectory.open(run).admit(trust).check_checkpoints()
     from prefrl.playing import play as play_run
     from prefrl.playing import played_lines
 
@@ -198,6 +223,9 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
         file: A new zip file.
         trust: A module that a run which is not your own may import to make its environment.
     """
+    from prefrl.run import RunDirectory
+
+    RunDirectory.open(run.expanduser()).admit(trust).check_checkpoints()
     from prefrl.exporting import export as export_run
 
     done = export_run(run, file, trust=trust)
@@ -256,6 +284,7 @@ def _say(error: Exception) -> int:
 def _train(
     find: Callable[[], Path],
     *,
+    first: Callable[[], object],
     labels: int | None = None,
     steps: int | None = None,
     beside: bool = False,
@@ -265,6 +294,7 @@ def _train(
 
     Args:
         find: Gives the run directory.
+        first: Looks at what others made, and refuses it before anything slow is imported.
         labels: A new budget.
         steps: A new end.
         trust: Modules that the person trusts.
@@ -275,6 +305,7 @@ def _train(
 
     control = Control()
     with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
+        first()
         if beside:
             from prefrl.reward.launch import start_learner
 

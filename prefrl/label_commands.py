@@ -42,7 +42,7 @@ def finish(run: Positional[Path], /) -> None:
     Args:
         run: The run directory; `prefrl resume RUN --labels N` makes it ask again.
     """
-    from prefrl.api import finish_asking
+    from prefrl.finishing import finish_asking
 
     again = command("resume", run, "--labels", "N")
     say([f"{run} finishes with its {finish_asking(run)} labels; `{again}` makes it ask again"])
@@ -69,6 +69,9 @@ def export_labels(
 
         say([f"{file}: {write_table(run, file)} answers"])
         return
+    from prefrl.run import RunDirectory
+
+    RunDirectory.open(run).admit(trust)  # before what is slow to import
     from prefrl.transfer import archive_lines
     from prefrl.transfer import export_labels as export
 
@@ -85,12 +88,17 @@ def import_labels(file: Positional[Path], /, *, into: Path | None = None, trust:
         trust: A module that a run which is not your own may import to make its environment.
     """
     from prefrl.admission import read_archive
+    from prefrl.run import RunDirectory
+
+    archive = read_archive(file)
+    if into is not None:
+        RunDirectory.open(into).admit(trust)
     from prefrl.transfer import archive_lines, import_archive
 
     if into is None:
-        say(archive_lines(read_archive(file)))
+        say(archive_lines(archive))
     else:
-        added = import_archive(file, into, trust=trust)
+        added = import_archive(archive, into, trust=trust)
         back = f", {added.taken_back} taken back" if added.taken_back else ""
         say([f"{into}: {added.labels} labels added{back}"])
 

@@ -21,7 +21,8 @@ from prefrl import locks, progress, trust
 from prefrl.config import RunConfig
 from prefrl.durable import make_folder
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.files import DamagedFileError, Tree, load_tree, read_json, save_tree, write_json
+from prefrl.feedback import schema
+from prefrl.files import DamagedFileError, Tree, check_tree, load_tree, read_json, save_tree, write_json
 from prefrl.printable import command, printable
 from prefrl.progress import Progress
 from prefrl.run_admission import admit_run
@@ -131,13 +132,16 @@ class RunDirectory:
 
         Raises:
             UsageError: if it is none, or was made by a newer version.
-            PrefrlError: if its configuration is damaged, or it holds what no run does.
+            PrefrlError: if its configuration is damaged, or it holds what no run does: its labels' database included,
+                whether it is needed or not.
         """
         _check_path(root)
         path = root / "config.json"
         if not path.exists():
             raise UsageError(f"{root} is not a run: it has no config.json")
         admit_run(root)
+        if (root / "labels.sqlite").exists():
+            schema.admit(root / "labels.sqlite")
         data = read_json(path)
         if not isinstance(data, dict) or type(data.get("format")) is not int:
             raise DamagedFileError(f"{printable(path)} is damaged: it names no format")
@@ -248,6 +252,17 @@ class RunDirectory:
             warn(f"{error}; the untrained policy is recorded anew")
             return None
 
+    def check_checkpoints(self) -> RunDirectory:
+        """Look whether there is something to go on with, before anything slow is imported for it; returns self.
+
+        Raises:
+            PrefrlError: if there are checkpoints, and all are damaged.
+        """
+        files = self._checkpoint_files()
+        if files and not any(map(_is_whole, reversed(files))):
+            raise self._no_checkpoint()
+        return self
+
     def load_checkpoint(self, warn: Callable[[str], None]) -> Tree | None:
         """The newest checkpoint that is whole; None before the first.
 
@@ -264,12 +279,23 @@ class RunDirectory:
             except DamagedFileError as error:
                 warn(str(error))
         if files:
-            root = printable(self.root)
-            raise PrefrlError(f"no checkpoint of {root} is whole; the labels are: `labels.sqlite` and `clips/`")
+            raise self._no_checkpoint()
         return None
+
+    def _no_checkpoint(self) -> PrefrlError:
+        root = printable(self.root)
+        return PrefrlError(f"no checkpoint of {root} is whole; the labels are: `labels.sqlite` and `clips/`")
 
     def _checkpoint_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_tree(path)
+    except DamagedFileError:
+        return False
+    return True
 
 
 def _check_path(root: Path) -> None:

@@ -65,11 +65,11 @@ def import_labels(path: Path, root: Path, *, trust: Sequence[str] = ()) -> int:
     return import_archive(path, root, trust=trust).labels
 
 
-def import_archive(path: Path, root: Path, *, trust: Sequence[str] = ()) -> Added:
+def import_archive(file: Path | LabelArchive, root: Path, *, trust: Sequence[str] = ()) -> Added:
     """Add the labels of a file to a run that no process is at work on, and what else the file knows of them.
 
     Args:
-        path: The file.
+        file: The file, or what was read of it.
         root: The run directory.
         trust: Modules that a run which is not one's own may import to make its environment.
 
@@ -80,7 +80,7 @@ def import_archive(path: Path, root: Path, *, trust: Sequence[str] = ()) -> Adde
         UsageError: if the folder is no run or is in use, or the file is of another task or a newer version.
         PrefrlError: if the file or the run is damaged.
     """
-    archive = read_archive(path)
+    archive = read_archive(file) if isinstance(file, Path) else file
     run = RunDirectory.open(root).admit(trust)
     check_task(archive, run.config)
     lock = run.lock()

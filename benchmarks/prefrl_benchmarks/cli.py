@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -72,6 +72,7 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
     _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is needed where several folders are reported")
+    _admit(folders)
     out = out or Path(*folders, "report")
     from prefrl_benchmarks.report import write_report
 
@@ -91,6 +92,7 @@ def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust 
         trust: A module that results which are not your own may import to make an environment.
     """
     _trust(trust)
+    _admit([folder])
     from prefrl_benchmarks.publish import publish
 
     results = publish(folder, out)
@@ -110,6 +112,7 @@ def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = (
     """
     _need_libraries()
     _trust(trust)
+    _admit([old, new])
     from prefrl_benchmarks.compare import compare_folders
 
     say(compare_folders(old, new))
@@ -352,6 +355,14 @@ def _trust(modules: tuple[str, ...]) -> None:
 
     for module in modules:
         import_named(module)
+
+
+def _admit(folders: Sequence[Path]) -> None:
+    """Refuse results that cannot be read, before what is slow to import."""
+    from prefrl_benchmarks.results import read_manifest
+
+    for folder in folders:
+        read_manifest(folder)
 
 
 def _need_libraries() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from prefrl.config import RunConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Inputs(NamedTuple):
@@ -35,6 +37,8 @@ class Inputs(NamedTuple):
 
     def empty(self, count: int, length: int, device: str) -> Tensor:
         """Room for pairs of segments: (count, 2, *segment)."""
+        import torch  # noqa: PLC0415 - takes seconds, and files of labels are read without it
+
         dtype = torch.uint8 if self.images else torch.float32
         return torch.empty(count, 2, *self.segment(length), dtype=dtype, device=device)
 
@@ -53,4 +57,4 @@ def inputs_of(config: RunConfig, observation: tuple[int, ...], action: int) -> I
     """
     if config.images:
         return Inputs(observation, config.frame_stack)
-    return Inputs((int(torch.Size(observation).numel()) + action,))
+    return Inputs((math.prod(observation) + action,))
