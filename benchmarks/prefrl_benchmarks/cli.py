@@ -31,6 +31,7 @@ def run(
     executor: Literal["process", "ray", "submitit"] = "process",
     address: str | None = None,
     slurm: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
+    trust: Trust = (),
 ) -> int:
     """Run a suite of experiments; what is finished is skipped, what is not is resumed.
 
@@ -41,12 +42,13 @@ def run(
         executor: Where they run: in processes of this machine, on a Ray cluster, or on Slurm by way of submitit.
         address: The Ray cluster's head, HOST:PORT; by default as RAY_ADDRESS says, or a cluster of this machine alone.
         slurm: What to ask Slurm for, as submitit names it: partition=NAME time=MINUTES mem=8GB gpus_per_node=1 ...
+        trust: A module that a TOML file names, to import it for its environments.
     """
     from prefrl_benchmarks.executors import find_executor
     from prefrl_benchmarks.runner import run_suite
     from prefrl_benchmarks.suites import find_suite
 
-    found = find_suite(suite)
+    found = find_suite(suite, trust)
     where = find_executor(executor, address=address, slurm=parse_settings("slurm", slurm))
     outcome = run_suite(found, out, jobs, executor=where)
     for name, reason in outcome.failed.items():
@@ -201,17 +203,18 @@ def growth(
 
 
 @bench.command
-def jobs(suite: Positional[str] = "smoke", /, *, at_once: int = 2, out: Path | None = None) -> None:
+def jobs(suite: Positional[str] = "smoke", /, *, at_once: int = 2, out: Path | None = None, trust: Trust = ()) -> None:
     """Measure what running a suite's cells side by side saves, and what the runner itself costs.
 
     Args:
         suite: As for `prefrl bench run`.
         at_once: Runs at a time, compared with one.
         out: Where to write the figures as JSON.
+        trust: As for `prefrl bench run`.
     """
     from prefrl_benchmarks.jobs import measure, report_lines
 
-    _tell(partial(measure, suite, jobs=at_once), report_lines, out)
+    _tell(partial(measure, suite, jobs=at_once, trusted=trust), report_lines, out)
 
 
 @bench.command

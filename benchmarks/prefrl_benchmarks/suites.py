@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 from prefrl.errors import DamagedFileError, UsageError, unknown
 from prefrl.printable import printable
 from prefrl.reading import read_toml
+from prefrl.tasks import known_tasks
+from prefrl.trust import module_of
 from prefrl_benchmarks.cells import Cell
 
 _FOLDER = Path(__file__).parent / "suites"
@@ -106,11 +109,15 @@ def known_suites() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
-def find_suite(name: str) -> Suite:
-    """A suite by its name, or from a TOML file of one's own.
+def find_suite(name: str, trusted: Sequence[str] = ()) -> Suite:
+    """A suite by its name, or from a TOML file.
+
+    Args:
+        name: The name, or the file.
+        trusted: Modules that the person trusts: what a file names is its maker's word.
 
     Raises:
-        UsageError: if there is neither, or it cannot work; with the nearest names.
+        UsageError: if there is neither, or it cannot work, with the nearest names; or if it names another module.
     """
     path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if path.parent == _FOLDER and path.stem not in known_suites():
@@ -124,9 +131,22 @@ def find_suite(name: str) -> Suite:
     except ValueError as error:
         raise UsageError(f"{printable(path)} is not TOML: {printable(error)}") from None
     try:
-        return parse_suite(path.stem, data).validate()
+        suite = parse_suite(path.stem, data)
+        if path.parent != _FOLDER:
+            _check_modules(suite, trusted)
+        return suite.validate()
     except UsageError as error:
         raise UsageError(f"suite {path.name if path.parent == _FOLDER else path}: {error}") from None
+
+
+def _check_modules(suite: Suite, trusted: Sequence[str]) -> None:
+    """Raise UsageError where a task would import a module that the person did not name."""
+    known = {name for task in known_tasks().values() for name in (task.name, task.env_id)}
+    for task in suite.tasks:
+        module = module_of(task)
+        if ":" in task and task not in known and module not in trusted:
+            shown = printable(module, 80)
+            raise UsageError(f"task {printable(task, 80)} imports a module: if you trust it, add --trust {shown}")
 
 
 def parse_suite(name: str, data: dict[str, Any]) -> Suite:
