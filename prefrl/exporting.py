@@ -12,9 +12,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.config import replace
 from prefrl.environments import load_normaliser_state, make_stack
-from prefrl.errors import PrefrlError, UsageError
+from prefrl.errors import UsageError
 from prefrl.files import taken_from
 from prefrl.own import OwnEnvironment, readmit
+from prefrl.playing import policy_of
 from prefrl.run import RunDirectory
 
 
@@ -48,15 +49,13 @@ def export(
     run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()
     readmit(run.config, env)
     beside = _check_target(target)
-    state = run.load_checkpoint(lambda line: None)
-    if state is None:
-        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
     # As on the true reward: no reward model is needed to act; and no schedule, so that no code is pickled.
     plain = {"teacher": "none", "agent.n_envs": 1, "agent.learning_rate_decay": False, "native_engine": False}
     config = replace(run.config, plain)
     stack = make_stack(config)
     try:
         model = make_algorithm(config, stack)
+        state = policy_of(run, model.policy)
         with taken_from(run.checkpoints):
             policy = state["agent"]["policy"]
             model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in policy.items()})

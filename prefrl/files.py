@@ -29,6 +29,7 @@ __all__ = [
     "DamagedFileError",
     "Tree",
     "check_tree",
+    "load_parts",
     "load_tree",
     "read_json",
     "replacing",
@@ -124,18 +125,46 @@ def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         if int(metadata["crc32"]) != _checksum(arrays, metadata["plain"]):
             raise DamagedFileError(f"{printable(path)} is damaged: its checksum does not match")
-        tree = parse_json(metadata["plain"], finite=False)
-        for key, array in arrays.items():
-            *parents, last = key.split("/")
-            node = tree
-            for part in parents:
-                node = node[part]
-            node[last] = array
-        return dict(tree)
+        return _joined(metadata["plain"], arrays)
 
 
-def check_tree(path: Path, most: int = LARGEST_TREE) -> None:
+def load_parts(path: Path, parts: tuple[str, ...], most: int) -> Tree:
+    """Read a tree's plain values, and those arrays alone whose names begin so ("agent/policy/"); the rest is verified.
+
+    Args:
+        path: The file.
+        parts: Beginnings of names.
+        most: Bytes that these arrays may have together.
+
+    Raises:
+        DamagedFileError: if the file is truncated or altered, or they are larger.
+        FileNotFoundError: if there is none.
+    """
+    header = check_tree(path)
+    wanted = {key: header[key]["data_offsets"] for key in header if key.startswith(parts)}
+    if (size := sum(end - begin for begin, end in wanted.values())) > most:
+        raise DamagedFileError(f"{printable(path)} is damaged: {size} bytes of {parts[0]} are more than can be right")
+    with _damage(path), safetensors.safe_open(path, framework="numpy") as file:
+        return _joined(file.metadata()["plain"], {key: file.get_tensor(key) for key in wanted})
+
+
+def _joined(plain: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
+    """A tree from its plain values and arrays; the opposite of `_split`."""
+    tree = parse_json(plain, finite=False)
+    for key, array in arrays.items():
+        *parents, last = key.split("/")
+        node = tree
+        for part in parents:
+            node = node.setdefault(part, {})
+        node[last] = array
+    return dict(tree)
+
+
+def check_tree(path: Path, most: int = LARGEST_TREE) -> dict[str, Any]:
     """Verify a tree's checksum, a piece at a time: however large it is, little of it is in memory.
+
+    Returns:
+        What its header says of each array.
 
     Args:
         path: The file.
@@ -160,6 +189,7 @@ def check_tree(path: Path, most: int = LARGEST_TREE) -> None:
                 crc = zlib.crc32(file.read(min(left, _PIECE)), crc)
         if int(metadata["crc32"]) != crc:
             raise DamagedFileError(f"{printable(path)} is damaged: its checksum does not match")
+        return dict(header)
 
 
 @contextmanager

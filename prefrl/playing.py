@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from torch import nn
 
 from prefrl.actions import as_numbers, from_environment, to_environment
 from prefrl.adapter import Adapter
@@ -24,8 +25,9 @@ from prefrl.evaluation import play_in_turn
 from prefrl.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
 from prefrl.making import RENDERED, run_env
 from prefrl.own import OwnEnvironment, readmit
+from prefrl.reading import MEBIBYTE
 from prefrl.rendering import prepare, render
-from prefrl.reward.ensemble import RewardEnsemble, load_weights
+from prefrl.reward.ensemble import RewardEnsemble, largest_weights, load_weights
 from prefrl.reward.inputs import inputs_of
 from prefrl.run import RunDirectory
 from prefrl.types import Array
@@ -143,19 +145,29 @@ def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: S
 
 
 def _policy(run: RunDirectory, env: Adapter) -> Policy:
-    state = run.load_checkpoint(lambda line: None)
-    if state is None:
-        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
     images = run.config.images
     kind = ActorCriticCnnPolicy if images else ActorCriticPolicy
     space = observed_space(run.config, env.observation_space)
     network = kind(space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space))
+    state = policy_of(run, network)
     with taken_from(run.checkpoints):
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
         network.set_training_mode(False)
         policy = Policy(network, state["env"].get("normaliser", {}), env)
         policy.choose(np.zeros(env.encoding.target.shape, env.encoding.target.dtype))
     return policy
+
+
+def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
+    """What a network that acts needs of a run's newest checkpoint: no more than twice its own size is read.
+
+    Raises:
+        PrefrlError: if there is no checkpoint yet, or all are damaged.
+    """
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if (state := run.load_policy(2 * size + MEBIBYTE)) is None:
+        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
+    return state
 
 
 def load_reward(
@@ -184,11 +196,11 @@ def load_reward(
     path = Path(weights).expanduser() if weights else run.weights
     if not path.exists():
         raise PrefrlError(f"{path} is missing" if weights else f"{root} has no learned reward yet")
-    tree = load_tree(path)
     made = run_env(run.config)
     made.close()
     observations = observed_space(run.config, made.observation_space).shape or ()
     ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(made.action_space)))
+    tree = load_tree(path, largest_weights(ensemble))
     try:
         load_weights(ensemble, tree)
     except WRONG_CONTENT:

@@ -5,6 +5,7 @@ Opening a directory that somebody else made executes nothing of it: JSON, SQLite
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import re
@@ -22,7 +23,7 @@ from prefrl.config import RunConfig
 from prefrl.durable import make_folder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback import schema
-from prefrl.files import DamagedFileError, Tree, check_tree, load_tree, read_json, save_tree, write_json
+from prefrl.files import DamagedFileError, Tree, check_tree, load_parts, load_tree, read_json, save_tree, write_json
 from prefrl.printable import command, printable
 from prefrl.progress import Progress
 from prefrl.run_admission import admit_run
@@ -31,6 +32,8 @@ from prefrl.typed import conform
 FORMAT_VERSION = 1
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
 _CHECKPOINTS_KEPT = 2
+_ACTING = ("agent/policy/", "env/normaliser/")
+"""Parts of a checkpoint that acting needs."""
 _WHOLE = "run"
 """The lock of whoever trains, or changes a run as only one process may at a time."""
 
@@ -278,6 +281,23 @@ class RunDirectory:
                 return load_tree(path)
             except DamagedFileError as error:
                 warn(str(error))
+        if files:
+            raise self._no_checkpoint()
+        return None
+
+    def load_policy(self, most: int) -> Tree | None:
+        """What acting needs of the newest checkpoint that is whole; None before the first.
+
+        Args:
+            most: Bytes that the policy and the normalisation of its observations may have.
+
+        Raises:
+            PrefrlError: if there are some, and all are damaged.
+        """
+        files = self._checkpoint_files()
+        for path in reversed(files):
+            with contextlib.suppress(DamagedFileError):
+                return load_parts(path, _ACTING, most)
         if files:
             raise self._no_checkpoint()
         return None

@@ -7,8 +7,10 @@ import os
 import shutil
 import sys
 import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import prefrl as package
 from prefrl.errors import PrefrlError
 from prefrl.files import load_tree, save_tree
 
+T = TypeVar("T")
 ESCAPE = "\x1b[2J\x1b]0;owned\x07\nlabels: 700 answered\u202e"
 
 
@@ -31,6 +34,15 @@ def put(path: Path, **values: Any) -> None:
             node = node[part]
         node[last] = value
     path.write_text(json.dumps(data))
+
+
+def peak(work: Callable[[], T]) -> tuple[T, int]:
+    """What comes of some work, and the most bytes of arrays that it held at a time."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def quiet(line: str) -> bool:
@@ -241,6 +253,40 @@ def test_a_whole_checkpoint_of_other_content(change: Any, unfinished: Path) -> N
         assert "checkpoints is damaged: it holds something else" in refused(prefrl(command, unfinished), 1)[:500]
     with pytest.raises(PrefrlError):
         package.load_policy(unfinished)
+
+
+GIANT = 300 * 2**20
+"""Bytes of an array that is well-formed, and far more than a run of reacher has."""
+
+
+@pytest.mark.parametrize("place", ["agent/policy", "agent", "x"])
+def test_a_whole_checkpoint_of_giant_arrays_is_not_taken_into_memory(place: str, unfinished: Path) -> None:
+    """What is not needed to act is verified and left there; a policy that is not the network's is refused."""
+    for path in checkpoints(unfinished):
+        tree = load_tree(path)
+        node = tree
+        for part in place.split("/"):
+            node = node.setdefault(part, {})
+        node["giant"] = np.zeros(GIANT, np.uint8)
+        save_tree(path, tree)
+        del tree, node
+    done, most = peak(lambda: prefrl("play", unfinished, "--episodes", "1"))
+    assert most < GIANT // 2
+    if place == "agent/policy":
+        assert "is whole" in refused(done, 1)
+    else:
+        assert (done.code, done.err) == (0, "")
+    assert peak(lambda: prefrl("status", unfinished))[1] < GIANT // 2
+
+
+def test_published_weights_of_a_giant_size(unfinished: Path) -> None:
+    paths = list((unfinished / "reward_model").iterdir())
+    assert paths
+    for path in paths:
+        with path.open("ab") as file:
+            file.truncate(GIANT)
+    with pytest.raises(PrefrlError, match="more than can be right"):
+        package.load_reward(unfinished)
 
 
 @pytest.mark.parametrize("name", ["features", "true_rewards"])

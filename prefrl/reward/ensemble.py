@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from prefrl.config import RewardConfig
 from prefrl.files import DamagedFileError, Tree, load_tree, taken_from
+from prefrl.reading import MEBIBYTE
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedCNN, StackedMLP
@@ -169,13 +170,18 @@ class PublishedReward:
         if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
             return False
         try:
-            tree = load_tree(self._path)
+            tree = load_tree(self._path, largest_weights(self.ensemble))
         except DamagedFileError:
             return False  # the learner replaces it whole
         with taken_from(self._path):
             load_weights(self.ensemble, tree)
             self._stamp, self.metrics = stamp, {name: value + 0 for name, value in tree["metrics"].items()}
         return True
+
+
+def largest_weights(ensemble: RewardEnsemble) -> int:
+    """Bytes that a file of its weights may have; it has half as many, and figures beside."""
+    return 2 * sum(int(tensor.nbytes) for tensor in ensemble.state_dict().values()) + MEBIBYTE
 
 
 def load_weights(ensemble: RewardEnsemble, tree: Tree) -> None:

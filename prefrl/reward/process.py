@@ -15,6 +15,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
 from prefrl.printable import complain
+from prefrl.reward.ensemble import largest_weights
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
@@ -70,7 +71,7 @@ def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) 
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
         if orders.listen(_IDLE_SECONDS):
             return
-    if (state := _saved_state(run)) is not None:
+    if (state := _saved_state(run, learner)) is not None:
         with taken_from(run.learner_state):
             learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
         if learner.version:
@@ -100,9 +101,10 @@ def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) 
     store.close()
 
 
-def _saved_state(run: RunDirectory) -> Tree | None:
+def _saved_state(run: RunDirectory, learner: RewardLearner) -> Tree | None:
     """The learner's last checkpoint; None where there is none that is whole (the labels are all there, to fit anew)."""
     try:
-        return load_tree(run.learner_state)
+        # The weights, two moments of each in the optimiser, and the rest.
+        return load_tree(run.learner_state, 3 * largest_weights(learner.ensemble))
     except (FileNotFoundError, DamagedFileError):
         return None
