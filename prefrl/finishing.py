@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefrl.errors import UsageError
+from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.store import LabelStore
 
 
 def finish_asking(root: str | Path, *, closed: bool = True) -> int:
