@@ -304,8 +304,9 @@ def _train(
     from prefrl.patience import doing, patience, then
 
     control = Control()
+    with stop_on_signals(control):
+        first()  # a refusal is all that is said, however busy the machine is
     with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
-        first()
         if beside:
             from prefrl.reward.launch import start_learner
 
