@@ -3,23 +3,18 @@
 import csv
 import dataclasses
 import json
-import math
 import re
 import shutil
 import time
 from html.parser import HTMLParser
 
-import gymnasium
 import numpy as np
 import pytest
 from bench_runs import FULL, finish_suite, suite
 from prefrl_benchmarks.compare import compare, compare_folders
-from prefrl_benchmarks.floors import random_return, random_returns
-from prefrl_benchmarks.paper import POINTS, paper_scores
 from prefrl_benchmarks.report import analyse, write_report
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import Variant
-from prefrl_benchmarks.texts import figure_text, ranged
 from runs import prefrl, refused
 
 from prefrl.errors import PrefrlError, UsageError
@@ -369,77 +364,6 @@ def test_without_its_libraries_the_report_says_what_to_install(folder, tmp_path,
 
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     assert "pip install 'prefrl[bench]'" in refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
-
-
-def test_random_returns_are_measured_once(tmp_path, monkeypatch):
-    from prefrl_benchmarks import floors
-
-    monkeypatch.setattr(floors, "random_return", {"reacher": -42.0, "cheetah": -7.0}.__getitem__)
-    assert random_returns(["reacher"], [tmp_path]) == {"reacher": -42.0}
-    monkeypatch.setattr(floors, "random_return", {"cheetah": -8.0}.__getitem__)
-    assert random_returns(["reacher", "cheetah"], [tmp_path / "none", tmp_path]) == {"reacher": -42.0, "cheetah": -8.0}
-    (tmp_path / "random.json").write_text("{")
-    with pytest.raises(KeyError):
-        random_returns(["reacher"], [tmp_path])
-
-
-class Tosses(gymnasium.Env):
-    """Episodes of 5 steps; each pays a point for action 1."""
-
-    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.steps += 1
-        return np.zeros(1, np.float32), float(action == 1), self.steps == 5, False, {}
-
-
-def test_a_random_policy_s_return_is_the_mean_of_its_episodes():
-    if "Tosses-v0" not in gymnasium.registry:
-        gymnasium.register("Tosses-v0", Tosses)
-    actions = gymnasium.spaces.Discrete(2, seed=7)
-    points = sum(int(actions.sample()) for _ in range(5 * 8))
-    assert random_return("Tosses-v0", episodes=8, seed=7) == points / 8
-    assert 10 < points < 30
-    returns = [random_return("Tosses-v0", episodes=1, seed=seed) for seed in range(20)]
-    assert set(returns) >= {2.0, 3.0}
-
-
-def test_a_random_policy_s_return_of_a_game_is_of_games_that_the_agent_never_sees_end():
-    assert -21 <= random_return("pong", episodes=1) <= -15  # to 21 points, of which chance makes few
-
-
-def test_the_paper_s_points_are_normalised_by_its_own_yardsticks():
-    assert POINTS["hopper"].scores()[700] == pytest.approx((4480 - 250) / (4180 - 250))
-    assert paper_scores(("hopper", "enduro"), 700) is None
-    assert paper_scores(("hopper", "walker"), 123) is None
-    np.testing.assert_allclose(paper_scores(("reacher",), 350), [[3.7 / 8.2]])
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "–"),
-        (math.nan, "–"),
-        (0.0, "0.00"),
-        (0.7512, "0.75"),
-        (-3.14159, "−3.14"),
-        (3216.4, "3,216"),
-        (700, "700"),
-    ],
-)
-def test_numbers_for_people(value, text):
-    assert figure_text(value) == text
-
-
-def test_an_interval_is_shown_where_there_is_one():
-    assert ranged({"IQM": 0.5, "IQM low": 0.4, "IQM high": 0.6}, "IQM") == "0.50 (0.40 to 0.60)"
-    assert ranged({"IQM": 0.5, "IQM low": math.nan, "IQM high": math.nan}, "IQM") == "0.50"
 
 
 def test_comparing_tells_better_from_worse(folder, tmp_path):
