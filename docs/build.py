@@ -130,7 +130,8 @@ def _copy(source: Path, target: Path) -> Path:
     title = source.relative_to(ROOT).as_posix() if source.is_relative_to(ROOT) else source.name
     formatter = HtmlFormatter(full=True, title=title, linenos="inline", linespans="L", style="default")
     target = target.with_name(f"{target.name}.html")
-    target.write_text(highlight(source.read_text(), lexer, formatter))
+    page = highlight(source.read_text(), lexer, formatter)
+    target.write_text(page.replace("</style>", ":target { background: #fff3a3 }\n</style>", 1))
     return target
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def test_python_examples_run(page, tmp_path):
         path = tmp_path / (block["title"] or f"example_{number}.py")
         path.write_text(code)
         done = subprocess.run(
-            [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+            [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0, f"{page.name}, {path.name}: {done.stderr}"
 
@@ -117,16 +117,16 @@ def test_the_tutorial_s_environment_can_be_trained_in(tmp_path):
     (tmp_path / block["title"]).write_text(block["code"])
     command = [sys.executable, "-m", "prefrl", "train", "walkenv:Walk-v0", "--teacher", "human", "--env-kwargs"]
     command += ["start=2.5", "--steps", "50000", "--labels", "100", "--out", "runs/walk"]
-    environment = os.environ | {"MUJOCO_GL": "egl"}
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    clips = tmp_path / "runs" / "walk" / "clips"
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
             assert any("compare its clips with" in line for line in process.stderr)
-            for _ in range(120):
-                if list((tmp_path / "runs" / "walk").rglob("*.mp4")) or process.poll() is not None:
-                    break
-                subprocess.run(["sleep", "0.5"], check=True)
-            assert list((tmp_path / "runs" / "walk").rglob("*.mp4")), "no clip to compare was rendered"
+            deadline = time.monotonic() + 240
+            while not (rendered := list(clips.glob("*.avi"))) and time.monotonic() < deadline:
+                assert process.poll() is None
+                time.sleep(0.2)
+            assert rendered
         finally:
             process.terminate()
 
