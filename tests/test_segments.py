@@ -324,3 +324,12 @@ def test_features_are_flattened_observations_beside_actions():
     assert segment.features.tolist() == [[0, 1, 2, 3, 4, 5, 20], [6, 7, 8, 9, 10, 11, 30]]
     assert segment.features.dtype == np.float32
     assert len(segment) == 2
+
+
+def test_features_of_images_are_the_images_and_of_anything_else_rows_of_single_precision():
+    env, pictures = recorder(), np.arange(2 * 3 * 4 * 8 * 9).reshape(2, 3, 4, 8, 9).astype(np.uint8)
+    assert env._features(pictures, np.ones((2, 3, 2), np.float32)) is pictures
+    grids = np.arange(2 * 3 * 4.0).reshape(2, 3, 2, 2)
+    rows = env._features(grids, np.full((2, 3, 2), 0.5, np.float32))
+    assert (rows.shape, rows.dtype) == ((2, 3, 6), np.float32)
+    assert rows[1, 2].tolist() == [20.0, 21.0, 22.0, 23.0, 0.5, 0.5]
