@@ -181,10 +181,10 @@ def _shape_of(value: Any) -> str:
 
 
 def adapt(env: Env) -> Adapter:
-    """An environment with the observations and actions that an exported agent knows.
+    """Wrap an environment so that an exported agent can act in it.
 
-    Only for environments whose own are no Box of floats or picture, or no Box or Discrete from 0: for the others this
-    changes nothing.
+    Observation spaces other than float vectors and images, and action spaces other than Box and Discrete from 0, are
+    converted as in training. Other environments are left unchanged.
 
     Raises:
         UsageError: if it is unsuitable for an agent.

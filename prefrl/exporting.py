@@ -24,26 +24,26 @@ class Exported:
     """The files of an exported agent."""
 
     model: Path
-    """For `PPO.load`, `A2C.load` or `TRPO.load`, as the run's algorithm is."""
+    """For `PPO.load`, `A2C.load` or `TRPO.load`, depending on the run's algorithm."""
     normalisation: Path | None
     """For `VecNormalize.load`; None where observations are not normalised."""
     algorithm: str
-    """The class's name."""
+    """The name of the algorithm's class."""
 
 
 def export(
     root: str | Path, path: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()
 ) -> Exported:
-    """Write a run's newest agent, as Stable-Baselines3 saves one.
+    """Write a run's newest agent as a Stable-Baselines3 model.
 
     Args:
         root: The run directory.
-        path: A new zip file; the normalisation goes beside it, as `NAME.vecnormalize.pkl`.
-        env: The environment, for a run that was begun with one from Python.
-        trust: Modules that a run which is not one's own may import to make its environment.
+        path: A new zip file. The normalisation is written next to it, as `NAME.vecnormalize.pkl`.
+        env: The environment, for a run that was created with one from Python.
+        trust: Modules that a run made by someone else may import to create its environment.
 
     Raises:
-        UsageError: if the folder is no run, or a file is there already or cannot be written.
+        UsageError: if the directory is not a run, or a file exists already or cannot be written.
         PrefrlError: if the run has no policy yet, or its files are damaged.
     """
     run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()

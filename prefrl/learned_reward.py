@@ -11,10 +11,9 @@ from prefrl.playing import Reward, load_reward
 
 
 class LearnedReward(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Gives the reward that a run has learned; the environment's own is in `info["true_reward"]`.
+    """Returns the reward that a run has learned, and keeps the environment's own in `info["true_reward"]`.
 
-    The environment is of the run's task, as its user has it. Wrappers that change observations or actions go around
-    this one, not under it.
+    The environment must be one of the run's task. Apply wrappers that change observations or actions outside this one.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], reward: Reward | str | Path) -> None:
@@ -25,7 +24,7 @@ class LearnedReward(gymnasium.Wrapper[Any, Any, Any, Any]):
             reward: From `prefrl.load_reward`, or a run directory.
 
         Raises:
-            UsageError: if the folder is no run, or one that trains on the true reward.
+            UsageError: if the directory is not a run, or the run trains on the true reward.
             PrefrlError: if it has published no reward yet, or its files are damaged.
         """
         super().__init__(env)
@@ -38,7 +37,7 @@ class LearnedReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take an action; its reward is that of the observation it was chosen on."""
+        """Take an action. The learned reward is that of the observation before the action, and the action."""
         learned = float(self._reward(self._observation, action))
         self._observation, true, terminated, truncated, info = self.env.step(action)
         return self._observation, learned, terminated, truncated, info | {"true_reward": true}

@@ -34,7 +34,7 @@ from prefrl.types import Array
 
 
 class Policy:
-    """A trained policy with the observation normalisation that it was trained under."""
+    """A trained policy, together with the observation normalisation it was trained with."""
 
     def __init__(self, network: ActorCriticPolicy, normaliser: Tree, env: Adapter) -> None:
         """Put the parts together.
@@ -48,15 +48,15 @@ class Policy:
         self._encoding, self._actions = env.encoding, env.own_actions
 
     def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
-        """The action for an observation.
+        """Return the action for an observation.
 
         Args:
-            observation: One observation or a batch (N, ...), as the environment gives it; of a Dict or Tuple, each part
-                has its own (N, ...).
-            deterministic: The most likely action instead of a drawn one.
+            observation: One observation or a batch (N, *observation), as returned by the environment. For Dict and
+                Tuple spaces, each part is a batch.
+            deterministic: Whether to return the most likely action instead of a sampled one.
 
         Returns:
-            The action as the environment takes it, a plain number where it is discrete; (N, *action) for a batch.
+            The action in the form the environment expects, a plain number if it is discrete. For a batch, (N, *action).
         """
         if not self._encoding.is_many(observation):
             return to_environment(self._actions, self.choose(self._encoding(observation), deterministic=deterministic))
@@ -66,13 +66,13 @@ class Policy:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """The action and the state, as Stable-Baselines3's `predict` gives them: for its `evaluate_policy`.
+        """Return the action and the state, like Stable-Baselines3's `predict`, e.g. for `evaluate_policy`.
 
         Args:
-            observation: As for a call.
-            state: Given back as it is: the policy has none.
-            episode_start: Not looked at.
-            deterministic: The most likely action instead of a drawn one.
+            observation: As for `__call__`.
+            state: Returned unchanged, because the policy has no state.
+            episode_start: Ignored.
+            deterministic: Whether to return the most likely action instead of a sampled one.
         """
         return self(observation, deterministic=deterministic), state
 
@@ -86,7 +86,7 @@ class Policy:
 
 
 class Reward:
-    """A learned reward."""
+    """A learned reward function."""
 
     def __init__(self, ensemble: RewardEnsemble, env: Adapter) -> None:
         """Make it.
@@ -99,15 +99,16 @@ class Reward:
         self._encoding, self._own, self._actions = env.encoding, env.own_actions, env.action_space
 
     def __call__(self, observations: Any, actions: Any) -> Any:
-        """Predict the reward of one step or of many.
+        """Predict the reward of one step or of a batch of steps.
 
         Args:
-            observations: One observation or (N, ...), as the environment gave them; of a Dict or Tuple, each part has
-                its own (N, ...).
-            actions: The action or (N, *action), as the environment took them.
+            observations: One observation or a batch (N, *observation), as returned by the environment. For Dict and
+                Tuple spaces, each part is a batch.
+            actions: One action or a batch (N, *action), as passed to the environment.
 
         Returns:
-            A float, or (N,), of mean zero and the recipe's deviation (1 for MuJoCo) over the newest clips compared.
+            A float, or an array (N,). Over the newest clips compared, it has mean zero and the recipe's standard
+            deviation (1 for MuJoCo).
         """
         many = self._encoding.is_many(observations)
         seen = self._encoding.many(observations) if many else self._encoding(observations)[None]
@@ -126,15 +127,15 @@ class Reward:
 
 
 def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()) -> Policy:
-    """The newest policy of a run, finished or not. Nothing of the run is executed.
+    """Load the newest policy of a run, finished or not. No code from the run is executed.
 
     Args:
         root: The run directory.
-        trust: Modules that a run which is not one's own may import to make its environment.
-        env: The environment, for a run that was begun with one from Python.
+        trust: Modules that a run made by someone else may import to create its environment.
+        env: The environment, for a run that was created with one from Python.
 
     Raises:
-        UsageError: if the folder is no run.
+        UsageError: if the directory is not a run.
         PrefrlError: if it has no policy yet, or its files are damaged.
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
@@ -177,16 +178,16 @@ def load_reward(
     *,
     trust: Sequence[str] = (),
 ) -> Reward:
-    """The newest published reward of a run. Nothing of the run is executed.
+    """Load the newest published reward model of a run. No code from the run is executed.
 
     Args:
         root: The run directory.
-        weights: Other weights of its reward model, e.g. those of `prefrl reward fit`.
-        trust: Modules that a run which is not one's own may import to make its environment.
-        env: The environment, for a run that was begun with one from Python.
+        weights: Other weights for the reward model, e.g. from `prefrl reward fit`.
+        trust: Modules that a run made by someone else may import to create its environment.
+        env: The environment, for a run that was created with one from Python.
 
     Raises:
-        UsageError: if the folder is no run, or one that trains on the true reward.
+        UsageError: if the directory is not a run, or the run trains on the true reward.
         PrefrlError: if it has published no reward yet, or its files are damaged.
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
@@ -241,7 +242,7 @@ def play(
         video: Where to write a video.
         seed: Of the first episode; each further one counts up.
         max_frames: The longest video.
-        trust: Modules that a run which is not one's own may import to make its environment.
+        trust: Modules that a run made by someone else may import to create its environment.
 
     Raises:
         UsageError: for a folder that is no run, or a video that cannot be written or rendered.
