@@ -335,3 +335,13 @@ def test_features_of_images_are_the_images_and_of_anything_else_rows_of_single_p
     rows = env._features(grids, np.full((2, 3, 2), 0.5, np.float32))
     assert (rows.shape, rows.dtype) == ((2, 3, 6), np.float32)
     assert rows[1, 2].tolist() == [20.0, 21.0, 22.0, 23.0, 0.5, 0.5]
+
+
+def test_a_saved_pool_is_in_the_order_of_its_ids_however_the_state_lists_it():
+    saved, loaded = recorder(), recorder()
+    roll(saved, 40)
+    state = saved.state_dict()
+    loaded.load_state_dict(state | {"pool": dict(reversed(state["pool"].items()))})
+    assert (
+        [segment.id for segment in loaded.pool] == [segment.id for segment in saved.pool] == list(range(saved.recorded))
+    )
