@@ -211,8 +211,7 @@ class Session:
         queue, facts = self._connect(), self._facts()
         situation = describe(facts)
         if situation.state is not self._state:
-            self._config_written = self._written()
-        self._state, self._state_since = situation.state, time.monotonic()
+            self._state, self._state_since = situation.state, time.monotonic()
         seconds = time.monotonic() - self._state_since
         if queue is None or self._store is None:
             return Progress(0, facts.budget, situation, seconds, has_store=False)

@@ -6,6 +6,7 @@ import pytest
 from asking import POOL, make_run
 from runs import SUMMARY, prefrl, refused
 
+from clip_viewer import session as session_module
 from clip_viewer.pace import Pace
 from clip_viewer.player import SPEEDS, Player
 from clip_viewer.session import Session
@@ -128,6 +129,24 @@ def test_what_cannot_be_labelled_is_one_line_and_nothing_is_touched(tmp_path, ru
     made.summary.write_text(SUMMARY)
     assert "--labels" in refused(prefrl("label", made.root), 2)
     assert store.counts()["pending"] == 6
+
+
+def test_the_time_that_a_state_has_lasted_is_told(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now[0])
+    made = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
+    session = Session(made.root, "ann")
+    with made.lock():
+        for since_start in (0.0, 40.0, 75.0):
+            now[0] = 1000.0 + since_start
+            told = session.progress()
+            assert (told.situation.state, told.seconds) == (State.STARTING, since_start)
+    now[0] += 5
+    told = session.progress()
+    assert (told.situation.state, told.seconds) == (State.HALTED, 0.0)
+    now[0] += 7
+    assert session.progress().seconds == 7.0
+    session.close()
 
 
 def test_starting_before_the_run_has_anything_works(tmp_path):
