@@ -10,12 +10,15 @@ import shlex
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tyro
+import yaml
+from labelled import add_labels, make_run, query
 
 from prefrl import cli
 from prefrl.arguments import parse_settings, refused_in_one_line
@@ -108,6 +111,24 @@ def test_python_examples_run(page, tmp_path):
             [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0, f"{page.name}, {path.name}: {done.stderr}"
+    files = {path.name for path in tmp_path.glob("runs/*/*") if not path.name.startswith(".")}
+    assert files == {name.strip("/") for name, _ in table("formats.md", "file") if "STEPS" not in name}
+
+
+def test_the_columns_of_the_label_view_are_documented(tmp_path):
+    run = make_run(tmp_path / "run")
+    add_labels(run, 2)
+    columns = [name for _, name, *_ in query(run, "pragma table_info(labels)")]
+    shown = [column for names, _ in table("formats.md", "column") for column in names.split("`, `")]
+    assert shown == columns
+
+
+def table(page: str, head: str) -> list[tuple[str, str]]:
+    """The rows of the page's two-column table whose first column has this head, without backticks around it."""
+    text = (ROOT / "docs" / page).read_text()
+    (body,) = re.findall(rf"^\| {head} \| .*\n\| --- \| --- \|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = [line.strip("|\n").split(" | ", 1) for line in body.splitlines()]
+    return [(first.strip().strip("`"), second.strip()) for first, second in rows]
 
 
 @pytest.mark.slow
@@ -159,6 +180,15 @@ def test_the_ci_runs_the_readme_s_test_command():
     assert command.endswith("pytest -n 3")
     assert "<!-- test command -->" in script
     assert "docs/build.py" in script
+
+
+def test_licence_and_citation_agree_with_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert (
+        (ROOT / "LICENSE").read_text().startswith(f"{project['license']} License\n\nCopyright (c) 2026 prefrl contrib")
+    )
 
 
 def load_build() -> Any:
