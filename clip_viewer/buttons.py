@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QWidget
 
-from clip_viewer.keys import ANSWERS, OTHERS, Action, Perform
+from clip_viewer.keys import OTHERS, Action, Keys, Perform
 from clip_viewer.theme import enlarge
 
 
@@ -16,7 +16,7 @@ class ActionButton(QPushButton):
     """Does an action. What is written on it is what a screen reader reads."""
 
     def __init__(self, action: Action, perform: Perform, letters: float, height: int) -> None:
-        parts = (action.name, action.sign) if action.name == "Right" else (action.sign, action.name)
+        parts = (action.name, action.sign) if action.key == Qt.Key.Key_Right else (action.sign, action.name)
         super().__init__("  ".join(parts), toolTip=action.does)
         self.action = action
         enlarge(self, letters)
@@ -67,9 +67,9 @@ class ButtonRows(QWidget):
             button.setEnabled(button.action not in dead)
 
 
-def answer_buttons(perform: Perform) -> ButtonRows:
-    """The four answers, large, each below the clip that it is about."""
-    return ButtonRows(ANSWERS, perform, 1.4, 44)
+def answer_buttons(keys: Keys, perform: Perform) -> ButtonRows:
+    """The answers, large; those that prefer a clip below it."""
+    return ButtonRows(keys.answers, perform, 1.4, 44)
 
 
 def other_buttons(perform: Perform) -> ButtonRows:

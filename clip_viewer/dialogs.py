@@ -7,7 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QMessageBox, QWidget
 
-from clip_viewer.keys import HELP
+from clip_viewer.keys import Keys
 from clip_viewer.situation import resume
 from clip_viewer.texts import breakable
 
@@ -30,9 +30,9 @@ def confirm_finish(parent: QWidget, root: Path, answered: int, budget: int) -> b
     return box.clickedButton() is yes
 
 
-def show_help(parent: QWidget) -> None:
+def show_help(parent: QWidget, keys: Keys) -> None:
     """Show the keys."""
-    table, button = f"<table>{HELP}</table>", QMessageBox.StandardButton.Ok
+    table, button = f"<table>{keys.help}</table>", QMessageBox.StandardButton.Ok
     box = QMessageBox(QMessageBox.Icon.NoIcon, "Keys", table, button, parent)
     box.setModal(False)
     box.show()

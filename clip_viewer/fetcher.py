@@ -20,11 +20,10 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A pair, ready to be painted."""
+    """A query's clips, ready to be painted."""
 
     lease: Lease
-    left: list[QImage]
-    right: list[QImage]
+    films: tuple[list[QImage], ...]
 
 
 def images(frames: Array) -> list[QImage]:
@@ -85,7 +84,7 @@ class Fetcher(QObject):
                         new = lease.query_id not in self._known
                         self._known.add(lease.query_id)
                     if new and (pair := self._session.load(lease)):
-                        self.ready.emit(Shown(lease, images(pair.left), images(pair.right)))
+                        self.ready.emit(Shown(lease, tuple(images(film) for film in pair.films)))
             except Exception as error:  # a thread that died would leave what it said last on the screen, true or not
                 self.failed.emit(f"The run's files cannot be read: {explain(error)}")
             self._wake.wait(_POLL_SECONDS)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication, QKeyEvent
 
-from prefrl.types import Judgement
+from prefrl.feedback.kinds import Choice, FeedbackKind
 
 Perform = Callable[["Action"], None]
 
@@ -30,20 +30,6 @@ class Action(NamedTuple):
 
 
 _KEY = Qt.Key
-ANSWERS = (
-    Action(_KEY.Key_Left, "←", "Left", "the left clip is better", "answer", (Judgement.LEFT,), says=True),
-    Action(_KEY.Key_Up, "↑", "Equal", "they are equally good", "answer", (Judgement.EQUAL,), says=True),
-    Action(
-        _KEY.Key_Down,
-        "↓",
-        "Can't tell",
-        "can't tell (the pair is dropped and does not count)",
-        "answer",
-        (Judgement.INCOMPARABLE,),
-        says=True,
-    ),
-    Action(_KEY.Key_Right, "→", "Right", "the right clip is better", "answer", (Judgement.RIGHT,), says=True),
-)
 UNDO = Action(_KEY.Key_Backspace, "⌫", "Undo", "take back what you said last (also Ctrl+Z)", "undo", says=True)
 CLOSE = Action(_KEY.Key_Q, "Ctrl+Q", "Close", "close the window; the run goes on", "close")
 FLAG = Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair is not asked again", "flag", says=True)
@@ -55,8 +41,6 @@ PLAYBACK = (
     Action(_KEY.Key_BracketLeft, "[", "Slower", "play slower", "speed", (-1,)),
     Action(_KEY.Key_BracketRight, "]", "Faster", "play faster", "speed", (1,)),
 )
-OF_A_PAIR = (*ANSWERS, *PLAYBACK, FLAG)
-"""What does nothing where there is no pair."""
 OTHERS = (
     UNDO,
     *PLAYBACK,
@@ -69,12 +53,7 @@ SCROLLS = (
     Action(_KEY.Key_PageDown, "Page ↓", "Scroll on", "scroll a long instruction", "page", (1,)),
     Action(_KEY.Key_PageUp, "Page ↑", "Scroll back", "scroll it back", "page", (-1,)),
 )
-BY_KEY = {int(action.key): action for action in (*ANSWERS, *OTHERS, *SCROLLS)}
 _WITH_CONTROL = {int(_KEY.Key_Z): UNDO, int(_KEY.Key_Q): CLOSE}
-HELP = "".join(
-    f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
-    for action in (*BY_KEY.values(), CLOSE)
-)
 
 _PLACES = {16: "Q", 26: "[", 27: "]", 32: "D", 33: "F", 35: "H", 44: "Z", 45: "X", 51: ",", 52: "."}
 """Where keys are on the keyboard, as Linux and Windows number them, and what a Latin layout has there."""
@@ -86,18 +65,35 @@ _IGNORED = Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchM
 """Arrows of the keypad are arrows; brackets that need AltGr are brackets."""
 
 
-def action_of(event: QKeyEvent) -> Action | None:
-    """What a key means; with Ctrl, Alt, Shift or Super it is none of ours, but for Ctrl+Z and Ctrl+Q."""
-    modifiers = event.modifiers() & ~_IGNORED
-    if modifiers == Qt.KeyboardModifier.ControlModifier:
-        return _WITH_CONTROL.get(_letter(event))
-    return None if modifiers else BY_KEY.get(_letter(event))
+class Keys:
+    """The keys, for queries of one kind."""
+
+    def __init__(self, kind: FeedbackKind) -> None:
+        self.answers = tuple(_answer(choice) for choice in kind.choices)
+        self.of_a_query = (*self.answers, *PLAYBACK, FLAG)
+        """What does nothing where nothing is asked."""
+        self.by_key = {int(action.key): action for action in (*self.answers, *OTHERS, *SCROLLS)}
+        self.help = "".join(
+            f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
+            for action in (*self.by_key.values(), CLOSE)
+        )
+
+    def action_of(self, event: QKeyEvent) -> Action | None:
+        """What a key means; with Ctrl, Alt, Shift or Super it is none of ours, but for Ctrl+Z and Ctrl+Q."""
+        modifiers = event.modifiers() & ~_IGNORED
+        if modifiers == Qt.KeyboardModifier.ControlModifier:
+            return _WITH_CONTROL.get(self._letter(event))
+        return None if modifiers else self.by_key.get(self._letter(event))
+
+    def _letter(self, event: QKeyEvent) -> int:
+        """The key's code; where the layout has no Latin letter there, that of the key at its place on a Latin one."""
+        key = event.key()
+        if key in self.by_key or key >= _SPECIAL or ord("A") <= key <= ord("Z"):
+            return key
+        place = event.nativeScanCode() - (0 if QGuiApplication.platformName() == "windows" else _X_OFFSET)
+        return ord(_PLACES[place]) if place in _PLACES else key
 
 
-def _letter(event: QKeyEvent) -> int:
-    """The key's code; where the layout has no Latin letter there, that of the key at its place on a Latin one."""
-    key = event.key()
-    if key in BY_KEY or key >= _SPECIAL or ord("A") <= key <= ord("Z"):
-        return key
-    place = event.nativeScanCode() - (0 if QGuiApplication.platformName() == "windows" else _X_OFFSET)
-    return ord(_PLACES[place]) if place in _PLACES else key
+def _answer(choice: Choice) -> Action:
+    key = getattr(_KEY, f"Key_{choice.key}")
+    return Action(key, choice.sign, choice.name, choice.does, "answer", (choice.value,), says=True)

@@ -11,20 +11,18 @@ from clip_viewer.pace import Pace
 from clip_viewer.session import Progress
 from clip_viewer.situation import ENDED
 from clip_viewer.texts import PlainLabel
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.leases import TakenBack
 from prefrl.printable import printable
-from prefrl.types import Judgement
 
 _NOTE_SECONDS = 4.0
 """How long news stays before the usual line returns."""
-QUESTION = "Which is better?"
-SAID = {
-    Judgement.LEFT: "Left",
-    Judgement.RIGHT: "Right",
-    Judgement.EQUAL: "Equal",
-    Judgement.INCOMPARABLE: "Can't tell",
-    None: "Broken clip",
-}
+
+
+def said_in(taken: TakenBack) -> str:
+    """What somebody said, as the button has it."""
+    names = {choice.value: choice.name for choice in KINDS[taken.kind].choices}
+    return "Broken clip" if taken.value is None else names.get(taken.value, str(taken.value))
 
 
 class StatusPanel(QGridLayout):
@@ -77,7 +75,7 @@ class StatusPanel(QGridLayout):
 
     def show_last(self, last: TakenBack | None) -> None:
         """Say what an undo would take back."""
-        self.last.say("" if last is None else f"Your last: {SAID[last.judgement]}")
+        self.last.say("" if last is None else f"Your last: {said_in(last)}")
         self.last.setHidden(last is None)
 
     def show_notice(self, text: str) -> None:

@@ -12,6 +12,7 @@ import time
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -21,10 +22,11 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.film import read_film
 from prefrl.printable import printable
 from prefrl.run import RunDirectory
-from prefrl.types import Answer, Array, Judgement
+from prefrl.types import Array
 
 IN_HAND = 4
 """Pairs that a viewer has ready: the one shown, and the next."""
@@ -36,14 +38,12 @@ _OVER = "the run is finished: nothing can be changed in it any more"
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
-    """Two clips to be compared, with all their frames."""
+class Clips:
+    """What a query is about: its clips, with all their frames."""
 
     lease: Lease
-    left: Array
-    """(F, H, W, 3) uint8"""
-    right: Array
-    """(F, H, W, 3) uint8"""
+    films: tuple[Array, ...]
+    """(F, H, W, 3) uint8, each"""
 
 
 @dataclass(frozen=True)
@@ -122,30 +122,30 @@ class Session:
             return []
         queue.renew(self.viewer)
         self._repeats.ask(self.viewer, self.labeller)
-        leases = queue.lease(self.viewer, wanted)
+        leases = queue.lease(self.viewer, wanted, self.labeller)
         self._in_hand = len(leases)
         return leases
 
-    def load(self, lease: Lease) -> Pair | None:
+    def load(self, lease: Lease) -> Clips | None:
         """Read a pair's clips; one that cannot be read is withdrawn, and None."""
         length = self.run.config.queries.segment_length
         try:
-            films = [read_film(self.clips.video(segment), length) for segment in (lease.left, lease.right)]
-            for segment in (lease.left, lease.right):
+            films = [read_film(self.clips.video(segment), length) for segment in lease.segments]
+            for segment in lease.segments:
                 self.clips.load(segment)  # an answer to what the learner cannot read would be lost on it
         except PrefrlError as error:
             queue = self._connect()
             assert queue is not None
             queue.withdraw(lease.query_id, str(error))
             return None
-        return Pair(lease, *films)
+        return Clips(lease, tuple(films))
 
-    def answer(self, lease: Lease, judgement: Judgement, seconds: float) -> bool:
+    def answer(self, lease: Lease, value: Any, seconds: float) -> bool:
         """Store an answer, durably.
 
         Args:
             lease: The pair.
-            judgement: What the person says of it.
+            value: What the person says of it: a value of its kind.
             seconds: How long they took.
 
         Returns:
@@ -154,7 +154,8 @@ class Session:
         queue = self._asking()
         progress = self.run.read_progress()
         step = progress.step if progress else lease.agent_step
-        return queue.answer(Answer(lease.query_id, judgement, "human", step, self.labeller, round(seconds, 3)))
+        answer = Answer(lease.query_id, value, "human", step, self.labeller, round(seconds, 3))
+        return queue.answer(answer, self.viewer)
 
     def flag(self, lease: Lease) -> None:
         """Take a pair out of the queue, a clip of which this person finds broken."""

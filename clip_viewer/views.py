@@ -1,6 +1,8 @@
-"""What is painted of a pair: two clips in frames on black, or in their place the reason why there are none."""
+"""What is painted of a query: its clips in frames on black, or in their place the reason why there are none."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent
@@ -67,14 +69,14 @@ class ClipView(QWidget):
 
 
 class ClipArea(QStackedWidget):
-    """Two clips side by side, each below the name of its side, or a message."""
+    """Clips side by side, each below its title, or a message."""
 
-    def __init__(self) -> None:
+    def __init__(self, titles: Sequence[str]) -> None:
         super().__init__()
-        self.left, self.right = ClipView("Left clip"), ClipView("Right clip")
+        self.views = [ClipView(f"{title} clip".strip()) for title in titles]
         side_by_side = QGridLayout(horizontalSpacing=2 * _MARGIN, verticalSpacing=2)
         side_by_side.setContentsMargins(_MARGIN, 4, _MARGIN, _MARGIN)
-        for column, (name, view) in enumerate((("Left", self.left), ("Right", self.right))):
+        for column, (name, view) in enumerate(zip(titles, self.views, strict=True)):
             side_by_side.addWidget(_caption(name), 0, column)
             side_by_side.addWidget(view, 1, column)
             side_by_side.setColumnStretch(column, 1)
@@ -89,22 +91,22 @@ class ClipArea(QStackedWidget):
         self.addWidget(self.message)
         self.addWidget(clips)
 
-    def show_frames(self, left: QImage, right: QImage) -> None:
+    def show_frames(self, images: Iterable[QImage]) -> None:
         """Show a frame of each clip from now on."""
-        self.left.show_image(left)
-        self.right.show_image(right)
+        for view, image in zip(self.views, images, strict=True):
+            view.show_image(image)
         self.setCurrentIndex(1)
 
     def show_message(self, reason: str) -> None:
-        """Say why there is nothing to compare, where the clips would be."""
+        """Say why there is nothing to answer, where the clips would be."""
         self.message.say(reason)
         self.setCurrentIndex(0)
 
     def paint_now(self) -> None:
         """Have on the screen what was shown last before anything else happens."""
         self.currentWidget().repaint()
-        self.left.repaint()
-        self.right.repaint()
+        for view in self.views:
+            view.repaint()
 
 
 def _caption(name: str) -> QLabel:

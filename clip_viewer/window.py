@@ -18,9 +18,9 @@ from clip_viewer.buttons import answer_buttons, other_buttons
 from clip_viewer.dialogs import confirm_finish, show_help
 from clip_viewer.fetcher import Fetcher, Shown
 from clip_viewer.guard import Guard
-from clip_viewer.keys import FINISH, OF_A_PAIR, UNDO, Action, action_of
+from clip_viewer.keys import FINISH, UNDO, Action, Keys
 from clip_viewer.pace import Pace
-from clip_viewer.panel import QUESTION, SAID, StatusPanel
+from clip_viewer.panel import StatusPanel, said_in
 from clip_viewer.player import Player
 from clip_viewer.session import Progress, Session
 from clip_viewer.situation import ENDED, PASSING, State
@@ -29,9 +29,10 @@ from clip_viewer.theme import toggle_theme
 from clip_viewer.views import ClipArea
 from prefrl.display import clock
 from prefrl.errors import PrefrlError, explain
+from prefrl.feedback.kinds import KINDS, FeedbackKind
+from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.leases import Withdrawal
 from prefrl.printable import printable
-from prefrl.types import Judgement
 
 _SIZE = (1120, 820)
 _TITLE_BAR = 40
@@ -78,6 +79,7 @@ class LabelWindow(QMainWindow):
         self._returns_until = 0.0
         self._state, self._last, self._can_finish = State.STARTING, self._session.last(), False
         self._shown_at = self._ticked_at = time.monotonic()
+        self._kind: FeedbackKind = KINDS[COMPARISON]
         self._build(printable(config.instruction, 10_000))
         self.setWindowTitle(printable(f"{config.task} - {session.run.root}", 200))
         self._clock = QTimer(self)
@@ -90,9 +92,10 @@ class LabelWindow(QMainWindow):
         fetcher.start()
 
     def _build(self, instruction: str) -> None:
-        self.instruction, self.clips, self.panel = Instruction(instruction), ClipArea(), StatusPanel()
-        self._answers, self._others = answer_buttons(self._perform), other_buttons(self._perform)
-        whole = QVBoxLayout(spacing=8)
+        self.instruction, self.panel = Instruction(instruction), StatusPanel()
+        self.keys, self.clips = Keys(self._kind), ClipArea(self._kind.titles)
+        self._answers, self._others = answer_buttons(self.keys, self._perform), other_buttons(self._perform)
+        whole = self._whole = QVBoxLayout(spacing=8)
         whole.addWidget(self.instruction)
         whole.addWidget(self.clips, stretch=1)
         whole.addWidget(self._answers)
@@ -105,6 +108,16 @@ class LabelWindow(QMainWindow):
         self.resize(min(_SIZE[0], screen.width()), min(_SIZE[1], screen.height() - _TITLE_BAR))
         self._show_what_can_be_done()
 
+    def _ask_for(self, kind: FeedbackKind) -> None:
+        """Have the clips, keys and buttons of another kind of query."""
+        self._kind, self.keys = kind, Keys(kind)
+        clips, answers = ClipArea(kind.titles), answer_buttons(self.keys, self._perform)
+        for old, new in ((self.clips, clips), (self._answers, answers)):
+            self._whole.replaceWidget(old, new)
+            old.deleteLater()
+        self._whole.setStretchFactor(clips, 1)
+        self.clips, self._answers = clips, answers
+
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
         """Keep the instruction's share of the height."""
         super().resizeEvent(event)
@@ -114,7 +127,7 @@ class LabelWindow(QMainWindow):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
         """Keys are answers."""
-        action = action_of(event)
+        action = self.keys.action_of(event)
         if action is None:
             super().keyPressEvent(event)
         elif event.isAutoRepeat():  # a key held down is one answer
@@ -124,14 +137,14 @@ class LabelWindow(QMainWindow):
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
         """A key that is held is let go again and again, on some systems."""
-        if (action := action_of(event)) is not None:
+        if (action := self.keys.action_of(event)) is not None:
             self._guard.touched(action, time.monotonic())
         super().keyReleaseEvent(event)
 
     def _perform(self, action: Action) -> None:
         if action.says and self._guard.repeats(action, time.monotonic()):
             return
-        if action in OF_A_PAIR and self._in_view is None:
+        if action in self.keys.of_a_query and self._in_view is None:
             return
         getattr(self, action.method)(*action.arguments)
         self._guard.touched(action, time.monotonic())  # what was pressed while this was stored is a repeat too
@@ -144,20 +157,20 @@ class LabelWindow(QMainWindow):
         return self._in_view
 
     @_storing
-    def answer(self, judgement: Judgement) -> None:
+    def answer(self, value: Any) -> None:
         """Store an answer to the pair that is shown, and show the next."""
         if (shown := self._answerable()) is None:
             return
-        now, repeat = time.monotonic(), self._session.is_repeat(shown.lease)
-        stored = self._session.answer(shown.lease, judgement, now - self._shown_at)
+        now, repeat, asked = time.monotonic(), self._session.is_repeat(shown.lease), self._kind
+        stored = self._session.answer(shown.lease, value, now - self._shown_at)
         self.pace.answered(now)
         self._next()
         if not stored:
             self.panel.news("Somebody else had answered that pair first; their answer stands")
         elif repeat:
             self.panel.news("Stored. That pair was asked before: it measures consistency and does not count")
-        elif judgement is Judgement.INCOMPARABLE:
-            self.panel.news("Can't tell: that pair is dropped and does not count")
+        elif note := next((choice.note for choice in asked.choices if choice.value == value), ""):
+            self.panel.news(note)
         self._look_at_last()
 
     @_storing
@@ -180,7 +193,7 @@ class LabelWindow(QMainWindow):
         if taken is None:
             self.panel.news("There is no answer of yours to take back")
             return
-        self.panel.news(f"Taken back: {SAID[taken.judgement]}. Answer again")
+        self.panel.news(f"Taken back: {said_in(taken)}. Answer again")
         self._look_at_last()
         self._done.discard(taken.query_id)
         # Until it is in view, keys answer nothing: they would be meant for it.
@@ -227,7 +240,7 @@ class LabelWindow(QMainWindow):
 
     def help(self) -> None:
         """Show the keys."""
-        show_help(self)
+        show_help(self, self.keys)
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """Closing the window never hurts the run."""
@@ -268,7 +281,7 @@ class LabelWindow(QMainWindow):
         dead = {
             *(() if self._last else (UNDO,)),
             *(() if self._can_finish else (FINISH,)),
-            *(() if self._in_view else OF_A_PAIR),
+            *(() if self._in_view else self.keys.of_a_query),
         }
         self._answers.enable(dead)
         self._others.enable(dead)
@@ -293,8 +306,10 @@ class LabelWindow(QMainWindow):
     def _present(self) -> None:
         """Show the first pair from its beginning, at once."""
         if self._in_view is not None:
-            self.player.load(len(self._in_view.left))
-            self.panel.tell(QUESTION)
+            if self._in_view.lease.kind != self._kind.name:
+                self._ask_for(KINDS[self._in_view.lease.kind])
+            self.player.load(len(self._in_view.films[0]))
+            self.panel.tell(self._kind.question)
         else:
             self.clips.show_message("The next clips are being read.")
         self._paint()
@@ -311,7 +326,7 @@ class LabelWindow(QMainWindow):
 
     def _paint(self) -> None:
         if (pair := self._in_view) is not None:
-            self.clips.show_frames(pair.left[self.player.frame], pair.right[self.player.frame])
+            self.clips.show_frames(film[self.player.frame] for film in pair.films)
 
     def _on_progress(self, progress: Progress) -> None:
         self._state = progress.situation.state
@@ -329,7 +344,7 @@ class LabelWindow(QMainWindow):
             self._present()
         self.panel.show_notice(progress.situation.notice)
         if self._in_view is not None:
-            self.panel.tell(QUESTION)
+            self.panel.tell(self._kind.question)
         elif self._returning is None:
             self._say_why(progress)
         self._show_what_can_be_done()

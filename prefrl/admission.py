@@ -26,12 +26,12 @@ from prefrl.archive import (
 )
 from prefrl.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.label_history import NO_HISTORY, Flag, History, Repeat, TakenBack
+from prefrl.feedback.kinds.comparison import Judgement
+from prefrl.feedback.label_history import NO_HISTORY, Flag, History, Label, Repeat, TakenBack
 from prefrl.files import DamagedFileError
 from prefrl.printable import printable
 from prefrl.reading import MEBIBYTE, parse_json
 from prefrl.reward.inputs import Inputs
-from prefrl.types import Judgement, Label
 
 _LARGEST_CONTENTS = 16 * MEBIBYTE
 """Of what is said of labels: some 300 bytes each."""

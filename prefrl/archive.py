@@ -23,11 +23,11 @@ import numpy as np
 
 from prefrl.clips import LARGEST_FILM, ClipFolder
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
-from prefrl.feedback.label_history import NO_HISTORY, History
+from prefrl.feedback.kinds.comparison import Judgement
+from prefrl.feedback.label_history import NO_HISTORY, History, Label
 from prefrl.files import DamagedFileError, replacing
 from prefrl.reading import MEBIBYTE
 from prefrl.reward.inputs import Inputs
-from prefrl.types import Judgement, Label
 
 FORMAT_VERSION = 2
 KIND, CONTENTS = "prefrl labels", "labels.json"

@@ -14,14 +14,17 @@ from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
+from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
+from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.files import Tree
 from prefrl.queries import RULES, choose, disagreement
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.schedule import labels_due
-from prefrl.types import Query, Segment, Teacher
+from prefrl.teachers.teacher import Teacher
+from prefrl.types import Segment
 
 _POLL_SECONDS = 0.05
 _SPARE_IDS = 10**9
@@ -168,7 +171,7 @@ class Asker:
             predict=ensemble.predict_preferences if rule and ensemble else None,
             rule=rule or disagreement,
         )
-        return [Query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
+        return [pair_query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
 
     def _keep(self, queries: list[Query], due: int) -> list[Query]:
         """Save the clips of queries, and what it takes to show them.
@@ -176,7 +179,7 @@ class Asker:
         Where a replayed round does not repeat itself, it is asked anew under new ids. That happens where a run is
         resumed on a machine that rounds differently: old labels stay with their old clips.
         """
-        segments = {segment.id: segment for query in queries for segment in (query.left, query.right)}
+        segments = {segment.id: segment for query in queries for segment in query.segments}
         differing = [number for number, segment in segments.items() if not self._clips.save(segment)]
         if differing or (self._replays and self._store.differs(queries)):
             self._replays = False
@@ -187,13 +190,14 @@ class Asker:
                 segments[old] = dataclasses.replace(segments[old], id=new)
                 self._clips.save(segments[old])
             queries = [
-                query._replace(round=self.round, left=segments[query.left.id], right=segments[query.right.id])
+                query._replace(round=self.round, segments=tuple(segments[segment.id] for segment in query.segments))
                 for query in queries
             ][: max(0, self._missing(due))]
         for segment in segments.values():
             self._clips.save_scene(segment)
         self._clips.sync()
-        self._asked |= {(min(q.left.id, q.right.id), max(q.left.id, q.right.id)) for q in queries}
+        ids = ([segment.id for segment in query.segments] for query in queries)
+        self._asked |= {(min(pair), max(pair)) for pair in ids}
         return queries
 
     def collect(self) -> None:
@@ -270,11 +274,11 @@ class Asker:
         queries = {}
         for pending in self._store.pending():
             try:
-                left, right = (self._asked_about(segment) for segment in (pending.left, pending.right))
+                segments = tuple(self._asked_about(segment) for segment in pending.segments)
             except PrefrlError as error:
                 LabelQueue(self._store).withdraw(pending.id, explain(error))
             else:
-                queries[pending.id] = Query(pending.round, pending.rank, left, right, pending.agent_step)
+                queries[pending.id] = Query(pending.kind, segments, *pending[3:])
         return queries
 
     def _asked_about(self, segment: int) -> Segment:

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from prefrl.admission import read_archive
 from prefrl.archive import LabelArchive, LabelledTask, segments_of, write_archive
 from prefrl.clips import ClipFolder
@@ -15,14 +13,13 @@ from prefrl.config import RunConfig
 from prefrl.durable import sync
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.database import RENDERED, SEGMENTS, now
-from prefrl.feedback.label_history import History, read_history
-from prefrl.feedback.merge import Added, Changes, compare, insert_changes, read_known
+from prefrl.feedback.kinds.comparison import Judgement
+from prefrl.feedback.label_history import History, read_history, read_labels
+from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
 from prefrl.feedback.store import LabelStore
 from prefrl.files import write_atomically
 from prefrl.printable import printable
 from prefrl.run import RunDirectory, version
-from prefrl.types import Judgement
 
 
 def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trust: Sequence[str] = ()) -> LabelArchive:
@@ -46,7 +43,7 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trus
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
     store = LabelStore(run.labels)
-    labels, history = store.labels(), read_history(store)
+    labels, history = read_labels(store), read_history(store)
     store.close()
     clips = ClipFolder(run.clips)
     # What is no label is not worth an error: a pair may have been flagged because its clip is damaged.
@@ -125,9 +122,9 @@ def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
         wanted = {segment: archive.digests[segment] for segment in changes.segments}
         held = {segment: known.segments[digest] for segment, digest in wanted.items() if digest in known.segments}
         new = [segment for segment in wanted if segment not in held]
-        numbers = dict(zip(new, _free(store, len(new)), strict=True))
+        numbers = dict(zip(new, free_segments(store, len(new)), strict=True))
         _copy_clips(archive, clips, numbers)
-        _insert(store, archive, changes, numbers, held | numbers)
+        insert_changes(store, archive, changes, numbers, held | numbers)
     finally:
         store.close()
     return changes.added
@@ -143,35 +140,6 @@ def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, 
             write_atomically(file, content, private=True)
         files += written
     sync(files)  # before there are labels of them
-
-
-def _free(store: LabelStore, count: int) -> range:
-    """Numbers for imported segments; a clip under one of them was left behind by an import that came to no end."""
-    with store.database.read() as connection:
-        lowest = min(0, connection.scalar(sa.select(sa.func.min(SEGMENTS.c.id))) or 0)
-    return range(lowest - 1, lowest - 1 - count, -1)
-
-
-def _insert(
-    store: LabelStore, archive: LabelArchive, changes: Changes, new: Mapping[int, int], places: Mapping[int, int]
-) -> None:
-    """Make changes in one transaction.
-
-    Args:
-        store: Where to.
-        archive: Where from.
-        changes: What of it is new.
-        new: The run's ids of segments that are new, by the file's.
-        places: The run's ids of all of the changes' segments.
-    """
-    steps = changes.steps
-    length = archive.task.segment_length
-    with store.database.write() as connection:
-        for segment, number in new.items():
-            connection.execute(SEGMENTS.insert().values(id=number, length=length, agent_step=steps[segment]))
-            if segment in archive.videos:
-                connection.execute(RENDERED.insert().values(segment_id=number, frames=length, created_at=now()))
-        insert_changes(connection, changes, places)
 
 
 def archive_lines(archive: LabelArchive) -> list[str]:

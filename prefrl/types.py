@@ -6,10 +6,8 @@ T steps of a rollout, E environments, F features of one step (observation and ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +19,6 @@ Floats = NDArray[np.float32]
 def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
     """Whether arrays of this shape and type are images or frames, and not numbers that mean something each."""
     return len(shape) in {2, 3} and dtype == np.uint8
-
-
-class Judgement(StrEnum):
-    """What a teacher says of a query (paper, section 2.2.2)."""
-
-    LEFT = "left"
-    RIGHT = "right"
-    EQUAL = "equal"
-    INCOMPARABLE = "incomparable"
-
-    @property
-    def mu(self) -> float | None:
-        """Share of the preference that the left segment gets; None where the pair is dropped."""
-        return {"left": 1.0, "right": 0.0, "equal": 0.5}.get(self.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,43 +64,6 @@ class Segment:
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
 
-class Query(NamedTuple):
-    """An ordered pair of segments put to a teacher. Its key is (round, rank)."""
-
-    round: int
-    """The selection round, counted over the whole run."""
-    rank: int
-    """The place within its round, best first."""
-    left: Segment
-    right: Segment
-    agent_step: int
-    """Agent steps taken when it was asked."""
-
-
-class Pending(NamedTuple):
-    """A query in the store that waits for an answer."""
-
-    id: int
-    left: int
-    """Segment id."""
-    right: int
-    """Segment id."""
-    agent_step: int
-    round: int
-    rank: int
-
-
-class Answer(NamedTuple):
-    """A teacher's judgement of one query, on its way into the store."""
-
-    query_id: int
-    judgement: Judgement
-    teacher: str
-    agent_step: int
-    labeller: str | None = None
-    response_seconds: float | None = None
-
-
 class Comparison(NamedTuple):
     """A query with its judgement, read back from the store: one label."""
 
@@ -137,32 +84,3 @@ class Undone(NamedTuple):
     """The row of the history that says so."""
     comparison: int
     """The answer's id."""
-
-
-class Label(NamedTuple):
-    """A judgement that stands, with all that is known of it: what outlives a run."""
-
-    id: int
-    """The answer's id in its run."""
-    left: int
-    """Segment id, as shown."""
-    right: int
-    """Segment id, as shown."""
-    judgement: Judgement
-    teacher: str
-    labeller: str | None
-    agent_step: int
-    """Agent steps taken when it was given."""
-    response_seconds: float | None
-    created_at: str
-    """The time of day (ISO 8601)."""
-
-
-class Teacher(Protocol):
-    """Whoever answers queries. Both calls return at once; people and programs share this one path."""
-
-    def submit(self, queries: dict[int, Query]) -> None:
-        """Take queries, by their ids in the store."""
-
-    def collect(self) -> Sequence[Answer]:
-        """Give the answers that are ready and not yet in the store; never waits."""

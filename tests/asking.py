@@ -4,12 +4,12 @@ import numpy as np
 from helpers import segments
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.film import write_film
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Query
 
 LENGTH = 15
 POOL = segments(40)
@@ -23,7 +23,7 @@ def make_run(tmp_path, pairs=6, **settings):
     queue, clips = LabelQueue(store), ClipFolder(run.clips)
     for segment in POOL[: 2 * pairs]:
         clips.save(segment)
-    store.add_queries([Query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 10) for rank in range(pairs)])
+    store.add_queries([pair_query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 10) for rank in range(pairs)])
     while ids := queue.to_render():
         for number in ids:
             frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)

@@ -17,10 +17,10 @@ from labelled import add_labels, make_run
 from runs import LABELS, SETTINGS, checkpoints, prefrl, tiny
 
 from clip_viewer.session import Session
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels
-from prefrl.types import Judgement
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,11 +10,13 @@ from hypothesis import settings
 
 from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.files import load_tree, save_tree
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Answer, Comparison, Judgement, Query, Segment
+from prefrl.types import Comparison, Segment
 
 torch.set_num_threads(1)
 
@@ -42,7 +44,7 @@ def answered_run(root, answers=0):
     store, pool = LabelStore(run.labels, create=True), segments(2 * answers + 2, rewards=np.arange(5.0))
     for kept in pool:
         ClipFolder(run.clips).save(kept)
-    ids = store.add_queries([Query(1, n, pool[2 * n], pool[2 * n + 1], 0) for n in range(answers + 1)])
+    ids = store.add_queries([pair_query(1, n, pool[2 * n], pool[2 * n + 1], 0) for n in range(answers + 1)])
     store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in list(ids)[:answers]])
     return run, store
 

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
+from prefrl.feedback.label_history import Label, read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.film import write_film
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Answer, Judgement, Label, Query, Segment
+from prefrl.types import Segment
 
 LABELS = 12
 """Labels in the file that many tests start from."""
@@ -58,7 +61,9 @@ def add_labels(
     for segment in segments:
         clips.save(segment)
     pairs = [(segments[n], segments[n + 1]) for n in range(count)]
-    ids = store.add_queries([Query(round_, rank, left, right, 100 + rank) for rank, (left, right) in enumerate(pairs)])
+    ids = store.add_queries(
+        [pair_query(round_, rank, left, right, 100 + rank) for rank, (left, right) in enumerate(pairs)]
+    )
     for segment in segments[:videos]:
         frames = np.random.default_rng(segment.id).integers(0, 255, (len(segment), 16, 16, 3), dtype=np.uint8)
         write_film(clips.video(segment.id), frames, 15)
@@ -66,7 +71,7 @@ def add_labels(
     details = [("oracle", None, None), ("human", "Ann", 1.5), ("human", "Bjørn", 0.25)]
     store.add_answers(
         [
-            Answer(number, judge(query.left, query.right), who, query.agent_step + 1, labeller, seconds)
+            Answer(number, judge(query.segments[0], query.segments[1]), who, query.agent_step + 1, labeller, seconds)
             for (number, query), (who, labeller, seconds) in zip(ids.items(), details * count, strict=False)
         ]
     )
@@ -76,7 +81,7 @@ def add_labels(
 def labels_of(run: RunDirectory) -> list[Label]:
     store = LabelStore(run.labels)
     try:
-        return store.labels()
+        return read_labels(store)
     finally:
         store.close()
 

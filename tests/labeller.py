@@ -28,7 +28,7 @@ def label(root: Path, name: str) -> None:
             judgement = better(session.clips, lease)
             with contextlib.suppress(UsageError):  # the run has finished meanwhile
                 if session.answer(lease, judgement, 0.1):
-                    print(lease.query_id, lease.left, judgement.value, flush=True)
+                    print(lease.query_id, lease.segments[0], judgement.value, flush=True)
             time.sleep(_PAUSE)
         time.sleep(_PAUSE)
     session.close()

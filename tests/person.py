@@ -153,7 +153,11 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 def in_hand(root: Path) -> list[tuple[int, int, int]]:
     """Query, left and right segment of the pairs that viewers have in hand."""
-    query = "SELECT q.id, q.segment_left, q.segment_right FROM leases JOIN queries AS q ON q.id = query_id ORDER BY 1"
+    query = (
+        "SELECT leases.query_id, one.segment_id, other.segment_id FROM leases "
+        "JOIN query_segments AS one ON one.query_id = leases.query_id AND one.place = 0 "
+        "JOIN query_segments AS other ON other.query_id = leases.query_id AND other.place = 1 ORDER BY 1"
+    )
     if not (root / "labels.sqlite").exists():
         return []
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite", timeout=30)) as connection:

@@ -216,11 +216,13 @@ def refused(result: Result, code: int) -> str:
 def stored_labels(root: Path) -> list[tuple[Any, ...]]:
     """Every answer of the history with what it was about, as committed."""
     query = (
-        "SELECT c.id, q.round, q.rank, q.segment_left, q.segment_right, c.judgement, c.teacher, c.agent_step "
-        "FROM comparisons AS c JOIN queries AS q ON q.id = c.query_id ORDER BY c.id"
+        "SELECT given.id, round, rank, one.segment_id, other.segment_id, substr(value, 2, length(value) - 2), teacher, "
+        "given.agent_step FROM answers AS given JOIN queries AS asked ON asked.id = given.query_id "
+        "JOIN query_segments AS one ON one.query_id = asked.id AND one.place = 0 "
+        "JOIN query_segments AS other ON other.query_id = asked.id AND other.place = 1 ORDER BY given.id"
     )
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite", timeout=30)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'comparisons'").fetchone():
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchone():
             return []
         return connection.execute(query).fetchall()
 

@@ -22,6 +22,7 @@ from prefrl import api, transfer
 from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback import merge
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels, import_labels
 from prefrl.types import Segment
@@ -262,7 +263,7 @@ def killed(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(transfer, "write_atomically"), (transfer, "_insert"), (transfer.RENDERED, "insert")]
+    ("module", "name"), [(transfer, "write_atomically"), (transfer, "insert_changes"), (merge.RENDERED, "insert")]
 )
 def test_an_import_that_is_killed_adds_nothing_and_can_be_repeated(
     module: Any, name: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,13 +20,16 @@ from prefrl.archive import LabelledTask, write_archive
 from prefrl.assembly import recorder_inputs
 from prefrl.clips import ClipFolder
 from prefrl.environments import make_stack, reward_inputs
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
+from prefrl.feedback.label_history import Label
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels, import_labels
-from prefrl.types import Answer, Judgement, Label, Query, Segment
+from prefrl.types import Segment
 
 # -- round trip -----------------------------------------------------------------------------------------------------
 
@@ -80,8 +83,8 @@ def test_imported_labels_leave_the_run_s_own_numbers_alone(file: Path, tmp_path:
     assert all(-LABELS - 2 < a < b < 0 for a, b in store.asked_pairs())
     assert query(run, "SELECT rank FROM queries ORDER BY id") == [(rank,) for rank in range(LABELS)]
     assert query(run, "SELECT count(*) FROM rendered WHERE frames = 15") == [(2,)]
-    assert query(run, "SELECT count(*) FROM comparisons AS c JOIN queries AS q ON q.id = query_id "
-                 "WHERE shown_left = segment_left") == [(LABELS,)]  # fmt: skip
+    assert query(run, "SELECT count(*) FROM labels JOIN query_segments USING (query_id) "
+                 "WHERE place = 0 AND shown_left = segment_id") == [(LABELS,)]  # fmt: skip
     store.check()
     store.close()
 
@@ -125,7 +128,7 @@ def test_two_labels_that_are_alike_are_two(tmp_path: Path) -> None:
         left, right = (Segment(2 * rank + side, s.frames, s.actions, s.true_rewards) for side, s in enumerate(same))
         clips.save(left)
         clips.save(right)
-        store.add_queries([Query(1, rank, left, right, 0)])
+        store.add_queries([pair_query(1, rank, left, right, 0)])
     store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in (1, 2)])
     store.close()
     export_labels(source.root, tmp_path / "labels.zip")

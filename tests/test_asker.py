@@ -10,20 +10,23 @@ from prefrl import asker as asker_module
 from prefrl.asker import Asker
 from prefrl.clips import ClipFolder
 from prefrl.config import QueryConfig, RunConfig
+from prefrl.feedback.kinds.comparison import Judgement, judge
+from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.teachers import make_teacher
-from prefrl.teachers.simulated import Shortcomings, judge
-from prefrl.types import Answer, Judgement
 
 STEPS, LABELS, STRIDE = 1000, 24, 100
 
 
 def exact(query):
     """The oracle's judgement."""
-    return judge(query.left.true_rewards, query.right.true_rewards, Shortcomings(), 0.0, np.ones(2))
+    return judge(
+        query.segments[0].true_rewards, query.segments[1].true_rewards, TeacherConfiguration(), 0.0, np.ones(2)
+    )
 
 
 class Moody:
@@ -157,7 +160,7 @@ def test_no_pair_is_asked_twice_and_none_is_of_one_segment(tmp_path):
     bench = Bench(tmp_path, Moody(0, 0.5), grow=0)
     bench.begin(spare=6)
     bench.play()
-    pairs = [frozenset((query.left.id, query.right.id)) for _, query in bench.teacher.asked]
+    pairs = [frozenset((query.segments[0].id, query.segments[1].id)) for _, query in bench.teacher.asked]
     assert all(len(pair) == 2 for pair in pairs)
     assert len(set(pairs)) == len(pairs) > LABELS
     bench.close()
@@ -199,7 +202,7 @@ def test_initial_queries_are_uniform_and_later_ones_of_the_highest_variance(tmp_
     ((pairs, predicted),) = seen
     best = np.argsort(-predicted.var(axis=0), kind="stable")[:4]
     expected = [tuple(bench.pool[place].id for place in pairs[index]) for index in best]
-    assert [(query.left.id, query.right.id) for _, query in bench.teacher.asked[6:]] == expected
+    assert [(query.segments[0].id, query.segments[1].id) for _, query in bench.teacher.asked[6:]] == expected
     bench.close()
 
 
@@ -217,7 +220,7 @@ def test_every_segment_asked_about_is_kept_as_a_clip(tmp_path):
     bench = Bench(tmp_path, Moody())
     bench.begin()
     for _, query in bench.teacher.asked:
-        for side in (query.left, query.right):
+        for side in (query.segments[0], query.segments[1]):
             features, true = bench.clips.load(side.id)
             np.testing.assert_array_equal(features, side.features)
             np.testing.assert_array_equal(true, side.true_rewards)
@@ -356,7 +359,7 @@ def test_any_other_run_keeps_its_later_labels_and_goes_on_after_them(tmp_path, m
     again.play(first=300)
     assert labels(again.store)[: len(before)] == before
     assert again.store.counts()["answered"] == LABELS
-    new = [tuple(sorted((query.left.id, query.right.id))) for _, query in again.teacher.asked]
+    new = [tuple(sorted((query.segments[0].id, query.segments[1].id))) for _, query in again.teacher.asked]
     assert not set(new) & asked
     assert len(set(new)) == len(new)
     for bench in (first, again):
@@ -384,7 +387,10 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
     for number, query in again.teacher.asked:
         assert (query.round, query.rank) == (asked[number].round, asked[number].rank)
         assert query.agent_step == asked[number].agent_step
-        for side, original in ((query.left, asked[number].left), (query.right, asked[number].right)):
+        for side, original in (
+            (query.segments[0], asked[number].segments[0]),
+            (query.segments[1], asked[number].segments[1]),
+        ):
             assert side.id == original.id
             np.testing.assert_array_equal(side.features, original.features)
             np.testing.assert_array_equal(side.true_rewards, original.true_rewards)
@@ -398,7 +404,7 @@ def test_queries_that_are_put_again_are_judged_as_they_would_have_been(tmp_path)
     first = unanswered(tmp_path, 30, labels=40)
     teacher = make_teacher("boltzmann", 0, lambda: None)
     teacher.submit(dict(first.teacher.asked))
-    expected = {answer.query_id: answer.judgement for answer in teacher.collect()}
+    expected = {answer.query_id: answer.value for answer in teacher.collect()}
     again = Bench(tmp_path, make_teacher("boltzmann", 0, lambda: None), mode="async", labels=40)
     again.asker.sync_with_store()
     with again.store.database.read() as connection:
@@ -411,7 +417,7 @@ def test_queries_that_are_put_again_are_judged_as_they_would_have_been(tmp_path)
 def test_an_open_query_with_a_damaged_clip_is_withdrawn_and_another_asked(tmp_path):
     first = unanswered(tmp_path, 10)
     broken = min(first.teacher.asked)[0]
-    clip = first.clips.file(dict(first.teacher.asked)[broken].left.id)
+    clip = first.clips.file(dict(first.teacher.asked)[broken].segments[0].id)
     clip.write_bytes(clip.read_bytes()[:50])
     again = Bench(tmp_path, Moody(0, 0.0), mode="async")
     again.asker.sync_with_store()
@@ -446,7 +452,7 @@ def test_the_same_seed_asks_the_same(tmp_path):
         bench.begin()
         bench.play(last=300)
         bench.close()
-        return [(number, query.left.id, query.right.id) for number, query in bench.teacher.asked]
+        return [(number, query.segments[0].id, query.segments[1].id) for number, query in bench.teacher.asked]
 
     assert asked("one") == asked("other")
 
@@ -457,6 +463,6 @@ def test_which_pairs_are_asked_depends_on_the_run_s_seed(tmp_path):
     for folder, seed in (("a", 0), ("b", 1), ("c", 0)):
         bench = Bench(tmp_path / folder, Moody(incomparable=0), seed=seed)
         bench.begin(spare=40)
-        asked.append([(query.left.id, query.right.id) for _, query in bench.teacher.asked])
+        asked.append([(query.segments[0].id, query.segments[1].id) for _, query in bench.teacher.asked])
         bench.close()
     assert asked[0] == asked[2] != asked[1]

@@ -13,6 +13,7 @@ from runs import empty, flip, prefrl, truncate
 
 from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
+from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.labels import Labels
@@ -48,16 +49,16 @@ def unusable(run: RunDirectory) -> set[int]:
 
 
 ROT = [
-    "UPDATE comparisons SET judgement = 'equal' WHERE id = 3",
-    "UPDATE comparisons SET labeller = 'Ana' WHERE id = 3",
-    "UPDATE comparisons SET response_seconds = response_seconds + 0.5 WHERE id = 3",
-    "UPDATE comparisons SET agent_step = agent_step + 1 WHERE id = 3",
-    "UPDATE comparisons SET created_at = replace(created_at, '2', '3') WHERE id = 3",
-    "UPDATE comparisons SET shown_left = shown_left + 1 WHERE id = 3",
-    "UPDATE comparisons SET query_id = 1 WHERE id = 3",
-    "UPDATE queries SET segment_right = segment_left WHERE id = 3",
-    "UPDATE queries SET segment_left = segment_right WHERE id = 3",
-    "UPDATE checksums SET crc32 = crc32 + 1 WHERE comparison_id = 3",
+    "UPDATE answers SET value = '\"equal\"' WHERE id = 3",
+    "UPDATE answers SET labeller = 'Ana' WHERE id = 3",
+    "UPDATE answers SET response_seconds = response_seconds + 0.5 WHERE id = 3",
+    "UPDATE answers SET agent_step = agent_step + 1 WHERE id = 3",
+    "UPDATE answers SET created_at = replace(created_at, '2', '3') WHERE id = 3",
+    "UPDATE answers SET shown = '[5, 4]' WHERE id = 3",
+    "UPDATE answers SET query_id = 1 WHERE id = 3",
+    "UPDATE query_segments SET segment_id = 4 WHERE query_id = 3",
+    "UPDATE query_segments SET segment_id = segment_id + 1 WHERE query_id = 3 AND place = 0",
+    "UPDATE checksums SET crc32 = crc32 + 1 WHERE answer_id = 3",
 ]
 
 
@@ -73,7 +74,7 @@ def test_an_undoing_row_that_has_turned_is_noticed(run: RunDirectory) -> None:
     store.undo(2)
     store.close()
     assert damaged(run) == set()
-    turn(run, "UPDATE comparisons SET undoes = 4 WHERE id = 7")
+    turn(run, "UPDATE answers SET undoes = 4 WHERE id = 7")
     assert damaged(run) == {7}
 
 
@@ -86,7 +87,7 @@ def test_imported_answers_have_one_too(file: Path, tmp_path: Path) -> None:
     made = make_run(tmp_path / "other")
     import_labels(file, made.root)
     assert damaged(made) == set()
-    turn(made, "UPDATE comparisons SET judgement = 'left', response_seconds = 9 WHERE id = 2")
+    turn(made, "UPDATE answers SET value = '\"left\"', response_seconds = 9 WHERE id = 2")
     assert damaged(made) == {2}
 
 
@@ -106,17 +107,17 @@ def test_a_damaged_answer_trains_nothing_and_is_said_once(
 
 
 ILLEGIBLE = [
-    "UPDATE comparisons SET judgement = 'lefu' WHERE id = 3",
-    "UPDATE comparisons SET judgement = x'ff00' WHERE id = 3",
-    "UPDATE comparisons SET judgement = CAST(x'6cff' AS TEXT) WHERE id = 3",
-    "UPDATE comparisons SET judgement = '' WHERE id = 3",
-    "UPDATE comparisons SET labeller = x'00' WHERE id = 3",
-    "UPDATE comparisons SET labeller = CAST(x'ff41' AS TEXT) WHERE id = 3",
-    "UPDATE comparisons SET teacher = CAST(x'ff41' AS TEXT) WHERE id = 3",
-    "UPDATE comparisons SET response_seconds = 'long' WHERE id = 3",
-    "UPDATE comparisons SET agent_step = 'x' WHERE id = 3",
-    "UPDATE comparisons SET created_at = x'00' WHERE id = 3",
-    "UPDATE comparisons SET shown_left = 'x' WHERE id = 3",
+    "UPDATE answers SET value = '\"lefu\"' WHERE id = 3",
+    "UPDATE answers SET value = x'ff00' WHERE id = 3",
+    "UPDATE answers SET value = CAST(x'226cff22' AS TEXT) WHERE id = 3",
+    "UPDATE answers SET value = '\"\"' WHERE id = 3",
+    "UPDATE answers SET labeller = x'00' WHERE id = 3",
+    "UPDATE answers SET labeller = CAST(x'ff41' AS TEXT) WHERE id = 3",
+    "UPDATE answers SET teacher = CAST(x'ff41' AS TEXT) WHERE id = 3",
+    "UPDATE answers SET response_seconds = 'long' WHERE id = 3",
+    "UPDATE answers SET agent_step = 'x' WHERE id = 3",
+    "UPDATE answers SET created_at = x'00' WHERE id = 3",
+    "UPDATE answers SET shown = x'00' WHERE id = 3",
 ]
 
 
@@ -125,7 +126,7 @@ def test_an_answer_that_cannot_be_read_costs_that_answer_alone(statement: str, r
     turn(run, statement)
     store = LabelStore(run.labels)
     assert [comparison.id for comparison in Labels(run, store).comparisons()] == [1, 2, 4, 5, 6]
-    assert [label.id for label in store.labels()] == [1, 2, 4, 5, 6]
+    assert [label.id for label in read_labels(store)] == [1, 2, 4, 5, 6]
     store.close()
     assert damaged(run) == unusable(run) == {3}
     done = prefrl("status", run.root)
@@ -150,7 +151,7 @@ def test_an_answer_that_was_taken_back_and_cannot_be_read_hinders_nothing(run: R
     store.undo(3)
     store.close()
     turn(run, ILLEGIBLE[0])
-    turn(run, "UPDATE comparisons SET judgement = 'lefu' WHERE undoes = 3")  # and its undoing row
+    turn(run, "UPDATE answers SET value = '\"lefu\"' WHERE undoes = 3")  # and its undoing row
     for command in (["status"], ["labels", "report"], ["labels", "finish"]):
         assert prefrl(*command, run.root).code == 0
     store = LabelStore(run.labels)

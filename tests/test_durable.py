@@ -15,13 +15,13 @@ from labelled import make_run, random_segment
 from runs import prefrl, tiny
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.files import write_atomically
 from prefrl.renderer import Stage, render_clip
 from prefrl.run import RunDirectory
 from prefrl.transfer import import_labels
-from prefrl.types import Query
 
 
 class Disk:
@@ -110,11 +110,11 @@ def test_the_check_of_these_tests_finds_what_is_early(early: list[str], tmp_path
     pair = [random_segment(number) for number in (0, 1)]
     for segment in pair:
         clips.save(segment)
-    store.add_queries([Query(1, 0, *pair, 0)])
+    store.add_queries([pair_query(1, 0, *pair, 0)])
     assert early == ["00000000.safetensors", "00000001.safetensors"]
     clips.sync()
     early.clear()
-    store.add_queries([Query(1, 1, *pair, 0)])
+    store.add_queries([pair_query(1, 1, *pair, 0)])
     assert early == []
     store.close()
 
@@ -147,7 +147,7 @@ def test_scenes_and_videos_are_synced(disk: Disk, early: list[str], tmp_path: Pa
         clips.save(segment)
         clips.save_scene(segment)
     clips.sync()
-    store.add_queries([Query(1, 0, *pair, 0)])
+    store.add_queries([pair_query(1, 0, *pair, 0)])
     queue = LabelQueue(store)
     for number in queue.to_render():
         render_clip(number, clips, Still(), 15, queue)

@@ -9,10 +9,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.environments import make_stack
 from prefrl.episodes import Episodes, EpisodeSums
+from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.recipes import resolve
 from prefrl.segments import SegmentRecorder
 from prefrl.teachers import make_teacher
-from prefrl.types import Query
 
 
 def test_no_episode_has_ended_at_first():
@@ -103,8 +103,8 @@ def skipped(recorder):
     pool = list(recorder.pool)
     pairs = [(pool[n], pool[n + 1]) for n in range(0, len(pool) - 1, 2)]
     teacher = make_teacher("skip", 0, lambda: recorder.episodes.newest)
-    teacher.submit({n: Query(1, n, *pair, 0) for n, pair in enumerate(pairs)})
-    said = [answer.judgement.value == "incomparable" for answer in teacher.collect()]
+    teacher.submit({n: pair_query(1, n, *pair, 0) for n, pair in enumerate(pairs)})
+    said = [answer.value.value == "incomparable" for answer in teacher.collect()]
     return said, [max(side.true_rewards.sum() for side in pair) for pair in pairs]
 
 

@@ -20,10 +20,12 @@ from runs import content, prefrl, refused
 from prefrl import run_admission
 from prefrl.errors import PrefrlError
 from prefrl.feedback import database, schema, sqlite
+from prefrl.feedback.kinds.comparison import Judgement
+from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.run import RunDirectory
-from prefrl.types import Answer, Judgement
 
 Attack = Callable[[Path], None]
 
@@ -150,33 +152,35 @@ def test_a_run_is_opened_through_a_link_to_its_folder_and_with_other_folders_in_
 # -- the database -----------------------------------------------------------------------------------------------------
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-COLUMNS = "id, query_id, 'left' AS judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at"
+COLUMNS = (
+    "id, query_id, 'left' AS judgement, teacher, labeller, agent_step, 1 AS shown_left, response_seconds, created_at"
+)
 SCHEMAS = {
     "a trigger": """
-        CREATE TRIGGER turn AFTER INSERT ON comparisons
-        BEGIN UPDATE comparisons SET judgement = 'left' WHERE id = new.id; END""",
-    "other labels": f"DROP VIEW labels; CREATE VIEW labels AS SELECT {COLUMNS} FROM comparisons",
+        CREATE TRIGGER turn AFTER INSERT ON answers
+        BEGIN UPDATE answers SET value = '"left"' WHERE id = new.id; END""",
+    "other labels": f"DROP VIEW labels; CREATE VIEW labels AS SELECT {COLUMNS} FROM answers_standing",
     "endless labels": f"""
         DROP VIEW labels;
-        CREATE VIEW labels AS SELECT {COLUMNS} FROM comparisons JOIN ({ENDLESS})""",
+        CREATE VIEW labels AS SELECT {COLUMNS} FROM answers_standing JOIN ({ENDLESS})""",
     "an endless version": f"""
         ALTER TABLE meta RENAME TO m; CREATE VIEW meta AS SELECT 'version' AS key, i AS value FROM ({ENDLESS})""",
     "another view": "CREATE VIEW extra AS SELECT 1",
     "another table": "CREATE TABLE extra (a)",
-    "another index": "CREATE INDEX extra ON comparisons (judgement)",
-    "an index of an expression": "CREATE INDEX extra ON comparisons (abs(agent_step))",
-    "another column": "ALTER TABLE comparisons ADD COLUMN extra",
+    "another index": "CREATE INDEX extra ON answers (value)",
+    "an index of an expression": "CREATE INDEX extra ON answers (abs(agent_step))",
+    "another column": "ALTER TABLE answers ADD COLUMN extra",
     "a generated column": "ALTER TABLE queries ADD COLUMN extra AS (abs(round))",
     "labels with a tail beyond thousands of spaces": f"""
         DROP VIEW labels;
-        {schema.LABELS_VIEW} {" " * 4000} UNION ALL SELECT {COLUMNS} FROM comparisons""",
+        {schema.LABELS_VIEW} {" " * 4000} UNION ALL SELECT {COLUMNS} FROM answers_standing""",
     "a trigger behind a hundred indices": """
         PRAGMA writable_schema=ON;
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 120)
         INSERT INTO sqlite_master SELECT type, name, tbl_name, rootpage, NULL FROM sqlite_master, n
         WHERE name = 'sqlite_autoindex_meta_1';
-        INSERT INTO sqlite_master VALUES ('trigger', 'turn', 'comparisons', 0,
-        'CREATE TRIGGER turn AFTER INSERT ON comparisons BEGIN DELETE FROM queries; END')""",
+        INSERT INTO sqlite_master VALUES ('trigger', 'turn', 'answers', 0,
+        'CREATE TRIGGER turn AFTER INSERT ON answers BEGIN DELETE FROM queries; END')""",
     "a missing table": "DROP TABLE repeats",
     "a virtual table": "CREATE VIRTUAL TABLE extra USING fts5(a)",
     "a table with a check": """
@@ -257,7 +261,7 @@ def test_what_a_schema_may_call_is_nothing(root: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_stores_of_the_versions_so_far_are_opened_and_keep_their_labels(version: int, tmp_path: Path) -> None:
     path = tmp_path / "labels.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -376,10 +380,13 @@ def test_files_without_end_are_not_all_looked_at(folder: str, root: Path, monkey
 # -- values -----------------------------------------------------------------------------------------------------------
 
 ODD = [
-    "UPDATE comparisons SET query_id = 'x' WHERE id = 2",
-    "UPDATE comparisons SET undoes = x'ff' WHERE id = 2",
+    "UPDATE answers SET query_id = 'x' WHERE id = 2",
+    "UPDATE answers SET undoes = x'ff' WHERE id = 2",
     "UPDATE queries SET round = 'one' WHERE id = 2",
-    "UPDATE queries SET segment_left = 1.5 WHERE id = 2",
+    "UPDATE query_segments SET segment_id = 1.5 WHERE query_id = 2 AND place = 0",
+    "UPDATE answers SET late = 'no' WHERE id = 2",
+    "UPDATE queries SET wanted = 'all' WHERE id = 2",
+    "UPDATE queries SET kind = x'ff' WHERE id = 2",
     "UPDATE segments SET length = 'L' WHERE id = 2",
     "INSERT INTO withdrawals VALUES (1, 2, x'ff', NULL, NULL, 0, '2026')",
     "INSERT INTO rendered VALUES (2, 'all', NULL, '2026')",
@@ -395,10 +402,29 @@ def test_a_value_that_is_none_of_its_column_s(statement: str, root: Path) -> Non
     assert_refused(root, "status", "labels report", word=f"of its table {table}")
 
 
+QUERIES = {
+    "UPDATE queries SET kind = 'compearison' WHERE id = 2": "unknown kind 'compearison'",
+    "UPDATE queries SET wanted = 0 WHERE id = 2": "query 2 is none of kind comparison",
+    "UPDATE queries SET wanted = 1 << 62 WHERE id = 2": "query 2 is none of kind comparison",
+    "DELETE FROM query_segments WHERE query_id = 2 AND place = 1": "query 2 is none of kind comparison",
+    "DELETE FROM query_segments WHERE query_id = 2": "query 2 is none of kind comparison",
+    "INSERT INTO query_segments VALUES (2, 2, 0)": "query 2 is none of kind comparison",
+    "UPDATE query_segments SET place = 7 WHERE query_id = 2 AND place = 1": "query 2 is none of kind comparison",
+}
+
+
+@pytest.mark.parametrize("statement", QUERIES)
+def test_a_query_that_is_none_of_its_kind(statement: str, root: Path) -> None:
+    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+        connection.execute(statement)
+        connection.commit()
+    assert_refused(root, "status", "labels report", word=QUERIES[statement])
+
+
 def test_text_that_is_none_hinders_no_command(root: Path) -> None:
     """What of it is an answer's has a checksum (`test_bit_rot.py`)."""
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
-        for table, column in (("comparisons", "labeller"), ("comparisons", "created_at"), ("queries", "created_at")):
+        for table, column in (("answers", "labeller"), ("answers", "created_at"), ("queries", "created_at")):
             connection.execute(f"UPDATE {table} SET {column} = CAST(x'e91b5b32ff' AS TEXT) WHERE id = 2")
         connection.commit()
     for command in ("status", "labels report", "labels export"):
@@ -426,7 +452,7 @@ def test_whatever_bytes_turn_there_is_one_line(root: Path) -> None:
             continue
         try:
             store.check()
-            store.counts(), store.labels(), store.comparisons(), store.damaged(), store.asked_pairs()
+            store.counts(), read_labels(store), store.comparisons(), store.damaged(), store.asked_pairs()
             LabelQueue(store).lease("a", 2)
         except PrefrlError:
             refusals += 1

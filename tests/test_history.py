@@ -16,14 +16,15 @@ from test_admission import forged
 
 from prefrl.admission import read_archive
 from prefrl.clips import ClipFolder
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.label_history import read_history
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import report
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels, import_archive
-from prefrl.types import Answer, Judgement
 
 LABELS = 36
 """Of whom Ann and Bjørn gave twelve each: enough to be asked again."""
@@ -98,7 +99,7 @@ def test_an_answer_that_was_given_anew_comes_with_the_one_before_it(
     late = ours.export(tmp_path / "late.zip")
     archive = read_archive(late)
     (back,) = archive.history.taken_back
-    assert (back.label.labeller, back.label.judgement) == ("Ann", taken.judgement)
+    assert (back.label.labeller, back.label.judgement) == ("Ann", taken.value)
     assert back.undone_at >= back.label.created_at
     assert len(archive.labels) == LABELS
     assert import_archive(late, theirs.run.root) == (LABELS, 0)
@@ -186,11 +187,14 @@ def test_a_pair_is_repeated_once(ours: People, theirs: People, tmp_path: Path) -
     (repeat,) = read_history(ours.store).repeats
     twin = next(label for label in labels_of(ours.run) if label.id == repeat.repeats)
     (there,) = (label for label in labels_of(theirs.run) if told(label) == told(twin))
-    (asked,) = query(theirs.run, f"SELECT query_id FROM comparisons WHERE id = {there.id}")[0]
+    (asked,) = query(theirs.run, f"SELECT query_id FROM answers WHERE id = {there.id}")[0]
     with theirs.store.database.write() as connection:  # they have repeated it too
         connection.exec_driver_sql(
-            "INSERT INTO queries SELECT NULL, -1, id, segment_right, segment_left, agent_step, created_at "
-            f"FROM queries WHERE id = {asked}"
+            f"INSERT INTO queries SELECT NULL, kind, -1, id, agent_step, 1, created_at FROM queries WHERE id = {asked}"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO query_segments SELECT (SELECT max(id) FROM queries), 1 - place, segment_id "
+            f"FROM query_segments WHERE query_id = {asked}"
         )
         connection.exec_driver_sql(f"INSERT INTO repeats SELECT max(id), {asked} FROM queries")
     assert import_archive(ours.export(tmp_path / "late.zip"), theirs.run.root) == (0, 0)
@@ -205,8 +209,9 @@ def flag(ours: People) -> int:
     number = query(ours.run, "SELECT max(id) FROM queries")[0][0]
     with ours.store.database.write() as connection:
         connection.exec_driver_sql(
-            f"INSERT INTO queries VALUES ({number + 1}, 9, 0, 0, 5, 777, '2026-01-01T00:00:00+00:00')"
+            f"INSERT INTO queries VALUES ({number + 1}, 'comparison', 9, 0, 777, 1, '2026-01-01T00:00:00+00:00')"
         )
+        connection.exec_driver_sql(f"INSERT INTO query_segments VALUES ({number + 1}, 0, 0), ({number + 1}, 1, 5)")
     ours.queue.withdraw(number + 1, "a clip is broken", "Ann")
     return int(number) + 1
 
@@ -229,7 +234,7 @@ def test_a_flag_that_was_taken_back_does_not_come_again(ours: People, tmp_path: 
     file = ours.export(tmp_path / "labels.zip")
     taken = ours.queue.take_back("viewer", "Ann")
     assert taken is not None
-    assert taken.judgement is None
+    assert taken.value is None
     import_archive(file, ours.run.root)
     assert ours.queue.problems() == []
 
@@ -238,7 +243,9 @@ def test_a_flagged_pair_whose_clip_is_damaged_stays_behind(ours: People, theirs:
     flag(ours)
     with ours.store.database.write() as connection:
         connection.exec_driver_sql("INSERT INTO segments VALUES (99, 15, 0)")
-        connection.exec_driver_sql("UPDATE queries SET segment_left = 99 WHERE round = 9")  # of which there is no file
+        connection.exec_driver_sql(  # of which there is no file
+            "UPDATE query_segments SET segment_id = 99 WHERE place = 0 AND query_id = (SELECT max(id) FROM queries)"
+        )
     file = ours.export(tmp_path / "labels.zip")
     assert read_archive(file).history.flags == ()
     assert import_archive(file, ours.run.root) == (0, 0)  # nor does it keep others out

@@ -16,10 +16,10 @@ from prefrl.clips import ClipFolder
 from prefrl.control import Control
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.film import read_film
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Answer
 from prefrl.wording import in_words
 
 SMALL = {
@@ -48,7 +48,7 @@ class Person(threading.Thread):
         queue, clips = LabelQueue(store), ClipFolder(self.root / "clips")
         while len(self.shown) < self.until and not (self.root / "summary.json").exists():
             for lease in queue.lease("person"):
-                for segment in (lease.left, lease.right):
+                for segment in (lease.segments[0], lease.segments[1]):
                     assert len(read_film(clips.video(segment), 15)) == 15
                 judgement = better(clips, lease)
                 assert queue.answer(Answer(lease.query_id, judgement, "human", lease.agent_step, "ann", 0.1))

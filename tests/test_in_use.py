@@ -21,10 +21,11 @@ from prefrl.control import Control, StopTraining
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback import database, sqlite
 from prefrl.feedback.database import wait_on
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels
-from prefrl.types import Answer, Judgement
 
 
 @pytest.fixture

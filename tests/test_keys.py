@@ -11,7 +11,9 @@ from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QKeyEvent
 
 from clip_viewer import keys
-from clip_viewer.keys import ANSWERS, BY_KEY, CLOSE, OTHERS, SCROLLS, UNDO, action_of
+from clip_viewer.keys import CLOSE, OTHERS, SCROLLS, UNDO, Keys
+from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds.comparison import COMPARISON
 
 NONE, CTRL, ALT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.AltModifier
 SHIFT, META, KEYPAD = (
@@ -19,7 +21,8 @@ SHIFT, META, KEYPAD = (
     Qt.KeyboardModifier.MetaModifier,
     Qt.KeyboardModifier.KeypadModifier,
 )
-ALL = (*ANSWERS, *OTHERS, *SCROLLS)
+KEYS = Keys(KINDS[COMPARISON])
+ALL = (*KEYS.answers, *OTHERS, *SCROLLS)
 
 CYRILLIC = {"x": "Ч", "d": "В", "f": "А", "h": "Р", "z": "Я", "q": "Й", "[": "Х", "]": "Ъ", ",": "Б", ".": "Ю"}
 GREEK = {"x": "Χ", "d": "Δ", "f": "Φ", "h": "Η", "z": "Ζ", "q": ";"}
@@ -31,7 +34,7 @@ MEANS = {"x": "flag", "d": "theme", "f": "finish", "h": "help", "[": "speed", "]
 
 
 def pressed(key, modifiers=NONE, place=0, text=""):
-    return action_of(QKeyEvent(QEvent.Type.KeyPress, int(key), modifiers, place, 0, 0, text))
+    return KEYS.action_of(QKeyEvent(QEvent.Type.KeyPress, int(key), modifiers, place, 0, 0, text))
 
 
 @pytest.mark.parametrize("action", ALL)
@@ -59,7 +62,7 @@ def test_letters_and_brackets_work_by_their_place_on_layouts_of_other_scripts(la
     monkeypatch.setattr(keys.QGuiApplication, "platformName", lambda: platform)
     for latin, letter in layout.items():
         place = X11[latin] - (8 if platform == "windows" else 0)
-        expected = BY_KEY.get(ord(latin.upper()))
+        expected = KEYS.by_key.get(ord(latin.upper()))
         assert pressed(ord(letter), place=place, text=letter.lower()) == expected
         assert (expected.method if expected else None) == MEANS.get(latin)
     if "z" in layout:

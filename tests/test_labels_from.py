@@ -15,11 +15,11 @@ from prefrl import api
 from prefrl.admission import read_archive
 from prefrl.control import Control
 from prefrl.errors import UsageError
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels, import_labels
-from prefrl.types import Judgement
 from prefrl.wording import in_words
 
 STEPS = 4000

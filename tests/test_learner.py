@@ -8,7 +8,9 @@ from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
 from prefrl.reward.ensemble import PublishedReward
@@ -16,7 +18,7 @@ from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.workers import InlineLearner
-from prefrl.types import Answer, Comparison, Judgement, Query
+from prefrl.types import Comparison
 
 
 def make(library=None, *, features=4, length=5, seed=0, upto=None, **changes):
@@ -357,7 +359,7 @@ def test_the_inline_worker_fits_what_is_due_from_the_store_and_publishes_it(tmp_
     pool = segments(20, rewards=np.arange(5.0))
     for kept in pool:
         clips.save(kept)
-    ids = store.add_queries([Query(1 + n // 5, n % 5, pool[2 * n], pool[2 * n + 1], 0) for n in range(10)])
+    ids = store.add_queries([pair_query(1 + n // 5, n % 5, pool[2 * n], pool[2 * n + 1], 0) for n in range(10)])
     store.add_answers([Answer(number, Judgement.LEFT, "oracle", 0) for number in ids])
     config = resolve("hopper", settings={"queries.segment_length": 5})
     run = SimpleNamespace(clips=tmp_path, weights=tmp_path / "weights", config=config)

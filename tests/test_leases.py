@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from helpers import segments
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.database import LATE
+from prefrl.feedback.database import ANSWERS
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LEASE_SECONDS, LabelQueue
 from prefrl.feedback.schema import SCRIPTS, STORE_VERSION
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Answer, Judgement, Query
+from prefrl.feedback.terms import Answer
 
 POOL = segments(40)
 
@@ -48,7 +49,7 @@ def queue(store, clock):
 def ask(store, count, *, round_=1):
     start = 4 * (round_ - 1)
     pairs = [(POOL[start + 2 * rank], POOL[start + 2 * rank + 1]) for rank in range(count)]
-    return list(store.add_queries([Query(round_, rank, *pair, 100) for rank, pair in enumerate(pairs)]))
+    return list(store.add_queries([pair_query(round_, rank, *pair, 100) for rank, pair in enumerate(pairs)]))
 
 
 def render_all(queue):
@@ -78,7 +79,7 @@ def test_only_pairs_whose_clips_are_both_there_are_shown(store, queue):
 
 def test_pairs_are_shown_and_rendered_by_round_and_rank_and_not_as_they_came(store, queue):
     keys = [(2, 1), (1, 2), (2, 0), (1, 0), (3, 0), (1, 1)]
-    asked = [Query(*key, POOL[2 * n], POOL[2 * n + 1], 0) for n, key in enumerate(keys)]
+    asked = [pair_query(*key, POOL[2 * n], POOL[2 * n + 1], 0) for n, key in enumerate(keys)]
     ids = {(query.round, query.rank): number for number, query in store.add_queries(asked).items()}
     segments_in_turn = [number for key in sorted(keys) for number in (2 * keys.index(key), 2 * keys.index(key) + 1)]
     assert queue.to_render() == segments_in_turn
@@ -96,7 +97,7 @@ def test_a_lease_says_what_is_on_which_side(store, queue):
     ask(store, 1)
     render_all(queue)
     (lease,) = queue.lease("a")
-    assert (lease.left, lease.right, lease.agent_step) == (POOL[0].id, POOL[1].id, 100)
+    assert (lease.segments[0], lease.segments[1], lease.agent_step) == (POOL[0].id, POOL[1].id, 100)
 
 
 def test_two_viewers_never_have_the_same_pair(store, queue):
@@ -202,10 +203,10 @@ def test_the_first_answer_stands_and_the_second_is_told(store, queue, clock):
     store.undo(1)
     assert store.counts()["pending"] == 1  # the pair is asked again: the second never stands
     with store.database.read() as connection:
-        (late,) = connection.execute(sa.select(LATE)).mappings().all()
-    expected = {"query_id": first, "judgement": "right", "teacher": "human", "labeller": "bo", "agent_step": 100}
+        (late,) = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.late > 0)).mappings().all()
+    expected = {"query_id": first, "value": '"right"', "teacher": "human", "labeller": "bo", "agent_step": 100}
     assert {name: late[name] for name in expected} == expected
-    assert (late["shown_left"], late["response_seconds"]) == (POOL[0].id, 2.5)
+    assert (late["shown"], late["response_seconds"]) == ("[0, 1]", 2.5)
     assert late["created_at"].endswith("+00:00")
 
 
@@ -255,55 +256,48 @@ def test_what_is_waited_for_can_be_told(store, queue):
     assert queue.waiting() == {"ready": 2, "unrendered": 1, "leased": 1}
 
 
-def make_old(path, version=1):
-    """What a store of an older version looks like; version 3 had a table `withdrawn`."""
+def make_old(path, version):
+    """A store of an older version: two pairs asked, the first answered; in version 3 the second is withdrawn."""
     connection = sqlite3.connect(path)
-    connection.execute("DROP VIEW withdrawn")
-    for table in (
-        "withdrawals",
-        "leases",
-        "checksums",
-        "late_answers",
-        *(("rendered", "repeats") if version == 1 else ()),
-    ):
-        connection.execute(f"DROP TABLE {table}")
+    for statement in SCRIPTS[version].split(";"):
+        if "sqlite_sequence" not in statement:  # which SQLite makes itself
+            connection.execute(statement)
+    connection.executescript(
+        f"INSERT INTO meta VALUES ('version', '{version}');"
+        "INSERT INTO segments VALUES (0, 15, 100), (1, 15, 100), (2, 15, 100), (3, 15, 100);"
+        "INSERT INTO queries VALUES (1, 1, 0, 0, 1, 100, '2026'), (2, 1, 1, 2, 3, 100, '2026');"
+        "INSERT INTO comparisons VALUES (1, 1, 'left', NULL, 'human', 'ann', 101, 0, 1.5, '2026');"
+    )
     if version == 3:
-        for statement in SCRIPTS[3].split(";"):
-            if "TABLE leases" in statement or "TABLE withdrawn" in statement:
-                connection.execute(statement)
         connection.execute("INSERT INTO withdrawn SELECT max(id), 'ann says so', '2026' FROM queries")
         connection.execute("INSERT INTO leases SELECT max(id), 'ann', 1e9 FROM queries")
-    connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (str(version),))
     connection.commit()
     connection.close()
 
 
 @pytest.mark.parametrize("version", [1, 3])
-def test_a_store_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(tmp_path, store, version):
-    ids = ask(store, 2)
-    store.add_answers([said(ids[0])])
-    store.close()
-    make_old(tmp_path / "labels.sqlite", version)
-    again = LabelStore(tmp_path / "labels.sqlite")
+def test_a_store_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(tmp_path, version):
+    ids = [1, 2]
+    make_old(tmp_path / "old.sqlite", version)
+    again = LabelStore(tmp_path / "old.sqlite")
     assert again.counts()["left"] == 1
     queue = LabelQueue(again)
     assert queue.waiting()["ready"] == 0
     assert queue.problems() == (["ann says so"] if version == 3 else [])
     assert again.counts()["pending"] == (0 if version == 3 else 1)
     queue.withdraw(ids[1], "a clip is broken", "ann")
-    assert queue.take_back("viewer", "ann") == ((ids[0], "left") if version == 3 else (ids[1], None))
+    assert queue.take_back("viewer", "ann")[:2] == ((ids[0], "left") if version == 3 else (ids[1], None))
     again.close()
-    connection = sqlite3.connect(tmp_path / "labels.sqlite")
+    connection = sqlite3.connect(tmp_path / "old.sqlite")
     assert connection.execute("SELECT value FROM meta").fetchall() == [(str(STORE_VERSION),)]
     connection.close()
 
 
-def test_a_store_of_version_1_that_cannot_be_written_is_said_to_be_one(tmp_path, store, monkeypatch):
-    store.close()
-    make_old(tmp_path / "labels.sqlite")
+def test_a_store_of_version_1_that_cannot_be_written_is_said_to_be_one(tmp_path, monkeypatch):
+    make_old(tmp_path / "old.sqlite", 1)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(PrefrlError, match="older version's and cannot be written"):
-        LabelStore(tmp_path / "labels.sqlite")
+        LabelStore(tmp_path / "old.sqlite")
 
 
 # -- undo -------------------------------------------------------------------------------------------------------------
@@ -326,7 +320,7 @@ def test_undo_takes_back_what_was_said_last_be_it_an_answer_or_a_broken_clip(sto
     for query_id, what in zip(ids, said_in_turn, strict=True):
         do(queue, query_id, what)
     for left, (query_id, what) in reversed(list(enumerate(zip(ids, said_in_turn, strict=True)))):
-        assert queue.take_back("a", "ann") == (query_id, None if what == "broken" else what)
+        assert queue.take_back("a", "ann")[:2] == (query_id, None if what == "broken" else what)
         assert len(queue.problems()) + store.counts()["left"] + store.counts()["right"] == left
     assert queue.take_back("a", "ann") is None
     assert held(queue, "a", len(ids)) == ids
@@ -337,7 +331,7 @@ def test_a_withdrawal_that_was_taken_back_can_be_made_again_and_taken_back_again
     for _ in range(3):
         do(queue, first, "broken")
         assert store.counts()["pending"] == 0
-        assert queue.take_back("a", "ann") == (first, None)
+        assert queue.take_back("a", "ann")[:2] == (first, None)
         assert store.counts()["pending"] == 1
     assert queue.take_back("a", "ann") is None
 
@@ -347,7 +341,7 @@ def test_nobody_takes_back_what_another_said_or_a_program(store, queue):
     do(queue, first, "left", "ann")
     do(queue, second, "broken", "ben")
     queue.withdraw(third, "the file is cut off")
-    assert queue.take_back("a", "ann") == (first, "left")
+    assert queue.take_back("a", "ann")[:2] == (first, "left")
     assert queue.take_back("a", "ann") is None
     assert queue.problems() == ["the file is cut off", "ben says: a clip is broken"]
 
@@ -378,7 +372,8 @@ import sys
 from pathlib import Path
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Answer, Judgement
+from prefrl.feedback.terms import Answer
+from prefrl.feedback.kinds.comparison import Judgement
 
 store = LabelStore(Path(sys.argv[1]))
 queue = LabelQueue(store)
@@ -391,7 +386,7 @@ store.close()
 
 def test_viewers_at_once_share_the_pairs_and_double_none(tmp_path, store, queue):
     pool = segments(61)
-    ids = list(store.add_queries([Query(1, rank, pool[rank], pool[rank + 1], 0) for rank in range(60)]))
+    ids = list(store.add_queries([pair_query(1, rank, pool[rank], pool[rank + 1], 0) for rank in range(60)]))
     real = LabelQueue(store)
     render_all(real)
     command = [sys.executable, "-c", _VIEWER, str(tmp_path / "labels.sqlite")]

@@ -10,19 +10,21 @@ from hypothesis import strategies as st
 from runs import prefrl, refused
 
 from prefrl.clips import ClipFolder
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Answer, Judgement, Query
 
 L, R, E, N = Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.INCOMPARABLE
 
 
 def said(unit, judgement, labeller="ann", *, repeat=False, seconds=2.0, prefers=None):
-    return Given(unit, repeat, labeller, judgement, seconds, prefers)
+    agrees = None if prefers is None or judgement not in (L, R) else judgement is prefers
+    return Given(unit, repeat, labeller, judgement, seconds, agrees)
 
 
 def test_a_repeat_means_the_other_side():
@@ -65,9 +67,7 @@ def test_alpha_does_not_depend_on_which_side_was_left(judgements, seed):
     ann = [said(unit, judgement) for unit, judgement in enumerate(judgements)]
     other = {L: R, R: L}
     ben = [said(u, other[j] if u % 5 == 0 else j, "ben") for u, j in enumerate(judgements)]
-    swapped = [
-        said(a.unit, other[a.judgement], "ben", repeat=True) if f else a for a, f in zip(ben, flips, strict=True)
-    ]
+    swapped = [said(a.unit, other[a.value], "ben", repeat=True) if f else a for a, f in zip(ben, flips, strict=True)]
     assert agreement(ann + ben) == agreement(ann + swapped)
 
 
@@ -100,14 +100,14 @@ def run(tmp_path):
     pool = [segment(number, (number % 7, number % 3)) for number in range(60)]
     for one in pool:
         clips.save(one)
-    ids = store.add_queries([Query(1, rank, pool[2 * rank], pool[2 * rank + 1], 0) for rank in range(30)])
+    ids = store.add_queries([pair_query(1, rank, pool[2 * rank], pool[2 * rank + 1], 0) for rank in range(30)])
     for query_id, query in list(ids.items())[:25]:
-        better = query.left.true_rewards.sum() >= query.right.true_rewards.sum()
+        better = query.segments[0].true_rewards.sum() >= query.segments[1].true_rewards.sum()
         queue.answer(Answer(query_id, L if better else R, "human", 0, "ann", 1.5))
     for judgement in (None, L):
         again = Repeats(store, queue, 1.0).ask("v", "ann")
         query = ids[store_of(store, again)]
-        better = query.left.true_rewards.sum() >= query.right.true_rewards.sum()
+        better = query.segments[0].true_rewards.sum() >= query.segments[1].true_rewards.sum()
         queue.answer(
             Answer(again, (R if better else L) if judgement is None else (L if better else R), "human", 0, "ann", 1)
         )
@@ -138,7 +138,7 @@ def test_the_report_names_answers_faster_than_a_clip(run):
     store = LabelStore(run.labels)
     with store.database.write() as connection:
         slow = connection.exec_driver_sql("SELECT id FROM labels ORDER BY id").scalars().all()
-        connection.exec_driver_sql(f"UPDATE comparisons SET response_seconds = 0.1 WHERE id IN ({slow[1]}, {slow[2]})")
+        connection.exec_driver_sql(f"UPDATE answers SET response_seconds = 0.1 WHERE id IN ({slow[1]}, {slow[2]})")
         connection.exec_driver_sql("DELETE FROM checksums")  # as of a store of an older version
     store.close()
     found = report(run.root)

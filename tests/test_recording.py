@@ -14,6 +14,7 @@ from test_human import SMALL, Person
 
 from prefrl.api import resume
 from prefrl.control import Control
+from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree
 from prefrl.recipes import resolve
@@ -109,7 +110,7 @@ def test_people_go_on_with_the_clips_and_answers_there_are(mode: str, tmp_path: 
     assert resume(root, control=control).summary is None
     person.join(timeout=20)
     store = LabelStore(run.labels)
-    asked, answered = store.asked_pairs(), store.labels()
+    asked, answered = store.asked_pairs(), read_labels(store)
     assert store.counts()["pending"] == 4
     clips = {path.name: path.stat().st_mtime_ns for path in run.clips.glob("*.safetensors")}
     recorded = load_tree(run.recording)["env"]["recorder"]
@@ -121,7 +122,7 @@ def test_people_go_on_with_the_clips_and_answers_there_are(mode: str, tmp_path: 
     person.join(timeout=20)
     assert RECORDING not in said
     assert said[0].startswith("waiting for ")
-    assert store.labels()[: len(answered)] == answered
+    assert read_labels(store)[: len(answered)] == answered
     assert asked <= store.asked_pairs()
     assert all((run.clips / name).stat().st_mtime_ns == at for name, at in clips.items())
     assert len([q for q in asked if max(q) < recorded["recorded"]]) == 6  # of the clips that were recorded first

@@ -65,7 +65,7 @@ def assert_refused_early(*args: str | Path, word: str, cwd: Path) -> None:
 
 def trigger(root: Path) -> None:
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as store:
-        store.execute("CREATE TRIGGER t AFTER INSERT ON comparisons BEGIN DELETE FROM comparisons; END")
+        store.execute("CREATE TRIGGER t AFTER INSERT ON answers BEGIN DELETE FROM answers; END")
         store.commit()
 
 
@@ -175,7 +175,7 @@ def test_a_finished_run_whose_labels_rotted_is_still_finished_and_played(finishe
     """What admission cannot tell, and neither command reads, hinders neither; `status` tells it."""
     root = Path(shutil.copytree(finished, tmp_path / "run"))
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as store:
-        store.execute("UPDATE comparisons SET judgement = 'lefu' WHERE id = 1")
+        store.execute("UPDATE answers SET value = '\"lefu\"' WHERE id = 1")
         store.commit()
     for command in (["resume"], ["play", "--episodes", "1"]):
         done = prefrl(command[0], root, *command[1:])

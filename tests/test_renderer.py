@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from prefrl import renderer
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.files import DamagedFileError, load_tree, save_tree
@@ -25,7 +26,6 @@ from prefrl.run import RunDirectory
 from prefrl.scenes import Scenes
 from prefrl.segments import SegmentRecorder
 from prefrl.tasks import make_env
-from prefrl.types import Query
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")
 
@@ -274,7 +274,7 @@ def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
     (tmp_path / "clips").mkdir()
     clips = ClipFolder(tmp_path / "clips")
     kept, _ = record("prefrl/MovingDot-v0", 60, 15)
-    store.add_queries([Query(1, 0, kept[0], kept[1], 0)])
+    store.add_queries([pair_query(1, 0, kept[0], kept[1], 0)])
     for segment in kept[:2]:
         clips.save_scene(segment)
     stage = Stage("prefrl/MovingDot-v0")
@@ -283,13 +283,13 @@ def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
         render_clip(number, clips, stage, 15, queue)
     stage.close()
     (lease,) = queue.lease("a")
-    assert len(read_film(clips.video(lease.left), 15)) == 15
+    assert len(read_film(clips.video(lease.segments[0]), 15)) == 15
 
 
 def test_a_clip_without_a_scene_is_an_error_that_says_so(tmp_path, queue):
     queue, store = queue
     pool = segments(2)
-    store.add_queries([Query(1, 0, pool[0], pool[1], 0)])
+    store.add_queries([pair_query(1, 0, pool[0], pool[1], 0)])
     (tmp_path / "clips").mkdir()
     with pytest.raises(PrefrlError, match="scene"):
         render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), Stage("CartPole-v1"), 15, queue)
@@ -299,7 +299,7 @@ def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatc
     run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
     store = LabelStore(run.labels, create=True)
     kept, _ = record("prefrl/MovingDot-v0", 60, 15)
-    store.add_queries([Query(1, 0, kept[0], kept[1], 0)])
+    store.add_queries([pair_query(1, 0, kept[0], kept[1], 0)])
     for segment in kept[:2]:
         ClipFolder(run.clips).save_scene(segment)
 

@@ -6,10 +6,11 @@ import pytest
 from helpers import segments
 
 from prefrl.feedback.database import REPEATS
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.repeats import FORGOTTEN_AFTER, Repeats
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Answer, Judgement, Query
+from prefrl.feedback.terms import Answer
 
 POOL = segments(240)
 
@@ -29,7 +30,7 @@ def queue(store):
 def asked(store):
     """A queue of 120 pairs that can be shown."""
     queue = LabelQueue(store)
-    store.add_queries([Query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 100) for rank in range(120)])
+    store.add_queries([pair_query(1, rank, POOL[2 * rank], POOL[2 * rank + 1], 100) for rank in range(120)])
     while ids := queue.to_render(64):
         for segment in ids:
             queue.rendered(segment, 30)
@@ -75,7 +76,7 @@ def test_the_sides_are_swapped_and_the_pair_was_not_just_seen(store, queue):
     by_id = {lease.query_id: lease for lease in leases}
     assert len(repeated(store)) == 12
     for again, first in repeated(store).items():
-        assert (by_id[again].left, by_id[again].right) == (by_id[first].right, by_id[first].left)
+        assert by_id[again].segments == by_id[first].segments[::-1]
         assert order.index(again) - order.index(first) > FORGOTTEN_AFTER
 
 

@@ -321,8 +321,8 @@ def policy_step(root: Path) -> int:
 
 def test_history_is_only_appended_to(reference: MakeReference) -> None:
     with sqlite3.connect(reference() / "labels.sqlite") as connection:
-        ids = [row[0] for row in connection.execute("SELECT id FROM comparisons ORDER BY id")]
-        undone = connection.execute("SELECT count(*) FROM comparisons WHERE undoes IS NOT NULL").fetchone()[0]
+        ids = [row[0] for row in connection.execute("SELECT id FROM answers ORDER BY id")]
+        undone = connection.execute("SELECT count(*) FROM answers WHERE undoes IS NOT NULL").fetchone()[0]
     connection.close()
     assert ids == list(range(1, LABELS + 1))
     assert undone == 0

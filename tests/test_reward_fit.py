@@ -21,6 +21,7 @@ import prefrl as package
 from prefrl.clips import ClipFolder
 from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.files import load_tree, save_tree
 from prefrl.fit_request import split
@@ -29,7 +30,7 @@ from prefrl.reward.figures import Figures, figures
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.run import RunDirectory
-from prefrl.types import Comparison, Judgement
+from prefrl.types import Comparison
 
 # -- the figures ------------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def test_an_answer_that_is_not_what_was_stored_stays_out(
     run: RunDirectory, store: LabelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with contextlib.closing(sqlite3.connect(run.labels)) as connection:
-        connection.execute("UPDATE comparisons SET agent_step = agent_step + 1 WHERE id IN (2, 4)")
+        connection.execute("UPDATE answers SET agent_step = agent_step + 1 WHERE id IN (2, 4)")
         connection.commit()
     labels = Labels(run, store, INPUTS)
     assert [change.id for change in labels.changes(after=2)] == [3, 5, 6]

@@ -13,9 +13,9 @@ from clip_viewer.session import Session
 from clip_viewer.situation import State
 from prefrl.config import replace
 from prefrl.errors import UsageError
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Judgement, Query
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -57,7 +57,7 @@ def test_a_pause_is_no_part_of_the_pace():
 def test_clips_are_on_the_side_that_is_stored(session):
     for lease in session.leases():
         pair = session.load(lease)
-        assert (pair.left[0, 0, 0, 0], pair.right[0, 0, 0, 0]) == (lease.left, lease.right)
+        assert (pair.films[0][0, 0, 0, 0], pair.films[1][0, 0, 0, 0]) == (lease.segments[0], lease.segments[1])
 
 
 def test_an_answer_is_stored_with_who_gave_it_and_how_long_they_took(session, run):
@@ -66,7 +66,7 @@ def test_an_answer_is_stored_with_who_gave_it_and_how_long_they_took(session, ru
     with run[1].database.read() as connection:
         row = connection.exec_driver_sql("SELECT * FROM labels").mappings().one()
     assert (row["judgement"], row["teacher"], row["labeller"]) == ("right", "human", "ann")
-    assert (row["response_seconds"], row["shown_left"]) == (2.5, lease.left)
+    assert (row["response_seconds"], row["shown_left"]) == (2.5, lease.segments[0])
 
 
 def test_undo_goes_back_ten_answers_also_after_a_restart(run):
@@ -161,7 +161,7 @@ def test_starting_before_the_run_has_anything_works(tmp_path):
 
 def test_a_truncated_clip_is_withdrawn_and_said(session):
     lease = session.leases(1)[0]
-    path = session.clips.video(lease.left)
+    path = session.clips.video(lease.segments[0])
     path.write_bytes(path.read_bytes()[:100])
     assert session.load(lease) is None
     assert any("clip" in problem.reason for problem in session.progress().problems)
@@ -170,7 +170,7 @@ def test_a_truncated_clip_is_withdrawn_and_said(session):
 
 def test_a_pair_that_the_learner_could_not_read_is_not_asked_about(session):
     lease = session.leases(1)[0]
-    path = session.clips.file(lease.right)
+    path = session.clips.file(lease.segments[1])
     path.write_bytes(path.read_bytes()[:100])
     assert session.load(lease) is None
     assert any(path.name in problem.reason for problem in session.progress().problems)
@@ -199,7 +199,7 @@ def test_pairs_in_other_hands_are_the_reason_why_there_is_none(session, run):
 
 def test_clips_that_nobody_renders_are_not_said_to_be_rendered(tmp_path):
     made, store = make_run(tmp_path, pairs=1)
-    store.add_queries([Query(2, 0, POOL[10], POOL[11], 20)])
+    store.add_queries([pair_query(2, 0, POOL[10], POOL[11], 20)])
     session = Session(made.root, "ann")
     session.answer(session.leases()[0], Judgement.LEFT, 1.0)
     assert session.leases() == []
@@ -244,7 +244,7 @@ def test_a_name_that_cannot_be_used_is_one_line(run, name, reason):
 def test_a_name_of_any_script_labels_and_is_refused_a_second_time(run, name):
     opened = Session(run[0].root, name)
     opened.answer(opened.leases(1)[0], Judgement.LEFT, 1.0)
-    assert opened.last() == (1, Judgement.LEFT)
+    assert opened.last()[:2] == (1, Judgement.LEFT)
     with pytest.raises(UsageError, match="another window"):
         Session(run[0].root, name)
     opened.close()
@@ -268,11 +268,11 @@ def test_what_is_shown_as_last_is_what_undo_takes_back(session):
     assert session.last() is None
     first, second = session.leases(2)
     session.answer(first, Judgement.RIGHT, 1.0)
-    assert session.last() == (first.query_id, Judgement.RIGHT)
+    assert session.last()[:2] == (first.query_id, Judgement.RIGHT)
     session.flag(second)
-    assert session.last() == (second.query_id, None)
-    assert session.undo() == (second.query_id, None)
-    assert session.last() == (first.query_id, Judgement.RIGHT)
+    assert session.last()[:2] == (second.query_id, None)
+    assert session.undo()[:2] == (second.query_id, None)
+    assert session.last()[:2] == (first.query_id, Judgement.RIGHT)
     assert second.query_id in [lease.query_id for lease in session.leases()]
 
 

@@ -19,15 +19,16 @@ from runs import SUMMARY
 
 from clip_viewer.buttons import ActionButton
 from clip_viewer.fetcher import Fetcher
-from clip_viewer.keys import ANSWERS, OF_A_PAIR, OTHERS
+from clip_viewer.keys import OTHERS
 from clip_viewer.session import Session
 from clip_viewer.situation import State
 from clip_viewer.texts import PlainLabel
 from clip_viewer.theme import set_theme
 from clip_viewer.window import LabelWindow
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.terms import Answer
 from prefrl.progress import from_json
-from prefrl.types import Answer, Judgement
 
 SIZES = ((1120, 728), (640, 440))
 """What is left of 1366×768 below a title bar, and the smallest window."""
@@ -152,7 +153,7 @@ def check_clips(window, shown):
         assert window.clips.message.isVisible()
         return
     lease = window.pairs[0].lease
-    for area, segment in zip(areas, (lease.left, lease.right), strict=True):
+    for area, segment in zip(areas, (lease.segments[0], lease.segments[1]), strict=True):
         assert (area.of(shown) == segment).all()
         assert min(area.width, area.height) > 60
     captions = [label for label in window.findChildren(QLabel) if label.text() in ("Left", "Right")]
@@ -174,7 +175,7 @@ def check_the_bar(window, shown, answered, budget):
 def check_buttons(window, has_store):
     over = window._state in (State.CLOSED, State.FINISHED)
     for button in window.findChildren(ActionButton):
-        dead = button.action in OF_A_PAIR and not window.pairs
+        dead = button.action in window.keys.of_a_query and not window.pairs
         dead |= button.action.name == "Finish" and (over or not has_store)
         dead |= button.action.name == "Undo"  # ann has said nothing yet
         assert button.isEnabled() is not dead, button.text()
@@ -210,7 +211,7 @@ def test_a_screen_reader_reads_what_is_shown(tmp_path, qtbot):
                     interface = QAccessible.queryAccessibleInterface(widget)
                     read[widget.text()] = interface.text(QAccessible.Text.Name)
             assert all(said == text for text, said in read.items())
-            assert {*(f"{a.sign}  {a.name}" for a in (*ANSWERS[:3], *OTHERS)), "Right  →"} <= set(read)
+            assert {*(f"{a.sign}  {a.name}" for a in (*window.keys.answers[:3], *OTHERS)), "Right  →"} <= set(read)
 
 
 def test_a_window_follows_what_happens_to_the_agent_within_two_seconds(tmp_path, qtbot):

@@ -9,9 +9,12 @@ from helpers import segments
 from sqlalchemy import text
 
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
+from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.schema import STORE_VERSION
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Answer, Comparison, Judgement, Query
+from prefrl.feedback.terms import Answer
+from prefrl.types import Comparison
 
 POOL = segments(40)
 
@@ -29,7 +32,9 @@ def store(path):
 
 
 def queries(count, *, first=0, round_=1, step=100):
-    return [Query(round_, rank, POOL[2 * (first + rank)], POOL[2 * (first + rank) + 1], step) for rank in range(count)]
+    return [
+        pair_query(round_, rank, POOL[2 * (first + rank)], POOL[2 * (first + rank) + 1], step) for rank in range(count)
+    ]
 
 
 def answer(query_id, judgement=Judgement.LEFT, **details):
@@ -46,7 +51,9 @@ def view(path):
 
 def history(path):
     connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT id, judgement, undoes FROM comparisons ORDER BY id").fetchall()
+    rows = connection.execute(
+        "SELECT id, json_extract(value, '$'), undoes FROM answers WHERE late = 0 ORDER BY id"
+    ).fetchall()
     connection.close()
     return rows
 
@@ -65,7 +72,7 @@ def test_the_view_has_the_columns_of_the_contract_and_what_was_said(store, path)
 
 def test_shown_left_is_the_segment_on_the_left(store, path):
     pool = segments(8)
-    ids = store.add_queries([Query(1, 0, pool[7], pool[2], 0), Query(1, 1, pool[3], pool[5], 0)])
+    ids = store.add_queries([pair_query(1, 0, pool[7], pool[2], 0), pair_query(1, 1, pool[3], pool[5], 0)])
     store.add_answers([answer(query_id) for query_id in ids])
     assert [row["shown_left"] for row in view(path)] == [7, 3]
     assert store.comparisons() == [Comparison(1, 7, 2, 1.0), Comparison(2, 3, 5, 1.0)]
@@ -153,7 +160,7 @@ def test_a_query_has_one_id_for_good(store):
 
 def test_segments_that_occur_twice_are_stored_once(store, path):
     pool = segments(3)
-    store.add_queries([Query(1, 0, pool[0], pool[1], 5), Query(1, 1, pool[1], pool[2], 5)])
+    store.add_queries([pair_query(1, 0, pool[0], pool[1], 5), pair_query(1, 1, pool[1], pool[2], 5)])
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT id, length, agent_step FROM segments").fetchall() == [
         (0, 3, 5),
@@ -181,7 +188,7 @@ def test_reading_can_be_limited_by_id_and_by_round(store):
 
 
 def test_asked_pairs_are_smaller_first(store):
-    store.add_queries([Query(1, 0, POOL[9], POOL[4], 0)])
+    store.add_queries([pair_query(1, 0, POOL[9], POOL[4], 0)])
     assert store.asked_pairs() == {(4, 9)}
 
 
@@ -236,7 +243,8 @@ from contextlib import suppress
 from pathlib import Path
 from prefrl.errors import UsageError
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Answer, Judgement
+from prefrl.feedback.terms import Answer
+from prefrl.feedback.kinds.comparison import Judgement
 store = LabelStore(Path(sys.argv[1]))
 for query in range(1, 61):
     store.add_answers([Answer(query, Judgement.LEFT, sys.argv[2], 0)])
@@ -248,14 +256,14 @@ for query in range(1, 61):
 
 def test_concurrent_writers_lose_and_double_nothing(store, path):
     pool = segments(61)
-    ids = store.add_queries([Query(1, rank, pool[rank], pool[rank + 1], 0) for rank in range(60)])
+    ids = store.add_queries([pair_query(1, rank, pool[rank], pool[rank + 1], 0) for rank in range(60)])
     assert list(ids) == list(range(1, 61))
     command = [sys.executable, "-c", _WRITER, str(path)]
     writers = [subprocess.Popen([*command, name], stderr=subprocess.PIPE) for name in ("a", "b", "c")]
     errors = [writer.communicate(timeout=60)[1].decode() for writer in writers]
     assert errors == [""] * 3
     rows = history(path)
-    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    assert [row[0] for row in rows] == sorted({row[0] for row in rows})
     undone = [row[2] for row in rows if row[2] is not None]
     assert len(undone) == len(set(undone)) >= 3
     standing = [row["query_id"] for row in view(path)]
@@ -392,9 +400,11 @@ def test_a_store_tells_whether_it_holds_a_query_s_key_with_other_segments(store)
     first, second = queries(2)
     store.add_queries([first, second])
     assert store.differs([first, second]) is False
-    assert store.differs([first._replace(left=POOL[30])]) is True
-    assert store.differs([first, second._replace(left=second.right, right=second.left)]) is True
-    assert store.differs([first._replace(round=2, left=POOL[30]), first]) is False  # a key that it does not hold
+    assert store.differs([first._replace(segments=(POOL[30], first.segments[1]))]) is True
+    assert store.differs([first, second._replace(segments=second.segments[::-1])]) is True
+    assert (
+        store.differs([first._replace(round=2, segments=(POOL[30], first.segments[1])), first]) is False
+    )  # a key that it does not hold
 
 
 def test_no_answers_are_none_taken(store):
@@ -414,7 +424,7 @@ def test_repeats_are_no_labels_wherever_labels_are_read(store):
     store.add_answers([answer(number) for number in ids])
     with store.database.write() as connection:
         connection.execute(text(f"INSERT INTO repeats (query_id, original_id) VALUES ({ids[1]}, {ids[0]})"))
-    assert [label.left for label in store.labels()] == [0, 4]
+    assert [label.left for label in read_labels(store)] == [0, 4]
     assert [comparison.left for comparison in store.comparisons()] == [0, 4]
     assert store.counts()["answered"] == 2
 

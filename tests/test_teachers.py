@@ -7,20 +7,21 @@ import pytest
 from helpers import segment
 from runs import label_counts, prefrl, summary, tiny
 
+from prefrl.episodes import Episodes
 from prefrl.errors import UsageError
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
+from prefrl.feedback.kinds.comparison import judge as judge_rewards
+from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted
 from prefrl.teachers import HUMAN, TEACHERS, check_teacher, make_teacher
 from prefrl.teachers.human import HumanTeacher
-from prefrl.teachers.simulated import Episodes, Shortcomings, discounted
-from prefrl.teachers.simulated import judge as judge_rewards
-from prefrl.types import Judgement, Query
 
 
 def query(left, right, step=7, rank=0):
-    return Query(1, rank, segment(0, left), segment(1, right), step)
+    return pair_query(1, rank, segment(0, left), segment(1, right), step)
 
 
 def judge(asked, ways=TEACHERS["oracle"], usual=0.0, chance=(0.5, 0.5)):
-    sides = (asked.left.true_rewards, asked.right.true_rewards)
+    sides = (asked.segments[0].true_rewards, asked.segments[1].true_rewards)
     return judge_rewards(*sides, ways, usual, np.array(chance))
 
 
@@ -32,7 +33,7 @@ def shares(name, left, right, *, threshold=0.0, draws=4000):
     """The share of each judgement among many of one pair."""
     teacher = made(name, episodes=lambda: Episodes(threshold / len(left), 1.0) if threshold else None)
     teacher.submit({rank: query(left, right, rank=rank) for rank in range(draws)})
-    said = [answer.judgement.value for answer in teacher.collect()]
+    said = [answer.value.value for answer in teacher.collect()]
     return {judgement.value: said.count(judgement.value) / draws for judgement in Judgement}
 
 
@@ -69,7 +70,7 @@ def test_oracle_answers_each_query_once_at_the_step_it_was_asked():
     oracle.submit({5: query([1.0], [2.0]), 9: query([2.0], [1.0], step=8)})
     oracle.submit({6: query([2.0], [2.0])})
     answers = {answer.query_id: answer for answer in oracle.collect()}
-    assert {number: answer.judgement.value for number, answer in answers.items()} == {5: "right", 9: "left", 6: "equal"}
+    assert {number: answer.value.value for number, answer in answers.items()} == {5: "right", 9: "left", 6: "equal"}
     assert {answer.teacher for answer in answers.values()} == {"oracle"}
     assert answers[9].agent_step == 8
     assert list(oracle.collect()) == []
@@ -146,7 +147,7 @@ def test_thresholds_are_applied_once():
     """epsilon (L / T) R: a clip of 3 of 30 steps, mean return 200, epsilon 0.1: a threshold of 2, and not of 0.2."""
     teacher = made("equal", episodes=lambda: Episodes(200.0, 30.0))
     teacher.submit({0: query([1.0, 0, 0], [-0.9, 0, 0]), 1: query([1.0, 0, 0], [-1.1, 0, 0])})
-    assert [answer.judgement.value for answer in teacher.collect()] == ["equal", "left"]
+    assert [answer.value.value for answer in teacher.collect()] == ["equal", "left"]
 
 
 def test_a_myopic_teacher_weighs_the_last_step_whole():
@@ -157,7 +158,7 @@ def test_a_myopic_teacher_weighs_the_last_step_whole():
 
 def test_equal_overrides_a_mistake_and_a_skip_comes_first():
     ways = TEACHERS["equal"] + TEACHERS["mistake"] + TEACHERS["skip"]
-    assert ways == Shortcomings(mistake=0.1, skip=0.1, equal=0.1)
+    assert ways == TeacherConfiguration(mistake=0.1, skip=0.1, equal=0.1)
     assert judge(query([5.0], [4.5]), ways, 10.0, (0.5, 0.0)) is Judgement.EQUAL
     assert judge(query([0.5], [0.4]), ways, 10.0, (0.5, 0.0)) is Judgement.INCOMPARABLE
     assert judge(query([5.0], [3.0]), ways, 10.0, (0.5, 0.0)) is Judgement.RIGHT
@@ -165,7 +166,7 @@ def test_equal_overrides_a_mistake_and_a_skip_comes_first():
 
 def test_teachers_add_up_by_name():
     teacher = made("boltzmann+mistake")
-    assert teacher._ways == Shortcomings(rationality=1.0, mistake=0.1)
+    assert teacher._configuration == TeacherConfiguration(rationality=1.0, mistake=0.1)
     teacher.submit({0: query([9.0], [0.0])})
     assert teacher.collect()[0].teacher == "boltzmann+mistake"
     with pytest.raises(UsageError, match="mistake"):
@@ -179,7 +180,7 @@ def test_people_like_ties_and_errors_are_at_people_s_rates():
     teacher = made("people-like")
     levels = rng.gamma(2.0, 2.0, size=(2, 3000))  # returns of clips over a training run: from standing to running
     teacher.submit({n: query([a], [b], rank=n) for n, (a, b) in enumerate(levels.T)})
-    said = [answer.judgement for answer in teacher.collect()]
+    said = [answer.value for answer in teacher.collect()]
     ties = np.mean([judgement is Judgement.EQUAL for judgement in said])
     assert 0.02 < ties < 0.15
     wrong = [
@@ -198,7 +199,7 @@ def test_chance_is_the_query_s_own():
         teacher = made("boltzmann", seed=seed)
         for batch in [numbers] if at_once else [[number] for number in numbers]:
             teacher.submit({number: asked[number] for number in batch})
-        return {answer.query_id: answer.judgement for answer in teacher.collect()}
+        return {answer.query_id: answer.value for answer in teacher.collect()}
 
     whole = said(list(asked), at_once=True)
     assert said(list(reversed(asked))) == whole
@@ -226,28 +227,28 @@ def test_chance_differs_from_round_to_round():
     """Four standard errors of 400 draws of a half are 0.1; pairs of one rank are not judged alike for a whole run."""
     teacher = made("boltzmann")
     teacher.submit({n: query([1.0], [1.0])._replace(round=n) for n in range(400)})
-    lefts = [answer.judgement is Judgement.LEFT for answer in teacher.collect()]
+    lefts = [answer.value is Judgement.LEFT for answer in teacher.collect()]
     assert np.mean(lefts) == pytest.approx(0.5, abs=0.1)
     ranked = made("boltzmann")
     ranked.submit({n: query([1.0], [1.0], rank=n) for n in range(400)})
-    assert lefts != [answer.judgement is Judgement.LEFT for answer in ranked.collect()]
+    assert lefts != [answer.value is Judgement.LEFT for answer in ranked.collect()]
 
 
 def test_thresholds_are_on_sums_that_are_not_discounted():
     """Discounted by a half, 0 0 8 and 8 0 0 are 8 and 2; both sum to 8. And 4 0 3 and 0 0 4: 4 and 4, and 7 and 4."""
-    ways = Shortcomings(equal=0.1, discount=0.5)
+    ways = TeacherConfiguration(equal=0.1, discount=0.5)
     assert judge(query([0.0, 0.0, 8.0], [8.0, 0.0, 0.0]), ways, 10.0) is Judgement.EQUAL
     assert judge(query([0.0, 0.0, 8.0], [6.9, 0.0, 0.0]), ways, 10.0) is Judgement.LEFT  # 1.1 apart
     assert judge(query([4.0, 0.0, 3.1], [0.0, 0.0, 4.0]), ways, 10.0) is Judgement.LEFT  # 0.1 apart where discounted
     assert judge(query([4.0, 0.0, 2.9], [0.0, 0.0, 4.0]), ways, 10.0) is Judgement.RIGHT
-    skips = Shortcomings(skip=0.5, discount=0.5)
+    skips = TeacherConfiguration(skip=0.5, discount=0.5)
     assert judge(query([6.0, 0.0, 0.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.LEFT  # 1.5 where discounted
     assert judge(query([0.0, 0.0, 4.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.INCOMPARABLE
     assert judge(query([0.0, 0.0, 5.0], [0.0, 0.0, 0.0]), skips, 10.0) is Judgement.LEFT  # half of the usual is enough
 
 
 def test_clips_are_too_close_whichever_is_the_better_and_whatever_their_sign():
-    weber, equal = Shortcomings(noticeable=0.1), Shortcomings(equal=0.5)
+    weber, equal = TeacherConfiguration(noticeable=0.1), TeacherConfiguration(equal=0.5)
     for one, other, close in ((10.0, 9.05, True), (10.0, 8.9, False), (-10.0, -9.05, True), (-10.0, -8.9, False)):
         better = Judgement.LEFT if one > other else Judgement.RIGHT
         worse = Judgement.RIGHT if one > other else Judgement.LEFT
@@ -260,7 +261,7 @@ def test_clips_are_too_close_whichever_is_the_better_and_whatever_their_sign():
 
 
 def test_one_number_is_for_the_boltzmann_rule_and_the_other_for_the_mistake():
-    ways = Shortcomings(rationality=1.0, mistake=0.25)
+    ways = TeacherConfiguration(rationality=1.0, mistake=0.25)
     for preference, error, expected in (
         (0.25, 0.875, Judgement.LEFT),
         (0.875, 0.5, Judgement.RIGHT),

@@ -16,7 +16,9 @@ from runs import until
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
 from prefrl.feedback.following import Following
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.files import load_tree
 from prefrl.recipes import resolve
 from prefrl.reward.inputs import Inputs
@@ -25,7 +27,7 @@ from prefrl.reward.loss import multiplicity
 from prefrl.reward.process import Orders, learn_until
 from prefrl.reward.workers import InlineLearner
 from prefrl.run import RunDirectory
-from prefrl.types import Answer, Comparison, Judgement, Query, Undone
+from prefrl.types import Comparison, Undone
 
 LEFT, RIGHT, EQUAL, NEITHER = Judgement
 
@@ -47,7 +49,7 @@ def ask(store, round_, count=1):
     """Queries of a round, about segments that no other is about; their ids."""
     first = 2 * (store.counts()["answered"] + store.counts()["pending"] + store.counts()["incomparable"])
     pairs = [(POOL[(first + 2 * n) % 24], POOL[(first + 2 * n + 1) % 24]) for n in range(count)]
-    return list(store.add_queries([Query(round_, rank, *pair, 0) for rank, pair in enumerate(pairs)]))
+    return list(store.add_queries([pair_query(round_, rank, *pair, 0) for rank, pair in enumerate(pairs)]))
 
 
 def say(store, query_id, judgement=LEFT, labeller="ann"):

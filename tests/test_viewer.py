@@ -18,7 +18,7 @@ from clip_viewer import fetcher as fetcher_module
 from clip_viewer.buttons import ActionButton
 from clip_viewer.dialogs import NO, YES
 from clip_viewer.fetcher import Fetcher, images
-from clip_viewer.keys import ANSWERS, BY_KEY, HELP, OTHERS
+from clip_viewer.keys import OTHERS
 from clip_viewer.session import Session
 from clip_viewer.theme import set_theme
 from clip_viewer.views import shown_scale
@@ -52,11 +52,11 @@ def test_images_hold_the_frames_pixels():
 )
 def test_keys_are_answers_to_what_is_on_the_screen(window, run, qtbot, key, judgement):
     lease = window.pairs[0].lease
-    assert (colour(window.clips.left), colour(window.clips.right)) == (lease.left, lease.right)
+    assert (colour(window.clips.views[0]), colour(window.clips.views[1])) == (lease.segments[0], lease.segments[1])
     press(qtbot, window, key)
     assert run[1].counts()[judgement] == 1
     assert window.pairs[0].lease.query_id != lease.query_id
-    assert colour(window.clips.left) == window.pairs[0].lease.left
+    assert colour(window.clips.views[0]) == window.pairs[0].lease.segments[0]
 
 
 def test_buttons_answer_too_and_have_names(window, run, qtbot):
@@ -107,15 +107,17 @@ def test_light_and_dark(window, qtbot):
     light = lightness()
     press(qtbot, window, Qt.Key.Key_D)
     qtbot.waitUntil(lambda: lightness() < light / 2, timeout=5000)
-    assert colour(window.clips.left) == window.pairs[0].lease.left
+    assert colour(window.clips.views[0]) == window.pairs[0].lease.segments[0]
     press(qtbot, window, Qt.Key.Key_D)
     qtbot.waitUntil(lambda: lightness() == light, timeout=5000)
 
 
 def test_every_key_has_a_button_and_a_line_of_help(window):
     names = {one.action.name for one in window.findChildren(ActionButton)}
-    assert names == {action.name for action in (*ANSWERS, *OTHERS)}
-    assert all(action.does in HELP and hasattr(window, action.method) for action in BY_KEY.values())
+    assert names == {action.name for action in (*window.keys.answers, *OTHERS)}
+    assert all(
+        action.does in window.keys.help and hasattr(window, action.method) for action in window.keys.by_key.values()
+    )
 
 
 def test_the_state_is_told(window, run, qtbot):
@@ -274,7 +276,10 @@ def test_repeats_come_among_the_pairs_with_sides_swapped(tmp_path, qtbot):
     window.close()
     repeats = [lease for lease in seen if lease.query_id > 16]
     assert len(repeats) == 1
-    assert any((lease.right, lease.left) == (repeats[0].left, repeats[0].right) for lease in seen[:-1])
+    assert any(
+        (lease.segments[1], lease.segments[0]) == (repeats[0].segments[0], repeats[0].segments[1])
+        for lease in seen[:-1]
+    )
     assert store.counts()["answered"] == 16
     store.close()
 

@@ -120,7 +120,7 @@ def test_undo_takes_back_what_is_shown_as_said_last(window, run, qtbot):
 def dump(run):
     """All that people said, as it is stored."""
     with run[1].database.read() as connection:
-        return [connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in ("comparisons", "withdrawals")]
+        return [connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in ("answers", "withdrawals")]
 
 
 @pytest.mark.parametrize("over", ["closed", "finished"])

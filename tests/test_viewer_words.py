@@ -18,8 +18,9 @@ from clip_viewer.fetcher import Fetcher
 from clip_viewer.session import Session
 from clip_viewer.window import LabelWindow
 from prefrl.clips import ClipFolder
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.leases import LabelQueue
-from prefrl.types import Answer, Judgement
+from prefrl.feedback.terms import Answer
 
 
 def test_the_person_who_pressed_x_is_told_what_they_did_and_others_that_somebody_did(window, run, qtbot):
@@ -134,7 +135,7 @@ def test_a_long_instruction_is_scrolled_and_leaves_the_clips_their_room(tmp_path
             assert shown.verticalScrollBar().value() > 0
             qtbot.keyClick(window, Qt.Key.Key_PageUp)
             assert shown.verticalScrollBar().value() == 0
-        sizes.append(window.clips.left.picture().width())
+        sizes.append(window.clips.views[0].picture().width())
         window.close()
         store.close()
     assert sizes[1] > 0.5 * sizes[0]

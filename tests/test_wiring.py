@@ -14,10 +14,10 @@ from runs import prefrl, summary, tiny
 from prefrl import assembly
 from prefrl.agents.reward_terms import AgentReward, PredictedReward
 from prefrl.environments import make_stack
+from prefrl.episodes import Episodes
 from prefrl.metrics import read_metrics
 from prefrl.recipes import resolve
 from prefrl.segments import SegmentRecorder
-from prefrl.teachers.simulated import Episodes
 
 GAMMA, ENTROPY = 0.5, 0.2
 DEAR = ("agent.normalise_reward=false",)

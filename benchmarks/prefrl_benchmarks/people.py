@@ -20,10 +20,10 @@ from typing import Any
 from clip_viewer.session import Session
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.leases import Lease
 from prefrl.printable import printable
 from prefrl.run import commit, version
-from prefrl.types import Judgement
 from prefrl_benchmarks.cells import Cell, run_cell
 from prefrl_benchmarks.results import last_words, machine
 from prefrl_benchmarks.speed import steady_rate
@@ -102,7 +102,7 @@ def label_by_true_reward(root: Path, per_minute: float) -> None:
 
 def better(clips: ClipFolder, lease: Lease) -> Judgement:
     """The true reward's verdict on a pair."""
-    left, right = (clips.load(segment)[1].sum() for segment in (lease.left, lease.right))
+    left, right = (clips.load(segment)[1].sum() for segment in (lease.segments[0], lease.segments[1]))
     return Judgement.LEFT if left > right else Judgement.RIGHT
 
 

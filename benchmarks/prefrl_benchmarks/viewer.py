@@ -19,12 +19,13 @@ import psutil
 from prefrl.chance import stream
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.film import write_film
 from prefrl.recipes import resolve
 from prefrl.run import RunDirectory
-from prefrl.types import Array, Query, Segment
+from prefrl.types import Array, Segment
 from prefrl_benchmarks.screen import Box, Screen, clip_areas
 
 _SIZE, _FPS, _FRAMES = 480, 30, 60
@@ -94,7 +95,7 @@ def _make_run(root: Path, pairs: int) -> Path:
     made = [Segment(number, observed, taken, taken[:, 0]) for number in range(2 * pairs)]
     for segment in made:
         clips.save(segment)
-    store.add_queries([Query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
+    store.add_queries([pair_query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
     for number in range(2 * pairs):
         if number < _FILMS:
             write_film(clips.video(number), _floor(number), _FPS)

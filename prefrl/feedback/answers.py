@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.feedback.columns import legible
-from prefrl.feedback.database import CHECKSUMS, HISTORY, QUERIES
+from prefrl.feedback.checksums import checksum
+from prefrl.feedback.columns import kind_of, legible
+from prefrl.feedback.database import ANSWERS, CHECKSUMS, QUERIES, segments_of
+from prefrl.feedback.kinds import KINDS, from_json
+
+WHOLE = legible(ANSWERS, ANSWERS, kind_of(ANSWERS.c.query_id))
+"""Whether a row of the history can be read."""
 
 
 def append(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -19,30 +22,42 @@ def append(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list
     Returns:
         Their ids.
     """
-    last = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(HISTORY.c.id), 0)))
-    connection.execute(HISTORY.insert(), [{name: value for name, value in row.items() if name != "id"} for row in rows])
-    added = connection.execute(
-        _said().where(HISTORY.c.id > last)
-    ).all()  # as they are kept, whatever types they came in
-    connection.execute(CHECKSUMS.insert(), [{"comparison_id": row.id, "crc32": _checksum(row)} for row in added])
+    last = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(ANSWERS.c.id), 0))) or 0
+    connection.execute(ANSWERS.insert(), [{name: value for name, value in row.items() if name != "id"} for row in rows])
+    added = connection.execute(_said(last)).all()  # as they are kept, whatever types they came in
+    about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > last))
+    sums = [{"answer_id": row.id, "crc32": checksum((*row, *about[row.query_id]))} for row in added]
+    connection.execute(CHECKSUMS.insert(), sums)
     return [row.id for row in added]
 
 
 def damaged(connection: sa.Connection, after: int = 0) -> set[int]:
     """Ids above `after` of rows that are not what was stored; those of older versions have no checksum."""
-    rows = _said().add_columns(CHECKSUMS.c.crc32).where(HISTORY.c.id > after)
-    rows = rows.join(CHECKSUMS, CHECKSUMS.c.comparison_id == HISTORY.c.id)
-    changed = {row.id for row in connection.execute(rows) if row.crc32 != _checksum(row[:-1])}
-    odd = sa.select(HISTORY.c.id).where(HISTORY.c.id > after, ~legible(HISTORY, HISTORY))
-    return changed | set(connection.scalars(odd))
+    rows = _said(after).add_columns(CHECKSUMS.c.crc32).join(CHECKSUMS, CHECKSUMS.c.answer_id == ANSWERS.c.id)
+    about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > after))
+    changed = {
+        row.id for row in connection.execute(rows) if row.crc32 != checksum((*row[:-1], *about.get(row.query_id, ())))
+    }
+    odd = sa.select(ANSWERS.c.id).where(ANSWERS.c.id > after, ~WHOLE)
+    return changed | set(connection.scalars(odd)) | _unparsed(connection, after)
 
 
-def _said() -> sa.Select[Any]:
-    """All of a row, and which clips its query is about."""
-    sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
-    joined = sa.join(HISTORY, QUERIES, QUERIES.c.id == HISTORY.c.query_id)
-    return sa.select(*HISTORY.c, *sides).select_from(joined).order_by(HISTORY.c.id)
+def _unparsed(connection: sa.Connection, after: int) -> set[int]:
+    """Rows whose value is none of its kind's, of kinds whose values cannot be listed."""
+    unlisted = [name for name, kind in KINDS.items() if kind.values is None]
+    rows = sa.select(ANSWERS.c.id, QUERIES.c.kind, ANSWERS.c.value).join(QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
+    rows = rows.where(ANSWERS.c.id > after, ANSWERS.c.value.is_not(None), QUERIES.c.kind.in_(unlisted), WHOLE)
+    found = set()
+    for number, kind, value in connection.execute(rows) if unlisted else ():
+        try:
+            from_json(KINDS[kind], value)
+        except ValueError:
+            found.add(number)
+    return found
 
 
-def _checksum(row: Sequence[Any]) -> int:
-    return zlib.crc32(json.dumps(list(row), default=repr).encode())
+def _said(after: int) -> sa.Select[Any]:
+    """All of each row above `after`, and its query's kind."""
+    joined = sa.join(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
+    columns = sa.select(*ANSWERS.c, QUERIES.c.kind).select_from(joined)
+    return columns.where(ANSWERS.c.id > after).order_by(ANSWERS.c.id)

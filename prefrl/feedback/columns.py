@@ -10,14 +10,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.types import Judgement
+from prefrl.feedback.kinds import KINDS, LONGEST_VALUE, listed_values, unlisted_kinds
 
 _STORED_AS = {sa.Integer: ("integer",), sa.Float: ("real", "integer"), sa.String: ("text",)}
-_JUDGEMENTS = tuple(judgement.value for judgement in Judgement)
-_SAID = ("judgement", "teacher", "labeller", "agent_step", "shown_left", "response_seconds", "created_at")
+_SAID = ("value", "teacher", "labeller", "agent_step", "shown", "response_seconds", "created_at")
 """Columns of an answer on which nothing but that answer depends."""
-_ANSWERS = frozenset({"comparisons", "late_answers"})
-"""Tables of answers."""
+_ANSWERS = "answers"
+MOST_LABELLERS = 1000
+"""That a query can want."""
 
 
 def odd_value(connection: sa.Connection, metadata: sa.MetaData) -> str | None:
@@ -26,27 +26,68 @@ def odd_value(connection: sa.Connection, metadata: sa.MetaData) -> str | None:
     What was said in answers is not looked at; see `legible`.
     """
     for table in metadata.sorted_tables:
-        looked_at = (column for column in table.columns if table.name not in _ANSWERS or column.name not in _SAID)
+        looked_at = (column for column in table.columns if table.name != _ANSWERS or column.name not in _SAID)
         odd = sa.or_(*(_is_odd(column, column) for column in looked_at))
         if (row := connection.scalar(sa.select(sa.literal_column("rowid")).select_from(table).where(odd))) is not None:
             return f"row {row} of its table {table.name} holds what that cannot be"
     return None
 
 
-def legible(answers: sa.FromClause, table: sa.Table) -> sa.ColumnElement[bool]:
-    """Whether all that was said in an answer is of its column's kind.
+def odd_query(connection: sa.Connection) -> str | None:
+    """The first query whose kind is unknown, or that is not about as many segments as its kind; None where all are."""
+    found = connection.exec_driver_sql(
+        "SELECT id, kind, wanted, count(place), min(place), max(place), count(segment_id) "
+        "FROM queries LEFT JOIN query_segments ON query_id = id GROUP BY id, kind, wanted"
+    )
+    for number, kind, wanted, places, first, last, segments in found:
+        if kind not in KINDS:
+            return f"its query {number} is of the unknown kind {kind!a:.60}"
+        arity = KINDS[kind].arity
+        if not 1 <= wanted <= MOST_LABELLERS or (places, first, last, segments) != (arity, 0, arity - 1, arity):
+            return f"its query {number} is none of kind {kind}"
+    return None
+
+
+def legible(
+    answers: sa.FromClause,
+    table: sa.Table,
+    kind: sa.ColumnElement[str],
+    *,
+    shown: sa.ColumnElement[str] | None = None,
+) -> sa.ColumnElement[bool]:
+    """Whether all that was said in an answer is of its column's type, and its value one of its kind's.
+
+    A value of a kind whose values cannot be listed is looked at where it is read.
 
     Args:
         answers: The table of answers, an alias of it, or a view of it.
-        table: The table, which knows its columns' kinds.
+        table: The table, which knows its columns' types.
+        kind: The kind of the answer's query.
+        shown: The column of that name, where it has another.
     """
-    return sa.and_(*(~_is_odd(answers.c[name], table.c[name]) for name in _SAID))
+    columns: dict[str, sa.ColumnElement[Any]] = {
+        name: answers.c[name] for name in _SAID if name != "shown" or shown is None
+    }
+    if shown is not None:
+        columns["shown"] = shown
+    value = columns["value"]
+    said = sa.or_(
+        value.is_(None),
+        (kind + " " + value).in_(sa.bindparam(None, callable_=listed_values, expanding=True, unique=True)),
+        sa.and_(
+            kind.in_(sa.bindparam(None, callable_=unlisted_kinds, expanding=True, unique=True)),
+            sa.func.length(value) <= LONGEST_VALUE,
+        ),
+    )
+    return sa.and_(*(~_is_odd(column, table.c[name]) for name, column in columns.items()), said)
+
+
+def kind_of(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
+    """The kind of a query, for `legible`."""
+    queries = sa.table("queries", sa.column("id", sa.Integer), sa.column("kind", sa.String)).alias()
+    return sa.select(queries.c.kind).where(queries.c.id == query_id).scalar_subquery()
 
 
 def _is_odd(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[bool]:
-    kinds = next(kinds for kind, kinds in _STORED_AS.items() if isinstance(column.type, kind))
-    kept = (*kinds, "null") if column.nullable else kinds
-    odd: sa.ColumnElement[bool] = sa.func.typeof(value).not_in(kept)
-    if column.name != "judgement":
-        return odd
-    return sa.or_(odd, sa.and_(value.is_not(None), value.not_in(_JUDGEMENTS)))
+    types = next(types for type_, types in _STORED_AS.items() if isinstance(column.type, type_))
+    return sa.func.typeof(value).not_in((*types, "null") if column.nullable else types)

@@ -17,9 +17,10 @@ from sqlalchemy.exc import DatabaseError
 
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError
-from prefrl.feedback.columns import legible, odd_value
-from prefrl.feedback.schema import LABELS_VIEW, STORE_VERSION, WITHDRAWN_VIEW, admit
+from prefrl.feedback.columns import legible, odd_query, odd_value
+from prefrl.feedback.schema import STORE_VERSION, VIEWS, admit
 from prefrl.feedback.sqlite import engine, explained, is_locked
+from prefrl.feedback.upgrade import upgrade
 from prefrl.printable import complain
 
 METADATA = sa.MetaData()
@@ -40,34 +41,42 @@ QUERIES = sa.Table(
     "queries",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String, nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("rank", sa.Integer, nullable=False),
-    sa.Column("segment_left", sa.ForeignKey("segments.id"), nullable=False),
-    sa.Column("segment_right", sa.ForeignKey("segments.id"), nullable=False),
     sa.Column("agent_step", sa.Integer, nullable=False),
+    sa.Column("wanted", sa.Integer, nullable=False, doc="how many labellers are to answer it"),
     sa.Column("created_at", sa.String, nullable=False),
     sa.UniqueConstraint("round", "rank"),
 )
-HISTORY = sa.Table(
-    "comparisons",
+QUERY_SEGMENTS = sa.Table(
+    "query_segments",
+    METADATA,
+    sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
+    sa.Column("place", sa.Integer, primary_key=True, doc="from 0, in the order shown"),
+    sa.Column("segment_id", sa.ForeignKey("segments.id"), nullable=False, index=True),
+)
+ANSWERS = sa.Table(
+    "answers",
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
-    sa.Column("judgement", sa.String, nullable=True, doc="null in a row that undoes another"),
-    sa.Column("undoes", sa.ForeignKey("comparisons.id"), nullable=True, unique=True),
+    sa.Column("value", sa.String, nullable=True, doc="JSON; null in a row that undoes another"),
+    sa.Column("undoes", sa.ForeignKey("answers.id"), nullable=True, unique=True),
     sa.Column("teacher", sa.String, nullable=False),
     sa.Column("labeller", sa.String, nullable=True),
     sa.Column("agent_step", sa.Integer, nullable=False),
-    sa.Column("shown_left", sa.ForeignKey("segments.id"), nullable=False),
+    sa.Column("shown", sa.String, nullable=False, doc="JSON: the segments' ids, in the order shown"),
     sa.Column("response_seconds", sa.Float, nullable=True),
     sa.Column("created_at", sa.String, nullable=False),
+    sa.Column("late", sa.Integer, nullable=False, doc="1 where the query had the answers it wanted; it never stands"),
     sqlite_autoincrement=True,
 )
 LEASES = sa.Table(
     "leases",
     METADATA,
     sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
-    sa.Column("viewer", sa.String, nullable=False),
+    sa.Column("viewer", sa.String, primary_key=True),
     sa.Column("boot", sa.String, nullable=False, doc="which of the machine's starts the clock counts from"),
     sa.Column("expires_at", sa.Float, nullable=False, doc="seconds since then"),
 )
@@ -87,7 +96,7 @@ WITHDRAWALS = sa.Table(
     sa.Column("reason", sa.String, nullable=True, doc="null in a row that undoes another"),
     sa.Column("undoes", sa.ForeignKey("withdrawals.id"), nullable=True, unique=True),
     sa.Column("labeller", sa.String, nullable=True, doc="null where a program withdrew it"),
-    sa.Column("after_answer", sa.Integer, nullable=False, doc="the newest comparison's id at that time"),
+    sa.Column("after_answer", sa.Integer, nullable=False, doc="the newest answer's id at that time"),
     sa.Column("created_at", sa.String, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -100,31 +109,18 @@ REPEATS = sa.Table(
 CHECKSUMS = sa.Table(
     "checksums",
     METADATA,
-    sa.Column("comparison_id", sa.ForeignKey("comparisons.id"), primary_key=True),
+    sa.Column("answer_id", sa.ForeignKey("answers.id"), primary_key=True),
     sa.Column("crc32", sa.Integer, nullable=False),
 )
-LATE = sa.Table(
-    "late_answers",
-    METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False),
-    sa.Column("judgement", sa.String, nullable=False),
-    sa.Column("teacher", sa.String, nullable=False),
-    sa.Column("labeller", sa.String, nullable=True),
-    sa.Column("agent_step", sa.Integer, nullable=False),
-    sa.Column("shown_left", sa.ForeignKey("segments.id"), nullable=False),
-    sa.Column("response_seconds", sa.Float, nullable=True),
-    sa.Column("created_at", sa.String, nullable=False),
-    sqlite_autoincrement=True,
-)
-_SHOWN = ("teacher", "labeller", "agent_step", "shown_left", "response_seconds", "created_at")
-_STANDS = sa.table("labels", *(sa.column(name) for name in ("id", "query_id", "judgement", *_SHOWN)))
-LABELS = sa.select(_STANDS).where(legible(_STANDS, HISTORY)).subquery("labels")
-"""The answers that stand and can be read; a pair whose answer cannot be read any more is asked again."""
-ILLEGIBLE = sa.select(_STANDS.c.id, _STANDS.c.query_id).where(~legible(_STANDS, HISTORY)).subquery("illegible")
+_SAID = ("value", "teacher", "labeller", "agent_step", "segments", "response_seconds", "created_at")
+_STANDS = sa.table("answers_standing", *(sa.column(name) for name in ("id", "query_id", "kind", *_SAID)))
+_LEGIBLE = legible(_STANDS, ANSWERS, _STANDS.c.kind, shown=_STANDS.c.segments)
+STANDING = sa.select(_STANDS).where(_LEGIBLE).subquery("standing")
+"""The answers that stand and can be read; a query whose answer cannot be read any more is asked again."""
+ILLEGIBLE = sa.select(_STANDS.c.id, _STANDS.c.query_id).where(~_LEGIBLE).subquery("illegible")
 """Those that cannot be read."""
-_STANDING = ("id", "query_id", "reason", "labeller", "after_answer", "created_at")
-WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _STANDING))
+_WITHDRAWN = ("id", "query_id", "reason", "labeller", "after_answer", "created_at")
+WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _WITHDRAWN))
 
 
 Waiting = Callable[[float], None]
@@ -164,21 +160,16 @@ class Database:
                 raise PrefrlError(f"{path} is an older version's and cannot be written, so not be brought up to date")
             self._upgrade()
         with self.read() as connection:
-            odd = odd_value(connection, METADATA)
+            odd = odd_value(connection, METADATA) or odd_query(connection)
         if odd:
             self.close()
             raise PrefrlError(f"{path} is damaged: {odd}")
 
     def _upgrade(self) -> None:
-        """Add the tables that older versions lacked; what was answered stays as it is."""
-        with self.write() as connection:
-            version = sa.select(META.c.value).where(META.c.key == "version")
-            if connection.scalar(version) == str(STORE_VERSION):
-                return  # another process has done so meanwhile
-            connection.exec_driver_sql("DROP TABLE IF EXISTS leases")  # they rested on the time of day
-            METADATA.create_all(connection)
-            _keep_withdrawn(connection)
-            connection.execute(META.update().where(META.c.key == "version").values(value=str(STORE_VERSION)))
+        old = engine(self._path, foreign_keys=False).execution_options(writes=True)
+        with Transaction(old, self._path, self._waiting) as connection:
+            upgrade(connection, METADATA)
+        old.dispose()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -269,8 +260,8 @@ def _make(path: Path) -> None:
     try:
         with Transaction(made.execution_options(writes=True), path, _give_up(path)) as connection:
             METADATA.create_all(connection)
-            connection.execute(sa.text(LABELS_VIEW))
-            connection.execute(sa.text(WITHDRAWN_VIEW))
+            for view in VIEWS:
+                connection.exec_driver_sql(view)
             connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
         made.dispose()  # the last to close it brings the write-ahead log into the file
         temporary.replace(path)
@@ -286,14 +277,20 @@ def _clear(temporary: Path) -> None:
             left.unlink()
 
 
-def _keep_withdrawn(connection: sa.Connection) -> None:
-    """Before version 4, `withdrawn` was a table without a history, and not in every store."""
-    if sa.inspect(connection).has_table("withdrawn"):
-        newest = "(SELECT coalesce(max(id), 0) FROM comparisons)"
-        columns = "INSERT INTO withdrawals (query_id, reason, after_answer, created_at)"
-        connection.exec_driver_sql(f"{columns} SELECT query_id, reason, {newest}, created_at FROM withdrawn")
-        connection.exec_driver_sql("DROP TABLE withdrawn")
-    connection.exec_driver_sql(WITHDRAWN_VIEW)
+def segments_of(connection: sa.Connection, query_ids: sa.Select[Any] | None = None) -> dict[int, tuple[int, ...]]:
+    """The segments of queries, in the order shown, by the queries' ids.
+
+    Args:
+        connection: A transaction.
+        query_ids: Selects the queries; all by default.
+    """
+    rows = sa.select(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.segment_id)
+    if query_ids is not None:
+        rows = rows.where(QUERY_SEGMENTS.c.query_id.in_(query_ids))
+    found: dict[int, tuple[int, ...]] = {}
+    for query_id, segment in connection.execute(rows.order_by(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.place)):
+        found[query_id] = (*found.get(query_id, ()), segment)
+    return found
 
 
 def now() -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
-from prefrl.feedback.columns import legible
-from prefrl.feedback.database import HISTORY, META, QUERIES, REPEATS
+from prefrl.feedback.answers import WHOLE
+from prefrl.feedback.database import ANSWERS, META, QUERIES, REPEATS, segments_of
+from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Comparison, Judgement, Undone
+from prefrl.types import Comparison, Undone
 
 _LAST = 2**63 - 1
 
@@ -30,24 +34,21 @@ class Following:
             taken back since. What was said and taken back in between is left out.
         """
         last = _LAST if upto is None else upto
-        undo = HISTORY.alias()
-        undone = sa.exists().where(undo.c.undoes == HISTORY.c.id, undo.c.id <= last)
-        told = [judgement.value for judgement in Judgement if judgement.mu is not None]
-        said = sa.and_(HISTORY.c.undoes.is_(None), HISTORY.c.judgement.in_(told), legible(HISTORY, HISTORY))
-        sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
+        undo = ANSWERS.alias()
+        undone = sa.exists().where(undo.c.undoes == ANSWERS.c.id, undo.c.id <= last)
+        said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, WHOLE)
+        chosen = (ANSWERS.c.id > after, ANSWERS.c.id <= last, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
         query = (
-            sa.select(HISTORY.c.id, *sides, HISTORY.c.judgement, HISTORY.c.undoes)
-            .join(QUERIES, QUERIES.c.id == HISTORY.c.query_id)
-            .where(HISTORY.c.id > after, HISTORY.c.id <= last, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
-            .where(sa.or_(HISTORY.c.undoes <= after, sa.and_(said, ~undone)))
-            .order_by(HISTORY.c.id)
+            sa.select(ANSWERS.c.id, ANSWERS.c.query_id, QUERIES.c.kind, ANSWERS.c.value, ANSWERS.c.undoes)
+            .join(QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
+            .where(*chosen, sa.or_(ANSWERS.c.undoes <= after, sa.and_(said, ~undone)))
+            .order_by(ANSWERS.c.id)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return [
-            Comparison(*row[:3], Judgement(row[3]).mu or 0.0) if row[4] is None else Undone(row[0], row[4])
-            for row in rows
-        ]
+            about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > after)) if rows else {}
+        changes = (_change(row, about[row.query_id]) for row in rows)
+        return [change for change in changes if change is not None]
 
     def followed(self, round_: int, step: int) -> int:
         """The row up to which the learner of a synchronous run follows the history in a selection round.
@@ -60,13 +61,24 @@ class Following:
             step: The agent's step, which a run that goes on differently after going back is at with another round.
         """
         key = f"followed in round {round_} at step {step}"
-        joined = sa.join(HISTORY, QUERIES, QUERIES.c.id == HISTORY.c.query_id)
-        first = sa.select(sa.func.min(HISTORY.c.id)).select_from(joined).where(QUERIES.c.round > round_)
+        joined = sa.join(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
+        first = sa.select(sa.func.min(ANSWERS.c.id)).select_from(joined).where(QUERIES.c.round > round_)
         with self._write() as connection:
             if (noted := connection.scalar(sa.select(META.c.value).where(META.c.key == key))) is not None:
                 return int(noted)
             later = connection.scalar(first)
-            row = int(connection.scalar(sa.select(sa.func.max(HISTORY.c.id))) or 0) if later is None else later - 1
-            if connection.scalar(sa.select(HISTORY.c.id).where(HISTORY.c.labeller.is_not(None)).limit(1)) is not None:
+            row = int(connection.scalar(sa.select(sa.func.max(ANSWERS.c.id))) or 0) if later is None else later - 1
+            if connection.scalar(sa.select(ANSWERS.c.id).where(ANSWERS.c.labeller.is_not(None)).limit(1)) is not None:
                 connection.execute(META.insert().values(key=key, value=str(row)))
         return row
+
+
+def _change(row: Any, segments: Sequence[int]) -> Comparison | Undone | None:
+    """What the preference likelihood has to know of a row; None where that is nothing."""
+    if row.undoes is not None:
+        return Undone(row.id, row.undoes)
+    try:
+        value = from_json(KINDS[row.kind], row.value)
+    except ValueError:  # of a kind whose values cannot be listed
+        return None
+    return KINDS[row.kind].row(row.id, segments, value)

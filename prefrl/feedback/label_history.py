@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.feedback.answers import damaged
-from prefrl.feedback.columns import legible
-from prefrl.feedback.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWN
+from prefrl.feedback.answers import WHOLE, damaged
+from prefrl.feedback.columns import kind_of, legible
+from prefrl.feedback.database import ANSWERS, QUERIES, REPEATS, STANDING, WITHDRAWN, segments_of
+from prefrl.feedback.kinds.comparison import COMPARISON, Judgement
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Judgement, Label
+from prefrl.feedback.terms import StandingAnswer
+
+
+class Label(NamedTuple):
+    """A judgement that stands, with all that is known of it: what outlives a run."""
+
+    id: int
+    """The answer's id in its run."""
+    left: int
+    """Segment id, as shown."""
+    right: int
+    """Segment id, as shown."""
+    judgement: Judgement
+    teacher: str
+    labeller: str | None
+    agent_step: int
+    """Agent steps taken when it was given."""
+    response_seconds: float | None
+    created_at: str
+    """The time of day (ISO 8601)."""
 
 
 class TakenBack(NamedTuple):
@@ -76,36 +97,63 @@ class History(NamedTuple):
 NO_HISTORY = History()
 
 
+def read_labels(store: LabelStore) -> list[Label]:
+    """Standing comparisons, incomparable ones included, in the order of their ids."""
+    return [_label(answer) for answer in store.standing() if answer.kind == COMPARISON]
+
+
 def read_history(store: LabelStore) -> History:
-    """What is kept in a run's store; a repeat of what nobody has answered since is left out."""
-    undo, repeated = HISTORY.alias("undo"), sa.select(REPEATS.c.query_id)
-    undone = sa.join(HISTORY, undo, undo.c.undoes == HISTORY.c.id).join(QUERIES, QUERIES.c.id == HISTORY.c.query_id)
-    taken_back = sa.select(*_label(HISTORY), undo.c.created_at.label("undone_at")).select_from(undone)
-    whole = sa.and_(legible(HISTORY, HISTORY), legible(undo, HISTORY))
-    taken_back = taken_back.where(QUERIES.c.id.not_in(repeated), whole).order_by(HISTORY.c.id)
-    again = sa.join(LABELS, QUERIES, QUERIES.c.id == LABELS.c.query_id)
-    again = again.join(REPEATS, REPEATS.c.query_id == QUERIES.c.id)
-    answers = sa.select(HISTORY.c.query_id, sa.func.max(HISTORY.c.id)).where(HISTORY.c.judgement.is_not(None))
+    """What is kept in a run's store of comparisons; a repeat of what nobody has answered since is left out."""
+    undo, repeated = ANSWERS.alias("undo"), sa.select(REPEATS.c.query_id)
+    asked = sa.and_(QUERIES.c.id == ANSWERS.c.query_id, QUERIES.c.kind == COMPARISON)
+    undone = sa.join(ANSWERS, undo, undo.c.undoes == ANSWERS.c.id).join(QUERIES, asked)
+    taken_back = sa.select(ANSWERS, undo.c.created_at.label("undone_at")).select_from(undone)
+    whole = sa.and_(WHOLE, legible(undo, ANSWERS, kind_of(undo.c.query_id)))
+    taken_back = taken_back.where(QUERIES.c.id.not_in(repeated), ANSWERS.c.value.is_not(None), whole)
+    again = sa.join(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
+    again_rows = sa.select(STANDING, REPEATS.c.original_id).select_from(again).where(STANDING.c.kind == COMPARISON)
+    given = sa.select(ANSWERS.c.query_id, sa.func.max(ANSWERS.c.id)).group_by(ANSWERS.c.query_id)
+    given = given.where(ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0)
+    flags = sa.select(WITHDRAWN, QUERIES.c.agent_step).order_by(WITHDRAWN.c.id)
+    flags = flags.join_from(WITHDRAWN, QUERIES, QUERIES.c.id == WITHDRAWN.c.query_id)
     with store.database.read() as connection:
-        first: dict[int, int] = dict(connection.execute(answers.group_by(HISTORY.c.query_id)).all())
-        first |= dict(connection.execute(sa.select(LABELS.c.query_id, LABELS.c.id)).all())
-        rotten = damaged(connection)
-        backs = [TakenBack(_read(row), row.undone_at) for row in connection.execute(taken_back) if row.id not in rotten]
-        asked_again = connection.execute(sa.select(*_label(LABELS), REPEATS.c.original_id).select_from(again))
-        rows = [row for row in asked_again if row.id not in rotten]
+        about, rotten = segments_of(connection), damaged(connection)
+        first: dict[int, int] = dict(connection.execute(given).all())
+        first |= dict(connection.execute(sa.select(STANDING.c.query_id, STANDING.c.id)).all())
         first = {query: answer for query, answer in first.items() if answer not in rotten}
-        repeats = [Repeat(_read(row), first[row.original_id]) for row in sorted(rows) if row.original_id in first]
-        sides, said = (QUERIES.c.segment_left, QUERIES.c.segment_right), (WITHDRAWN.c.reason, WITHDRAWN.c.labeller)
-        flags = sa.select(*sides, *said, QUERIES.c.agent_step, WITHDRAWN.c.created_at)
-        flags = flags.join_from(WITHDRAWN, QUERIES, QUERIES.c.id == WITHDRAWN.c.query_id).order_by(WITHDRAWN.c.id)
-        return History(tuple(backs), tuple(repeats), tuple(Flag(*row) for row in connection.execute(flags)))
+        backs = connection.execute(taken_back.order_by(ANSWERS.c.id)).all()
+        rows = connection.execute(again_rows.order_by(STANDING.c.id)).all()
+        flagged = connection.execute(flags.where(QUERIES.c.kind == COMPARISON)).all()
+    return History(
+        tuple(TakenBack(as_label(row, about), row.undone_at) for row in backs if row.id not in rotten),
+        tuple(
+            Repeat(as_label(row, about), first[row.original_id])
+            for row in rows
+            if row.id not in rotten and row.original_id in first
+        ),
+        tuple(_flag(row, about[row.query_id]) for row in flagged),
+    )
 
 
-def _label(answers: Any) -> list[Any]:
-    """The columns of a `Label`, of the history or of those that stand."""
-    given = ("judgement", "teacher", "labeller", "agent_step", "response_seconds", "created_at")
-    return [answers.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, *(answers.c[name] for name in given)]
+def as_label(row: Any, about: Mapping[int, Sequence[int]]) -> Label:
+    """A row of the history, or of standing answers, to a comparison.
+
+    Args:
+        row: The row.
+        about: The segments of queries, by the queries' ids.
+    """
+    judgement = Judgement(json.loads(row.value))
+    given = (row.teacher, row.labeller, row.agent_step, row.response_seconds, row.created_at)
+    left, right = about[row.query_id]
+    return Label(row.id, left, right, judgement, *given)
 
 
-def _read(row: Any) -> Label:
-    return Label(*row[: len(Label._fields)])._replace(judgement=Judgement(row.judgement))
+def _label(answer: StandingAnswer) -> Label:
+    given = (answer.teacher, answer.labeller, answer.agent_step, answer.response_seconds, answer.created_at)
+    left, right = answer.segments
+    return Label(answer.id, left, right, answer.value, *given)
+
+
+def _flag(row: Any, segments: Sequence[int]) -> Flag:
+    left, right = segments
+    return Flag(left, right, row.reason, row.labeller, row.agent_step, row.created_at)

@@ -7,11 +7,10 @@ import io
 from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
-from prefrl.feedback.label_history import read_history
+from prefrl.feedback.label_history import Label, read_history, read_labels
 from prefrl.feedback.store import LabelStore
 from prefrl.files import replacing
 from prefrl.run import RunDirectory
-from prefrl.types import Label
 
 COLUMNS = (*Label._fields, "repeats")
 """What a `Label` holds, and the id of the answer that this one repeats: empty for a label."""
@@ -33,7 +32,7 @@ def write_table(root: Path, path: Path) -> int:
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
     store = LabelStore(run.labels)
-    rows: list[tuple[object, ...]] = [(*label, None) for label in store.labels()]
+    rows: list[tuple[object, ...]] = [(*label, None) for label in read_labels(store)]
     rows += [(*repeat.label, repeat.repeats) for repeat in read_history(store).repeats]
     store.close()
     if not rows:

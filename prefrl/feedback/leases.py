@@ -1,7 +1,7 @@
-"""The queue of queries that people answer: what is rendered, who has which pair in hand, and what was withdrawn.
+"""The queries that people answer: what is rendered, who has which query in hand, and what was withdrawn.
 
-A viewer takes a pair by a lease that expires, so that no two viewers show the same pair and none is lost with a viewer
-that died. Answers themselves go into the label store, one by one.
+A viewer takes a query by a lease that expires, so that no more viewers show it than it wants answers, and none is lost
+with a viewer that died. Answers themselves go into the label store, one by one.
 """
 
 from __future__ import annotations
@@ -9,27 +9,39 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from prefrl.errors import UsageError
-from prefrl.feedback.database import HISTORY, LABELS, LEASES, QUERIES, RENDERED, SEGMENTS, WITHDRAWALS, WITHDRAWN, now
+from prefrl.feedback.database import (
+    ANSWERS,
+    LEASES,
+    QUERIES,
+    QUERY_SEGMENTS,
+    RENDERED,
+    SEGMENTS,
+    STANDING,
+    WITHDRAWALS,
+    WITHDRAWN,
+    now,
+    segments_of,
+)
+from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, is_closed, is_open, undo
-from prefrl.types import Answer, Judgement
+from prefrl.feedback.terms import Answer
 
 LEASE_SECONDS = 60.0
 """A viewer renews its leases many times within this; afterwards others may have the pairs."""
 
 
 class Lease(NamedTuple):
-    """A pair that a viewer has in hand."""
+    """A query that a viewer has in hand."""
 
     query_id: int
-    left: int
-    """Segment id."""
-    right: int
-    """Segment id."""
+    kind: str
+    segments: tuple[int, ...]
+    """Segment ids, in the order shown."""
     agent_step: int
 
 
@@ -37,8 +49,9 @@ class TakenBack(NamedTuple):
     """What a labeller said last, and has taken back."""
 
     query_id: int
-    judgement: Judgement | None
-    """None where they had said that a clip is broken."""
+    value: Any
+    """Of the query's kind; None where they had said that a clip is broken."""
+    kind: str
 
 
 class Withdrawal(NamedTuple):
@@ -75,12 +88,13 @@ class LabelQueue:
 
     # -- viewers ------------------------------------------------------------------------------------------------------
 
-    def lease(self, viewer: str, count: int = 1) -> list[Lease]:
-        """Take the next pairs whose clips are there, those this viewer has in hand included and first.
+    def lease(self, viewer: str, count: int = 1, labeller: str | None = None) -> list[Lease]:
+        """Take the next queries whose clips are there, those this viewer has in hand included and first.
 
         Args:
             viewer: Who takes them; unique to a process.
-            count: Pairs wanted in hand; fewer where there are no more.
+            count: Queries wanted in hand; fewer where there are no more.
+            labeller: The person, who is asked nothing twice.
         """
         with self._write() as connection:
             if is_closed(connection):
@@ -90,14 +104,17 @@ class LabelQueue:
             held = sa.select(LEASES.c.query_id).where(LEASES.c.viewer == viewer)
             missing = count - len(connection.scalars(held).all())
             if missing > 0:
-                taken = sa.select(LEASES.c.query_id)
-                free = sa.select(QUERIES.c.id).where(self._ready(), QUERIES.c.id.not_in(taken))
+                said = sa.select(STANDING.c.query_id).where(STANDING.c.labeller == labeller)
+                free = sa.select(QUERIES.c.id).where(self._ready(), QUERIES.c.id.not_in(_taken()))
+                free = free.where(QUERIES.c.id.not_in(held), QUERIES.c.id.not_in(said))
                 ids = connection.scalars(free.order_by(QUERIES.c.round, QUERIES.c.rank).limit(missing)).all()
                 for number in ids:
                     self.give(connection, number, viewer)
-            columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
+            about = segments_of(connection, held)
+            columns = (QUERIES.c.id, QUERIES.c.kind, QUERIES.c.agent_step)
             query = sa.select(*columns).where(QUERIES.c.id.in_(held), self._ready())
-            return [Lease(*row) for row in connection.execute(query.order_by(QUERIES.c.round, QUERIES.c.rank))]
+            rows = connection.execute(query.order_by(QUERIES.c.round, QUERIES.c.rank))
+            return [Lease(row.id, row.kind, about[row.id], row.agent_step) for row in rows]
 
     def take_back(self, viewer: str, labeller: str) -> TakenBack | None:
         """Undo the last thing that a labeller said here and that stands; the viewer gets its pair to answer again.
@@ -116,7 +133,7 @@ class LabelQueue:
             if last is None:
                 return None
             row_id, taken = last
-            undo(connection, row_id) if taken.judgement else _reinstate(connection, row_id)
+            _reinstate(connection, row_id) if taken.value is None else undo(connection, row_id)
             connection.execute(LEASES.delete().where(LEASES.c.query_id == taken.query_id))
             self.give(connection, taken.query_id, viewer)
         return taken
@@ -148,15 +165,20 @@ class LabelQueue:
         with self._write() as connection:
             connection.execute(LEASES.delete().where(LEASES.c.viewer == viewer))
 
-    def answer(self, answer: Answer) -> bool:
-        """Store an answer, at once and for good, and let go of its pair.
+    def answer(self, answer: Answer, viewer: str | None = None) -> bool:
+        """Store an answer, at once and for good, and let go of its query.
+
+        Args:
+            answer: The answer.
+            viewer: Who had the query in hand; None for all who have.
 
         Returns:
-            False where somebody else has answered it meanwhile: that answer stands.
+            False where others have given all the answers that were wanted: those stand.
         """
         taken = self._store.add_answers([answer])
         with self._write() as connection:
-            connection.execute(LEASES.delete().where(LEASES.c.query_id == answer.query_id))
+            over = sa.or_(LEASES.c.viewer == viewer, ~is_open(LEASES.c.query_id)) if viewer else sa.true()
+            connection.execute(LEASES.delete().where(LEASES.c.query_id == answer.query_id, over))
         return bool(taken)
 
     def withdraw(self, query_id: int, reason: str, labeller: str | None = None) -> None:
@@ -170,7 +192,7 @@ class LabelQueue:
         with self._write() as connection:
             there = sa.select(WITHDRAWN.c.query_id).where(WITHDRAWN.c.query_id == query_id)
             if connection.scalar(there) is None:
-                newest = sa.select(sa.func.coalesce(sa.func.max(HISTORY.c.id), 0))
+                newest = sa.select(sa.func.coalesce(sa.func.max(ANSWERS.c.id), 0))
                 row = {"query_id": query_id, "reason": reason, "labeller": labeller, "created_at": now()}
                 connection.execute(WITHDRAWALS.insert().values(after_answer=newest.scalar_subquery(), **row))
                 connection.execute(LEASES.delete().where(LEASES.c.query_id == query_id))
@@ -180,15 +202,17 @@ class LabelQueue:
     def to_render(self, limit: int = 16) -> list[int]:
         """Segments of open queries whose clips are still missing, in the order in which they will be shown."""
         done = sa.select(RENDERED.c.segment_id)
-        query = sa.select(QUERIES.c.segment_left, QUERIES.c.segment_right).where(is_open(QUERIES.c.id))
-        wanted = sa.or_(QUERIES.c.segment_left.not_in(done), QUERIES.c.segment_right.not_in(done))
+        joined = sa.join(QUERIES, QUERY_SEGMENTS, QUERY_SEGMENTS.c.query_id == QUERIES.c.id)
+        missing = sa.select(QUERY_SEGMENTS.c.query_id).where(QUERY_SEGMENTS.c.segment_id.not_in(done))
+        wanted = sa.select(QUERIES.c.id).where(is_open(QUERIES.c.id), QUERIES.c.id.in_(missing))
+        wanted = wanted.order_by(QUERIES.c.round, QUERIES.c.rank).limit(limit)
+        segments = sa.select(QUERY_SEGMENTS.c.segment_id).select_from(joined).where(QUERIES.c.id.in_(wanted))
+        segments = segments.where(QUERY_SEGMENTS.c.segment_id.not_in(done))
         with self._read() as connection:
             if is_closed(connection):
                 return []
-            rendered = set(connection.scalars(done))
-            pairs = connection.execute(query.where(wanted).order_by(QUERIES.c.round, QUERIES.c.rank).limit(limit))
-            ids = dict.fromkeys(segment for pair in pairs for segment in pair)
-        return [segment for segment in ids if segment not in rendered]
+            in_order = segments.order_by(QUERIES.c.round, QUERIES.c.rank, QUERY_SEGMENTS.c.place)
+            return list(dict.fromkeys(connection.scalars(in_order)))
 
     def rendered(self, segment_id: int, frames: int) -> None:
         """Say that a segment's clip lies in the run's folder, whole."""
@@ -197,9 +221,9 @@ class LabelQueue:
     def unrenderable(self, segment_id: int, problem: str) -> None:
         """Say that a segment cannot be shown; the queries about it are withdrawn."""
         self._note(segment_id, 0, problem)
-        about = sa.or_(QUERIES.c.segment_left == segment_id, QUERIES.c.segment_right == segment_id)
+        about = sa.select(QUERY_SEGMENTS.c.query_id).where(QUERY_SEGMENTS.c.segment_id == segment_id)
         with self._read() as connection:
-            open_ids = connection.scalars(sa.select(QUERIES.c.id).where(about, is_open(QUERIES.c.id))).all()
+            open_ids = connection.scalars(about.where(is_open(QUERY_SEGMENTS.c.query_id))).all()
         for query_id in open_ids:
             self.withdraw(query_id, f"clip {segment_id} cannot be shown: {problem}")
 
@@ -240,7 +264,16 @@ class LabelQueue:
 
     def _ready(self) -> sa.ColumnElement[bool]:
         whole = sa.select(RENDERED.c.segment_id).where(RENDERED.c.frames > 0)
-        return sa.and_(is_open(QUERIES.c.id), QUERIES.c.segment_left.in_(whole), QUERIES.c.segment_right.in_(whole))
+        lacking = sa.select(QUERY_SEGMENTS.c.query_id).where(QUERY_SEGMENTS.c.segment_id.not_in(whole))
+        return sa.and_(is_open(QUERIES.c.id), QUERIES.c.id.not_in(lacking))
+
+
+def _taken() -> sa.Select[tuple[int]]:
+    """Queries that are in as many hands as they still want answers."""
+    hands = sa.select(LEASES.c.query_id, sa.func.count().label("hands")).group_by(LEASES.c.query_id).subquery()
+    given = sa.select(sa.func.count()).where(STANDING.c.query_id == hands.c.query_id).scalar_subquery()
+    joined = sa.join(hands, QUERIES, QUERIES.c.id == hands.c.query_id)
+    return sa.select(hands.c.query_id).select_from(joined).where(hands.c.hands + given >= QUERIES.c.wanted)
 
 
 def boot_id() -> str:
@@ -254,14 +287,18 @@ def boot_id() -> str:
 def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack] | None:
     """The newest of a labeller's standing answers and withdrawals here, imported ones aside, and its row's id."""
     own = sa.select(QUERIES.c.id).where(QUERIES.c.round != IMPORTED_ROUND)
-    answers = sa.select(LABELS.c.id, LABELS.c.query_id, LABELS.c.judgement)
-    answers = answers.where(LABELS.c.labeller == labeller, LABELS.c.query_id.in_(own))
-    answer = connection.execute(answers.order_by(LABELS.c.id.desc()).limit(1)).first()
-    withdrawals = sa.select(WITHDRAWN).where(WITHDRAWN.c.labeller == labeller, WITHDRAWN.c.query_id.in_(own))
+    answers = sa.select(STANDING.c.id, STANDING.c.query_id, STANDING.c.kind, STANDING.c.value)
+    answers = answers.where(STANDING.c.labeller == labeller, STANDING.c.query_id.in_(own))
+    answer = connection.execute(answers.order_by(STANDING.c.id.desc()).limit(1)).first()
+    withdrawals = sa.select(WITHDRAWN.c.id, WITHDRAWN.c.query_id, WITHDRAWN.c.after_answer, QUERIES.c.kind)
+    withdrawals = withdrawals.join_from(WITHDRAWN, QUERIES, QUERIES.c.id == WITHDRAWN.c.query_id)
+    withdrawals = withdrawals.where(WITHDRAWN.c.labeller == labeller, WITHDRAWN.c.query_id.in_(own))
     withdrawal = connection.execute(withdrawals.order_by(WITHDRAWN.c.id.desc()).limit(1)).first()
     if withdrawal is not None and (answer is None or withdrawal.after_answer >= answer.id):
-        return withdrawal.id, TakenBack(int(withdrawal.query_id), None)
-    return answer and (answer.id, TakenBack(int(answer.query_id), Judgement(answer.judgement)))
+        return withdrawal.id, TakenBack(withdrawal.query_id, None, withdrawal.kind)
+    if answer is None:
+        return None
+    return answer.id, TakenBack(answer.query_id, from_json(KINDS[answer.kind], answer.value), answer.kind)
 
 
 def _reinstate(connection: sa.Connection, withdrawal_id: int) -> None:

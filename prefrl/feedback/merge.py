@@ -13,15 +13,26 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.archive import LabelArchive, segments_of
+from prefrl.archive import LabelArchive
+from prefrl.archive import segments_of as segments_in
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
-from prefrl.feedback.answers import append
-from prefrl.feedback.columns import legible
-from prefrl.feedback.database import HISTORY, LABELS, QUERIES, REPEATS, WITHDRAWALS
-from prefrl.feedback.label_history import Flag, History, Repeat, TakenBack
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, undo
-from prefrl.types import Judgement, Label
+from prefrl.feedback.answers import WHOLE, append
+from prefrl.feedback.database import (
+    ANSWERS,
+    QUERIES,
+    RENDERED,
+    REPEATS,
+    SEGMENTS,
+    STANDING,
+    WITHDRAWALS,
+    now,
+    segments_of,
+)
+from prefrl.feedback.kinds.comparison import COMPARISON
+from prefrl.feedback.label_history import Flag, History, Label, Repeat, TakenBack, as_label
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answer_row, place_segments, undo
+from prefrl.feedback.terms import Answer
 
 Identity = tuple[Any, ...]
 """What an answer or a flag is known by, whatever numbers it has: its clips' digests, and its provenance."""
@@ -72,7 +83,7 @@ class Changes:
     @property
     def segments(self) -> list[int]:
         """The file's ids of the segments that are in it."""
-        return segments_of(self.labels, self.history)
+        return segments_in(self.labels, self.history)
 
     @property
     def steps(self) -> dict[int, int]:
@@ -93,29 +104,28 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     Raises:
         PrefrlError: if the clip of a label is missing.
     """
-    sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
-    standing = sa.select(LABELS.c.id)
-    answers = sa.select(HISTORY, *sides, HISTORY.c.id.in_(standing).label("stands"))
-    answers = answers.join_from(HISTORY, QUERIES, QUERIES.c.id == HISTORY.c.query_id)
-    answers = answers.where(HISTORY.c.judgement.is_not(None), legible(HISTORY, HISTORY)).order_by(HISTORY.c.id)
-    flags = sa.select(WITHDRAWALS, *sides).join_from(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
+    standing = sa.select(STANDING.c.id)
+    answers = sa.select(ANSWERS, ANSWERS.c.id.in_(standing).label("stands"))
+    answers = answers.join_from(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id).order_by(ANSWERS.c.id)
+    answers = answers.where(QUERIES.c.kind == COMPARISON, ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, WHOLE)
+    flags = sa.select(WITHDRAWALS).join_from(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
+    flags = flags.where(QUERIES.c.kind == COMPARISON, WITHDRAWALS.c.reason.is_not(None))
     with store.database.read() as connection:
-        given = connection.execute(answers).all()
-        flagged = connection.execute(flags.where(WITHDRAWALS.c.reason.is_not(None))).all()
+        given, flagged = connection.execute(answers).all(), connection.execute(flags).all()
         repeated = frozenset(connection.scalars(sa.select(REPEATS.c.original_id)))
-    needed = {segment for row in given if row.stands for segment in (row.segment_left, row.segment_right)}
-    others = {segment for row in (*given, *flagged) for segment in (row.segment_left, row.segment_right)}
+        about = segments_of(connection)
+    needed = {segment for row in given if row.stands for segment in about[row.query_id]}
+    others = {segment for row in (*given, *flagged) for segment in about[row.query_id]}
     digests = {segment: clips.digest(segment) for segment in needed} | _digests(clips, others - needed)
     held: dict[Identity, list[Held]] = defaultdict(list)
     for row in given:
-        if {row.segment_left, row.segment_right} <= digests.keys():
-            told = (Judgement(row.judgement), row.teacher, row.labeller, row.agent_step)
-            label = Label(row.id, row.segment_left, row.segment_right, *told, row.response_seconds, row.created_at)
+        if {*about[row.query_id]} <= digests.keys():
+            label = as_label(row, about)
             held[_identity(label, digests)].append(Held(row.id, row.query_id, bool(row.stands)))
     seen = {
-        (digests[row.segment_left], digests[row.segment_right], row.reason, row.labeller, row.created_at)
+        (*(digests[segment] for segment in about[row.query_id]), row.reason, row.labeller, row.created_at)
         for row in flagged
-        if {row.segment_left, row.segment_right} <= digests.keys()
+        if {*about[row.query_id]} <= digests.keys()
     }
     return Known({digest: segment for segment, digest in digests.items()}, held, frozenset(seen), repeated)
 
@@ -167,14 +177,36 @@ def _flag_identity(flag: Flag, of: Mapping[int, str]) -> Identity:
     return (of[flag.left], of[flag.right], flag.reason, flag.labeller, flag.created_at)
 
 
-def insert_changes(connection: sa.Connection, changes: Changes, places: Mapping[int, int]) -> None:
-    """Make changes, within a transaction.
+def free_segments(store: LabelStore, count: int) -> range:
+    """Numbers for imported segments; a clip under one of them was left behind by an import that came to no end."""
+    with store.database.read() as connection:
+        lowest = min(0, connection.scalar(sa.select(sa.func.min(SEGMENTS.c.id))) or 0)
+    return range(lowest - 1, lowest - 1 - count, -1)
+
+
+def insert_changes(
+    store: LabelStore, archive: LabelArchive, changes: Changes, new: Mapping[int, int], places: Mapping[int, int]
+) -> None:
+    """Make changes in one transaction.
 
     Args:
-        connection: The transaction.
-        changes: What is new.
-        places: The run's ids of its segments, by the file's.
+        store: Where to.
+        archive: Where from.
+        changes: What of it is new.
+        new: The run's ids of segments that are new, by the file's.
+        places: The run's ids of all of the changes' segments, by the file's.
     """
+    steps = changes.steps
+    length = archive.task.segment_length
+    with store.database.write() as connection:
+        for segment, number in new.items():
+            connection.execute(SEGMENTS.insert().values(id=number, length=length, agent_step=steps[segment]))
+            if segment in archive.videos:
+                connection.execute(RENDERED.insert().values(segment_id=number, frames=length, created_at=now()))
+        _insert(connection, changes, places)
+
+
+def _insert(connection: sa.Connection, changes: Changes, places: Mapping[int, int]) -> None:
     insert = _Inserter(connection, places)
     queries = dict(changes.queries)
     for label in changes.labels:
@@ -219,15 +251,16 @@ class _Inserter:
 
     def _answered(self, label: Label) -> tuple[int, int]:
         """The ids of the query and of the answer, which is stored with all that is known of it."""
-        query = self._query(label)
-        given = label._asdict() | {"judgement": label.judgement.value, "shown_left": self._places[label.left]}
-        answer = {name: value for name, value in given.items() if name in HISTORY.c and name != "id"}
-        return query, append(self._connection, [answer | {"query_id": query}])[0]
+        query, places = self._query(label), [self._places[label.left], self._places[label.right]]
+        given = (label.teacher, label.agent_step, label.labeller, label.response_seconds)
+        row = answer_row(Answer(query, label.judgement, *given), COMPARISON, places, label.created_at)
+        return query, append(self._connection, [row])[0]
 
     def _query(self, about: Label | Flag) -> int:
-        sides = {"segment_left": self._places[about.left], "segment_right": self._places[about.right]}
+        key = {"kind": COMPARISON, "round": IMPORTED_ROUND, "rank": self._rank, "wanted": 1}
         asked = {"agent_step": about.agent_step, "created_at": about.created_at}
-        query = self._add(QUERIES.insert().values(round=IMPORTED_ROUND, rank=self._rank, **sides, **asked))
+        query = self._add(QUERIES.insert().values(**key, **asked))
+        place_segments(self._connection, query, [self._places[about.left], self._places[about.right]])
         self._rank += 1
         return query
 

@@ -14,15 +14,14 @@ import sqlalchemy as sa
 from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
 from prefrl.feedback.answers import damaged
-from prefrl.feedback.database import LABELS, QUERIES, REPEATS
+from prefrl.feedback.database import REPEATS, STANDING, segments_of
+from prefrl.feedback.kinds import KINDS, FeedbackKind, feedback_kind, from_json
+from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.store import LabelStore
 from prefrl.run import RunDirectory
-from prefrl.types import Judgement
 
-_SWAPPED = {Judgement.LEFT: Judgement.RIGHT, Judgement.RIGHT: Judgement.LEFT}
 _NAMED = 10
 """Answers that a line names at most."""
-_VALUES = (Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL)
 
 
 class Given(NamedTuple):
@@ -32,48 +31,55 @@ class Given(NamedTuple):
     """The query that was asked first about this pair; a repeat has that of what it repeats."""
     repeat: bool
     labeller: str
-    judgement: Judgement
-    """As it was said: of the sides as they were shown."""
+    value: Any
+    """As it was said: of the segments in the order shown."""
     seconds: float | None
     """Response time."""
-    prefers: Judgement | None
-    """What the task's own reward says of the sides as they were shown; None where that is not known."""
+    agrees: bool | None
+    """Whether the task's own reward says the same; None where that is not known, or it prefers nothing."""
     id: int = 0
     """The answer's."""
+    kind: FeedbackKind = KINDS[COMPARISON]
 
     @property
-    def meant(self) -> Judgement:
-        """The judgement with the sides as they were when the pair was asked first."""
-        return _SWAPPED.get(self.judgement, self.judgement) if self.repeat else self.judgement
+    def meant(self) -> Any:
+        """The value for the segments in the order in which they were asked about first."""
+        return self.kind.reverse(self.value) if self.repeat else self.value
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says something of the segments."""
+        return self.kind.counts(self.value)
 
 
 def self_consistency(answers: Sequence[Given]) -> tuple[float | None, int]:
     """Share of repeats that were judged by the same person as before, and how many such repeats there are.
 
-    Answers "can't tell" are left out.
+    Answers that do not count, as "can't tell", are left out.
     """
-    first = {(a.labeller, a.unit): a.meant for a in answers if not a.repeat and a.meant in _VALUES}
-    again = [a for a in answers if a.repeat and a.meant in _VALUES and (a.labeller, a.unit) in first]
+    first = {(a.labeller, a.unit): a.meant for a in answers if not a.repeat and a.counts}
+    again = [a for a in answers if a.repeat and a.counts and (a.labeller, a.unit) in first]
     same = [a.meant == first[a.labeller, a.unit] for a in again]
     return (float(np.mean(same)) if same else None), len(same)
 
 
 def agreement(answers: Sequence[Given]) -> tuple[float | None, int]:
-    """Krippendorff's alpha between labellers (nominal: left, right, equal), and how many pairs several have judged.
+    """Krippendorff's alpha between labellers, and how many queries several have answered.
 
-    1 is perfect agreement, 0 what chance gives. None where no pair has been judged by two people, or where all that
+    1 is perfect agreement, 0 what chance gives. None where no query was answered by two people, or where all that
     was ever said is the same.
     """
-    said: dict[int, dict[str, int]] = defaultdict(dict)
+    said: dict[int, dict[str, float]] = defaultdict(dict)
     for answer in answers:
-        if answer.meant in _VALUES:
-            said[answer.unit].setdefault(answer.labeller, _VALUES.index(answer.meant))
+        if answer.counts:
+            said[answer.unit].setdefault(answer.labeller, answer.kind.code(answer.meant))
     shared = [by for by in said.values() if len(by) > 1]
     labellers = sorted({labeller for by in shared for labeller in by})
     table = np.array([[by.get(labeller, np.nan) for by in shared] for labeller in labellers], dtype=float)
     if not shared or len(np.unique(table[~np.isnan(table)])) < 2:
         return None, len(shared)
-    return float(krippendorff.alpha(reliability_data=table, level_of_measurement="nominal")), len(shared)
+    level = answers[0].kind.level
+    return float(krippendorff.alpha(reliability_data=table, level_of_measurement=level)), len(shared)
 
 
 def hasty(answers: Sequence[Given], clip_seconds: float) -> list[int]:
@@ -82,28 +88,24 @@ def hasty(answers: Sequence[Given], clip_seconds: float) -> list[int]:
 
 
 def figures(answers: Sequence[Given], clip_seconds: float = 0.0) -> dict[str, Any]:
-    """What can be said of answers, be they one person's or everybody's; None where there is nothing to say it from.
+    """What can be said of answers of one kind, one person's or everybody's; None where there is nothing to say it from.
 
     Args:
         answers: The answers.
         clip_seconds: How long a clip lasts.
     """
-    told = [answer for answer in answers if answer.judgement in _VALUES]
-    sides = [answer for answer in told if answer.judgement is not Judgement.EQUAL]
+    kind = answers[0].kind if answers else KINDS[COMPARISON]
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
-    checked = [answer.judgement is answer.prefers for answer in sides if answer.prefers is not None]
     consistency, repeats = self_consistency(answers)
     return {
         "answers": len(answers),
-        "equal_rate": _share([answer.judgement is Judgement.EQUAL for answer in told]),
-        "incomparable_rate": _share([answer.judgement not in _VALUES for answer in answers]),
-        "left_rate": _share([answer.judgement is Judgement.LEFT for answer in sides]),
+        **kind.rates([answer.value for answer in answers]),
         "seconds_median": float(np.median(seconds)) if seconds else None,
         "seconds_90th": float(np.quantile(seconds, 0.9)) if seconds else None,
         "hasty": len(hasty(answers, clip_seconds)) if seconds else None,
         "repeats": repeats,
         "self_consistency": consistency,
-        "agrees_with_reward": _share(checked),
+        "agrees_with_reward": _share([answer.agrees for answer in answers if answer.agrees is not None]),
     }
 
 
@@ -125,6 +127,7 @@ def report(root: Path) -> dict[str, Any]:
     by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
     return {
         "run": str(root),
+        "kind": answers[0].kind.name if answers else COMPARISON,
         "clip_seconds": lasts,
         "all": figures(answers, lasts),
         "labellers": {name: figures(own, lasts) for name, own in by.items()},
@@ -137,45 +140,36 @@ def report(root: Path) -> dict[str, Any]:
 
 def read_answers(store: LabelStore, clips: ClipFolder) -> list[Given]:
     """The standing answers, in order; synthetic teachers count as labellers of their name."""
-    joined = sa.join(LABELS, QUERIES, LABELS.c.query_id == QUERIES.c.id).join(
-        REPEATS, REPEATS.c.query_id == QUERIES.c.id, isouter=True
-    )
-    columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, REPEATS.c.original_id)
-    said = (LABELS.c.judgement, LABELS.c.teacher, LABELS.c.labeller, LABELS.c.response_seconds, LABELS.c.id)
+    repeats = sa.outerjoin(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
+    query = sa.select(STANDING, REPEATS.c.original_id).select_from(repeats).order_by(STANDING.c.id)
     with store.database.read() as connection:
-        rotten = damaged(connection)
-        given = connection.execute(sa.select(*columns, *said).select_from(joined).order_by(LABELS.c.id))
-        rows = [row for row in given if row[-1] not in rotten]
+        rotten, about = damaged(connection), segments_of(connection)
+        rows = [row for row in connection.execute(query) if row.id not in rotten]
     totals: dict[int, float | None] = {}
     answers = []
-    for query_id, left, right, original, judgement, teacher, labeller, seconds, number in rows:
-        for segment in (left, right):
+    for row in rows:
+        kind, segments = KINDS[row.kind], about[row.query_id]
+        for segment in segments:
             if segment not in totals:
                 totals[segment] = _total(clips, segment)
-        prefers = _preferred(totals[left], totals[right])
-        unit, name = original or query_id, labeller or teacher
-        answers.append(Given(unit, original is not None, name, Judgement(judgement), seconds, prefers, number))
+        returns = [total for segment in segments if (total := totals[segment]) is not None]
+        value = from_json(kind, row.value)
+        agrees = kind.agrees(value, returns) if len(returns) == len(segments) else None
+        unit, name = row.original_id or row.query_id, row.labeller or row.teacher
+        answers.append(
+            Given(unit, row.original_id is not None, name, value, row.response_seconds, agrees, row.id, kind)
+        )
     return answers
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """The report for a person: a line a labeller."""
-    names = (
-        "answers",
-        "equal",
-        "can't tell",
-        "left",
-        "median s",
-        "90 % s",
-        "hasty",
-        "repeats",
-        "consistent",
-        "as reward",
-    )
+    titles = feedback_kind(report["kind"]).rate_titles
+    names = ("answers", *titles.values(), "median s", "90 % s", "hasty", "repeats", "consistent", "as reward")
     width = max(8, *(len(name) for name in report["labellers"])) if report["labellers"] else 8
     lines = [f"{'labeller':<{width}}" + "".join(f"{name:>12}" for name in names)]
     for name, found in [*report["labellers"].items(), ("all", report["all"])]:
-        rates = [_percent(found[key]) for key in ("equal_rate", "incomparable_rate", "left_rate")]
+        rates = [_percent(found[key]) for key in titles]
         times = ["-" if found[key] is None else f"{found[key]:.1f}" for key in ("seconds_median", "seconds_90th")]
         kept = [_percent(found["self_consistency"]), _percent(found["agrees_with_reward"])]
         quick = "-" if found["hasty"] is None else str(found["hasty"])
@@ -207,12 +201,6 @@ def _total(clips: ClipFolder, segment: int) -> float | None:
         return float(clips.load(segment)[1].sum())
     except PrefrlError:
         return None  # a clip that is gone says nothing; the label is a label all the same
-
-
-def _preferred(left: float | None, right: float | None) -> Judgement | None:
-    if left is None or right is None or left == right:
-        return None
-    return Judgement.LEFT if left > right else Judgement.RIGHT
 
 
 def _share(values: Sequence[bool]) -> float | None:

@@ -1,17 +1,19 @@
-"""Asking again, sides swapped: how well people agree with themselves, and with one another.
+"""Asking again, segments in the opposite order: how well people agree with themselves, and with one another.
 
 A repeat is a query of its own. It trains nothing and is none of the budget; `prefrl.feedback.quality` reads its answer.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from prefrl.chance import stream
-from prefrl.feedback.database import LABELS, QUERIES, REPEATS, now
+from prefrl.feedback.database import QUERIES, REPEATS, STANDING, now, segments_of
+from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import LabelStore, is_closed, is_open
-from prefrl.types import Judgement
+from prefrl.feedback.store import LabelStore, is_closed, is_open, place_segments
 
 REPEAT_ROUND = -1
 """The selection round of all repeats; their rank is the id of the query that they repeat."""
@@ -42,7 +44,7 @@ class Repeats:
     def answered(self) -> int:
         """Standing answers to repeats, by whomever."""
         repeats = sa.select(REPEATS.c.query_id)
-        count = sa.select(sa.func.count()).select_from(LABELS).where(LABELS.c.query_id.in_(repeats))
+        count = sa.select(sa.func.count()).select_from(STANDING).where(STANDING.c.query_id.in_(repeats))
         with self._read() as connection:
             return int(connection.scalar(count) or 0)
 
@@ -66,25 +68,18 @@ class Repeats:
                 return None
             newest = [row.query_id for row in given[-FORGOTTEN_AFTER:]]
             candidates = _repeatable().where(QUERIES.c.id.not_in(newest)).order_by(QUERIES.c.id)
-            mine, others = (
-                candidates.where(LABELS.c.labeller == labeller),
-                candidates.where(LABELS.c.labeller != labeller),
-            )
+            mine, others = STANDING.c.labeller == labeller, STANDING.c.labeller != labeller
             order = (others, mine) if repeated % 2 else (mine, others)
-            there = connection.execute(order[0]).all() or connection.execute(order[1]).all()
+            there = _told(connection, candidates.where(order[0])) or _told(connection, candidates.where(order[1]))
             if not there:
                 return None
             before = connection.scalar(sa.select(sa.func.count()).select_from(REPEATS))
             original = there[int(stream(self._seed, "repeats", before or 0).integers(len(there)))]
-            row = {
-                "round": REPEAT_ROUND,
-                "rank": original.id,
-                "segment_left": original.segment_right,
-                "segment_right": original.segment_left,
-                "agent_step": original.agent_step,
-                "created_at": now(),
-            }
+            row = {"kind": original.kind, "round": REPEAT_ROUND, "rank": original.id, "wanted": 1}
+            row |= {"agent_step": original.agent_step, "created_at": now()}
             query_id = int(connection.execute(QUERIES.insert().values(row)).inserted_primary_key[0])  # type: ignore[index]
+            about = segments_of(connection, sa.select(QUERIES.c.id).where(QUERIES.c.id == original.id))
+            place_segments(connection, query_id, about[original.id][::-1])
             connection.execute(REPEATS.insert().values(query_id=query_id, original_id=original.id))
             self._queue.give(connection, query_id, viewer)
         return query_id
@@ -92,15 +87,21 @@ class Repeats:
 
 def _answers(labeller: str) -> sa.Select[tuple[int, int | None]]:
     """A labeller's standing answers in order, each with the query that it repeats, if any."""
-    joined = sa.join(LABELS, REPEATS, LABELS.c.query_id == REPEATS.c.query_id, isouter=True)
-    columns = sa.select(LABELS.c.query_id, REPEATS.c.original_id).select_from(joined)
-    return columns.where(LABELS.c.labeller == labeller).order_by(LABELS.c.id)
+    joined = sa.join(STANDING, REPEATS, STANDING.c.query_id == REPEATS.c.query_id, isouter=True)
+    columns = sa.select(STANDING.c.query_id, REPEATS.c.original_id).select_from(joined)
+    return columns.where(STANDING.c.labeller == labeller).order_by(STANDING.c.id)
 
 
-def _repeatable() -> sa.Select[tuple[int, int, int, int]]:
-    """People's answers to queries that are no repeats and were not repeated yet."""
+def _repeatable() -> sa.Select[tuple[int, str, int, str]]:
+    """Answers to queries that are no repeats and were not repeated yet."""
     repeats = sa.select(REPEATS.c.query_id).union(sa.select(REPEATS.c.original_id))
-    columns = (QUERIES.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, QUERIES.c.agent_step)
-    joined = sa.join(QUERIES, LABELS, QUERIES.c.id == LABELS.c.query_id)
-    told = LABELS.c.judgement != Judgement.INCOMPARABLE.value
-    return sa.select(*columns).select_from(joined).where(QUERIES.c.id.not_in(repeats), told)
+    columns = (QUERIES.c.id, QUERIES.c.kind, QUERIES.c.agent_step, STANDING.c.value)
+    joined = sa.join(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id)
+    return sa.select(*columns).select_from(joined).where(QUERIES.c.id.not_in(repeats))
+
+
+def _told(connection: sa.Connection, candidates: sa.Select[tuple[int, str, int, str]]) -> list[Any]:
+    """Those answers that count."""
+    rows = connection.execute(candidates).all()
+    kinds = ((KINDS[row.kind], row) for row in rows)
+    return [row for kind, row in kinds if kind.counts(from_json(kind, row.value))]

@@ -15,12 +15,29 @@ from pathlib import Path
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.sqlite import inspect
 
-STORE_VERSION = 4
-LABELS_VIEW = """
+STORE_VERSION = 5
+_LABELS_VIEW = """
 CREATE VIEW labels AS
 SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at
 FROM comparisons AS given
 WHERE judgement IS NOT NULL AND NOT EXISTS (SELECT 1 FROM comparisons AS undo WHERE undo.undoes = given.id)
+"""
+STANDING_VIEW = """
+CREATE VIEW answers_standing AS
+SELECT given.id, given.query_id, asked.kind, given.value, given.teacher, given.labeller, given.agent_step,
+given.shown AS segments, given.response_seconds, given.created_at
+FROM answers AS given JOIN queries AS asked ON asked.id = given.query_id
+WHERE given.value IS NOT NULL AND given.late = 0
+AND NOT EXISTS (SELECT 1 FROM answers AS undo WHERE undo.undoes = given.id)
+"""
+"""A value is JSON; segments are the JSON of their ids, in the order shown. Nothing here calls SQLite's JSON functions:
+older SQLites run none for a schema that is not trusted."""
+LABELS_VIEW = """
+CREATE VIEW labels AS
+SELECT id, query_id, substr(value, 2, length(value) - 2) AS judgement, teacher, labeller, agent_step,
+CAST(substr(segments, 2) AS INTEGER) AS shown_left, response_seconds, created_at
+FROM answers_standing
+WHERE kind = 'comparison'
 """
 WITHDRAWN_VIEW = """
 CREATE VIEW withdrawn AS
@@ -29,13 +46,15 @@ FROM withdrawals AS made
 WHERE reason IS NOT NULL AND NOT EXISTS (SELECT 1 FROM withdrawals AS undo WHERE undo.undoes = made.id)
 """
 _META = 'CREATE TABLE meta ("key" VARCHAR NOT NULL, value VARCHAR NOT NULL, PRIMARY KEY ("key"))'
-_FIRST = f"""
-{_META};
-CREATE TABLE sqlite_sequence(name,seq);
+_SEGMENTS = """
 CREATE TABLE segments (
     id INTEGER NOT NULL, length INTEGER NOT NULL, agent_step INTEGER NOT NULL, PRIMARY KEY (id)
 );
-CREATE TABLE queries (
+"""
+_FIRST = f"""
+{_META};
+CREATE TABLE sqlite_sequence(name,seq);
+{_SEGMENTS}CREATE TABLE queries (
     id INTEGER NOT NULL, round INTEGER NOT NULL, rank INTEGER NOT NULL, segment_left INTEGER NOT NULL,
     segment_right INTEGER NOT NULL, agent_step INTEGER NOT NULL, created_at VARCHAR NOT NULL, PRIMARY KEY (id),
     UNIQUE (round, rank), FOREIGN KEY(segment_left) REFERENCES segments (id),
@@ -49,7 +68,7 @@ CREATE TABLE comparisons (
     FOREIGN KEY(shown_left) REFERENCES segments (id)
 );
 CREATE INDEX ix_comparisons_query_id ON comparisons (query_id);
-{LABELS_VIEW};
+{_LABELS_VIEW};
 """
 _RENDERED = """
 CREATE TABLE rendered (
@@ -75,12 +94,7 @@ CREATE TABLE repeats (
     FOREIGN KEY(original_id) REFERENCES queries (id)
 );
 """
-_PRESENT = f"""
-{_RENDERED}
-CREATE TABLE leases (
-    query_id INTEGER NOT NULL, viewer VARCHAR NOT NULL, boot VARCHAR NOT NULL, expires_at FLOAT NOT NULL,
-    PRIMARY KEY (query_id), FOREIGN KEY(query_id) REFERENCES queries (id)
-);
+_WITHDRAWALS = f"""
 CREATE TABLE withdrawals (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, query_id INTEGER NOT NULL, reason VARCHAR, undoes INTEGER,
     labeller VARCHAR, after_answer INTEGER NOT NULL, created_at VARCHAR NOT NULL,
@@ -89,6 +103,14 @@ CREATE TABLE withdrawals (
 );
 CREATE INDEX ix_withdrawals_query_id ON withdrawals (query_id);
 {WITHDRAWN_VIEW};
+"""
+_FOURTH = f"""
+{_RENDERED}
+CREATE TABLE leases (
+    query_id INTEGER NOT NULL, viewer VARCHAR NOT NULL, boot VARCHAR NOT NULL, expires_at FLOAT NOT NULL,
+    PRIMARY KEY (query_id), FOREIGN KEY(query_id) REFERENCES queries (id)
+);
+{_WITHDRAWALS}
 CREATE TABLE checksums (
     comparison_id INTEGER NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (comparison_id),
     FOREIGN KEY(comparison_id) REFERENCES comparisons (id)
@@ -100,6 +122,42 @@ CREATE TABLE late_answers (
     FOREIGN KEY(shown_left) REFERENCES segments (id)
 );
 """
+_PRESENT = f"""
+{_META};
+CREATE TABLE sqlite_sequence(name,seq);
+{_SEGMENTS}
+CREATE TABLE queries (
+    id INTEGER NOT NULL, kind VARCHAR NOT NULL, round INTEGER NOT NULL, rank INTEGER NOT NULL,
+    agent_step INTEGER NOT NULL, wanted INTEGER NOT NULL, created_at VARCHAR NOT NULL, PRIMARY KEY (id),
+    UNIQUE (round, rank)
+);
+CREATE TABLE query_segments (
+    query_id INTEGER NOT NULL, place INTEGER NOT NULL, segment_id INTEGER NOT NULL, PRIMARY KEY (query_id, place),
+    FOREIGN KEY(query_id) REFERENCES queries (id), FOREIGN KEY(segment_id) REFERENCES segments (id)
+);
+CREATE INDEX ix_query_segments_segment_id ON query_segments (segment_id);
+CREATE TABLE answers (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, query_id INTEGER NOT NULL, value VARCHAR, undoes INTEGER,
+    teacher VARCHAR NOT NULL, labeller VARCHAR, agent_step INTEGER NOT NULL, shown VARCHAR NOT NULL,
+    response_seconds FLOAT, created_at VARCHAR NOT NULL, late INTEGER NOT NULL,
+    FOREIGN KEY(query_id) REFERENCES queries (id), UNIQUE (undoes), FOREIGN KEY(undoes) REFERENCES answers (id)
+);
+CREATE INDEX ix_answers_query_id ON answers (query_id);
+{STANDING_VIEW};
+{LABELS_VIEW};
+{_RENDERED}
+CREATE TABLE leases (
+    query_id INTEGER NOT NULL, viewer VARCHAR NOT NULL, boot VARCHAR NOT NULL, expires_at FLOAT NOT NULL,
+    PRIMARY KEY (query_id, viewer), FOREIGN KEY(query_id) REFERENCES queries (id)
+);
+{_WITHDRAWALS}
+{_REPEATS}
+CREATE TABLE checksums (
+    answer_id INTEGER NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (answer_id),
+    FOREIGN KEY(answer_id) REFERENCES answers (id)
+);
+"""
+VIEWS = (STANDING_VIEW, LABELS_VIEW, WITHDRAWN_VIEW)
 _LONGEST, _MOST = 4000, 100
 """Characters of a statement, and statements, that no version has."""
 
@@ -118,7 +176,13 @@ def _statements(script: str) -> frozenset[str]:
     return frozenset(canonical(statement) for statement in script.split(";") if statement.strip())
 
 
-SCRIPTS = {1: _FIRST, 2: _FIRST + _QUEUE, 3: _FIRST + _QUEUE + _REPEATS, 4: _FIRST + _REPEATS + _PRESENT}
+SCRIPTS = {
+    1: _FIRST,
+    2: _FIRST + _QUEUE,
+    3: _FIRST + _QUEUE + _REPEATS,
+    4: _FIRST + _REPEATS + _FOURTH,
+    5: _PRESENT,
+}
 """What made each version's schema."""
 SCHEMAS = {version: _statements(script) for version, script in SCRIPTS.items()}
 """Its statements, in their canonical form."""

@@ -20,7 +20,7 @@ BUSY_SECONDS = 5.0
 """How long SQLite waits for another process's transaction before the store is told that it waits."""
 _HARDENED = ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0")
 """A store may be somebody else's: no function is called by its schema, and broken pages are noticed."""
-_OURS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+_OURS = ("journal_mode=WAL", "synchronous=FULL")
 _INSTRUCTIONS = 100_000
 """SQLite's instructions between two looks at what a transaction has used."""
 _MOST_LOOKS = 2_000
@@ -29,18 +29,20 @@ _ADMISSION_SECONDS = 0.5
 """Of the processor, that reading a schema may take; a whole one takes a millisecond."""
 
 
-def engine(path: Path, *, writable: bool = True) -> sa.Engine:
+def engine(path: Path, *, writable: bool = True, foreign_keys: bool = True) -> sa.Engine:
     """A way to a database file that is there and was admitted.
 
     Args:
         path: The file.
         writable: Whether it, and SQLite's files beside it, can be written.
+        foreign_keys: Whether to enforce them; tables can be replaced only where they are not.
     """
     # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
     mode = {"mode": "rw"} if writable else {"mode": "ro", "immutable": "1"}
     url = sa.URL.create("sqlite", database=_uri(path), query={**mode, "uri": "true"})
     made = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
-    pragmas = (*_HARDENED, *_OURS) if writable else _HARDENED
+    keys = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"
+    pragmas = (*_HARDENED, *_OURS, keys) if writable else _HARDENED
 
     def configure(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None  # transactions begin explicitly

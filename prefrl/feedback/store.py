@@ -1,10 +1,12 @@
 """The label store: segments, queries, and an append-only history of answers.
 
-Answers are never changed or deleted: undoing one adds a row. The view `labels` shows the answers that stand.
+Answers are never changed or deleted: undoing one adds a row. The view `answers_standing` shows those that stand.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,24 +16,26 @@ import sqlalchemy as sa
 from prefrl.errors import UsageError
 from prefrl.feedback.answers import append, damaged
 from prefrl.feedback.database import (
-    HISTORY,
+    ANSWERS,
     ILLEGIBLE,
-    LABELS,
-    LATE,
     META,
     QUERIES,
+    QUERY_SEGMENTS,
     REPEATS,
     SEGMENTS,
+    STANDING,
     WITHDRAWN,
     Database,
     Waiting,
     now,
+    segments_of,
 )
-from prefrl.types import Answer, Comparison, Judgement, Label, Pending, Query
+from prefrl.feedback.kinds import KINDS, feedback_kind, from_json, to_json
+from prefrl.feedback.terms import Answer, Pending, Query, StandingAnswer
+from prefrl.types import Comparison
 
 IMPORTED_ROUND = 0
 """The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""
-_COUNTED = (Judgement.LEFT.value, Judgement.RIGHT.value, Judgement.EQUAL.value)
 _NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
 """Queries that only ask again measure the people: they are no labels to train on, and none of the budget."""
 _ASKING, _CLOSED = "asking", "closed"
@@ -64,78 +68,90 @@ class LabelStore:
         """
         if not queries:
             return {}
-        segments = {segment.id: query for query in queries for segment in (query.left, query.right)}
-        lengths = {segment.id: len(segment) for query in queries for segment in (query.left, query.right)}
         keys = QUERIES.c.round.in_({query.round for query in queries})
         columns = sa.select(QUERIES.c.round, QUERIES.c.rank, QUERIES.c.id).where(keys)
         with self._write() as connection:
-            known = set(connection.scalars(sa.select(SEGMENTS.c.id).where(SEGMENTS.c.id.in_(segments))))
-            rows = [
-                {"id": number, "length": lengths[number], "agent_step": query.agent_step}
-                for number, query in segments.items()
-                if number not in known
-            ]
-            if rows:
-                connection.execute(SEGMENTS.insert(), rows)
+            _add_segments(connection, queries)
             there = {(row[0], row[1]) for row in connection.execute(columns)}
-            new = [_query_row(query) for query in queries if (query.round, query.rank) not in there]
+            new = [query for query in queries if (query.round, query.rank) not in there]
             if new:
-                connection.execute(QUERIES.insert(), new)
+                connection.execute(QUERIES.insert(), [_query_row(query) for query in new])
             ids = {(row[0], row[1]): int(row[2]) for row in connection.execute(columns)}
+            for query in new:
+                place_segments(connection, ids[query.round, query.rank], [segment.id for segment in query.segments])
         return {ids[query.round, query.rank]: query for query in queries}
 
     def differs(self, queries: Sequence[Query]) -> bool:
-        """Whether the store holds one of these queries' keys with other segments."""
-        columns = (QUERIES.c.round, QUERIES.c.rank, QUERIES.c.segment_left, QUERIES.c.segment_right)
-        rounds = sa.select(*columns).where(QUERIES.c.round.in_({query.round for query in queries}))
+        """Whether the store holds one of these queries' keys with another kind or other segments."""
+        rounds = QUERIES.c.round.in_({query.round for query in queries})
+        columns = sa.select(QUERIES.c.id, QUERIES.c.round, QUERIES.c.rank, QUERIES.c.kind).where(rounds)
         with self._read() as connection:
-            held = {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(rounds)}
-        sides = {(query.round, query.rank): (query.left.id, query.right.id) for query in queries}
-        return any(held[key] != sides[key] for key in held.keys() & sides.keys())
+            about = segments_of(connection, sa.select(QUERIES.c.id).where(rounds))
+            held = {(row.round, row.rank): (row.kind, about[row.id]) for row in connection.execute(columns)}
+        asked = {
+            (query.round, query.rank): (query.kind, tuple(segment.id for segment in query.segments))
+            for query in queries
+        }
+        return any(held[key] != asked[key] for key in held.keys() & asked.keys())
 
     def unanswered(self, query_ids: Iterable[int]) -> set[int]:
-        """Those of the queries that no answer stands for."""
+        """Those of the queries that want more answers than stand for them."""
         asked = set(query_ids)
         with self._read() as connection:
-            answered = set(connection.scalars(sa.select(LABELS.c.query_id).where(LABELS.c.query_id.in_(asked))))
-        return asked - answered
+            return asked - set(connection.scalars(_complete().where(QUERIES.c.id.in_(asked))))
 
     def pending(self) -> list[Pending]:
         """Queries still waiting for an answer, in the order of their ids."""
-        sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
-        query = sa.select(QUERIES.c.id, *sides, QUERIES.c.agent_step, QUERIES.c.round, QUERIES.c.rank)
-        query = query.where(is_open(QUERIES.c.id), _NO_REPEAT).order_by(QUERIES.c.id)
+        waiting = sa.select(QUERIES.c.id).where(is_open(QUERIES.c.id), _NO_REPEAT)
+        columns = (
+            QUERIES.c.id,
+            QUERIES.c.kind,
+            QUERIES.c.round,
+            QUERIES.c.rank,
+            QUERIES.c.agent_step,
+            QUERIES.c.wanted,
+        )
+        query = sa.select(*columns).where(QUERIES.c.id.in_(waiting)).order_by(QUERIES.c.id)
         with self._read() as connection:
-            return [Pending(*row) for row in connection.execute(query)]
+            about = segments_of(connection, waiting)
+            return [Pending(row.id, row.kind, about[row.id], *row[2:]) for row in connection.execute(query)]
 
     def add_answers(self, answers: Sequence[Answer]) -> set[int]:
-        """Append answers in one transaction; one to a query that has an answer is kept too, but never stands.
+        """Append answers in one transaction.
+
+        An answer to a query that has all that it wants, or one of the same labeller, is kept too, but never stands.
 
         Returns:
             The queries whose answers were taken.
+
+        Raises:
+            UsageError: if there is no such query, or the answer is none of its kind.
         """
         if not answers:
             return set()
-        asked = {answer.query_id: answer for answer in reversed(answers)}
+        asked = {answer.query_id for answer in answers}
         with self._write() as connection:
-            answered = set(connection.scalars(sa.select(LABELS.c.query_id).where(LABELS.c.query_id.in_(asked))))
-            sides = sa.select(QUERIES.c.id, QUERIES.c.segment_left).where(QUERIES.c.id.in_(asked))
-            left = {row[0]: row[1] for row in connection.execute(sides)}
-            if unknown := set(asked) - set(left):
+            columns = sa.select(QUERIES.c.id, QUERIES.c.kind, QUERIES.c.wanted).where(QUERIES.c.id.in_(asked))
+            queries = {row.id: row for row in connection.execute(columns)}
+            if unknown := asked - queries.keys():
                 raise UsageError(f"there is no query {min(unknown)}")
-            at = now()
-            rows = [
-                answer._asdict() | {"judgement": answer.judgement.value, "shown_left": left[number], "created_at": at}
-                for number, answer in sorted(asked.items())
-                if number not in answered
-            ]
-            if rows:
+            about = segments_of(connection, sa.select(QUERIES.c.id).where(QUERIES.c.id.in_(asked)))
+            given = sa.select(STANDING.c.query_id, STANDING.c.teacher, STANDING.c.labeller)
+            who: dict[int, list[tuple[str, str | None]]] = {number: [] for number in asked}
+            for query_id, teacher, labeller in connection.execute(given.where(STANDING.c.query_id.in_(asked))):
+                who[query_id].append((teacher, labeller))
+            at, taken, late = now(), [], []
+            for answer in answers:
+                row = answer_row(answer, queries[answer.query_id].kind, about[answer.query_id], at)
+                before, whoever = who[answer.query_id], (answer.teacher, answer.labeller)
+                if len(before) < queries[answer.query_id].wanted and whoever not in before:
+                    taken.append(row)
+                    before.append(whoever)
+                else:
+                    late.append(row | {"late": 1})
+            if rows := [*sorted(taken, key=lambda row: int(row["query_id"])), *late]:
                 append(connection, rows)
-            if late := [given for given in answers if given is not asked[given.query_id] or given.query_id in answered]:
-                sides_of = (given._asdict() | {"shown_left": left[given.query_id]} for given in late)
-                said = [row | {"judgement": str(row["judgement"].value), "created_at": at} for row in sides_of]
-                connection.execute(LATE.insert(), said)
-        return set(asked) - answered
+        return {row["query_id"] for row in taken}
 
     def damaged(self, after: int = 0) -> set[int]:
         """Rows of the history, with ids above `after`, that are not what was stored."""
@@ -145,59 +161,62 @@ class LabelStore:
     def late_answers(self) -> int:
         """How many answers came to queries that had one: they are kept, and stand for nothing."""
         with self._read() as connection:
-            return int(connection.scalar(sa.select(sa.func.count()).select_from(LATE)) or 0)
+            return int(connection.scalar(sa.select(sa.func.count()).where(ANSWERS.c.late > 0)) or 0)
 
-    def undo(self, comparison_id: int) -> None:
+    def undo(self, answer_id: int) -> None:
         """Append a row that takes an answer back; the answer itself stays in the history.
 
         Raises:
             UsageError: if there is no such answer, or it was taken back before.
         """
         with self._write() as connection:
-            undo(connection, comparison_id)
+            undo(connection, answer_id)
 
     def counts(self, max_round: int | None = None) -> dict[str, int]:
-        """Standing answers by judgement, and `pending`: queries without one that is still wanted.
+        """Standing answers by what they say, how many of them are labels, and how many are still wanted.
 
         Args:
             max_round: Count only queries up to this selection round.
+
+        Returns:
+            By the kinds' tallies; `answered`: those that count; `pending`: answers that open queries still want.
         """
-        asked = sa.select(LABELS.c.judgement, sa.func.count()).select_from(
-            QUERIES.outerjoin(LABELS, QUERIES.c.id == LABELS.c.query_id)
-        )
-        wanted = QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id)) & (QUERIES.c.round != IMPORTED_ROUND)
-        asked = asked.where(LABELS.c.id.is_not(None) | wanted, _NO_REPEAT)
-        if max_round is not None:
-            asked = asked.where(QUERIES.c.round <= max_round)
-        counts = dict.fromkeys((*Judgement, "pending"), 0)
+        upto = _NO_REPEAT if max_round is None else _NO_REPEAT & (QUERIES.c.round <= max_round)
+        joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
+        said = sa.select(STANDING.c.kind, STANDING.c.value, sa.func.count()).select_from(joined).where(upto)
+        missing = sa.select(QUERIES.c.wanted - sa.func.count(STANDING.c.id).label("missing"))
+        missing = missing.select_from(sa.outerjoin(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id))
+        missing = missing.where(is_open(QUERIES.c.id), upto).group_by(QUERIES.c.id, QUERIES.c.wanted)
+        counts = {kind.tally(value): 0 for kind in KINDS.values() for value in kind.values or ()}
+        counts |= {"pending": 0, "answered": 0}
         with self._read() as connection:
-            counts |= {row[0] or "pending": row[1] for row in connection.execute(asked.group_by(LABELS.c.judgement))}
-            if is_closed(connection):
-                counts["pending"] = 0
-        counts["answered"] = sum(counts[name] for name in _COUNTED)
+            for name, text, count in connection.execute(said.group_by(STANDING.c.kind, STANDING.c.value)):
+                kind = KINDS[name]
+                with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
+                    value = from_json(kind, text)
+                    counts[kind.tally(value)] = counts.get(kind.tally(value), 0) + count
+                    counts["answered"] += count if kind.counts(value) else 0
+            if not is_closed(connection):
+                counts["pending"] = sum(connection.scalars(missing))
         return counts
 
     def comparisons(self, *, after: int = 0, upto: int | None = None, max_round: int | None = None) -> list[Comparison]:
-        """Standing labels (incomparable ones left out) in the order of their ids.
+        """What the preference likelihood learns from standing answers, in the order of their ids.
 
         Args:
             after: Only ids above this.
             upto: Only ids up to this.
             max_round: Only queries up to this selection round.
         """
-        query = (
-            sa.select(LABELS.c.id, QUERIES.c.segment_left, QUERIES.c.segment_right, LABELS.c.judgement)
-            .join(QUERIES, QUERIES.c.id == LABELS.c.query_id)
-            .where(LABELS.c.id > after, LABELS.c.judgement.in_(_COUNTED), _NO_REPEAT)
-            .order_by(LABELS.c.id)
-        )
+        chosen = STANDING.c.id > after
         if upto is not None:
-            query = query.where(LABELS.c.id <= upto)
+            chosen &= STANDING.c.id <= upto
         if max_round is not None:
-            query = query.where(QUERIES.c.round <= max_round)
+            chosen &= QUERIES.c.round <= max_round
         with self._read() as connection:
-            rows = connection.execute(query).all()
-        return [Comparison(row[0], row[1], row[2], Judgement(row[3]).mu or 0.0) for row in rows]
+            answers = _standing(connection, chosen)
+        rows = (KINDS[answer.kind].row(answer.id, answer.segments, answer.value) for answer in answers)
+        return [row for row in rows if row is not None]
 
     @property
     def closed(self) -> bool:
@@ -215,28 +234,23 @@ class LabelStore:
     def illegible(self) -> set[int]:
         """Labels that stand and cannot be read any more, and in whose place no other was given yet."""
         ids = sa.select(ILLEGIBLE.c.id).join(QUERIES, QUERIES.c.id == ILLEGIBLE.c.query_id)
-        ids = ids.where(_NO_REPEAT, QUERIES.c.id.not_in(sa.select(LABELS.c.query_id)))
+        ids = ids.where(_NO_REPEAT, QUERIES.c.id.not_in(_complete()))
         with self._read() as connection:
             return set(connection.scalars(ids))
 
-    def labels(self) -> list[Label]:
-        """Standing labels with all that is known of them, incomparable ones included, in the order of their ids.
+    def standing(self) -> list[StandingAnswer]:
+        """Standing answers with all that is known of them, whether or not they count, in the order of their ids.
 
         Those that are not what was stored are left out: a copy would pass for what somebody said.
         """
-        sides = (QUERIES.c.segment_left, QUERIES.c.segment_right)
-        given = (LABELS.c.teacher, LABELS.c.labeller, LABELS.c.agent_step, LABELS.c.response_seconds)
-        query = sa.select(LABELS.c.id, *sides, LABELS.c.judgement, *given, LABELS.c.created_at)
-        query = query.join(QUERIES, QUERIES.c.id == LABELS.c.query_id).where(_NO_REPEAT).order_by(LABELS.c.id)
         with self._read() as connection:
             rotten = damaged(connection)
-            rows = [row for row in connection.execute(query) if row.id not in rotten]
-        return [Label(*row)._replace(judgement=Judgement(row.judgement)) for row in rows]
+            return [answer for answer in _standing(connection, sa.true()) if answer.id not in rotten]
 
     def imported_after(self, round_: int) -> bool:
         """Whether labels were imported when answers of rounds later than this one were there already."""
-        ids = sa.select(sa.func.max(LABELS.c.id), sa.func.min(LABELS.c.id))
-        ids = ids.join_from(LABELS, QUERIES, QUERIES.c.id == LABELS.c.query_id)
+        ids = sa.select(sa.func.max(STANDING.c.id), sa.func.min(STANDING.c.id))
+        ids = ids.join_from(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
         with self._read() as connection:
             imported = connection.execute(ids.where(QUERIES.c.round == IMPORTED_ROUND)).one()[0]
             later = connection.execute(ids.where(QUERIES.c.round > round_)).one()[1]
@@ -244,11 +258,12 @@ class LabelStore:
 
     def asked_pairs(self, max_round: int | None = None) -> set[tuple[int, int]]:
         """Pairs of segment ids, smaller first, that were ever asked about."""
-        query = sa.select(QUERIES.c.segment_left, QUERIES.c.segment_right)
+        query = sa.select(QUERIES.c.id)
         if max_round is not None:
             query = query.where(QUERIES.c.round <= max_round)
         with self._read() as connection:
-            return {(min(a, b), max(a, b)) for a, b in connection.execute(query)}
+            about = segments_of(connection, query).values()
+        return {(min(pair), max(pair)) for pair in about if len(pair) == 2}
 
     def last_round(self) -> int:
         """The highest selection round there is; 0 before the first."""
@@ -262,20 +277,19 @@ class LabelStore:
         return -1 if last is None else int(last)
 
 
-def undo(connection: sa.Connection, comparison_id: int, at: str | None = None) -> None:
+def undo(connection: sa.Connection, answer_id: int, at: str | None = None) -> None:
     """`LabelStore.undo`, within a transaction; `at` is the time of day, now by default."""
-    if connection.scalar(sa.select(LABELS.c.id).where(LABELS.c.id == comparison_id)) is None:
-        raise UsageError(f"there is no standing answer {comparison_id}")
-    row = connection.execute(sa.select(HISTORY).where(HISTORY.c.id == comparison_id)).mappings().one()
-    undoing = {"judgement": None, "undoes": comparison_id, "created_at": at or now()}
-    append(connection, [{**row, **undoing}])
+    if connection.scalar(sa.select(STANDING.c.id).where(STANDING.c.id == answer_id)) is None:
+        raise UsageError(f"there is no standing answer {answer_id}")
+    row = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)).mappings().one()
+    append(connection, [{**row, "value": None, "undoes": answer_id, "created_at": at or now()}])
 
 
 def is_open(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether a query is to be answered here: neither answered nor withdrawn, and not from a file."""
-    answered, withdrawn = sa.select(LABELS.c.query_id), sa.select(WITHDRAWN.c.query_id)
+    """Whether a query wants more answers here: it is neither withdrawn nor from a file."""
     imported = sa.select(QUERIES.c.id).where(QUERIES.c.round == IMPORTED_ROUND)
-    return sa.and_(*(query_id.not_in(others) for others in (answered, withdrawn, imported)))
+    closed = (_complete(), sa.select(WITHDRAWN.c.query_id), imported)
+    return sa.and_(*(query_id.not_in(others) for others in closed))
 
 
 def is_closed(connection: sa.Connection) -> bool:
@@ -283,12 +297,64 @@ def is_closed(connection: sa.Connection) -> bool:
     return connection.scalar(sa.select(META.c.value).where(META.c.key == _ASKING)) == _CLOSED
 
 
+def place_segments(connection: sa.Connection, query_id: int, segments: Sequence[int]) -> None:
+    """Store what a query is about, in the order shown, within a transaction."""
+    rows = [{"query_id": query_id, "place": place, "segment_id": segment} for place, segment in enumerate(segments)]
+    connection.execute(QUERY_SEGMENTS.insert(), rows)
+
+
+def answer_row(answer: Answer, kind: str, segments: Sequence[int], at: str) -> dict[str, Any]:
+    """An answer as the history holds it.
+
+    Raises:
+        UsageError: if the value is none of the kind's.
+    """
+    try:
+        value = to_json(feedback_kind(kind), answer.value)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{answer.value!r:.80} is no answer of kind {kind}: {error}") from None
+    shown = {"shown": json.dumps(list(segments)), "created_at": at, "late": 0, "undoes": None}
+    return answer._asdict() | {"value": value} | shown
+
+
+def _complete() -> sa.Select[tuple[int]]:
+    """Queries that have all the answers they want."""
+    answered = sa.select(STANDING.c.query_id, sa.func.count().label("answers")).group_by(STANDING.c.query_id).subquery()
+    joined = sa.join(answered, QUERIES, QUERIES.c.id == answered.c.query_id)
+    return sa.select(QUERIES.c.id).select_from(joined).where(answered.c.answers >= QUERIES.c.wanted)
+
+
+def _standing(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[StandingAnswer]:
+    """Standing answers to what was asked for the first time, in the order of their ids."""
+    columns = [column for name in StandingAnswer._fields for column in STANDING.c if column.name == name]
+    rows = sa.select(*columns).join(QUERIES, QUERIES.c.id == STANDING.c.query_id).where(_NO_REPEAT, chosen)
+    found = connection.execute(rows.order_by(STANDING.c.id)).all()
+    asked = sa.select(QUERIES.c.id).join(STANDING, QUERIES.c.id == STANDING.c.query_id).where(chosen)
+    about = segments_of(connection, asked) if found else {}
+    answers = []
+    for row in found:
+        with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
+            said = {"segments": about[row.query_id], "value": from_json(KINDS[row.kind], row.value)}
+            answers.append(StandingAnswer(**(row._asdict() | said)))
+    return answers
+
+
+def _add_segments(connection: sa.Connection, queries: Sequence[Query]) -> None:
+    steps = {segment.id: query.agent_step for query in queries for segment in query.segments}
+    lengths = {segment.id: len(segment) for query in queries for segment in query.segments}
+    known = set(connection.scalars(sa.select(SEGMENTS.c.id).where(SEGMENTS.c.id.in_(steps))))
+    rows = [
+        {"id": number, "length": lengths[number], "agent_step": step}
+        for number, step in steps.items()
+        if number not in known
+    ]
+    if rows:
+        connection.execute(SEGMENTS.insert(), rows)
+
+
 def _query_row(query: Query) -> dict[str, Any]:
-    return {
-        "round": query.round,
-        "rank": query.rank,
-        "segment_left": query.left.id,
-        "segment_right": query.right.id,
-        "agent_step": query.agent_step,
-        "created_at": now(),
-    }
+    kind = feedback_kind(query.kind)
+    if len(query.segments) != kind.arity:
+        raise UsageError(f"a query of kind {kind.name} is about {kind.arity} segments, not {len(query.segments)}")
+    row = {name: getattr(query, name) for name in ("kind", "round", "rank", "agent_step", "wanted")}
+    return row | {"created_at": now()}

@@ -7,24 +7,25 @@ from functools import reduce
 
 from prefrl.episodes import Episodes
 from prefrl.errors import unknown
+from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.teachers.human import HumanTeacher
-from prefrl.teachers.simulated import Shortcomings, SimulatedTeacher
-from prefrl.types import Teacher
+from prefrl.teachers.simulated import SimulatedTeacher
+from prefrl.teachers.teacher import Teacher
 
 NO_TEACHER = "none"
 """Trains on the true reward: the baseline."""
 HUMAN = "human"
 """People, with `prefrl label`."""
 
-TEACHERS: dict[str, Shortcomings] = {
-    "oracle": Shortcomings(),
-    "boltzmann": Shortcomings(rationality=1.0),
-    "mistake": Shortcomings(mistake=0.1),
-    "skip": Shortcomings(skip=0.1),
-    "equal": Shortcomings(equal=0.1),
-    "myopic": Shortcomings(discount=0.9),
+TEACHERS: dict[str, TeacherConfiguration] = {
+    "oracle": TeacherConfiguration(),
+    "boltzmann": TeacherConfiguration(rationality=1.0),
+    "mistake": TeacherConfiguration(mistake=0.1),
+    "skip": TeacherConfiguration(skip=0.1),
+    "equal": TeacherConfiguration(equal=0.1),
+    "myopic": TeacherConfiguration(discount=0.9),
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
-    "people-like": Shortcomings(noticeable=0.1, mistake=0.075),
+    "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075),
 }
 """The paper's oracle (section 3.1), B-Pref's teachers with its settings, and one from the rates of real people."""
 
@@ -47,5 +48,5 @@ def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) 
     """The teacher of that name; arguments as for `SimulatedTeacher`."""
     if name == HUMAN:
         return HumanTeacher()
-    ways = reduce(Shortcomings.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
-    return SimulatedTeacher(name, ways, seed, episodes)
+    configuration = reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
+    return SimulatedTeacher(name, configuration, seed, episodes)

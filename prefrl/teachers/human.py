@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prefrl.types import Answer, Query
+from prefrl.feedback.terms import Answer, Query
 
 
 class HumanTeacher:

@@ -1,0 +1,58 @@
+"""Feedback kinds by name. Adding one is a file and a line here: store, teachers and viewer read the registry."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefrl.errors import unknown
+from prefrl.feedback.kinds.comparison import ComparisonKind
+from prefrl.feedback.kinds.kind import Choice, FeedbackKind
+
+__all__ = ["KINDS", "Choice", "FeedbackKind"]
+
+KINDS: dict[str, FeedbackKind] = {kind.name: kind for kind in (ComparisonKind(),)}
+LONGEST_VALUE = 100_000
+"""Characters of an answer's JSON."""
+
+
+def feedback_kind(name: str) -> FeedbackKind:
+    """The kind of that name.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if name not in KINDS:
+        raise unknown("feedback kind", name, list(KINDS))
+    return KINDS[name]
+
+
+def to_json(kind: FeedbackKind, value: Any) -> str:
+    """A value as the store holds it.
+
+    Raises:
+        ValueError: if it is none of the kind's.
+    """
+    return json.dumps(kind.parse(value))
+
+
+def from_json(kind: FeedbackKind, text: str) -> Any:
+    """A value as the store holds it, read back.
+
+    Raises:
+        ValueError: if it is none of the kind's.
+    """
+    try:
+        return kind.parse(json.loads(text))
+    except (RecursionError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def listed_values() -> list[str]:
+    """Each kind's name and each of its values' JSON, where these can be listed."""
+    return [f"{kind.name} {json.dumps(value)}" for kind in KINDS.values() for value in kind.values or ()]
+
+
+def unlisted_kinds() -> list[str]:
+    """Names of the kinds whose values cannot be listed."""
+    return [kind.name for kind in KINDS.values() if kind.values is None]

@@ -1,0 +1,151 @@
+"""Comparisons: which of two segments is better (paper, section 2.2.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+
+from prefrl.feedback.kinds.kind import Choice
+from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted, undiscounted
+from prefrl.feedback.terms import Query
+from prefrl.types import Array, Comparison, Floats, Segment
+
+COMPARISON = "comparison"
+
+
+class Judgement(StrEnum):
+    """What a teacher says of a pair (paper, section 2.2.2)."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    EQUAL = "equal"
+    INCOMPARABLE = "incomparable"
+
+    @property
+    def mu(self) -> float | None:
+        """Share of the preference that the left segment gets; None where the pair is dropped."""
+        return {"left": 1.0, "right": 0.0, "equal": 0.5}.get(self.value)
+
+
+_COUNTED = (Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL)
+_SWAPPED = {Judgement.LEFT: Judgement.RIGHT, Judgement.RIGHT: Judgement.LEFT}
+
+
+class ComparisonKind:
+    """A pair: left, right, equal, or can't tell."""
+
+    name = COMPARISON
+    arity = 2
+    values = tuple(Judgement)
+    question = "Which is better?"
+    titles = ("Left", "Right")
+    choices = (
+        Choice(Judgement.LEFT, "Left", "←", "Left", "the left clip is better"),
+        Choice(Judgement.EQUAL, "Up", "↑", "Equal", "they are equally good"),
+        Choice(
+            Judgement.INCOMPARABLE,
+            "Down",
+            "↓",
+            "Can't tell",
+            "can't tell (the pair is dropped and does not count)",
+            note="Can't tell: that pair is dropped and does not count",
+        ),
+        Choice(Judgement.RIGHT, "Right", "→", "Right", "the right clip is better"),
+    )
+    level: Literal["nominal"] = "nominal"
+    rate_titles = {"equal_rate": "equal", "incomparable_rate": "can't tell", "left_rate": "left"}  # noqa: RUF012
+
+    def parse(self, value: object) -> Judgement:
+        """As for `FeedbackKind`."""
+        return Judgement(str(value))
+
+    def counts(self, value: Judgement) -> bool:
+        """All but incomparable pairs are labels."""
+        return value in _COUNTED
+
+    def tally(self, value: Judgement) -> str:
+        """The judgement's own name."""
+        return value.value
+
+    def reverse(self, value: Judgement) -> Judgement:
+        """Left for right, and right for left."""
+        return _SWAPPED.get(value, value)
+
+    def simulate(
+        self, rewards: Sequence[Floats], teacher: TeacherConfiguration, usual: float | None, chance: Array
+    ) -> Judgement:
+        """As for `FeedbackKind`."""
+        return judge(rewards[0], rewards[1], teacher, usual, chance)
+
+    def row(self, answer_id: int, segments: Sequence[int], value: Judgement) -> Comparison | None:
+        """The pair with its mu; None for an incomparable one."""
+        mu = value.mu
+        return None if mu is None else Comparison(answer_id, segments[0], segments[1], mu)
+
+    def code(self, value: Judgement) -> float:
+        """0 left, 1 right, 2 equal."""
+        return float(_COUNTED.index(value))
+
+    def agrees(self, value: Judgement, returns: Sequence[float]) -> bool | None:
+        """Whether the side preferred is that of the larger return."""
+        if value not in _SWAPPED or returns[0] == returns[1]:
+            return None
+        return (value is Judgement.LEFT) == (returns[0] > returns[1])
+
+    def rates(self, values: Sequence[Judgement]) -> dict[str, float | None]:
+        """Equal of those told, incomparable of all, left of those that prefer a side."""
+        told = [value for value in values if value in _COUNTED]
+        sides = [value for value in told if value is not Judgement.EQUAL]
+        return {
+            "equal_rate": _share([value is Judgement.EQUAL for value in told]),
+            "incomparable_rate": _share([value not in _COUNTED for value in values]),
+            "left_rate": _share([value is Judgement.LEFT for value in sides]),
+        }
+
+
+def pair_query(round_: int, rank: int, left: Segment, right: Segment, agent_step: int) -> Query:
+    """A comparison of two segments."""
+    return Query(COMPARISON, (left, right), round_, rank, agent_step)
+
+
+def judge(left: Floats, right: Floats, teacher: TeacherConfiguration, usual: float | None, chance: Array) -> Judgement:
+    """One judgement, by B-Pref's formulas.
+
+    The order is B-Pref's: skip what neither clip is good enough in, compare (exactly, or by the Boltzmann rule, on sums
+    that may be discounted), err, and call equal what is too close, whatever came before.
+
+    Its thresholds are shares of the usual sum, which is never negative in its tasks: clips worth less than epsilon
+    times the usual are skipped. Read as "falls short of the usual by more than 1 - epsilon of its size", the same rule
+    serves tasks whose rewards are costs.
+
+    Args:
+        left: (L,) true rewards.
+        right: (L,) true rewards.
+        teacher: How it differs from the oracle.
+        usual: The mean return of recent episodes, scaled to the length of a clip; None where no episode has ended, and
+            no threshold applies.
+        chance: (2,) uniform numbers: one for the Boltzmann rule, one for the mistake.
+    """
+    plain = undiscounted(left), undiscounted(right)
+    if teacher.skip and usual is not None and max(plain) < usual - (1 - teacher.skip) * abs(usual):
+        return Judgement.INCOMPARABLE
+    difference = discounted(left, teacher.discount) - discounted(right, teacher.discount)
+    if math.isfinite(teacher.rationality):
+        prefers_left = bool(chance[0] < 1 / (1 + math.exp(min(700.0, -teacher.rationality * difference))))
+    else:
+        prefers_left = difference > 0
+    if chance[1] < teacher.mistake:
+        prefers_left = not prefers_left
+    gap, size = abs(plain[0] - plain[1]), max(abs(plain[0]), abs(plain[1]))
+    too_close = usual is not None and bool(teacher.equal) and gap < teacher.equal * abs(usual)
+    if too_close or gap < teacher.noticeable * size or (difference == 0 and not math.isfinite(teacher.rationality)):
+        return Judgement.EQUAL
+    return Judgement.LEFT if prefers_left else Judgement.RIGHT
+
+
+def _share(values: Sequence[bool]) -> float | None:
+    return float(np.mean(values)) if values else None

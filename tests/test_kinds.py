@@ -1,0 +1,234 @@
+"""A feedback kind of one's own: a rating of one segment from 1 to 5. Nothing but this file knows of it."""
+
+import contextlib
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+from helpers import segments
+
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.kinds import KINDS, Choice, FeedbackKind, feedback_kind
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.quality import Given, agreement, figures
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer, Query, StandingAnswer
+from prefrl.teachers import make_teacher
+
+POOL = segments(12)
+
+
+class Rating:
+    """How good one clip is, on an ordered scale."""
+
+    name, arity, values, level = "rating", 1, (1, 2, 3, 4, 5), "ordinal"
+    question, titles, rate_titles = "How good is it?", ("",), {}
+    choices = tuple(Choice(n, str(n), str(n), str(n), f"{n} of 5") for n in values)
+
+    def parse(self, value):
+        if value not in self.values or isinstance(value, bool):
+            raise ValueError("a rating is a number from 1 to 5")
+        return int(value)
+
+    def counts(self, value):
+        return True
+
+    def tally(self, value):
+        return f"rated {value}"
+
+    def reverse(self, value):
+        return value
+
+    def simulate(self, rewards, teacher, usual, chance):
+        return int(np.clip(3 + np.sign(rewards[0].sum()), 1, 5))
+
+    def row(self, answer_id, segments, value):
+        return None
+
+    def code(self, value):
+        return float(value)
+
+    def agrees(self, value, returns):
+        return None
+
+    def rates(self, values):
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def rating(monkeypatch):
+    kind: FeedbackKind = Rating()
+    monkeypatch.setitem(KINDS, kind.name, kind)
+    return kind
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "labels.sqlite"
+
+
+@pytest.fixture
+def store(path):
+    opened = LabelStore(path, create=True)
+    yield opened
+    opened.close()
+
+
+def ask(store, count=3, *, wanted=1, first=0):
+    queries = [Query("rating", (POOL[first + rank],), 1, first + rank, 100, wanted) for rank in range(count)]
+    return list(store.add_queries(queries))
+
+
+def said(query_id, value, labeller="ann"):
+    return Answer(query_id, value, "human", 120, labeller, 1.5)
+
+
+def rendered(store):
+    queue = LabelQueue(store)
+    for segment in queue.to_render(100):
+        queue.rendered(segment, 15)
+    return queue
+
+
+def test_its_queries_are_stored_rendered_and_leased(store):
+    ids = ask(store)
+    assert [(pending.id, pending.kind, pending.segments) for pending in store.pending()] == [
+        (number, "rating", (place,)) for place, number in enumerate(ids)
+    ]
+    assert LabelQueue(store).to_render() == [0, 1, 2]
+    leases = rendered(store).lease("a", 2)
+    assert [(lease.query_id, lease.kind, lease.segments) for lease in leases] == [
+        (ids[0], "rating", (0,)),
+        (ids[1], "rating", (1,)),
+    ]
+
+
+def test_its_answers_are_stored_counted_read_and_undone(store):
+    ids = ask(store)
+    store.add_answers([said(ids[0], 4), said(ids[1], 4), said(ids[2], 1)])
+    counts = store.counts()
+    assert (counts["rated 4"], counts["rated 1"], counts["answered"], counts["pending"]) == (2, 1, 3, 0)
+    store.undo(3)
+    assert store.counts()["answered"] == 2
+    assert store.unanswered(ids) == {ids[2]}
+    first = store.standing()[0]
+    assert first._replace(created_at="") == StandingAnswer(
+        1, ids[0], "rating", (0,), 4, "human", "ann", 120, 1.5, created_at=""
+    )
+    assert LabelQueue(store).last_said("ann") == (ids[1], 4, "rating")
+    assert store.comparisons() == []
+    assert store.asked_pairs() == set()
+
+
+def test_the_view_of_standing_answers_has_the_columns_of_the_contract(store, path):
+    ids = ask(store)
+    store.add_answers([said(ids[0], 4), said(ids[1], 2)])
+    store.undo(2)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT * FROM answers_standing")
+        names = [column[0] for column in found.description]
+        rows = found.fetchall()
+        assert connection.execute("SELECT count(*) FROM labels").fetchone() == (0,)  # which are comparisons
+    contract = "id query_id kind value teacher labeller agent_step segments response_seconds created_at"
+    assert names == contract.split()
+    assert rows[0][:-1] == (1, ids[0], "rating", "4", "human", "ann", 120, "[0]", 1.5)
+    assert len(rows) == 1
+    assert (json.loads(rows[0][3]), json.loads(rows[0][7])) == (4, [0])
+
+
+def test_an_oracle_answers_it(store):
+    teacher = make_teacher("oracle", 0, lambda: None)
+    asked = store.add_queries([Query("rating", (POOL[0],), 1, 0, 100)])
+    teacher.submit(asked)
+    store.add_answers(teacher.collect())
+    (answer,) = store.standing()
+    assert answer.value == 3 + np.sign(POOL[0].true_rewards.sum())
+    assert answer.teacher == "oracle"
+
+
+@pytest.mark.parametrize("value", [0, 6, "4", None, True, [1], "left"])
+def test_what_is_no_value_of_its_is_refused(value, store):
+    ids = ask(store)
+    with pytest.raises(UsageError, match="no answer of kind rating"):
+        store.add_answers([said(ids[0], value)])
+    assert store.standing() == []
+
+
+def test_a_query_about_too_many_segments_is_refused(store):
+    with pytest.raises(UsageError, match="about 1 segments, not 2"):
+        store.add_queries([Query("rating", tuple(POOL[:2]), 1, 0, 100)])
+
+
+def test_a_value_that_has_rotted_is_asked_again(store):
+    ids = ask(store)
+    store.add_answers([said(ids[0], 4), said(ids[1], 2)])
+    with store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE answers SET value = '9' WHERE id = 1")
+    assert [pending.id for pending in store.pending()] == [ids[0], ids[2]]
+    assert [answer.id for answer in store.standing()] == [2]
+    assert store.damaged() == {1}
+
+
+def test_a_store_with_an_unknown_kind_is_refused(store, path, monkeypatch):
+    ask(store)
+    monkeypatch.delitem(KINDS, "rating")
+    with pytest.raises(PrefrlError, match="of the unknown kind 'rating'"):
+        LabelStore(path)
+
+
+def test_an_unknown_kind_is_told_with_the_nearest():
+    with pytest.raises(UsageError, match="unknown feedback kind 'ratings'; did you mean rating"):
+        feedback_kind("ratings")
+
+
+def test_agreement_of_ratings_is_ordinal(rating):
+    ann = [Given(n, False, "ann", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 5])]
+    near = [Given(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 4])]
+    far = [Given(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 1])]
+    assert agreement(ann + near)[0] > agreement(ann + far)[0]
+    assert figures(ann)["answers"] == 5
+
+
+# -- several labellers ------------------------------------------------------------------------------------------------
+
+
+def test_a_query_that_wants_two_answers_waits_for_both_and_takes_no_third(store):
+    (query,) = ask(store, 1, wanted=2)
+    assert store.counts()["pending"] == 2
+    assert store.add_answers([said(query, 4, "ann")]) == {query}
+    assert store.counts()["pending"] == 1
+    assert store.unanswered([query]) == {query}
+    assert store.add_answers([said(query, 5, "ann")]) == set()  # each labeller answers once
+    assert store.add_answers([said(query, 3, "ben")]) == {query}
+    assert store.add_answers([said(query, 1, "cleo")]) == set()
+    counts = store.counts()
+    assert (counts["answered"], counts["pending"], store.late_answers()) == (2, 0, 2)
+    assert store.pending() == []
+    store.undo(1)
+    assert [pending.id for pending in store.pending()] == [query]
+
+
+def test_it_is_in_as_many_hands_as_it_wants_answers_and_never_twice_in_one(store):
+    first, second = ask(store, 1, wanted=2) + ask(store, 1, first=1)
+    queue = rendered(store)
+    hands = {name: [lease.query_id for lease in queue.lease(name, 1, name)] for name in ("ann", "ben", "cleo", "dan")}
+    assert hands == {"ann": [first], "ben": [first], "cleo": [second], "dan": []}
+    assert queue.answer(said(first, 4, "ann"), "ann")
+    assert [lease.query_id for lease in queue.lease("ben", 1, "ben")] == [first]  # still in hand
+    assert queue.lease("ann", 2, "ann") == []  # who has said it already
+    assert queue.lease("dan", 1, "dan") == []
+    assert queue.answer(said(first, 5, "ben"), "ben")
+    assert queue.waiting() == {"ready": 1, "unrendered": 0, "leased": 1}
+
+
+def test_who_takes_an_answer_back_is_asked_again(store):
+    (query,) = ask(store, 1, wanted=2)
+    queue = rendered(store)
+    for name in ("ann", "ben"):
+        queue.lease(name, 1, name)
+        queue.answer(said(query, 4, name), name)
+    assert queue.take_back("ann", "ann")[:2] == (query, 4)
+    assert [lease.query_id for lease in queue.lease("ann", 1, "ann")] == [query]
+    assert queue.answer(said(query, 2, "ann"), "ann")
+    assert sorted(answer.value for answer in store.standing()) == [2, 4]

@@ -1,0 +1,99 @@
+"""A store of version 4, as prefrl 0.1.0 made it, with one of everything that a store can hold."""
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from prefrl.feedback.following import Following
+from prefrl.feedback.label_history import read_history, read_labels
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.schema import STORE_VERSION, admit
+from prefrl.feedback.store import LabelStore
+
+OLD = Path(__file__).parent / "data" / "stores" / "version-4.sqlite"
+
+
+def rows(path, query):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return Path(shutil.copy(OLD, tmp_path / "labels.sqlite"))
+
+
+@pytest.fixture
+def store(path):
+    opened = LabelStore(path)
+    yield opened
+    opened.close()
+
+
+LABELS = "SELECT id, query_id, judgement, teacher, labeller, agent_step, shown_left, response_seconds, created_at FROM "
+
+
+def test_the_view_of_the_labels_is_the_same(path):
+    before = rows(path, f"{LABELS} labels ORDER BY id")
+    LabelStore(path).close()
+    assert admit(path) == STORE_VERSION
+    assert rows(path, f"{LABELS} labels ORDER BY id") == before
+    assert len(before) == 13
+
+
+def test_answers_undone_and_late_ones_are_kept_under_their_ids(path):
+    kept = "id, query_id, undoes, teacher, labeller, agent_step, response_seconds, created_at"
+    before = rows(path, f"SELECT {kept} FROM comparisons ORDER BY id")
+    late = rows(path, f"SELECT {kept.replace('id, query_id, undoes', 'query_id')} FROM late_answers ORDER BY id")
+    LabelStore(path).close()
+    assert rows(path, f"SELECT {kept} FROM answers WHERE late = 0 ORDER BY id") == before
+    columns = kept.replace("id, query_id, undoes", "query_id")
+    assert rows(path, f"SELECT {columns} FROM answers WHERE late = 1 ORDER BY id") == late
+    assert rows(path, "SELECT id, value, shown FROM answers WHERE late = 1") == [
+        (16, '"right"', "[0, 1]"),
+        (17, '"left"', "[2, 3]"),
+    ]
+
+
+@pytest.mark.parametrize("table", ["segments", "withdrawals", "repeats", "rendered", "withdrawn"])
+def test_what_has_not_changed_is_untouched(table, path):
+    before = rows(path, f"SELECT * FROM {table} ORDER BY 1")
+    assert before
+    LabelStore(path).close()
+    assert rows(path, f"SELECT * FROM {table} ORDER BY 1") == before
+
+
+def test_counts_damage_and_what_waits_are_the_same(store):
+    said = {"left": 3, "right": 3, "equal": 3, "incomparable": 2, "answered": 9, "pending": 5}
+    assert store.counts() == said
+    assert (store.damaged(), store.illegible(), store.late_answers()) == ({5, 6}, {5}, 2)
+    assert [pending[:2] + pending[2:6] for pending in store.pending()] == [
+        (5, "comparison", (8, 9), 1, 4, 100),
+        *((15 + rank, "comparison", (28 + 2 * rank, 29 + 2 * rank), 2, rank, 200) for rank in range(4)),
+    ]
+    assert [label.id for label in read_labels(store)] == [1, 2, 3, 4, 7, 8, 9, 10, 11, 14]
+
+
+def test_its_history_can_be_gone_on_with(store):
+    history = read_history(store)
+    assert [(back.label.id, back.label.judgement) for back in history.taken_back] == [(12, "incomparable")]
+    assert [(repeat.label.id, repeat.repeats) for repeat in history.repeats] == [(15, 2)]
+    assert [flag[:4] for flag in history.flags] == [
+        (24, 25, "a clip is broken", "ann"),
+        (26, 27, "clip 27 cannot be shown: x", None),
+    ]
+    assert Following(store).followed(1, 150) == 15  # as it was noted
+    queue = LabelQueue(store)
+    assert queue.problems() == ["clip 27 cannot be shown: x", "ann says: a clip is broken"]
+    assert queue.waiting() == {"ready": 5, "unrendered": 0, "leased": 0}
+    assert queue.last_said("ann")[:2] == (19, "left")
+
+
+def test_a_second_opening_changes_nothing(path):
+    LabelStore(path).close()
+    before = path.read_bytes()
+    LabelStore(path).close()
+    assert path.read_bytes() == before
