@@ -19,8 +19,8 @@ from prefrl.control import Control, StopTraining
 from prefrl.devices import choose_device
 from prefrl.environments import EnvStack, make_stack
 from prefrl.episodes import Episodes
-from prefrl.feedback.database import Waiting, wait_on
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.waiting import Waiting, wait_on
 from prefrl.memory import keep_freed_memory
 from prefrl.parts import Feedback, Parts
 from prefrl.processes import WorkerProcess

@@ -20,9 +20,9 @@ from prefrl.actions import from_numbers
 from prefrl.clips import ClipFolder
 from prefrl.durable import sync
 from prefrl.errors import PrefrlError, explain
-from prefrl.feedback.database import wait_on
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.waiting import wait_on
 from prefrl.film import read_film, write_film
 from prefrl.own import maker_of, readmit
 from prefrl.printable import complain

@@ -59,6 +59,8 @@ TESTS = {
     "prefrl/segments.py": ("segments", "segment_scenes", "buffers", "pixels", "agents", "snapshots"),
     "prefrl/feedback/store.py": ("store", "undo", "leases", "repeats", "archive", "quality"),
     "prefrl/feedback/following.py": ("undo",),
+    "prefrl/feedback/kinds/comparison.py": ("teachers", "kinds", "quality"),
+    "prefrl/feedback/upgrade.py": ("upgrade", "leases", "foreign_runs"),
     "prefrl/teachers/__init__.py": ("teachers",),
     "prefrl/teachers/simulated.py": ("teachers",),
     "prefrl/teachers/human.py": ("teachers",),

@@ -296,7 +296,7 @@ def test_a_run_is_none_until_it_has_its_labels(
         if moment == "before":
             raise Killed
         if moment == "between":
-            monkeypatch.setattr(transfer, "_insert", killed)
+            monkeypatch.setattr(transfer, "insert_changes", killed)
         transfer.add_labels(run, archive)
         raise Killed
 

@@ -20,10 +20,10 @@ from prefrl.assembly import waiting_for_others
 from prefrl.control import Control, StopTraining
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback import database, sqlite
-from prefrl.feedback.database import wait_on
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
+from prefrl.feedback.waiting import wait_on
 from prefrl.run import RunDirectory
 from prefrl.transfer import export_labels
 

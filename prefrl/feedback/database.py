@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from prefrl.feedback.columns import legible, odd_query, odd_value
 from prefrl.feedback.schema import STORE_VERSION, VIEWS, admit
 from prefrl.feedback.sqlite import engine, explained, is_locked
 from prefrl.feedback.upgrade import upgrade
-from prefrl.printable import complain
+from prefrl.feedback.waiting import Waiting, give_up
 
 METADATA = sa.MetaData()
 META = sa.Table(
@@ -123,12 +122,6 @@ _WITHDRAWN = ("id", "query_id", "reason", "labeller", "after_answer", "created_a
 WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _WITHDRAWN))
 
 
-Waiting = Callable[[float], None]
-"""Called again and again with the seconds that a transaction has waited for another program's; may raise to give up."""
-_PATIENCE = 30.0
-"""Seconds that whoever has nothing else to wait for gives another program's transaction."""
-
-
 class Database:
     """One run's SQLite file. Any number of processes may have it open at once."""
 
@@ -154,7 +147,7 @@ class Database:
         version = admit(path)
         writable = create or os.access(path.parent, os.W_OK)
         self._path, self._engine = path, engine(path, writable=writable)
-        self._waiting = waiting or _give_up(path)
+        self._waiting = waiting or give_up(path)
         if version < STORE_VERSION:
             if not writable:
                 raise PrefrlError(f"{path} is an older version's and cannot be written, so not be brought up to date")
@@ -225,32 +218,6 @@ class Transaction:
             raise explained(error, self._path) from error
 
 
-def _give_up(path: Path) -> Waiting:
-    def waiting(seconds: float) -> None:
-        if seconds > _PATIENCE:
-            raise PrefrlError(f"{path} is in the hands of another program's transaction")
-
-    return waiting
-
-
-def wait_on(path: Path, warn: Callable[[str], None] = complain) -> Waiting:
-    """For `Database`: waits for as long as it takes, and says so once each time.
-
-    Args:
-        path: The database.
-        warn: Told in one line.
-    """
-    told = 0.0
-
-    def waiting(seconds: float) -> None:
-        nonlocal told
-        if seconds > _PATIENCE and told <= _PATIENCE:
-            warn(f"{path} is in the hands of another program's transaction; waiting until it has ended")
-        told = seconds
-
-    return waiting
-
-
 def _make(path: Path) -> None:
     """Make an empty store, which is there only once it is whole: a viewer may be waiting for it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -258,7 +225,7 @@ def _make(path: Path) -> None:
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # what people said is not for everybody
     made = engine(temporary)
     try:
-        with Transaction(made.execution_options(writes=True), path, _give_up(path)) as connection:
+        with Transaction(made.execution_options(writes=True), path, give_up(path)) as connection:
             METADATA.create_all(connection)
             for view in VIEWS:
                 connection.exec_driver_sql(view)

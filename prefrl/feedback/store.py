@@ -26,12 +26,12 @@ from prefrl.feedback.database import (
     STANDING,
     WITHDRAWN,
     Database,
-    Waiting,
     now,
     segments_of,
 )
 from prefrl.feedback.kinds import KINDS, feedback_kind, from_json, to_json
 from prefrl.feedback.terms import Answer, Pending, Query, StandingAnswer
+from prefrl.feedback.waiting import Waiting
 from prefrl.types import Comparison
 
 IMPORTED_ROUND = 0

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from prefrl.errors import explain
-from prefrl.feedback.database import wait_on
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.waiting import wait_on
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
 from prefrl.printable import complain
