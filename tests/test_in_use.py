@@ -19,7 +19,7 @@ from prefrl import locks
 from prefrl.assembly import waiting_for_others
 from prefrl.control import Control, StopTraining
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback import database, sqlite
+from prefrl.feedback import sqlite, waiting
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
@@ -157,7 +157,7 @@ def in_other_hands(run: RunDirectory):  # type: ignore[no-untyped-def]
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
-    monkeypatch.setattr(database, "_PATIENCE", 0.1)
+    monkeypatch.setattr(waiting, "_PATIENCE", 0.1)
 
 
 @pytest.mark.usefixtures("hurried")
