@@ -8,11 +8,11 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from prefrl.errors import UsageError
+from prefrl_benchmarks import groups
 from prefrl_benchmarks.cells import Cell, start_cell
 
 
@@ -49,14 +49,14 @@ class ProcessJob:
     def stop(self) -> None:
         """Ask it to stop after its round; before it has a round to finish, this ends it.
 
-        Not SIGINT, which a process that was started in the background is born deaf to.
+        Not SIGINT, which a process that was started in the background is born deaf to. Windows has no SIGTERM: there
+        it ends at once, and can be resumed from its newest checkpoint.
         """
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it, and the processes that it has beside it."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        groups.kill(self._process.pid)
         self._process.wait()
         self.poll()
 
@@ -90,7 +90,8 @@ def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any
         slurm: What to ask Slurm for.
 
     Raises:
-        UsageError: if its library is not installed, or there is no such cluster, or an option is another executor's.
+        UsageError: if its library is not installed, it does not run on this system, there is no such cluster, or an
+            option is another executor's.
     """
     if address and name != "ray":
         raise UsageError("--address is for --executor ray")
@@ -98,6 +99,8 @@ def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any
         raise UsageError("--slurm is for --executor submitit")
     if name == "process":
         return PROCESSES
+    if name == "submitit" and not hasattr(signal, "SIGUSR2"):
+        raise UsageError("--executor submitit needs Slurm, which does not run on Windows")
     if importlib.util.find_spec(name) is None:
         raise UsageError(f"--executor {name} needs its library: pip install 'prefrl[{name}]'")
     if name == "ray":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from importlib.metadata import version
@@ -105,10 +104,19 @@ def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
         "steps_drawn": sum(each.total_steps for each in counted),
         "true_return_mean": float(np.mean(returns)) if returns else None,
         "reward_correlation": None,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": _peak_rss_mb(),
         "fitted_per_second": fitting.fitted / fitting.seconds,
         "versions": {name: version(name) for name in ("imitation", "stable-baselines3", "gymnasium", "torch")},
     }
+
+
+def _peak_rss_mb() -> float | None:
+    """The most memory that this process has held; None on Windows, where only libraries could tell."""
+    try:
+        import resource  # noqa: PLC0415 - of POSIX alone
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class _Counted(Monitor):  # type: ignore[misc]

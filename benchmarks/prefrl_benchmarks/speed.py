@@ -262,7 +262,8 @@ def _kind_line(kind: str, result: dict[str, Any]) -> str:
         return [run[name] for run in result["runs"][kind] if run.get(name) is not None]
 
     line = f"{kind:<9} median {statistics.median(known('steps_per_second')):7.0f} steps/s"
-    line += f", {max(known('peak_rss_mb')):.0f} MB"
+    if memory := known("peak_rss_mb"):
+        line += f", {max(memory):.0f} MB"
     if returns := known("true_return_mean"):
         line += f", true return {statistics.mean(returns):.1f}"
     if ratios := result["ratios"].get(kind):

@@ -8,7 +8,7 @@ since the learner's process imports this module too.
 from __future__ import annotations
 
 import functools
-import resource
+import os
 import sys
 import time
 from collections import defaultdict
@@ -147,12 +147,13 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     wall = sum(parts.values())
     fitting = 0.0 if asynchronous else parts.get(FITTING, 0.0)
     fitted = summary["reward_updates"] * config.reward.batch_size
-    beside = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ended = os.times()  # Windows knows nothing of children that have ended, and says 0
+    beside = ended.children_user + ended.children_system
     return memory | {
         "shares": {part: seconds / wall for part, seconds in parts.items()},
         "steps_per_second": summary["steps"] / wall,
         "fitted_per_second": fitted / fitting if fitting else None,
-        "learner_share": (beside.ru_utime + beside.ru_stime) / wall if asynchronous else None,
+        "learner_share": beside / wall if asynchronous and beside else None,
     }
 
 

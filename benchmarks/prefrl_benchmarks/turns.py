@@ -7,13 +7,14 @@ each turn on another processor than its last, so are processors that are not equ
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
+
+from prefrl_benchmarks import groups
 
 Start = Callable[[], subprocess.Popen[bytes]]
 """Starts a process that leads a group of its own."""
@@ -48,21 +49,21 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[Ended]:
             place = queue.popleft()
             began = time.time()
             if place in processes:
-                os.killpg(processes[place].pid, signal.SIGCONT)
+                groups.go_on(processes[place].pid)
                 _move(processes[place].pid, len(turns[place]))
             else:
                 processes[place] = starts[place]()
             try:
                 processes[place].wait(seconds)
             except subprocess.TimeoutExpired:
-                os.killpg(processes[place].pid, signal.SIGSTOP)
+                groups.pause(processes[place].pid)
                 queue.append(place)
             turns[place].append((began, time.time()))
     finally:
         for process in processes.values():
             with process:
                 if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+                    groups.kill(process.pid)
     return [Ended(processes[place].returncode, own) for place, own in enumerate(turns)]
 
 
