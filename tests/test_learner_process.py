@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import torch
 from helpers import answered_run
 
 from prefrl.errors import UsageError
@@ -29,6 +30,9 @@ class Clock:
 
 class Scripted:
     """A learner that writes down what it is told, and takes an eighth of a second for a fit and for publishing."""
+
+    ensemble = torch.nn.Module()
+    """Of no weights."""
 
     def __init__(self, clock, **given):
         self.clock, self.told = clock, []
