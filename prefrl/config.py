@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prefrl.errors import UsageError
+from prefrl.registry import LOSSES, NETWORKS
 from prefrl.typed import conform
 
 Algo = Literal["ppo", "a2c", "trpo"]
@@ -92,8 +93,8 @@ class RewardConfig:
 
     members: int = 3
     """K, the predictors in the ensemble."""
-    network: Literal["mlp", "cnn"] = "mlp"
-    """For vectors (appendix A.1) or for images (appendix A.2)."""
+    network: str = "mlp"
+    """A name in `registry.NETWORKS`: `mlp` for vectors (appendix A.1), `cnn` for images (appendix A.2)."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden units of each MLP (appendix A.1)."""
     dropout: float = 0.5
@@ -106,8 +107,8 @@ class RewardConfig:
     """Comparisons of each member in a gradient step, drawn from its own bootstrap."""
     error: float = 0.1
     """The probability that a teacher answers at random, assumed in the loss (section 2.2.3)."""
-    loss: Literal["bradley-terry", "true-reward"] = "bradley-terry"
-    """`true-reward` regresses the task's reward instead: the paper's ablation `target`."""
+    loss: str = "bradley-terry"
+    """A name in `registry.LOSSES`. `true-reward` regresses the task's reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
     l2_rate: float = 0.016
@@ -271,7 +272,7 @@ class RunConfig:
     @property
     def images(self) -> bool:
         """Whether observations are images."""
-        return self.reward.network == "cnn"
+        return NETWORKS[self.reward.network].images
 
     @property
     def learns_reward(self) -> bool:
@@ -303,6 +304,8 @@ class RunConfig:
         _require(self.frame_stack >= 1, "frame_stack must be at least 1")
         _require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
         _require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
+        NETWORKS.check(self.reward.network)
+        LOSSES.check(self.reward.loss)
         self.agent.validate()
         self.evaluation.validate()
         if self.learns_reward:

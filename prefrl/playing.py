@@ -27,8 +27,9 @@ from prefrl.making import RENDERED, run_env
 from prefrl.own import OwnEnvironment, readmit
 from prefrl.reading import MEBIBYTE
 from prefrl.rendering import prepare, render
-from prefrl.reward.ensemble import RewardEnsemble, largest_weights, load_weights
+from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import inputs_of
+from prefrl.reward.published import largest_weights
 from prefrl.run import RunDirectory
 from prefrl.types import Array
 
@@ -203,7 +204,7 @@ def load_reward(
     ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(made.action_space)))
     tree = load_tree(path, largest_weights(ensemble))
     try:
-        load_weights(ensemble, tree)
+        ensemble.load_arrays(tree["weights"])
     except WRONG_CONTENT:
         raise DamagedFileError(f"{path} holds no weights of the reward model of {root}") from None
     return Reward(ensemble, made)

@@ -12,6 +12,7 @@ from typing import Any
 from prefrl.ablations import ABLATIONS
 from prefrl.config import RunConfig, replace
 from prefrl.errors import UsageError, unknown
+from prefrl.registry import NETWORKS
 from prefrl.tasks import GymnasiumTask, TaskFacts, find_task
 from prefrl.teachers import check_teacher
 
@@ -269,8 +270,9 @@ def resolve(
         merged |= layer
     config = replace(base, merged).validate()
     if config.images != facts.images:
-        seen = "images, which need reward.network=cnn" if facts.images else "vectors, which need reward.network=mlp"
-        raise UsageError(f"the observations of {facts.name} are {seen}")
+        fitting = " or ".join(name for name, kind in NETWORKS.items() if kind.images == facts.images)
+        seen = "images" if facts.images else "vectors"
+        raise UsageError(f"the observations of {facts.name} are {seen}, which need reward.network={fitting}")
     check_teacher(config.teacher)
     if not config.true_reward and not config.asks_people:
         raise UsageError(f"{facts.name} gives no reward (None), so only people can compare: --teacher human")

@@ -14,10 +14,11 @@ from prefrl.devices import choose_device
 from prefrl.environments import reward_inputs
 from prefrl.feedback.store import LabelStore
 from prefrl.fit_request import fit_request
+from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.figures import Figures, figures
 from prefrl.reward.labels import Labels
-from prefrl.reward.learner import ReadSegment, RewardLearner
+from prefrl.reward.learner import RewardLearner
 from prefrl.types import Comparison
 
 Report = Callable[[str, int, int], None]
@@ -101,7 +102,7 @@ def refit(
     for name, part in (("held-out", held_out), ("training", training)):
         report(f"judging by {len(part)} {name} labels", 0, 0)
         parts.append(judged(learner.ensemble, part, read, reward.error))
-    return Refit(root, request.weights, learner.fitted, *parts)
+    return Refit(root, request.weights, learner.trainer.fitted, *parts)
 
 
 def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from prefrl.config import RunConfig
 from prefrl.metrics import Row
+from prefrl.registry import LOSSES
 
 GUESS_LOSS = math.log(2)
 """Nats: the loss of a model that gives both clips of a pair the same chance, whatever the label."""
@@ -64,7 +65,7 @@ def symptoms(config: RunConfig, rows: Sequence[Row], counts: Mapping[str, int]) 
     enough = min(_FEWEST_LABELS, config.queries.labels) if equal < answered else _NOTHING_ELSE
     if answered >= enough and equal / answered > most_ties(step / config.steps):
         return [Symptom("ties", _ties_line(config, answered, equal))]
-    if config.reward.loss != "bradley-terry":
+    if not LOSSES[config.reward.loss].log_loss:
         return []
     ties = equal / answered if answered else 0.0
     found = longest_guess(rows, guess_limit(config.reward.error, ties))

@@ -55,6 +55,12 @@ def tiny_reward(**changes):
     return RewardConfig(**small | changes)
 
 
+def laid_out(learner):
+    """What a learner's labels are about, by place: (B, 2, L, *step) steps, (B, 2, L) true rewards, (B,) targets."""
+    data = learner.dataset
+    return data.segments.steps(data.slots), data.segments.true_rewards(data.slots), data.target
+
+
 def take_rollout(recorder):
     """What a recorder has recorded, its segments cut: features, true rewards, and whether an episode ended."""
     experience = recorder.take()

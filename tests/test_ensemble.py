@@ -5,11 +5,12 @@ from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.files import DamagedFileError, save_tree
 from prefrl.recipes import resolve
-from prefrl.reward.ensemble import PublishedReward, RewardEnsemble, load_weights
+from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
+from prefrl.reward.published import PublishedReward
 
 
 def ensemble(features=4, seed=0, **changes):
@@ -66,7 +67,7 @@ def test_members_are_normalised_separately_and_their_average_has_the_target_devi
         model.network.weights[-1][1] *= 50  # one member much louder than the others, and shifted
         model.network.biases[-1][1] += 30
     model.fit_output_normalisation(x)
-    members = (model(x).detach() - model.member_mean) / model.member_std
+    members = (model(x).detach() - model.output_normaliser.mean) / model.output_normaliser.std
     torch.testing.assert_close(members.mean(dim=1), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(members.std(dim=1), torch.ones(3), atol=1e-4, rtol=0)
     reward = model.reward(x)
@@ -94,10 +95,12 @@ def test_forward_keeps_leading_axes():
 def test_inputs_are_normalised_by_the_model_s_own_statistics():
     model = ensemble()
     with torch.no_grad():
-        model.input_mean.copy_(torch.tensor([1.0, -2.0, 0.0, 5.0]))
-        model.input_std.copy_(torch.tensor([2.0, 0.5, 1.0, 4.0]))
+        model.input_normaliser.mean.copy_(torch.tensor([1.0, -2.0, 0.0, 5.0]))
+        model.input_normaliser.std.copy_(torch.tensor([2.0, 0.5, 1.0, 4.0]))
     x = rows(20)
-    torch.testing.assert_close(model(x), model.network(((x - model.input_mean) / model.input_std).clamp(-10, 10)))
+    torch.testing.assert_close(
+        model(x), model.network(((x - model.input_normaliser.mean) / model.input_normaliser.std).clamp(-10, 10))
+    )
 
 
 def test_a_feature_far_outside_what_was_labelled_is_clipped():
@@ -179,7 +182,7 @@ def test_inputs_are_the_shapes_of_steps_and_segments():
     assert [inputs.segment(6) for inputs in (vectors, frames, films)] == [(6, 5), (6, 3, 8, 9), (9, 8, 9)]
     for inputs, dtype in ((vectors, torch.float32), (frames, torch.uint8)):
         room = inputs.empty(7, 6, "meta")
-        assert (room.shape, room.dtype, room.device.type) == ((7, 2, *inputs.segment(6)), dtype, "meta")
+        assert (room.shape, room.dtype, room.device.type) == ((7, *inputs.segment(6)), dtype, "meta")
 
 
 def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():
@@ -190,8 +193,8 @@ def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():
 def test_weights_hold_all_statistics(tmp_path):
     one, other = ensemble(seed=1), ensemble(seed=2)
     one.fit_output_normalisation(rows())
-    one.input_mean += 1
-    load_weights(other, through_file(tmp_path, {"weights": dict(one.state_dict())}))
+    one.input_normaliser.mean += 1
+    other.load_arrays(through_file(tmp_path, dict(one.state_dict())))
     assert same_tree(dict(one.state_dict()), dict(other.state_dict()))
 
 
@@ -206,10 +209,26 @@ def test_the_logit_of_normalised_inputs_is_that_of_the_labelled_segments():
     learner = RewardLearner(tiny_reward(), Inputs((4,)), 5, seed=0)
     learner.add(library.comparisons(), library.read)
     steps = library.features.reshape(-1, 4)
-    normalised = (steps - learner.ensemble.input_mean.numpy()) / learner.ensemble.input_std.numpy()
+    normalised = (
+        steps - learner.ensemble.input_normaliser.mean.numpy()
+    ) / learner.ensemble.input_normaliser.std.numpy()
     np.testing.assert_allclose(normalised.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(normalised.std(axis=0), 1, rtol=1e-5)
     pair = torch.as_tensor(normalised.reshape(60, 5, 4)[:2], dtype=torch.float32)
     direct = learner.ensemble.network(pair.reshape(-1, 4)).reshape(3, 2, 5)
     through = learner.ensemble(torch.as_tensor(library.features[:2]))
     torch.testing.assert_close(preference_logit(direct), preference_logit(through), atol=1e-5, rtol=1e-4)
+
+
+def test_weights_of_older_versions_are_read():
+    one, other = ensemble(seed=1), ensemble(seed=2)
+    one.fit_output_normalisation(rows())
+    one.input_normaliser.mean += 1
+    older = {"input_normaliser.": "input_", "output_normaliser.scale": "scale", "output_normaliser.": "member_"}
+    arrays = {}
+    for name, value in one.state_dict().items():
+        new = next((prefix for prefix in older if name.startswith(prefix)), None)
+        arrays[name.replace(new, older[new]) if new else name] = value.numpy()
+    assert {"input_mean", "input_std", "member_mean", "member_std", "scale"} < arrays.keys()
+    other.load_arrays(arrays)
+    assert same_tree(dict(one.state_dict()), dict(other.state_dict()))

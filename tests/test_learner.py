@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import Library, same_tree, segments, through_file, tiny_reward
+from helpers import Library, laid_out, same_tree, segments, through_file, tiny_reward
 
 from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
@@ -13,10 +13,12 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
-from prefrl.reward.ensemble import PublishedReward
+from prefrl.reward import loss as loss_module
+from prefrl.reward import trainer as trainer_module
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
+from prefrl.reward.published import PublishedReward
 from prefrl.reward.workers import InlineLearner
 from prefrl.types import Comparison
 
@@ -30,18 +32,18 @@ def make(library=None, *, features=4, length=5, seed=0, upto=None, **changes):
 
 def held(learner):
     """The buffer's comparisons, by the first feature of their left segment."""
-    return sorted(learner._features[: len(learner), 0, 0, 0].tolist())
+    return sorted(laid_out(learner)[0][:, 0, 0, 0].tolist())
 
 
-def watch(monkeypatch, name):
-    """Record the arguments and results of a function that the learner calls."""
-    real, calls = getattr(learner_module, name), []
+def watch(monkeypatch, module, name):
+    """Record the arguments and results of a function that a module calls."""
+    real, calls = getattr(module, name), []
 
     def spy(*arguments):
         calls.append((arguments, real(*arguments)))
         return calls[-1][1]
 
-    monkeypatch.setattr(learner_module, name, spy)
+    monkeypatch.setattr(module, name, spy)
     return calls
 
 
@@ -54,7 +56,7 @@ def test_recovers_a_linear_reward_from_comparisons():
     fresh = Library(200, length=8, features=6, seed=1)
     x = fresh.features.reshape(-1, 6)
     assert np.corrcoef(learner.ensemble.score(x), x @ library.weights)[0, 1] > 0.9
-    assert learner.losses[0].max() < math.log(2) / 2
+    assert learner.trainer.losses[0].max() < math.log(2) / 2
 
 
 def test_regression_on_the_true_reward_recovers_its_values():
@@ -80,8 +82,8 @@ def test_the_buffer_keeps_the_newest():
     library = Library(200)
     learner = make(library, upto=100)
     newest = library.features[2 * 36 : 200 : 2, 0, 0]  # comparisons 37 … 100
-    assert len(learner) == 64
-    assert learner.seen == 100
+    assert len(learner.dataset) == 64
+    assert learner.dataset.seen == 100
     assert held(learner) == sorted(newest.tolist())
 
 
@@ -103,8 +105,8 @@ def test_each_comparison_keeps_its_own_bootstrap_wherever_it_lies():
     for number in (37, 64, 65, 100):
         place = (number - 1) % 64
         counts = multiplicity(3, number, 3).tolist()
-        assert [int((bag == place).sum()) for bag in learner._bags] == counts
-        assert [place in out for out in learner._held_out] == [count == 0 for count in counts]
+        assert [int((bag == place).sum()) for bag in learner.dataset.bags] == counts
+        assert [place in out for out in learner.dataset.held_out] == [count == 0 for count in counts]
 
 
 def test_bootstrap_is_keyed_by_the_comparison_and_not_by_when_it_came():
@@ -112,10 +114,10 @@ def test_bootstrap_is_keyed_by_the_comparison_and_not_by_when_it_came():
     together, apart = make(library), make()
     for number in range(1, 31):
         apart.add(library.comparisons(number, number), library.read)
-    assert all(map(np.array_equal, together._bags, apart._bags))
+    assert all(map(np.array_equal, together.dataset.bags, apart.dataset.bags))
     late = make()
     late.add(library.comparisons(20, 30), library.read)
-    for bag, other in zip(late._bags, together._bags, strict=True):
+    for bag, other in zip(late.dataset.bags, together.dataset.bags, strict=True):
         assert np.array_equal(bag, other[other >= 19] - 19)
 
 
@@ -126,7 +128,7 @@ def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatc
     flipped = [c._replace(mu=1 - c.mu) if c.id == out_of_bag else c for c in library.comparisons()]
     straight, changed = make(library, l2_rate=0.0), make(l2_rate=0.0)
     changed.add(flipped, library.read)
-    means = watch(monkeypatch, "running_mean")
+    means = watch(monkeypatch, trainer_module, "running_mean")
     straight.train(20 * 8)
     changed.train(20 * 8)
     for one, other in zip(straight.ensemble.network.parameters(), changed.ensemble.network.parameters(), strict=True):
@@ -140,8 +142,8 @@ def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatc
 
 def test_every_member_trains_on_its_own_bootstrap():
     learner = make(Library(128))
-    assert not np.array_equal(learner._bags[0], learner._bags[1])
-    for bag, out in zip(learner._bags, learner._held_out, strict=True):
+    assert not np.array_equal(learner.dataset.bags[0], learner.dataset.bags[1])
+    for bag, out in zip(learner.dataset.bags, learner.dataset.held_out, strict=True):
         assert abs(len(out) / 64 - 1 / math.e) < 0.2
         assert sorted({*bag, *out}) == list(range(64))
         assert not {*bag} & {*out}
@@ -154,21 +156,21 @@ def test_batches_are_drawn_from_a_bag_in_proportion_to_multiplicity():
     real = learner.ensemble.forward_each
     learner.ensemble.forward_each = lambda x: (count(seen, learner, x), real(x))[1]
     for _ in range(400):
-        learner._step()
-    for member, bag in enumerate(learner._bags):
+        learner.trainer.step()
+    for member, bag in enumerate(learner.dataset.bags):
         expected = np.bincount(bag, minlength=20) / len(bag)
         np.testing.assert_allclose(seen[member] / seen[member].sum(), expected, atol=0.015)
 
 
 def count(seen, learner, features):
     """Add up, for each member, which of the buffer's comparisons a batch of features holds."""
-    firsts = {value: place for place, value in enumerate(learner._features[: len(learner), 0, 0, 0].tolist())}
+    firsts = {value: place for place, value in enumerate(laid_out(learner)[0][:, 0, 0, 0].tolist())}
     for member, batch in enumerate(features[:, :, 0, 0, 0].tolist()):
         np.add.at(seen[member], [firsts[value] for value in batch], 1)
 
 
 def test_loss_gets_the_configured_error(monkeypatch):
-    calls = watch(monkeypatch, "comparison_loss")
+    calls = watch(monkeypatch, loss_module, "comparison_loss")
     make(Library(40), error=0.1).train(8)
     make(Library(40), error=0.0).train(8)
     assert [arguments[2] for arguments, _ in calls] == [0.1, 0.0]
@@ -177,7 +179,7 @@ def test_loss_gets_the_configured_error(monkeypatch):
 
 def test_l2_adapts_to_the_ratio_of_validation_to_training_loss(monkeypatch):
     """The paper's band, 1.1 to 1.5, by hand of the losses measured, after each fourth step, for each member."""
-    measured = watch(monkeypatch, "running_mean")
+    measured = watch(monkeypatch, trainer_module, "running_mean")
     learner = make(Library(40), l2=1e-3, l2_rate=0.25, learning_rate=1e-2, hidden=(32,))
     learner.train(60 * 8)
     training = validation = None
@@ -192,7 +194,7 @@ def test_l2_adapts_to_the_ratio_of_validation_to_training_loss(monkeypatch):
         factor = np.select([ratio > 1.5, ratio < 1.1], [1.25, 0.75], 1.0)
         expected, moves = expected * factor, moves | set(factor)
     assert moves == {0.75, 1.0, 1.25}
-    np.testing.assert_allclose(learner.l2, expected, rtol=1e-4)
+    np.testing.assert_allclose(learner.trainer.l2.coefficients, expected, rtol=1e-4)
 
 
 def test_overfitting_raises_l2_and_noise_free_plenty_lowers_it():
@@ -202,10 +204,10 @@ def test_overfitting_raises_l2_and_noise_free_plenty_lowers_it():
     overfit = make(learning_rate=1e-2, l2_rate=0.04, hidden=(32, 32))
     overfit.add(guesses, library.read)
     overfit.train(200 * 8)
-    assert overfit.l2.mean() > 1.5e-4
+    assert overfit.trainer.l2.coefficients.mean() > 1.5e-4
     early = make(Library(128), l2_rate=0.04)
     early.train(20 * 8)  # hardly fitted yet: validation loss is no higher than training loss
-    assert early.l2.mean() < 1e-4
+    assert early.trainer.l2.coefficients.mean() < 1e-4
 
 
 def test_the_penalty_shrinks_weights():
@@ -214,7 +216,7 @@ def test_the_penalty_shrinks_weights():
     for learner in (free, bound):
         learner.train(100 * 8)
     assert (bound.ensemble.network.squared_norm() < free.ensemble.network.squared_norm() / 2).all()
-    assert (free.l2 == 0).all()
+    assert (free.trainer.l2.coefficients == 0).all()
 
 
 def test_each_member_s_penalty_is_its_own_coefficient_times_its_squared_weights():
@@ -222,7 +224,7 @@ def test_each_member_s_penalty_is_its_own_coefficient_times_its_squared_weights(
     library = Library(2)
     learner = make(l2_rate=0.0)
     learner.add([Comparison(number, 0, 0, 0.5) for number in range(1, 9)], library.read)
-    learner.l2 = torch.tensor([0.1, 0.0, 0.3])
+    learner.trainer.l2.coefficients = torch.tensor([0.1, 0.0, 0.3])
     before = [weight.detach().clone() for weight in learner.ensemble.network.weights]
     learner.train(8)
     for weight, was in zip(learner.ensemble.network.weights, before, strict=True):
@@ -232,14 +234,14 @@ def test_each_member_s_penalty_is_its_own_coefficient_times_its_squared_weights(
 
 
 def test_losses_are_running_means_of_33_steps_whether_measured_at_each_or_at_each_fourth(monkeypatch):
-    means = watch(monkeypatch, "running_mean")
+    means = watch(monkeypatch, trainer_module, "running_mean")
     learner = make(Library(40))
     learner.train(24 * 8)
     values = [arguments[1] for arguments, _ in means]  # four training losses, one validation loss, …
     training = [value for place, value in enumerate(values, start=1) if place % 5]
     validation = values[4::5]
     assert (len(training), len(validation)) == (24, 6)
-    for found, measured, decay in zip(learner.losses, (training, validation), (0.97, 0.97**4), strict=True):
+    for found, measured, decay in zip(learner.trainer.losses, (training, validation), (0.97, 0.97**4), strict=True):
         expected = measured[0]
         for newest in measured[1:]:
             expected = decay * expected + (1 - decay) * newest
@@ -250,8 +252,8 @@ def test_input_statistics_are_those_of_the_labelled_segments():
     library = Library(80)
     learner = make(library)
     steps = library.features.reshape(-1, 4)
-    np.testing.assert_allclose(learner.ensemble.input_mean, steps.mean(axis=0), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(learner.ensemble.input_std, steps.std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(learner.ensemble.input_normaliser.mean, steps.mean(axis=0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(learner.ensemble.input_normaliser.std, steps.std(axis=0), rtol=1e-5)
 
 
 def test_input_statistics_do_not_depend_on_the_batches_that_labels_came_in():
@@ -259,8 +261,8 @@ def test_input_statistics_do_not_depend_on_the_batches_that_labels_came_in():
     at_once, bit_by_bit = make(library), make()
     for first in range(1, 41, 8):
         bit_by_bit.add(library.comparisons(first, first + 7), library.read)
-    assert torch.equal(at_once.ensemble.input_mean, bit_by_bit.ensemble.input_mean)
-    assert torch.equal(at_once.ensemble.input_std, bit_by_bit.ensemble.input_std)
+    assert torch.equal(at_once.ensemble.input_normaliser.mean, bit_by_bit.ensemble.input_normaliser.mean)
+    assert torch.equal(at_once.ensemble.input_normaliser.std, bit_by_bit.ensemble.input_normaliser.std)
 
 
 def test_a_feature_that_never_varies_stays_finite():
@@ -310,7 +312,7 @@ def test_due_counts_pretraining_and_steps_in_whole_batches():
     assert learner.due(79) == 32
     assert learner.due(80) == 40
     learner.train(learner.due(0))
-    assert learner.fitted == 32
+    assert learner.trainer.fitted == 32
     assert learner.due(0) == 0
     assert learner.due(79) == 0
     assert learner.due(80) == 8
@@ -322,8 +324,8 @@ def test_work_done_in_all_is_the_same_however_often_it_is_asked_for(stride):
     for step in [*range(0, 2000, stride), 2000]:
         if due := learner.due(step):
             learner.train(due)
-    assert learner.fitted == 280  # 32 + 0.125 · 2000, down to whole batches
-    assert learner.updates == 35
+    assert learner.trainer.fitted == 280  # 32 + 0.125 · 2000, down to whole batches
+    assert learner.trainer.updates == 35
 
 
 def test_pretrained_once_its_comparisons_are_fitted():
@@ -351,7 +353,7 @@ def test_l2_stays_for_a_member_that_has_no_training_comparisons():
     learner = make()
     learner.add([Comparison(number, 0, 1, 1.0)], library.read)
     learner.train(20 * 8)
-    assert learner.l2[0].item() == pytest.approx(1e-4)
+    assert learner.trainer.l2.coefficients[0].item() == pytest.approx(1e-4)
 
 
 def test_the_inline_worker_fits_what_is_due_from_the_store_and_publishes_it(tmp_path):
@@ -439,9 +441,9 @@ def test_resuming_after_an_answer_was_taken_back_trains_on_what_still_stands(tmp
     state = through_file(tmp_path, before.state_dict())
     standing = [comparison for comparison in library.comparisons() if comparison.id not in (3, 30)]
     resumed = make()
-    resumed._features.fill_(torch.nan)  # what memory never written may hold
+    resumed.dataset.segments._features.fill_(torch.nan)  # what memory never written may hold
     resumed.load_state_dict(state, standing, library.read)
-    assert len(resumed) == len(standing) == 28
+    assert len(resumed.dataset) == len(standing) == 28
     assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in standing)
 
 
@@ -459,8 +461,8 @@ def test_input_statistics_forget_what_was_taken_back_as_they_forget_nothing_else
     other = younger.features[60:, :, 1]
     means = (27 * 2 * 4.0 + 20 * other.mean()) / 74
     squares = (27 * 2 * 17.0 + 20 * np.square(other).mean()) / 74
-    assert resumed.ensemble.input_mean[1].item() == pytest.approx(means, rel=1e-4)
-    assert resumed.ensemble.input_std[1].item() == pytest.approx((squares - means**2) ** 0.5, rel=1e-3)
+    assert resumed.ensemble.input_normaliser.mean[1].item() == pytest.approx(means, rel=1e-4)
+    assert resumed.ensemble.input_normaliser.std[1].item() == pytest.approx((squares - means**2) ** 0.5, rel=1e-3)
 
 
 def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_taken_back(tmp_path):
@@ -480,7 +482,7 @@ def test_nothing_is_fitted_without_comparisons():
     before = {name: value.clone() for name, value in learner.ensemble.state_dict().items()}
     learner.train(80)
     assert same_tree(before, dict(learner.ensemble.state_dict()))
-    assert learner.fitted == learner.updates == 0
+    assert learner.trainer.fitted == learner.trainer.updates == 0
 
 
 def test_a_model_published_without_comparisons_is_the_untrained_one_s_average(tmp_path):
@@ -497,8 +499,8 @@ def test_a_model_published_without_comparisons_is_the_untrained_one_s_average(tm
 def test_metrics_are_means_over_members():
     learner = make(Library(40))
     learner.train(80)
-    learner.losses = torch.tensor([[0.2, 0.4, 0.9], [0.7, 0.6, 0.5]])
-    learner.l2 = torch.tensor([0.01, 0.02, 0.06])
+    learner.trainer.losses = torch.tensor([[0.2, 0.4, 0.9], [0.7, 0.6, 0.5]])
+    learner.trainer.l2.coefficients = torch.tensor([0.01, 0.02, 0.06])
     figures = learner.metrics()
     assert figures == {
         "version": 0,
@@ -517,7 +519,30 @@ def test_comparisons_come_from_clips_as_they_were_recorded(tmp_path):
     assert clips.save(right)
     learner = make(features=3, length=3)
     learner.add([Comparison(1, 1, 0, 1.0)], clips.load)
-    np.testing.assert_array_equal(learner._features[0, 0], right.features)
-    np.testing.assert_array_equal(learner._features[0, 1], left.features)
-    assert learner._true[0].tolist() == [[1.0, 2.0, 3.0]] * 2
-    assert learner._mu[0] == 1.0
+    steps, true_rewards, target = laid_out(learner)
+    np.testing.assert_array_equal(steps[0, 0], right.features)
+    np.testing.assert_array_equal(steps[0, 1], left.features)
+    assert true_rewards[0].tolist() == [[1.0, 2.0, 3.0]] * 2
+    assert target.tolist() == [1.0]
+
+
+def test_a_segment_is_stored_once_however_many_labels_share_it():
+    library, learner = Library(40), make()
+    learner.add([Comparison(n, 0, n, float(n % 2)) for n in range(1, 21)], library.read)
+    assert len(learner.dataset.segments) == 21
+    steps, true_rewards, _ = laid_out(learner)
+    for place, number in enumerate(range(1, 21)):
+        np.testing.assert_array_equal(steps[place], library.features[[0, number]])
+        np.testing.assert_array_equal(true_rewards[place], library.true[[0, number]])
+
+
+def test_room_is_used_again_once_no_label_that_is_trained_on_needs_it():
+    library, learner = Library(400), make(buffer=8)
+    for first in range(1, 200, 5):
+        learner.add(library.comparisons(first, first + 4), library.read)
+        learner.add([Comparison(1000 + first, 0, 1, 1.0)], library.read)
+        assert int(learner.dataset.slots.max()) < 16
+    assert len(learner.dataset.segments) == 2 * 7  # two of the newest eight are about the same
+    newest = laid_out(learner)[0][[n % 8 for n in range(learner.dataset.seen - 8, learner.dataset.seen)]]
+    np.testing.assert_array_equal(newest[-1], library.features[[0, 1]])
+    np.testing.assert_array_equal(newest[-2], library.features[[398, 399]])

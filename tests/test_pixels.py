@@ -21,7 +21,7 @@ from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import StackedCNN
-from prefrl.reward.rows import with_room
+from prefrl.reward.segment_table import with_room
 from prefrl.segments import SegmentRecorder
 from prefrl.types import Comparison, Segment
 
@@ -123,15 +123,15 @@ def test_a_damaged_clip_of_images_is_told(tmp_path) -> None:
 
 def test_three_thousand_atari_comparisons_fit_into_a_gigabyte_and_a_half() -> None:
     learner = RewardLearner(resolve("pong").reward, ATARI, 25, seed=0)
-    full = learner._make_features(3000)
-    assert full.shape == (3000, 2, 28, 84, 84)
-    held = [full, learner._make_true(3000), learner._mu, torch.from_numpy(learner._multiplicity)]
-    assert sum(tensor.nbytes for tensor in held) < 1.5e9
+    table = learner.dataset.segments
+    full = table._make_features(table._capacity)
+    assert full.shape == (6000, 28, 84, 84)
+    assert full.nbytes + table._make_true(table._capacity).nbytes < 1.5e9
 
 
 def test_memory_follows_the_comparisons_that_there_are() -> None:
     learner = RewardLearner(resolve("pong").reward, ATARI, 25, seed=0)
-    assert len(learner._features) == len(learner._true) == 64
+    assert len(learner.dataset.segments._features) == len(learner.dataset.segments._true) == 128
     rows = torch.arange(6).reshape(3, 2)
     grown = with_room(rows, 4, 5, lambda count: torch.zeros(count, 2, dtype=torch.int64))
     assert grown[:3].tolist() == rows.tolist()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import Library, quick, same_tree, segments, through_file, tiny_reward
+from helpers import Library, laid_out, quick, same_tree, segments, through_file, tiny_reward
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import until
@@ -133,17 +133,16 @@ def learner(capacity=6, seed=0, features=4):
 
 def assert_equal(one, other):
     """What two learners learn from is the same; the moments up to rounding."""
-    count = len(other)
-    assert (len(one), one.seen) == (count, other.seen)
-    for name in ("_features", "_true", "_mu"):
-        assert torch.equal(getattr(one, name)[:count], getattr(other, name)[:count]), name
-    np.testing.assert_array_equal(one._multiplicity[:, :count], other._multiplicity[:, :count])
-    for name in ("_bags", "_held_out"):
-        for own, same in zip(getattr(one, name), getattr(other, name), strict=True):
+    count = len(other.dataset)
+    assert (len(one.dataset), one.dataset.seen) == (count, other.dataset.seen)
+    assert all(map(torch.equal, laid_out(one), laid_out(other)))
+    assert len(one.dataset.segments) == len(other.dataset.segments) == 2 * count
+    for name in ("bags", "held_out"):
+        for own, same in zip(getattr(one.dataset, name), getattr(other.dataset, name), strict=True):
             np.testing.assert_array_equal(own, same, err_msg=name)
-    np.testing.assert_allclose(one._moments, other._moments, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(one.ensemble.input_mean, other.ensemble.input_mean)
-    torch.testing.assert_close(one.ensemble.input_std, other.ensemble.input_std)
+    np.testing.assert_allclose(one.dataset.moments.sums, other.dataset.moments.sums, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(one.ensemble.input_normaliser.mean, other.ensemble.input_normaliser.mean)
+    torch.testing.assert_close(one.ensemble.input_normaliser.std, other.ensemble.input_normaliser.std)
 
 
 @st.composite
@@ -178,16 +177,16 @@ def test_a_learner_is_as_one_that_got_only_what_stands(batches, capacity):
     for batch in batches:
         followed.add(batch, library.read)
     fresh.add(net(itertools.chain(*batches)), library.read)
-    if fresh.seen:
+    if fresh.dataset.seen:
         assert_equal(followed, fresh)
         followed.train(8)
         fresh.train(8)
         for own, same in zip(followed.ensemble.parameters(), fresh.ensemble.parameters(), strict=True):
             torch.testing.assert_close(own, same)
     else:
-        assert len(followed) == 0
-        assert (followed._moments == 0).all()
-        assert (followed.ensemble.input_std == 1).all()
+        assert len(followed.dataset) == 0
+        assert (followed.dataset.moments.sums == 0).all()
+        assert (followed.ensemble.input_normaliser.std == 1).all()
 
 
 @quick
@@ -202,7 +201,7 @@ def test_a_resumed_learner_is_one_that_followed_to_the_last_bit(tmp_path_factory
         if number == at:
             state = through_file(tmp_path_factory.mktemp("state"), through.state_dict())
             resumed = learner(capacity, seed=0)
-            resumed._features.fill_(torch.nan)  # what memory never written may hold
+            resumed.dataset.segments._features.fill_(torch.nan)  # what memory never written may hold
             resumed.load_state_dict(state, net(itertools.chain(*batches[: number + 1])), library.read)
     if resumed is not None:
         assert same_tree(through.state_dict(), resumed.state_dict())
@@ -215,8 +214,8 @@ def test_an_answer_that_was_taken_back_leaves_the_held_out_sets_too():
     followed.add([Comparison(number, 0, 1, 1.0), Comparison(number + 1, 2, 3, 1.0)], library.read)
     followed.add([Undone(number + 2, number)], library.read)
     counts = multiplicity(0, number + 1, 3)
-    assert [len(bag) for bag in followed._bags] == counts.tolist()
-    assert [len(out) for out in followed._held_out] == (counts == 0).tolist()
+    assert [len(bag) for bag in followed.dataset.bags] == counts.tolist()
+    assert [len(out) for out in followed.dataset.held_out] == (counts == 0).tolist()
 
 
 def test_images_are_given_up_too():
@@ -230,8 +229,8 @@ def test_images_are_given_up_too():
     said = [Comparison(n + 1, 2 * n, 2 * n + 1, 1.0) for n in range(8)]
     followed.add([*said, Undone(9, 6), Undone(10, 2)], read)
     fresh.add([comparison for comparison in said if comparison.id not in (6, 2)], read)
-    assert torch.equal(followed._features, fresh._features)
-    assert torch.equal(followed._features[1, 1], torch.from_numpy(frames[2 * 8 - 1]))  # the newest of six
+    assert torch.equal(laid_out(followed)[0], laid_out(fresh)[0])
+    assert torch.equal(laid_out(followed)[0][1, 1], torch.from_numpy(frames[2 * 8 - 1]))  # the newest of six
 
 
 def test_a_clip_damaged_since_costs_its_own_label_and_no_more():
@@ -247,9 +246,9 @@ def test_a_clip_damaged_since_costs_its_own_label_and_no_more():
     damaged |= {10, 11, 19}  # of comparisons 6, which would come back, and 10, which is given up
     followed.add([Undone(11, 10)], read)
     fresh.add([c for c in library.comparisons(last=9) if c.id != 6], library.read)
-    assert [c.id for c in followed._standing] == [1, 2, 3, 4, 5, 7, 8, 9]
-    assert torch.equal(followed._features, fresh._features)
-    assert torch.isfinite(followed.ensemble.input_mean).all()
+    assert [c.id for c in followed.dataset._standing] == [1, 2, 3, 4, 5, 7, 8, 9]
+    assert torch.equal(laid_out(followed)[0], laid_out(fresh)[0])
+    assert torch.isfinite(followed.ensemble.input_normaliser.mean).all()
 
 
 # -- in the agent's process -------------------------------------------------------------------------------------------
@@ -274,8 +273,8 @@ def test_left_learned_taken_back_right_is_one_label_right(tmp_path, store):
     say(store, queries[3], RIGHT)
     worker.fit(100, 2)
     assert store.counts()["answered"] == worker.metrics["comparisons"] == 4
-    assert worker._learner._mu[:4].tolist() == [1, 1, 1, 0]
-    assert [c.id for c in worker._learner._standing] == [1, 2, 3, 6]
+    assert worker._learner.dataset.target[:4].tolist() == [1, 1, 1, 0]
+    assert [c.id for c in worker._learner.dataset._standing] == [1, 2, 3, 6]
 
 
 MOVES = st.lists(st.sampled_from(["ask", "undo", "again", "learn", "learn"]), min_size=6, max_size=40)
@@ -321,9 +320,9 @@ def test_rows_of_later_rounds_are_followed_later_and_none_is_passed_over(tmp_pat
     store.undo(1)
     say(store, first, RIGHT, labeller=None)
     worker.fit(0, 1)
-    assert [c.id for c in worker._learner._standing] == [1]
+    assert [c.id for c in worker._learner.dataset._standing] == [1]
     worker.fit(100, 2)
-    assert [c.id for c in worker._learner._standing] == [2, 4]
+    assert [c.id for c in worker._learner.dataset._standing] == [2, 4]
 
 
 # -- in a process of its own ------------------------------------------------------------------------------------------
@@ -363,5 +362,5 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     resumed.load_state_dict(
         state, Following(store).changes(upto=state["counters"]["last_id"]), ClipFolder(run.clips).load
     )
-    assert resumed._mu[:4].tolist() == [1, 1, 1, 0]
+    assert resumed.dataset.target[:4].tolist() == [1, 1, 1, 0]
     store.close()

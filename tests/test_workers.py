@@ -151,7 +151,7 @@ def test_newer_weights_are_picked_up_at_every_call(tmp_path):
     other = RewardLearner(tiny_reward(), INPUTS, 5, seed=1)
 
     def publish(version):
-        other.version = version - 1
+        other._publisher.version = version - 1
         other.publish(run.weights)
 
     for version, call in enumerate((worker.refresh, lambda: worker.fit(0, None), worker.close, worker.finish), 7):

@@ -41,7 +41,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "scoring": {
         "prefrl.agents.reward_terms.PredictedReward": ("look_ahead",),
         "prefrl.agents.reward_terms.AgentReward": ("__call__",),
-        "prefrl.reward.ensemble.PublishedReward": ("refresh",),
+        "prefrl.reward.published.PublishedReward": ("refresh",),
     },
     "query selection": {"prefrl.asker.Asker": ("choose",)},
     FITTING: {"prefrl.reward.learner.RewardLearner": ("add", "train", "publish")},

@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from prefrl.files import Tree
-from prefrl.reward.learner import load_optimizer_state, optimizer_state
+from prefrl.optimiser import load_optimiser_state, optimiser_state
 from prefrl.torch_chance import load_random_state, random_state
 
 
@@ -17,7 +17,7 @@ def agent_state(model: BaseAlgorithm) -> Tree:
     _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - it is what SB3 draws from
     return {
         "policy": dict(model.policy.state_dict()),
-        "optimizer": optimizer_state(model.policy.optimizer),
+        "optimizer": optimiser_state(model.policy.optimizer),
         "steps": model.num_timesteps,
         "updates": model._n_updates,
         "last_observation": model._last_obs,
@@ -37,7 +37,7 @@ def load_agent_state(model: BaseAlgorithm, state: Tree, *, simulators_restored: 
         simulators_restored: Whether the environments stand where they stood; if not, the agent starts new episodes.
     """
     model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in state["policy"].items()})
-    load_optimizer_state(model.policy.optimizer, state["optimizer"])
+    load_optimiser_state(model.policy.optimizer, state["optimizer"])
     model.num_timesteps, model._n_updates = state["steps"], state["updates"]
     if simulators_restored:
         model._last_obs = state["last_observation"]

@@ -36,11 +36,11 @@ class Inputs(NamedTuple):
         return (length, *self.step) if self.stack == 1 else (length + self.stack - 1, *self.step[1:])
 
     def empty(self, count: int, length: int, device: str) -> Tensor:
-        """Room for pairs of segments: (count, 2, *segment)."""
+        """Room for segments: (count, *segment)."""
         import torch  # noqa: PLC0415 - takes seconds, and files of labels are read without it
 
         dtype = torch.uint8 if self.images else torch.float32
-        return torch.empty(count, 2, *self.segment(length), dtype=dtype, device=device)
+        return torch.empty(count, *self.segment(length), dtype=dtype, device=device)
 
     def steps(self, kept: Tensor) -> Tensor:
         """Segments' steps from what is kept of them: (..., *segment) to (..., L, *step); a view, nothing is copied."""

@@ -1,15 +1,47 @@
-"""The mathematics of fitting a reward to comparisons, as pure functions (paper, sections 2.2.1 and 2.2.3)."""
+"""The mathematics of fitting a reward to comparisons, as pure functions (paper, sections 2.2.1 and 2.2.3).
+
+What a reward model can be fitted by is in `prefrl.registry.LOSSES`, by name.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from prefrl.chance import stream
+from prefrl.config import RewardConfig
+from prefrl.reward.batch import Batch
 from prefrl.types import Array
+
+
+class Loss(Protocol):
+    """What a reward model is fitted by."""
+
+    def __call__(self, rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
+        """Each label's loss.
+
+        Args:
+            rewards: (K, B, A, L) what each member predicts for the steps of the batch.
+            batch: The labels.
+            config: How the reward is fitted.
+
+        Returns:
+            (K, B)
+        """
+
+
+def bradley_terry(rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
+    """`comparison_loss` of a batch of comparisons; a `Loss`."""
+    return comparison_loss(preference_logit(rewards), batch.target, config.error)
+
+
+def true_reward(rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
+    """`regression_loss` on a batch's own rewards, whatever its labels say; a `Loss`."""
+    return regression_loss(rewards, batch.true_rewards)
 
 
 def preference_logit(rewards: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reward predictors: K networks of one shape, evaluated together. All have the interface of `StackedMLP`."""
+"""Reward predictors: K networks of one shape, evaluated together. `prefrl.registry.NETWORKS` has them by name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,48 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from prefrl.config import RewardConfig
 from prefrl.errors import UsageError
 from prefrl.precision import image_precision
+from prefrl.registry import NETWORKS, located
+from prefrl.reward.inputs import Inputs
 
 
-class StackedMLP(nn.Module):
+class RewardNetwork(nn.Module):
+    """What all of them offer."""
+
+    def forward(self, steps: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            steps: (N, *step), the same for every member, or (K, N, *step).
+
+        Returns:
+            (K, N) unnormalised rewards.
+        """
+        raise NotImplementedError
+
+    def squared_norm(self) -> Tensor:
+        """(K,) each member's sum of squared weights, which the L2 penalty is on."""
+        raise NotImplementedError
+
+
+def make_network(config: RewardConfig, inputs: Inputs) -> RewardNetwork:
+    """The network that `reward.network` names.
+
+    Raises:
+        UsageError: if there is none of this name, or it cannot read these inputs.
+    """
+    kind = NETWORKS[config.network]
+    if kind.images != inputs.images:
+        reads, seen = ("images", "vectors") if kind.images else ("vectors", "images")
+        raise UsageError(f"reward.network={config.network} reads {reads}, and the observations are {seen}")
+    network = located(kind.factory)(config, inputs)
+    assert isinstance(network, RewardNetwork)
+    return network
+
+
+class StackedMLP(RewardNetwork):
     """K perceptrons whose weights lie in one array a layer, so that one batched product serves them all."""
 
     def __init__(self, members: int, inputs: int, hidden: Sequence[int], negative_slope: float) -> None:
@@ -36,6 +73,11 @@ class StackedMLP(nn.Module):
             bound = 1 / math.sqrt(fan_in)
             self.weights.append(nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound)))
+
+    @classmethod
+    def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedMLP:
+        """As a configuration wants it."""
+        return cls(config.members, inputs.step[0], config.hidden, config.negative_slope)
 
     def forward(self, features: Tensor) -> Tensor:
         """Predict.
@@ -77,7 +119,7 @@ def fold(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     return weight.contiguous(memory_format=torch.channels_last), bias
 
 
-class StackedCNN(nn.Module):
+class StackedCNN(RewardNetwork):
     """K convolutional networks for images (paper, appendix A.2).
 
     Four convolutions of 7, 5, 3 and 3 pixels with strides 3, 2, 1 and 1 and 16 filters each, every one with batch
@@ -119,6 +161,12 @@ class StackedCNN(nn.Module):
             layers += [nn.LeakyReLU(negative_slope), nn.Linear(self.UNITS, 1)]
             self.members.append(nn.Sequential(*layers))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedCNN:
+        """As a configuration wants it."""
+        channels, height, width = inputs.step
+        return cls(config.members, (channels, height, width), config.negative_slope, config.dropout)
 
     def forward(self, images: Tensor) -> Tensor:
         """Predict.

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prefrl.files import Tree
 
 _STEPS = 4096
 """The newest steps that statistics are of, at least: a short rollout's own would hide what is good in it."""
 _SMALLEST_VARIANCE = 1e-12
+_SMALLEST_STD = 1e-6
 
 
 class Moments(NamedTuple):
@@ -60,6 +61,35 @@ def normalised(outputs: Tensor, mean: Tensor, covariance: Tensor, target_std: fl
     average_std = (covariance / torch.outer(std, std)).mean().clamp(min=_SMALLEST_VARIANCE).sqrt()
     centred = (outputs.double().cpu() - mean[:, None]) / std[:, None]
     return (centred.mean(dim=0) * (target_std / average_std)).float()
+
+
+class OutputNormaliser(nn.Module):
+    """Normalises members separately, averages them, and scales the average; its statistics travel with the weights."""
+
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+
+    def __init__(self, members: int, target_std: float) -> None:
+        super().__init__()
+        self._target_std = target_std
+        self.register_buffer("mean", torch.zeros(members, 1))
+        self.register_buffer("std", torch.ones(members, 1))
+        self.register_buffer("scale", torch.tensor(target_std))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """(K, N) outputs to (N,) rewards."""
+        return self._average(outputs) * self.scale
+
+    def fit(self, outputs: Tensor) -> None:
+        """Take each member's mean and deviation, then the scale of their average, from (K, N) outputs."""
+        self.mean.copy_(outputs.mean(dim=1, keepdim=True))
+        self.std.copy_(outputs.std(dim=1, keepdim=True).clamp(min=_SMALLEST_STD))
+        # Averaging members that disagree shrinks the deviation; the agent is promised a fixed one.
+        self.scale.copy_(self._target_std / self._average(outputs).std().clamp(min=_SMALLEST_STD))
+
+    def _average(self, outputs: Tensor) -> Tensor:
+        return ((outputs - self.mean) / self.std).mean(dim=0)
 
 
 class RolloutNormalisation:

@@ -15,10 +15,10 @@ from prefrl.feedback.waiting import wait_on
 from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.memory import keep_freed_memory
 from prefrl.printable import complain
-from prefrl.reward.ensemble import largest_weights
 from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.published import largest_weights
 from prefrl.run import RunDirectory
 
 _PUBLISH_SECONDS = 0.25
