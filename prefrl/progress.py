@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from prefrl.config.typed import conform
 from prefrl.errors import UsageError
-from prefrl.typed import conform
 
 
 class Phase(StrEnum):

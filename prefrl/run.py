@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from prefrl import locks, progress, trust
 from prefrl.config import RunConfig
+from prefrl.config.typed import conform
 from prefrl.durable import make_folder
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback import schema
@@ -27,7 +28,6 @@ from prefrl.files import DamagedFileError, Tree, check_tree, load_parts, load_tr
 from prefrl.printable import command, printable
 from prefrl.progress import Progress
 from prefrl.run_admission import admit_run
-from prefrl.typed import conform
 
 FORMAT_VERSION = 1
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")

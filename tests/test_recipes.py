@@ -1,10 +1,9 @@
 import pytest
 from test_tasks import FACTS
 
-from prefrl.ablations import ABLATIONS
 from prefrl.config import replace
 from prefrl.errors import UsageError
-from prefrl.recipes import ALGOS, IMAGES, RECIPES, TASKS, resolve
+from prefrl.recipes import ABLATIONS, ALGOS, IMAGES, RECIPES, TASKS, resolve
 
 
 @pytest.mark.parametrize("algo", ALGOS)

@@ -10,8 +10,8 @@ from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import find_suite, known_suites
 
 from prefrl import recipes
-from prefrl.ablations import ABLATIONS
 from prefrl.errors import UsageError
+from prefrl.recipes import ABLATIONS
 from prefrl.run import RunDirectory
 from prefrl.teachers import TEACHERS
 

@@ -330,7 +330,7 @@ def ablations(
         labels: Labels of each run.
         jobs: Runs at a time.
     """
-    from prefrl.ablations import ABLATIONS
+    from prefrl.recipes import ABLATIONS
 
     _need_libraries()
     from prefrl_benchmarks.learning import TRUE, report

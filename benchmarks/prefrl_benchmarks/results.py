@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from prefrl import trust
+from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.files import DamagedFileError, read_json, write_json
 from prefrl.metrics import Row, read_metrics
@@ -24,7 +25,6 @@ from prefrl.printable import printable
 from prefrl.reading import MEBIBYTE
 from prefrl.run import commit, read_summary, version
 from prefrl.symptoms import symptoms
-from prefrl.typed import conform
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.returns import Returns, common_returns, return_of, returns_text
 from prefrl_benchmarks.suites import Suite

@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from prefrl.config.typed import conform
 from prefrl.errors import UsageError
 from prefrl.registry import LOSSES, NETWORKS
-from prefrl.typed import conform
 
 Algo = Literal["ppo", "a2c", "trpo"]
 Mode = Literal["async", "sync"]

@@ -1,0 +1,149 @@
+"""A run's whole configuration: a chain of tables, each laid over the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefrl.config import RunConfig, replace
+from prefrl.errors import UsageError, unknown
+from prefrl.recipes.ablations import ABLATIONS
+from prefrl.recipes.tables import (
+    ALGOS,
+    ENDLESS_STEPS,
+    HUMAN,
+    HUMAN_SCALES,
+    IMAGE_REWARD,
+    IMAGE_REWARD_ON_GPU,
+    IMAGES,
+    LEARNED_REWARD,
+    PAPER_ATARI,
+    PAPER_ENTROPY,
+    PAPER_MUJOCO,
+    PAPER_STEPS,
+    RECIPES,
+    SCALES,
+    SWIMMER_ENTROPY,
+    TASKS,
+    Settings,
+)
+from prefrl.registry import NETWORKS
+from prefrl.tasks import GymnasiumTask, TaskFacts, find_task
+from prefrl.teachers import check_teacher
+
+
+def resolve(
+    task: str,
+    *,
+    teacher: str = "oracle",
+    algo: str = "ppo",
+    recipe: str = "default",
+    ablation: str | None = None,
+    settings: Settings | None = None,
+    gpu: bool = False,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """The whole configuration of a run.
+
+    Args:
+        task: A task's name or a Gymnasium id.
+        teacher: Who answers; `none` trains on the true reward.
+        algo: `ppo`, `a2c` or `trpo`.
+        recipe: A name in `RECIPES`.
+        ablation: A name in `ABLATIONS`.
+        settings: Dotted settings laid over everything else, e.g. {"reward.members": 1}.
+        gpu: Whether the run will have a GPU: images are worth more gradient work then.
+        env_kwargs: The arguments of the environment's constructor, as JSON values.
+
+    Raises:
+        UsageError: for a name that does not exist, or settings that cannot work.
+    """
+    facts = find_task(task, env_kwargs, people=teacher == "human")
+    for kind, name, known in (("algo", algo, ALGOS), ("recipe", recipe, RECIPES), ("ablation", ablation, ABLATIONS)):
+        if name is not None and name not in known:
+            raise unknown(kind, name, known)
+    base = RunConfig(
+        task=facts.name,
+        env_id=facts.env_id,
+        env_kwargs=dict(env_kwargs or {}),
+        true_reward=not isinstance(facts, GymnasiumTask) or facts.true_reward,
+        teacher=check_teacher(teacher),
+        recipe=recipe,
+    )
+    layers: list[Settings] = [
+        {
+            "horizon": facts.horizon,
+            "hide_endings": isinstance(facts, GymnasiumTask),
+            "playback_fps": facts.playback_fps,
+            "instruction": facts.instruction,
+            "queries.segment_length": facts.segment_length,
+            # An engine of many games at once has neither snapshots nor colours to show people.
+            "native_engine": facts.native_engine and not base.asks_people,
+            "algo": algo,
+            "ablation": ablation,
+        },
+        _unknown_ends(facts),
+        LEARNED_REWARD,
+        {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
+        IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
+        task_settings(facts, algo),
+        _human(facts) if base.asks_people else {},
+        _entropy(facts, algo, recipe) if base.learns_reward else {},
+        _paper(facts, algo) if recipe == "paper" else {},
+        _evaluation(facts) if base.asks_people or recipe == "paper" else {},
+        ABLATIONS[ablation] if ablation else {},
+        settings or {},
+    ]
+    merged: Settings = {}
+    for layer in layers:
+        merged |= layer
+    config = replace(base, merged).validate()
+    if config.images != facts.images:
+        fitting = " or ".join(name for name, kind in NETWORKS.items() if kind.images == facts.images)
+        seen = "images" if facts.images else "vectors"
+        raise UsageError(f"the observations of {facts.name} are {seen}, which need reward.network={fitting}")
+    check_teacher(config.teacher)
+    if not config.true_reward and not config.asks_people:
+        raise UsageError(f"{facts.name} gives no reward (None), so only people can compare: --teacher human")
+    return config
+
+
+def task_settings(facts: TaskFacts, algo: str) -> Settings:
+    """A task's agent, and what else its own recipe sets."""
+    return (IMAGES if facts.images else ALGOS)[algo] | TASKS[algo].get(facts.name, {}) | SCALES.get(facts.name, {})
+
+
+def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:
+    """The paper's bonus, for its own optimiser or its own recipe; other agents on vectors do without."""
+    if facts.images or (algo != "trpo" and recipe != "paper"):
+        return {}
+    return {"agent.ent_coef": SWIMMER_ENTROPY if facts.name == "swimmer" else PAPER_ENTROPY}
+
+
+def _unknown_ends(facts: TaskFacts) -> Settings:
+    """Evaluation of environments that no table names: episodes may have no end, and steps no reward to sum up."""
+    if not isinstance(facts, GymnasiumTask):
+        return {}
+    limit = {} if facts.horizon or facts.images else {"evaluation.max_steps": ENDLESS_STEPS}
+    return limit | ({} if facts.true_reward else {"evaluation.episodes": 0})
+
+
+def _human(facts: TaskFacts) -> Settings:
+    return ({} if facts.images else HUMAN) | HUMAN_SCALES.get(facts.name, {})
+
+
+def _paper(facts: TaskFacts, algo: str) -> Settings:
+    if facts.images:
+        return PAPER_ATARI | ({"agent.learning_rate": 2.5e-4} if algo == "ppo" else {})  # the larger network's
+    return PAPER_MUJOCO | {"steps": PAPER_STEPS.get(facts.name, PAPER_MUJOCO["steps"])}
+
+
+def _evaluation(facts: TaskFacts) -> Settings:
+    """Evaluations on the way, where runs last for millions of steps: less than a fiftieth of their time.
+
+    Three episodes every 200 cost some 0.8 %, and what it takes to make environments at most as much again. Episodes
+    without a limit may be long, so that nothing can be said of them.
+    """
+    if facts.images or facts.horizon is None:
+        return {}
+    return {"evaluation.every": max(100_000, 200 * facts.horizon)}
