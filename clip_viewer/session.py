@@ -17,15 +17,15 @@ from typing import Any
 from filelock import FileLock
 
 from clip_viewer.situation import Facts, Situation, State, describe, life_of
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.film import read_film
 from prefrl.printable import printable
-from prefrl.run import RunDirectory
+from prefrl.rendering.film import read_film
+from prefrl.runs.directory import RunDirectory
 from prefrl.types import Array
 
 IN_HAND = 4

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from prefrl.commands.wording import in_words
 from prefrl.printable import command, printable
-from prefrl.progress import ENDED as ENDED_PHASES
-from prefrl.progress import Phase, Progress
-from prefrl.wording import in_words
+from prefrl.runs.progress import ENDED as ENDED_PHASES
+from prefrl.runs.progress import Phase, Progress
 
 
 class Life(StrEnum):

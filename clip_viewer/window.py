@@ -27,7 +27,7 @@ from clip_viewer.situation import ENDED, PASSING, State
 from clip_viewer.texts import Instruction
 from clip_viewer.theme import toggle_theme
 from clip_viewer.views import ClipArea
-from prefrl.display import clock
+from prefrl.commands.display import clock
 from prefrl.errors import PrefrlError, explain
 from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.comparison import COMPARISON

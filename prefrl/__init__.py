@@ -10,22 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefrl.adapter import adapt
     from prefrl.api import resume, train
-    from prefrl.exporting import export
-    from prefrl.learned_reward import LearnedReward
-    from prefrl.playing import load_policy, load_reward
+    from prefrl.experience.adapter import adapt
+    from prefrl.trained.exporting import export
+    from prefrl.trained.learned_reward import LearnedReward
+    from prefrl.trained.playing import load_policy, load_reward
 
 __all__ = ["LearnedReward", "adapt", "export", "load_policy", "load_reward", "resume", "train"]
 
 _HOMES = {
-    "LearnedReward": "prefrl.learned_reward",
-    "adapt": "prefrl.adapter",
-    "export": "prefrl.exporting",
+    "LearnedReward": "prefrl.trained.learned_reward",
+    "adapt": "prefrl.experience.adapter",
+    "export": "prefrl.trained.exporting",
     "train": "prefrl.api",
     "resume": "prefrl.api",
-    "load_policy": "prefrl.playing",
-    "load_reward": "prefrl.playing",
+    "load_policy": "prefrl.trained.playing",
+    "load_reward": "prefrl.trained.playing",
 }
 
 

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefrl.admission import read_archive
-from prefrl.archive import LabelArchive
+from prefrl.bookkeeping.records import Summary
 from prefrl.config import RunConfig, replace
-from prefrl.control import Control
-from prefrl.devices import choose_device
 from prefrl.errors import UsageError
-from prefrl.finishing import finish_asking, is_closed
+from prefrl.experience.own import OwnEnvironment, check_json, maker_of, readmit, register_own
+from prefrl.feedback.archive import LabelArchive
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.feedback.finishing import finish_asking, is_closed
+from prefrl.feedback.transfer import add_labels, check_task
+from prefrl.machine.devices import choose_device
+from prefrl.machine.processes import leave_unguarded_import
 from prefrl.needs import check_clips, check_memory
-from prefrl.own import OwnEnvironment, check_json, maker_of, readmit, register_own
-from prefrl.processes import leave_unguarded_import
-from prefrl.progress import Progress
 from prefrl.recipes import resolve
-from prefrl.records import Summary
-from prefrl.run import RunDirectory, read_summary
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory, read_summary
+from prefrl.runs.progress import Progress
 from prefrl.training import train_run
-from prefrl.transfer import add_labels, check_task
 
 
 @dataclass(frozen=True)

@@ -12,25 +12,25 @@ from torch.distributions import Distribution
 from prefrl.agents.algorithms import ALGORITHMS
 from prefrl.agents.on_policy import OnPolicyAgent
 from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler, RewardTerm
-from prefrl.asker import Asker
-from prefrl.clips import ClipFolder
 from prefrl.config import RunConfig
-from prefrl.control import Control, StopTraining
-from prefrl.devices import choose_device
-from prefrl.environments import EnvStack, make_stack
-from prefrl.episodes import Episodes
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.environments import EnvStack, make_stack
+from prefrl.experience.episodes import Episodes
+from prefrl.experience.inputs import Inputs, inputs_of
+from prefrl.experience.segments import SegmentRecorder
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
-from prefrl.memory import keep_freed_memory
+from prefrl.machine.devices import choose_device
+from prefrl.machine.memory import keep_freed_memory
+from prefrl.machine.processes import WorkerProcess
 from prefrl.parts import Feedback, Parts
-from prefrl.processes import WorkerProcess
-from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import IMAGES_AT_ONCE
 from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
-from prefrl.run import RunDirectory
-from prefrl.segments import SegmentRecorder
+from prefrl.runs.control import Control, StopTraining
+from prefrl.runs.directory import RunDirectory
+from prefrl.selection.asker import Asker
 from prefrl.teachers import make_teacher
 
 
@@ -78,7 +78,7 @@ def _make_feedback(
     asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
     renderer = None
     if config.asks_people:
-        from prefrl.renderer import RendererProcess  # noqa: PLC0415 - only people need the video library
+        from prefrl.rendering.renderer import RendererProcess  # noqa: PLC0415 - only people need the video library
 
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from prefrl.control import StopTraining
+from prefrl.bookkeeping.keeper import Keeper
 from prefrl.errors import PrefrlError
-from prefrl.files import taken_from
-from prefrl.keeper import Keeper
 from prefrl.parts import Feedback, Parts
-from prefrl.progress import Phase
+from prefrl.runs.control import StopTraining
+from prefrl.runs.progress import Phase
+from prefrl.storage.files import taken_from
 
 
 class Beginning:

@@ -9,13 +9,13 @@ import psutil
 from gymnasium import spaces
 
 from prefrl.agents.vision import NETWORKS
-from prefrl.clips import LARGEST_CLIP, LARGEST_FILM
 from prefrl.config import RunConfig
-from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.film import too_large_film
-from prefrl.making import run_env
-from prefrl.rendering import render, stage_env
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM
+from prefrl.experience.environments import reward_inputs
+from prefrl.experience.frames import render, stage_env
+from prefrl.experience.making import run_env
+from prefrl.rendering.film import too_large_film
 from prefrl.reward.networks import StackedCNN
 
 _BASE = 600 * 2**20

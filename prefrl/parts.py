@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from prefrl.agents.protocol import Agent
 from prefrl.agents.reward_terms import AgentReward
-from prefrl.asker import Asker
 from prefrl.config import RunConfig
-from prefrl.control import Control
-from prefrl.environments import EnvStack
+from prefrl.experience.environments import EnvStack
+from prefrl.experience.segments import SegmentRecorder
 from prefrl.reward.workers import RewardWorker
-from prefrl.run import RunDirectory
-from prefrl.segments import SegmentRecorder
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
+from prefrl.selection.asker import Asker
 
 if TYPE_CHECKING:
-    from prefrl.renderer import RendererProcess
+    from prefrl.rendering.renderer import RendererProcess
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from prefrl.assembly import assemble
 from prefrl.beginning import PHASES, Beginning
-from prefrl.control import Control, StopTraining, stop_on_signals
-from prefrl.durable import sync
+from prefrl.bookkeeping.keeper import Keeper
+from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
-from prefrl.files import write_json
-from prefrl.keeper import Keeper
-from prefrl.memory import peak_rss_mb, workers_peak_rss_mb
+from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
-from prefrl.progress import Phase, Progress
-from prefrl.records import Summary
-from prefrl.run import RunDirectory
+from prefrl.runs.control import Control, StopTraining, stop_on_signals
+from prefrl.runs.directory import RunDirectory
+from prefrl.runs.progress import Phase, Progress
+from prefrl.storage.durable import sync
+from prefrl.storage.files import write_json
 
 
 def train_run(run: RunDirectory, control: Control | None = None) -> Summary | None:

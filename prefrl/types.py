@@ -37,7 +37,7 @@ class Segment:
     stack: int = 1
     """How many frames an observation shows."""
     scene: dict[str, Any] | None = None
-    """What it takes to show it to a person (`prefrl.scenes`); None where nobody will look."""
+    """What it takes to show it to a person (`prefrl.experience.scenes`); None where nobody will look."""
 
     def __post_init__(self) -> None:
         """Reject arrays of different lengths."""

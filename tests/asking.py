@@ -3,13 +3,13 @@
 import numpy as np
 from helpers import segments
 
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
-from prefrl.film import write_film
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.rendering.film import write_film
+from prefrl.runs.directory import RunDirectory
 
 LENGTH = 15
 POOL = segments(40)

@@ -7,8 +7,8 @@ from prefrl_benchmarks.learning import TRUE
 from prefrl_benchmarks.results import write_manifest
 from prefrl_benchmarks.suites import Suite, Variant
 
-from prefrl.metrics import MetricsFile
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.runs.metrics import MetricsFile
 
 FULL = Variant("full")
 

@@ -19,8 +19,8 @@ from runs import LABELS, SETTINGS, checkpoints, prefrl, tiny
 from clip_viewer.session import Session
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
-from prefrl.run import RunDirectory
-from prefrl.transfer import export_labels
+from prefrl.feedback.transfer import export_labels
+from prefrl.runs.directory import RunDirectory
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,8 +66,8 @@ def unfinished_async(halfway_async: Path, tmp_path: Path) -> Path:
 
 def stopped(root: Path, mode: str) -> Path:
     from prefrl.api import resume
-    from prefrl.control import Control
     from prefrl.recipes import resolve
+    from prefrl.runs.control import Control
 
     chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in SETTINGS)}
     chosen |= {"steps": 6000, "queries.labels": LABELS, "mode": mode, "checkpoint_seconds": 0.0}

@@ -34,8 +34,8 @@ from runs import Result, prefrl, tiny
 
 from clip_viewer.session import Session
 from prefrl.errors import PrefrlError
-from prefrl.files import load_tree, save_tree
-from prefrl.transfer import export_labels
+from prefrl.feedback.transfer import export_labels
+from prefrl.storage.files import load_tree, save_tree
 
 SECONDS = 60
 """After which a command hangs, on the busiest machine."""

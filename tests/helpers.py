@@ -8,14 +8,14 @@ import torch
 from gymnasium import spaces
 from hypothesis import settings
 
-from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.files import load_tree, save_tree
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import load_tree, save_tree
 from prefrl.types import Comparison, Segment
 
 torch.set_num_threads(1)

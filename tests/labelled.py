@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import Label, read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.film import write_film
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.rendering.film import write_film
+from prefrl.runs.directory import RunDirectory
 from prefrl.types import Segment
 
 LABELS = 12

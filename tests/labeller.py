@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from prefrl_benchmarks.people import better
+from prefrl_benchmarks.measure.people import better
 
 from clip_viewer.session import Session
 from prefrl.errors import UsageError

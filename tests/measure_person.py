@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from person import Person, Said, standing
-from prefrl_benchmarks.screen import Screen, clip_areas
+from prefrl_benchmarks.measure.screen import Screen, clip_areas
 from runs import live, progress, until
 
 _PAINTED = 0.3

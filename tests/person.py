@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from prefrl_benchmarks.screen import Box, Screen, clip_areas
+from prefrl_benchmarks.measure.screen import Box, Screen, clip_areas
 from runs import DEADLINE, PREFRL, until
 
-from prefrl.clips import ClipFolder
-from prefrl.film import read_film
+from prefrl.experience.clips import ClipFolder
+from prefrl.rendering.film import read_film
 
 KEYS = {"left": "Left", "right": "Right", "equal": "Up", "incomparable": "Down"}
 _LOOKS = 6

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.store import LabelStore
 
 PREFRL = str(Path(sys.executable).with_name("prefrl"))

@@ -22,10 +22,10 @@ from unittest import mock
 import numpy as np
 import psutil
 
-from prefrl import cli
-from prefrl.files import load_tree
-from prefrl.run import read_progress
-from prefrl.wording import in_words
+from prefrl.commands import cli
+from prefrl.commands.wording import in_words
+from prefrl.runs.directory import read_progress
+from prefrl.storage.files import load_tree
 
 _T = TypeVar("_T")
 

@@ -18,13 +18,13 @@ from labelled import LABELS, add_labels, labels_of, make_run
 from runs import content, prefrl, refused
 
 import prefrl as package
-from prefrl import api, transfer
-from prefrl.admission import read_archive
-from prefrl.clips import ClipFolder
+from prefrl import api
 from prefrl.errors import PrefrlError
-from prefrl.feedback import merge
-from prefrl.run import RunDirectory
-from prefrl.transfer import export_labels, import_labels
+from prefrl.experience.clips import ClipFolder
+from prefrl.feedback import merge, transfer
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.feedback.transfer import export_labels, import_labels
+from prefrl.runs.directory import RunDirectory
 from prefrl.types import Segment
 
 

@@ -9,9 +9,9 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.state import agent_state, load_agent_state
-from prefrl.devices import choose_device
-from prefrl.environments import make_stack
 from prefrl.errors import UsageError
+from prefrl.experience.environments import make_stack
+from prefrl.machine.devices import choose_device
 from prefrl.recipes import resolve
 
 SMALL = {"agent.n_envs": 2, "agent.n_steps": 32, "agent.batch_size": 16, "agent.n_epochs": 2, "agent.net_arch": [8]}

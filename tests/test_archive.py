@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from labelled import LABELS, add_labels, labels_of, make_run, query, random_segment, told
 from runs import content, prefrl, refused
 
-from prefrl import transfer
-from prefrl.admission import read_archive
-from prefrl.archive import LabelledTask, write_archive
 from prefrl.assembly import recorder_inputs
-from prefrl.clips import ClipFolder
-from prefrl.environments import make_stack, reward_inputs
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.environments import make_stack, reward_inputs
+from prefrl.experience.inputs import Inputs
+from prefrl.feedback import transfer
+from prefrl.feedback.archive import LabelledTask, write_archive
+from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import Label
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Answer
+from prefrl.feedback.transfer import export_labels, import_labels
 from prefrl.recipes import resolve
-from prefrl.reward.inputs import Inputs
-from prefrl.run import RunDirectory
-from prefrl.transfer import export_labels, import_labels
+from prefrl.runs.directory import RunDirectory
 from prefrl.types import Segment
 
 # -- round trip -----------------------------------------------------------------------------------------------------

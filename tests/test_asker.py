@@ -6,17 +6,17 @@ import sqlalchemy as sa
 import torch
 from helpers import segment, through_file, tiny_reward
 
-from prefrl import asker as asker_module
-from prefrl.asker import Asker
-from prefrl.clips import ClipFolder
 from prefrl.config import QueryConfig, RunConfig
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement, judge
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs
+from prefrl.selection import asker as asker_module
+from prefrl.selection.asker import Asker
 from prefrl.teachers import make_teacher
 
 STEPS, LABELS, STRIDE = 1000, 24, 100

@@ -183,7 +183,7 @@ def test_arguments_that_the_parser_cannot_take(arguments: list[str], told: str) 
 
 
 def test_a_parser_without_that_hook_keeps_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prefrl.cli import _run
+    from prefrl.commands.cli import _run
 
     monkeypatch.setitem(sys.modules, "tyro._errors", types.ModuleType("tyro._errors"))
     with pytest.raises(SystemExit, match="2"):

@@ -5,9 +5,9 @@ import math
 
 import pytest
 from bench_runs import finish, finish_suite, suite
-from prefrl_benchmarks import people
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.learning import score_lines, write_csv
+from prefrl_benchmarks.measure import people
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import Variant
 

@@ -11,14 +11,14 @@ import pytest
 from labelled import add_labels, make_run
 from runs import empty, flip, prefrl, truncate
 
-from prefrl.admission import read_archive
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.transfer import import_labels
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.labels import Labels
-from prefrl.run import RunDirectory
-from prefrl.transfer import import_labels
+from prefrl.runs.directory import RunDirectory
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_summary_tells_how_many_labels_could_not_be_used(unfinished: Path) -> 
     lost = unusable(run)
     assert lost
     assert prefrl("resume", unfinished).code == 0
-    from prefrl.run import read_summary
+    from prefrl.runs.directory import read_summary
 
     assert read_summary(unfinished)["labels_unusable"] == len(lost)
 

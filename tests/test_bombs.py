@@ -18,22 +18,22 @@ from labelled import add_labels, make_run
 from runs import DEADLINE, environment
 
 import prefrl as package
-from prefrl.admission import read_archive
-from prefrl.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
 from prefrl.errors import DamagedFileError, PrefrlError, UsageError
-from prefrl.files import load_tree, save_tree
-from prefrl.film import read_film, write_film
-from prefrl.reading import inflated
-from prefrl.scenes import filmed
-from prefrl.transfer import export_labels
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
+from prefrl.experience.scenes import filmed
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.feedback.transfer import export_labels
+from prefrl.rendering.film import read_film, write_film
+from prefrl.storage.files import load_tree, save_tree
+from prefrl.storage.reading import inflated
 
 MEMORY, SECONDS = 300 * 2**20, 1.0
 READ = """
 import sys, time
 from pathlib import Path
-from prefrl.admission import read_archive
-from prefrl.clips import ClipFolder
-from prefrl.film import read_film
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.experience.clips import ClipFolder
+from prefrl.rendering.film import read_film
 from prefrl.errors import PrefrlError
 kind, path = sys.argv[1], Path(sys.argv[2])
 def held():  # getrusage would tell the most that the process that started this one had held, where that is more

@@ -11,10 +11,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from prefrl.agents.buffers import DeferredRolloutBuffer
 from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler
+from prefrl.experience.inputs import Inputs
+from prefrl.experience.segments import Experience, SegmentRecorder
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.normalisation import RolloutNormalisation
-from prefrl.segments import Experience, SegmentRecorder
 
 GAMMA, LAMBDA = 0.9, 0.8
 

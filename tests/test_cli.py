@@ -57,9 +57,8 @@ def test_help_names_what_there_is(command: str) -> None:
 
 
 def test_help_imports_neither_torch_nor_qt() -> None:
-    script = (
-        "import sys, prefrl.cli; print([m for m in ('torch', 'PySide6', 'gymnasium', 'numpy') if m in sys.modules])"
-    )
+    slow = ("torch", "PySide6", "gymnasium", "numpy")
+    script = f"import sys, prefrl.commands.cli; print([name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -215,7 +214,7 @@ def test_doctor_tells_what_is_lacking_and_how_to_mend_it(monkeypatch: pytest.Mon
 @pytest.mark.skipif(sys.platform != "linux", reason="windows under X11")
 def test_doctor_names_all_libraries_that_qt_lacks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("PySide6")
-    from prefrl import doctor
+    from prefrl.commands import doctor
 
     lacking = {"libxcb-nothing.so.7": "libxcb-nothing7", "libnada.so.1": "libnada1"}
     monkeypatch.setattr(doctor, "QT_LIBRARIES", {"libc.so.6": "libc6"} | lacking)
@@ -228,7 +227,7 @@ def test_doctor_names_all_libraries_that_qt_lacks_at_once(monkeypatch: pytest.Mo
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="reads the libraries' own lists")
 @pytest.mark.parametrize("file", ["plugins/platforms/libqxcb.so", *(f"lib/libQt6{name}.so.6" for name in QT_PARTS)])
 def test_doctor_knows_every_library_of_qt_s_windows(file: str) -> None:
-    from prefrl.doctor import QT_LIBRARIES
+    from prefrl.commands.doctor import QT_LIBRARIES
 
     path = Path(pytest.importorskip("PySide6").__file__).parent / "Qt" / file
     listed = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
@@ -258,7 +257,7 @@ def test_bench_help() -> None:
 
 
 def test_tracking_without_the_tracker_is_refused_before_a_run_is_made(tmp_path, monkeypatch, capsys) -> None:
-    from prefrl import cli
+    from prefrl.commands import cli
 
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
     assert cli._run(["train", "reacher", "--track", "--out", str(tmp_path / "run")]) == 2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prefrl_benchmarks import executors
-from prefrl_benchmarks.nodes import pack, unpack
+from prefrl_benchmarks.executors import local as executors
+from prefrl_benchmarks.executors.nodes import pack, unpack
 from runs import DEADLINE, prefrl, progress, refused, summary, until
 
 from prefrl.errors import PrefrlError
@@ -84,7 +84,7 @@ def runs_of(process):
     found = []
     for each in psutil.Process(process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            found += [each] if "prefrl_benchmarks.child" in each.cmdline() else []
+            found += [each] if "prefrl_benchmarks.executors.child" in each.cmdline() else []
     return found
 
 
@@ -113,7 +113,7 @@ def test_a_node_that_is_killed_costs_no_cell(tmp_path):
 
 LISTENING = """
 import os, psutil
-from prefrl_benchmarks.executors import find_executor
+from prefrl_benchmarks.executors.local import find_executor
 find_executor("ray")
 import ray
 actor = ray.remote(int).remote()  # workers listen too

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from prefrl import display
-from prefrl.display import CountDisplay, TrainingDisplay
-from prefrl.progress import Phase, Progress
+from prefrl.commands import display
+from prefrl.commands.display import CountDisplay, TrainingDisplay
+from prefrl.runs.progress import Phase, Progress
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ import tyro
 import yaml
 from labelled import add_labels, make_run, query
 
-from prefrl import cli
-from prefrl.arguments import parse_settings, refused_in_one_line
+from prefrl.commands import cli
+from prefrl.commands.arguments import parse_settings, refused_in_one_line
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 

@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from labelled import make_run, random_segment
 from runs import prefrl, tiny
 
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
-from prefrl.files import write_atomically
-from prefrl.renderer import Stage, render_clip
-from prefrl.run import RunDirectory
-from prefrl.transfer import import_labels
+from prefrl.feedback.transfer import import_labels
+from prefrl.rendering.renderer import Stage, render_clip
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import write_atomically
 
 
 class Disk:

@@ -3,14 +3,14 @@ import pytest
 import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
 
-from prefrl.files import DamagedFileError, save_tree
+from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs, inputs_of
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
 from prefrl.reward.published import PublishedReward
+from prefrl.storage.files import DamagedFileError, save_tree
 
 
 def ensemble(features=4, seed=0, **changes):

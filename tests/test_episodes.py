@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.environments import make_stack
-from prefrl.episodes import Episodes, EpisodeSums
+from prefrl.experience.environments import make_stack
+from prefrl.experience.episodes import Episodes, EpisodeSums
+from prefrl.experience.segments import SegmentRecorder
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.recipes import resolve
-from prefrl.segments import SegmentRecorder
 from prefrl.teachers import make_teacher
 
 

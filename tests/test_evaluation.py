@@ -12,8 +12,8 @@ from gymnasium import spaces
 from prefrl_envs.atari import AtariGame, AtariGames
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from prefrl.engines import EngineVecEnv
-from prefrl.evaluation import Episode, Evaluation, evaluate, play_together, undisturbed
+from prefrl.experience.engines import EngineVecEnv
+from prefrl.experience.evaluation import Episode, Evaluation, evaluate, play_together, undisturbed
 from prefrl.recipes import resolve
 
 

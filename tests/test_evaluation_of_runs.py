@@ -20,12 +20,12 @@ from runs import LABELS, SETTINGS, assert_equal_runs, checkpoints, policy, prefr
 
 import prefrl as package
 from prefrl.api import resume
-from prefrl.control import Control
-from prefrl.evaluation import evaluation_seed
-from prefrl.metrics import read_metrics
+from prefrl.commands.wording import in_words
+from prefrl.experience.evaluation import evaluation_seed
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
-from prefrl.wording import in_words
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
+from prefrl.runs.metrics import read_metrics
 
 ON = ("evaluation.every=1024", "evaluation.every_episodes=2", "evaluation.episodes=3")
 OFF = ("evaluation.episodes=0",)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from prefrl.files import DamagedFileError, load_tree, read_json, save_tree, write_atomically, write_json
+from prefrl.storage.files import DamagedFileError, load_tree, read_json, save_tree, write_atomically, write_json
 
 names = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=8)
 shapes = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from runs import live, prefrl, refused, spawned, until
 
-from prefrl import needs, patience, processes
-from prefrl.memory import peak_rss_mb
+from prefrl import needs
+from prefrl.machine import patience, processes
+from prefrl.machine.memory import peak_rss_mb
 from prefrl.recipes import resolve
 
 
@@ -71,7 +72,7 @@ def test_a_slow_environment_is_heard_of_before_its_first_rollout_has_ended(tmp_p
 def test_modules_do_without_what_only_posix_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.delattr(signal, "pthread_sigmask")
-    for name in ("prefrl.memory", "prefrl.processes", "prefrl.control"):
+    for name in ("prefrl.machine.memory", "prefrl.machine.processes", "prefrl.runs.control"):
         importlib.reload(importlib.import_module(name))
     with processes._deaf_to_signals():
         pass

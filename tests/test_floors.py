@@ -3,12 +3,12 @@
 import gymnasium
 import numpy as np
 import pytest
-from prefrl_benchmarks.floors import random_return, random_returns
-from prefrl_benchmarks.paper import POINTS, paper_scores
+from prefrl_benchmarks.random_baseline import random_return, random_returns
+from prefrl_benchmarks.report.paper import POINTS, paper_scores
 
 
 def test_random_returns_are_measured_once(tmp_path, monkeypatch):
-    from prefrl_benchmarks import floors
+    from prefrl_benchmarks import random_baseline as floors
 
     monkeypatch.setattr(floors, "random_return", {"reacher": -42.0, "cheetah": -7.0}.__getitem__)
     assert random_returns(["reacher"], [tmp_path]) == {"reacher": -42.0}

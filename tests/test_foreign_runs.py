@@ -17,7 +17,6 @@ import pytest
 from labelled import add_labels, make_run
 from runs import content, prefrl, refused
 
-from prefrl import run_admission
 from prefrl.errors import PrefrlError
 from prefrl.feedback import database, schema, sqlite
 from prefrl.feedback.kinds.comparison import Judgement
@@ -25,7 +24,8 @@ from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.run import RunDirectory
+from prefrl.runs import admission as run_admission
+from prefrl.runs.directory import RunDirectory
 
 Attack = Callable[[Path], None]
 

@@ -14,8 +14,8 @@ from labelled import add_labels, labels_of, make_run, query, told
 from runs import content, prefrl, refused
 from test_admission import forged
 
-from prefrl.admission import read_archive
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.label_history import read_history
 from prefrl.feedback.leases import LabelQueue
@@ -23,8 +23,8 @@ from prefrl.feedback.quality import report
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.run import RunDirectory
-from prefrl.transfer import export_labels, import_archive
+from prefrl.feedback.transfer import export_labels, import_archive
+from prefrl.runs.directory import RunDirectory
 
 LABELS = 36
 """Of whom Ann and Bjørn gave twelve each: enough to be asked again."""

@@ -8,7 +8,7 @@ import pytest
 from bench_runs import FULL, finish_suite, suite
 from runs import prefrl, refused
 
-from prefrl import trust
+from prefrl.safety import trust
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from runs import checkpoints, content, prefrl, refused, tiny
 
 import prefrl as package
 from prefrl.errors import PrefrlError
-from prefrl.files import load_tree, save_tree
+from prefrl.storage.files import load_tree, save_tree
 
 T = TypeVar("T")
 ESCAPE = "\x1b[2J\x1b]0;owned\x07\nlabels: 700 answered\u202e"
@@ -207,7 +207,7 @@ def test_a_summary_that_says_little_is_shown_as_far_as_it_goes(finished: Path, t
 
 @pytest.mark.parametrize("cell", ["nan", "1e400", "²", "9" * 5000, "x" * 200_000, '"' + "x" * 200_000, "\0", "-", ""])
 def test_odd_fields_of_metrics_are_left_out(cell: str, tmp_path: Path) -> None:
-    from prefrl.metrics import COLUMNS, MetricsFile, read_metrics
+    from prefrl.runs.metrics import COLUMNS, MetricsFile, read_metrics
 
     path = tmp_path / "metrics.csv"
     MetricsFile(path).append({"step": 1, "l2": 0.5})
@@ -346,7 +346,7 @@ def test_anything_unexpected_is_one_line_and_the_trace_is_there_on_demand(
     def broken(root: Path) -> None:
         raise ZeroDivisionError(f"a fault\n{ESCAPE}")
 
-    monkeypatch.setattr("prefrl.overview.run_status", broken)
+    monkeypatch.setattr("prefrl.commands.overview.run_status", broken)
     before = content(unfinished)
     line = refused(prefrl("status", unfinished), 1)
     assert line == "prefrl: ZeroDivisionError: a fault (PREFRL_DEBUG=1 shows where)"

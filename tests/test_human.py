@@ -7,20 +7,20 @@ import threading
 import time
 
 import pytest
-from prefrl_benchmarks.people import better
+from prefrl_benchmarks.measure.people import better
 from runs import error_line
 from runs import prefrl as prefrl_cli
 
 import prefrl
-from prefrl.clips import ClipFolder
-from prefrl.control import Control
+from prefrl.commands.wording import in_words
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.film import read_film
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
-from prefrl.wording import in_words
+from prefrl.rendering.film import read_film
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
 
 SMALL = {
     "agent.n_steps": 64,

@@ -15,17 +15,17 @@ import pytest
 from labelled import add_labels, make_run
 from runs import checkpoints, error_line, prefrl, truncate
 
-from prefrl import locks
 from prefrl.assembly import waiting_for_others
-from prefrl.control import Control, StopTraining
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback import sqlite, waiting
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
+from prefrl.feedback.transfer import export_labels
 from prefrl.feedback.waiting import wait_on
-from prefrl.run import RunDirectory
-from prefrl.transfer import export_labels
+from prefrl.runs.control import Control, StopTraining
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage import locks
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_who_has_a_run_is_seen_and_keeps_it(run: RunDirectory) -> None:
     assert other.running
     with pytest.raises(UsageError, match="in use"):
         other.lock()
-    script = "import sys; from prefrl.locks import is_held; from pathlib import Path; print(is_held(Path(sys.argv[1])))"
+    script = "import pathlib, sys; from prefrl.storage.locks import is_held; print(is_held(pathlib.Path(sys.argv[1])))"
     command = [sys.executable, "-c", script, str(run.root / ".run.lock")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
     lock.release()

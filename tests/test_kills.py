@@ -17,7 +17,7 @@ from person import standing
 from runs import DEADLINE, PREFRL, environment, label_counts, learners, summary
 from test_human import SMALL
 
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 

@@ -12,15 +12,15 @@ from runs import SETTINGS, assert_equal_runs, checkpoints, content, figures, pre
 
 import prefrl as package
 from prefrl import api
-from prefrl.admission import read_archive
-from prefrl.control import Control
+from prefrl.commands.wording import in_words
 from prefrl.errors import UsageError
+from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.transfer import export_labels, import_labels
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
-from prefrl.transfer import export_labels, import_labels
-from prefrl.wording import in_words
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
 
 STEPS = 4000
 

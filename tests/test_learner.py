@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import Library, laid_out, same_tree, segments, through_file, tiny_reward
 
-from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
@@ -15,7 +16,6 @@ from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
 from prefrl.reward import loss as loss_module
 from prefrl.reward import trainer as trainer_module
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.published import PublishedReward

@@ -10,10 +10,10 @@ import torch
 from helpers import answered_run
 
 from prefrl.errors import UsageError
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.store import LabelStore
-from prefrl.files import load_tree, save_tree
 from prefrl.reward import process
-from prefrl.reward.inputs import Inputs
+from prefrl.storage.files import load_tree, save_tree
 
 INPUTS = Inputs((3,))
 

@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from prefrl.memory import keep_freed_memory
+from prefrl.machine.memory import keep_freed_memory
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from prefrl.memory import keep_freed_memory
+from prefrl.machine.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 np.ones(2**18).sum()

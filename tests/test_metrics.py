@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from prefrl.metrics import COLUMNS, MetricsFile, correlation, read_metrics
+from prefrl.runs.metrics import COLUMNS, MetricsFile, correlation, read_metrics
 
 ROW = {"step": 2048, "labels": 175, "true_return_mean": 1.25, "reward_correlation": None, "time_seconds": 3.5}
 

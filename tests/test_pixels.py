@@ -11,18 +11,18 @@ from prefrl_envs.atari import AtariGames
 from prefrl_envs.moving_dot import RADIUS, SIZE, MovingDot
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.clips import ClipFolder
 from prefrl.config import RewardConfig
-from prefrl.engines import EngineVecEnv
 from prefrl.errors import UsageError
-from prefrl.files import DamagedFileError
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.engines import EngineVecEnv
+from prefrl.experience.inputs import Inputs
+from prefrl.experience.segments import SegmentRecorder
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import StackedCNN
 from prefrl.reward.segment_table import with_room
-from prefrl.segments import SegmentRecorder
+from prefrl.storage.files import DamagedFileError
 from prefrl.types import Comparison, Segment
 
 ATARI = Inputs((4, 84, 84), stack=4)
@@ -109,7 +109,7 @@ def test_a_clip_on_disk_is_small_and_comes_back_whole(tmp_path, game: str) -> No
 
 
 def test_a_damaged_clip_of_images_is_told(tmp_path) -> None:
-    from prefrl.files import load_tree, save_tree
+    from prefrl.storage.files import load_tree, save_tree
 
     clips = ClipFolder(tmp_path)
     clips.save(film(5, size=10))
@@ -174,7 +174,7 @@ def test_members_differ_and_see_their_own_images() -> None:
 
 
 def test_prediction_is_what_the_layers_give_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefrl.precision._is_faster", lambda kind: False)
+    monkeypatch.setattr("prefrl.machine.precision._is_faster", lambda kind: False)
     network = RewardEnsemble(resolve("moving-dot").reward, DOT).network
     images = torch.randint(0, 255, (150, 4, SIZE, SIZE), dtype=torch.uint8)
     with torch.no_grad():
@@ -353,7 +353,7 @@ SMALL = {
 def test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one(tmp_path) -> None:
     import prefrl
     from prefrl.api import resume
-    from prefrl.control import Control
+    from prefrl.runs.control import Control
 
     runs = []
     for name in ("whole", "halves"):
@@ -379,7 +379,7 @@ def test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one(tmp_path) -> None
 
 def test_a_run_on_a_game_counts_its_real_episodes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     import prefrl
-    from prefrl.metrics import read_metrics
+    from prefrl.runs.metrics import read_metrics
 
     games: list[tuple[float, int]] = []
     step = AtariGames.step

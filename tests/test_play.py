@@ -115,7 +115,7 @@ def test_a_video_of_a_long_play_ends_after_a_thousand_frames(pictures: Path, tmp
 
 
 def test_a_video_of_a_mujoco_task(reacher: Path, tmp_path: Path) -> None:
-    from prefrl.doctor import examine
+    from prefrl.commands.doctor import examine
 
     (rendering,) = (finding for finding in examine() if finding.subject == "rendering")
     if not rendering.ok:

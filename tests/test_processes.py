@@ -6,7 +6,7 @@ from multiprocessing.context import SpawnProcess
 
 import pytest
 
-from prefrl.processes import start_worker
+from prefrl.machine.processes import start_worker
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from bench_runs import finish, finish_suite, suite
 from prefrl_benchmarks.publish import publish
-from prefrl_benchmarks.report import analyse
+from prefrl_benchmarks.report.page import analyse
 from prefrl_benchmarks.results import read_results
 from runs import prefrl, refused
 
@@ -65,7 +65,9 @@ def test_why_a_cell_is_missing_goes_along_until_it_is_there(folder, tmp_path):
 
 
 def test_what_may_only_be_read_is_left_as_it_is(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("prefrl_benchmarks.floors.random_return", {"reacher": -10.0, "cheetah": -100.0}.__getitem__)
+    monkeypatch.setattr(
+        "prefrl_benchmarks.random_baseline.random_return", {"reacher": -10.0, "cheetah": -100.0}.__getitem__
+    )
     (folder / "random.json").unlink()
     before = names(folder)
     publish(folder, tmp_path / "out")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import prefrl, refused
 
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
@@ -17,7 +17,7 @@ from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 
 L, R, E, N = Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.INCOMPARABLE
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prefrl.queries import RULES, choose, disagreement, draw_pairs, uncertainty
+from prefrl.selection.rules import RULES, choose, disagreement, draw_pairs, uncertainty
 
 
 def ordered(pairs):

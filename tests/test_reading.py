@@ -12,8 +12,8 @@ import safetensors.numpy
 
 from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError
-from prefrl.files import load_tree, save_tree, taken_from
-from prefrl.reading import parse_json, read_bytes, read_json, read_toml
+from prefrl.storage.files import load_tree, save_tree, taken_from
+from prefrl.storage.reading import parse_json, read_bytes, read_json, read_toml
 
 # -- files ----------------------------------------------------------------------------------------------------------
 

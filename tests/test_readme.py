@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from prefrl_benchmarks.report import analyse, write_report
-from prefrl_benchmarks.texts import summary_table
+from prefrl_benchmarks.report.page import analyse, write_report
+from prefrl_benchmarks.report.texts import summary_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")

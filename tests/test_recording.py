@@ -13,13 +13,13 @@ from runs import LABELS, SETTINGS, STEPS, assert_equal_runs, checkpoints, flip, 
 from test_human import SMALL, Person
 
 from prefrl.api import resume
-from prefrl.control import Control
+from prefrl.commands.wording import in_words
 from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
-from prefrl.files import load_tree
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
-from prefrl.wording import in_words
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import load_tree
 
 RECORDING = "recording the untrained policy"
 
@@ -172,7 +172,7 @@ def test_a_damaged_recording_is_said_and_recorded_anew(whole: Path, tmp_path: Pa
 
 
 def test_a_recording_of_something_else_stops_the_run_in_one_line(tmp_path: Path) -> None:
-    from prefrl.files import save_tree
+    from prefrl.storage.files import save_tree
 
     root = tmp_path / "run"
     run = create(root)

@@ -16,12 +16,12 @@ import pytest
 from labelled import add_labels, make_run
 from runs import DEADLINE, Result, checkpoints, content, environment, flip, prefrl, refused
 
-from prefrl.transfer import export_labels
+from prefrl.feedback.transfer import export_labels
 
 MEMORY, SECONDS = 300 * 2**20, 1.0
 MEASURED = """
 import atexit, os, resource, sys
-from prefrl.cli import main
+from prefrl.commands.cli import main
 def tell():
     used = resource.getrusage(resource.RUSAGE_SELF)
     slow = [name for name in ("torch", "stable_baselines3", "PySide6.QtWidgets", "matplotlib") if name in sys.modules]

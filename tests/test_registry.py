@@ -10,10 +10,10 @@ from torch import nn
 
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
+from prefrl.experience.inputs import Inputs
 from prefrl.recipes import resolve
 from prefrl.registry import LOSSES, NETWORKS, LossKind, NetworkKind
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import RewardNetwork, StackedCNN, StackedMLP

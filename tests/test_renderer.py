@@ -12,20 +12,20 @@ import pytest
 from helpers import same_tree, segments, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl import renderer
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.scenes import Scenes
+from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.tasks import make_env
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
-from prefrl.files import DamagedFileError, load_tree, save_tree
-from prefrl.film import read_film, write_film
 from prefrl.recipes import resolve
-from prefrl.renderer import Stage, _render_until, render_clip
-from prefrl.run import RunDirectory
-from prefrl.scenes import Scenes
-from prefrl.segments import SegmentRecorder
-from prefrl.tasks import make_env
+from prefrl.rendering import renderer
+from prefrl.rendering.film import read_film, write_film
+from prefrl.rendering.renderer import Stage, _render_until, render_clip
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import DamagedFileError, load_tree, save_tree
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")
 

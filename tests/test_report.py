@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from bench_runs import FULL, finish_suite, suite
-from prefrl_benchmarks.compare import compare, compare_folders
-from prefrl_benchmarks.report import analyse, write_report
+from prefrl_benchmarks.report.compare import compare, compare_folders
+from prefrl_benchmarks.report.page import analyse, write_report
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import Variant
 from runs import prefrl, refused

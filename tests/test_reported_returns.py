@@ -5,10 +5,10 @@ import json
 
 import pytest
 from bench_runs import FULL, finish_suite, suite
-from prefrl_benchmarks.compare import compare, compare_folders
 from prefrl_benchmarks.learning import score_lines
 from prefrl_benchmarks.publish import publish
-from prefrl_benchmarks.report import analyse, write_report
+from prefrl_benchmarks.report.compare import compare, compare_folders
+from prefrl_benchmarks.report.page import analyse, write_report
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.returns import common_returns, returns_text
 
@@ -92,7 +92,7 @@ def test_a_mixture_is_of_training_and_names_what_was_not_evaluated(tmp_path):
 
 
 def summary_of(found):
-    from prefrl_benchmarks.texts import summary_table
+    from prefrl_benchmarks.report.texts import summary_table
 
     return summary_table(found.scores, found.aggregates, found.results.returns_text("test"))
 

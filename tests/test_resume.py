@@ -36,9 +36,9 @@ from runs import (
 )
 
 from prefrl.api import resume
-from prefrl.control import Control
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
 
 MakeReference = Callable[..., Path]
 

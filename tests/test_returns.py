@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from prefrl_benchmarks.floors import random_return
+from prefrl_benchmarks.random_baseline import random_return
 from prefrl_envs.atari import AtariGame, AtariGames
 
 from prefrl.api import train

@@ -18,18 +18,18 @@ from labelled import SHAPES, add_labels, better, make_run, random_segment
 from runs import content, prefrl, refused
 
 import prefrl as package
-from prefrl.clips import ClipFolder
-from prefrl.environments import reward_inputs
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.environments import reward_inputs
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
-from prefrl.files import load_tree, save_tree
-from prefrl.fit_request import split
-from prefrl.refit import Refit, judged, refit
 from prefrl.reward.figures import Figures, figures
+from prefrl.reward.fit_request import split
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
-from prefrl.run import RunDirectory
+from prefrl.reward.refit import Refit, judged, refit
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import load_tree, save_tree
 from prefrl.types import Comparison
 
 # -- the figures ------------------------------------------------------------------------------------------------------
@@ -243,8 +243,9 @@ def test_the_command_prints_the_figures(run: RunDirectory, tmp_path: Path) -> No
 
 def test_the_command_says_that_it_is_at_work_before_anything_slow_is_imported(run: RunDirectory) -> None:
     script = (
-        "import sys; from prefrl.fit_request import fit_request; from prefrl.display import CountDisplay; "
-        f"from pathlib import Path; fit_request(Path({str(run.root)!r})); "
+        "import sys; from prefrl.commands.display import CountDisplay\n"
+        "from prefrl.reward.fit_request import fit_request\n"
+        f"from pathlib import Path; fit_request(Path({str(run.root)!r}))\n"
         "print([name for name in ('torch', 'stable_baselines3', 'mujoco') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

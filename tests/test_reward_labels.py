@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from labelled import add_labels, make_run, random_segment
 
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.store import LabelStore
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 from prefrl.types import Comparison, Segment, Undone
 
 INPUTS = Inputs((12,))

@@ -14,7 +14,7 @@ from filelock import FileLock
 from prefrl_benchmarks import cells
 from prefrl_benchmarks.cells import start_cell
 from prefrl_benchmarks.display import SuiteDisplay
-from prefrl_benchmarks.jobs import report_lines
+from prefrl_benchmarks.measure.jobs import report_lines
 from prefrl_benchmarks.results import last_words
 from prefrl_benchmarks.runner import SUPERSEDED, prepare, run_suite
 from rich.console import Console

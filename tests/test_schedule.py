@@ -4,7 +4,7 @@ from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrl.schedule import labels_due
+from prefrl.selection.schedule import labels_due
 
 MUJOCO = {"budget": 700, "initial": 175, "constant": 2e6, "horizon": 20e6}
 ATARI = {"budget": 5500, "initial": 500, "constant": 5e6, "horizon": 50e6, "bins": 10}

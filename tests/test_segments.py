@@ -10,8 +10,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from prefrl.assembly import recorder_inputs
+from prefrl.experience.segments import SegmentRecorder
 from prefrl.recipes import resolve
-from prefrl.segments import SegmentRecorder
 from prefrl.types import Segment
 
 

@@ -15,7 +15,7 @@ from prefrl.config import replace
 from prefrl.errors import UsageError
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clip_viewer.guard import SECONDS, Guard
 from clip_viewer.situation import ENDED, Facts, Life, State, describe, life_of, state_of
-from prefrl.progress import Phase, Progress, from_json
+from prefrl.runs.progress import Phase, Progress, from_json
 
 RUNNING, STOPPED, KILLED, NEW = Life.RUNNING, Life.STOPPED, Life.KILLED, Life.NOT_STARTED
 ROOT = "/runs/my hopper"

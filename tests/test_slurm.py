@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prefrl_benchmarks import executors, slurm
+from prefrl_benchmarks.executors import local as executors
+from prefrl_benchmarks.executors import slurm
 from runs import DEADLINE, prefrl, progress, refused, summary, until
 
 DAEMONS = ("slurmctld", "slurmd")
@@ -121,7 +122,7 @@ def steps_taken():
     for each in psutil.process_iter(["cmdline", "environ"]):
         words, variables = each.info["cmdline"] or (), each.info["environ"] or {}
         ours = variables.get("SLURM_CONF") == os.environ["SLURM_CONF"]
-        if ours and "prefrl_benchmarks.child" in words and variables.get("SLURM_JOB_ID") in jobs():
+        if ours and "prefrl_benchmarks.executors.child" in words and variables.get("SLURM_JOB_ID") in jobs():
             found.append(progress(Path(words[-1])).get("step", 0))
     return found
 

@@ -5,18 +5,18 @@ import os
 import sys
 
 import pytest
-from prefrl_benchmarks import defaults, growth, plain, speed
 from prefrl_benchmarks.cells import Cell
-from prefrl_benchmarks.split import PARTS, REST, Clock
+from prefrl_benchmarks.measure import defaults, growth, plain, speed
+from prefrl_benchmarks.measure.profile import PARTS, REST, Clock
 from runs import prefrl, refused
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
 
 from prefrl.agents.algorithms import make_algorithm
-from prefrl.environments import make_stack
 from prefrl.errors import PrefrlError
-from prefrl.files import read_json
-from prefrl.metrics import MetricsFile, read_metrics
+from prefrl.experience.environments import make_stack
+from prefrl.runs.metrics import MetricsFile, read_metrics
+from prefrl.storage.files import read_json
 
 
 def test_the_steady_rate_leaves_out_what_comes_before_the_first_round(tmp_path):

@@ -11,7 +11,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 pytest.importorskip("PySide6")
 
 from asking import make_run
-from prefrl_benchmarks.screen import clip_areas
+from prefrl_benchmarks.measure.screen import clip_areas
 from PySide6.QtCore import QPoint, QRect
 from PySide6.QtGui import QAccessible, QImage
 from PySide6.QtWidgets import QLabel, QProgressBar, QPushButton
@@ -28,7 +28,7 @@ from clip_viewer.window import LabelWindow
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.terms import Answer
-from prefrl.progress import from_json
+from prefrl.runs.progress import from_json
 
 SIZES = ((1120, 728), (640, 440))
 """What is left of 1366×768 below a title bar, and the smallest window."""

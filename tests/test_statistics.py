@@ -10,8 +10,17 @@ from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from prefrl_benchmarks import statistics
-from prefrl_benchmarks.statistics import improvement, interval, iqm, mean, median, normalised, optimality_gap, profile
+from prefrl_benchmarks import run_statistics as statistics
+from prefrl_benchmarks.run_statistics import (
+    improvement,
+    interval,
+    iqm,
+    mean,
+    median,
+    normalised,
+    optimality_gap,
+    profile,
+)
 
 RLIABLE = json.loads((Path(__file__).parent / "data" / "rliable.json").read_text())
 CASES = pytest.mark.parametrize("case", RLIABLE["cases"].values(), ids=list(RLIABLE["cases"]))

@@ -12,7 +12,7 @@ from prefrl_benchmarks.suites import find_suite, known_suites
 from prefrl import recipes
 from prefrl.errors import UsageError
 from prefrl.recipes import ABLATIONS
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import TEACHERS
 
 NAMES = ("ablations", "atari", "mujoco", "queries", "quick", "smoke", "teachers")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from prefrl.files import read_json
-from prefrl.metrics import read_metrics
 from prefrl.recipes import resolve
-from prefrl.run import RunDirectory
-from prefrl.symptoms import GUESS_LOSS, Stretch, guess_limit, longest_guess, most_ties, symptoms
+from prefrl.runs.directory import RunDirectory
+from prefrl.runs.metrics import read_metrics
+from prefrl.runs.symptoms import GUESS_LOSS, Stretch, guess_limit, longest_guess, most_ties, symptoms
+from prefrl.storage.files import read_json
 
 PUBLISHED = Path(__file__).parent.parent / "benchmarks" / "results"
 CELLS = sorted(path.parent for path in PUBLISHED.glob("*/*_oracle-*/metrics.csv"))

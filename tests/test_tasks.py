@@ -5,8 +5,8 @@ import pytest
 from gymnasium import spaces
 
 from prefrl.errors import UsageError
-from prefrl.making import make_env, unsuitable
-from prefrl.tasks import GymnasiumTask, find_task, known_tasks
+from prefrl.experience.making import make_env, unsuitable
+from prefrl.experience.tasks import GymnasiumTask, find_task, known_tasks
 
 FACTS = {  # name: Gymnasium id, horizon, clip steps, playback rate
     "hopper": ("prefrl/Hopper-v0", 1000, 60, 40),

@@ -7,8 +7,8 @@ import pytest
 from helpers import segment
 from runs import label_counts, prefrl, summary, tiny
 
-from prefrl.episodes import Episodes
 from prefrl.errors import UsageError
+from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.kinds.comparison import judge as judge_rewards
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted

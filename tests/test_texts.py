@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from prefrl_benchmarks.texts import figure_text, ranged
+from prefrl_benchmarks.report.texts import figure_text, ranged
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from helpers import Library, same_tree, through_file, tiny_reward
 from stable_baselines3 import PPO
 
 from prefrl.agents.state import agent_state, load_agent_state
-from prefrl.reward.inputs import Inputs
+from prefrl.experience.inputs import Inputs
+from prefrl.machine.torch_chance import OwnChance, load_random_state, random_state
 from prefrl.reward.learner import RewardLearner
-from prefrl.torch_chance import OwnChance, load_random_state, random_state
 
 
 class GPUs:

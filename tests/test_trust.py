@@ -16,9 +16,9 @@ import pytest
 from runs import DEADLINE, PREFRL, Result, environment, prefrl, refused, tiny
 
 import prefrl as package
-from prefrl import signing, trust
 from prefrl.errors import UsageError
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.safety import signing, trust
 
 WALK = """
 import gymnasium

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from prefrl_benchmarks import turns as turns_module
-from prefrl_benchmarks.turns import Ended, take_turns, within
+from prefrl_benchmarks.measure import interleave as turns_module
+from prefrl_benchmarks.measure.interleave import Ended, take_turns, within
 
 COUNT = """
 import sys, time

@@ -13,20 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import until
 
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.following import Following
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.files import load_tree
 from prefrl.recipes import resolve
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.process import Orders, learn_until
 from prefrl.reward.workers import InlineLearner
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import load_tree
 from prefrl.types import Comparison, Undone
 
 LEFT, RIGHT, EQUAL, NEITHER = Judgement

@@ -16,7 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import prefrl as package
 from prefrl.errors import UsageError
-from prefrl.making import make_env
+from prefrl.experience.making import make_env
 
 SMALL = (
     *("agent.n_envs=2", "agent.n_steps=32", "agent.n_epochs=1", "round_steps=64"),
@@ -203,7 +203,7 @@ def test_what_shows_nothing_cannot_be_shown_to_people(name: str, reason: str, tm
 
 @pytest.mark.parametrize("name", ["ShowsGrey", "ShowsOpacity", "ShowsFractions", "ShowsTruth", "ShowsChannelsFirst"])
 def test_other_kinds_of_pictures_are_filmed(name: str, tmp_path: Path) -> None:
-    from prefrl.rendering import render
+    from prefrl.experience.frames import render
 
     env = make_env(f"oddities:{name}-v0", render_mode="rgb_array")
     env.reset(seed=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prefrl.errors import UsageError
-from prefrl.video import count_frames, write_video
+from prefrl.rendering.video import count_frames, write_video
 
 
 def frames_of(count: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -23,10 +23,10 @@ from clip_viewer.session import Session
 from clip_viewer.theme import set_theme
 from clip_viewer.views import shown_scale
 from clip_viewer.window import LabelWindow
+from prefrl.commands.overview import run_status, status_lines
 from prefrl.errors import PrefrlError
 from prefrl.feedback.leases import LabelQueue
-from prefrl.overview import run_status, status_lines
-from prefrl.progress import Phase, Progress
+from prefrl.runs.progress import Phase, Progress
 
 
 def colour(view):

@@ -17,7 +17,7 @@ from clip_viewer.dialogs import YES
 from clip_viewer.fetcher import Fetcher
 from clip_viewer.session import Session
 from clip_viewer.window import LabelWindow
-from prefrl.clips import ClipFolder
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.terms import Answer

@@ -6,8 +6,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 
-from prefrl import precision
 from prefrl.agents.vision import NETWORKS, PolicyCNN
+from prefrl.machine import precision
 from prefrl.recipes import resolve
 
 SCREENS = spaces.Box(0, 255, (4, 84, 84), np.uint8)

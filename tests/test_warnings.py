@@ -3,10 +3,10 @@
 import json
 
 from bench_runs import FULL, finish_suite, suite
-from prefrl_benchmarks.report import analyse, write_report
+from prefrl_benchmarks.report.page import analyse, write_report
 from runs import prefrl, progress, summary, tiny
 
-from prefrl.metrics import MetricsFile
+from prefrl.runs.metrics import MetricsFile
 
 GUESS = "the reward model predicted held-out labels no better than a guess since step "
 

@@ -17,9 +17,9 @@ if not (shutil.which("Xvfb") and shutil.which("xdotool")):
 
 from asking import make_run
 from person import Person, standing
-from prefrl_benchmarks import viewer
-from prefrl_benchmarks.screen import Box, Screen, clip_areas, message_area
-from prefrl_benchmarks.screenshots import take
+from prefrl_benchmarks.measure import viewer
+from prefrl_benchmarks.measure.screen import Box, Screen, clip_areas, message_area
+from prefrl_benchmarks.scripts.screenshots import take
 from runs import live, prefrl, until
 from test_human import SMALL
 
@@ -109,7 +109,7 @@ def test_without_a_screen_one_line_says_so(tmp_path, monkeypatch, display):
     from runs import refused, spawned
 
     from prefrl.recipes import resolve
-    from prefrl.run import RunDirectory
+    from prefrl.runs.directory import RunDirectory
 
     RunDirectory.create(root, resolve("moving-dot", teacher="human"))
     monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)

@@ -13,11 +13,11 @@ from runs import prefrl, summary, tiny
 
 from prefrl import assembly
 from prefrl.agents.reward_terms import AgentReward, PredictedReward
-from prefrl.environments import make_stack
-from prefrl.episodes import Episodes
-from prefrl.metrics import read_metrics
+from prefrl.experience.environments import make_stack
+from prefrl.experience.episodes import Episodes
+from prefrl.experience.segments import SegmentRecorder
 from prefrl.recipes import resolve
-from prefrl.segments import SegmentRecorder
+from prefrl.runs.metrics import read_metrics
 
 GAMMA, ENTROPY = 0.5, 0.2
 DEAR = ("agent.normalise_reward=false",)

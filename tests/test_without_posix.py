@@ -7,9 +7,10 @@ import textwrap
 
 import psutil
 import pytest
-from prefrl_benchmarks import executors, groups
-from prefrl_benchmarks.executors import ProcessJob
-from prefrl_benchmarks.turns import take_turns
+from prefrl_benchmarks import groups
+from prefrl_benchmarks.executors import local as executors
+from prefrl_benchmarks.executors.local import ProcessJob
+from prefrl_benchmarks.measure.interleave import take_turns
 from runs import DEADLINE, until
 
 from prefrl.errors import UsageError

@@ -7,13 +7,13 @@ import pytest
 from helpers import answered_run, through_file, tiny_reward
 
 from prefrl.errors import UsageError
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.terms import Answer
-from prefrl.files import load_tree
 from prefrl.reward import workers
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner, LearnerDiedError, LearnerProcess
+from prefrl.storage.files import load_tree
 
 INPUTS = Inputs((3,))
 

@@ -14,11 +14,11 @@ from typing import IO, Any
 
 from prefrl.config import EvaluationConfig, RunConfig
 from prefrl.errors import PrefrlError
-from prefrl.files import read_json
+from prefrl.experience.tasks import find_task
 from prefrl.recipes import resolve
-from prefrl.run import is_finished, read_summary
-from prefrl.tasks import find_task
-from prefrl.trust import module_of
+from prefrl.runs.directory import is_finished, read_summary
+from prefrl.safety.trust import module_of
+from prefrl.storage.files import read_json
 
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 """Settings that decide nothing of what a run with a synthetic teacher computes."""
@@ -143,7 +143,7 @@ def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subpr
     with (folder / f"{cell.name}.log").open("ab") as log:
         # In a group of its own: Ctrl-C on the terminal reaches it through the runner alone, once.
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "prefrl_benchmarks.child", *words],
+            [sys.executable, "-P", "-m", "prefrl_benchmarks.executors.child", *words],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -178,6 +178,6 @@ def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[st
 
 
 def _has_gpu() -> bool:
-    from prefrl.devices import choose_device  # noqa: PLC0415 - torch takes seconds, and only images ask
+    from prefrl.machine.devices import choose_device  # noqa: PLC0415 - torch takes seconds, and only images ask
 
     return choose_device("auto") == "cuda"

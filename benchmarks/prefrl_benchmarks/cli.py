@@ -1,4 +1,4 @@
-"""The commands of `prefrl bench`, which `prefrl.cli` mounts. Every heavy import happens inside its command."""
+"""The commands of `prefrl bench`, which `prefrl.commands.cli` mounts. Every heavy import happens inside its command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from prefrl.arguments import Trust, parse_settings
+from prefrl.commands.arguments import Trust, parse_settings
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import command, complain, say
 
@@ -44,7 +44,7 @@ def run(
         slurm: What to ask Slurm for, as submitit names it: partition=NAME time=MINUTES mem=8GB gpus_per_node=1 ...
         trust: A module that a TOML file names, to import it for its environments.
     """
-    from prefrl_benchmarks.executors import find_executor
+    from prefrl_benchmarks.executors.local import find_executor
     from prefrl_benchmarks.runner import run_suite
     from prefrl_benchmarks.suites import find_suite
 
@@ -76,7 +76,7 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
         raise UsageError("--out is needed where several folders are reported")
     _admit(folders)
     out = out or Path(*folders, "report")
-    from prefrl_benchmarks.report import write_report
+    from prefrl_benchmarks.report.page import write_report
 
     found = write_report(folders, out)
     for line in found.problems:
@@ -115,7 +115,7 @@ def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = (
     _need_libraries()
     _trust(trust)
     _admit([old, new])
-    from prefrl_benchmarks.compare import compare_folders
+    from prefrl_benchmarks.report.compare import compare_folders
 
     say(compare_folders(old, new))
 
@@ -153,7 +153,7 @@ def speed(
             that all meet the same machine; for one whose speed changes from minute to minute.
         out: Where to write the figures as JSON.
     """
-    from prefrl_benchmarks.speed import measure, report_lines
+    from prefrl_benchmarks.measure.speed import measure, report_lines
 
     options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "split": split}
     options["turns"] = turns
@@ -176,7 +176,7 @@ def defaults(*, task: str = "cheetah", steps: int = 200_000, alternations: int =
         alternations: Runs of each.
         out: Where to write the figures as JSON.
     """
-    from prefrl_benchmarks.defaults import measure, report_lines
+    from prefrl_benchmarks.measure.defaults import measure, report_lines
 
     _tell(partial(measure, task, steps=steps, alternations=alternations), report_lines, out)
 
@@ -197,7 +197,7 @@ def growth(
         members: Sizes of the ensemble, each measured at the first of the labels.
         out: Where to write the figures as JSON.
     """
-    from prefrl_benchmarks.growth import measure, report_lines
+    from prefrl_benchmarks.measure.growth import measure, report_lines
 
     _tell(partial(measure, task, labels=labels, members=members), report_lines, out)
 
@@ -212,7 +212,7 @@ def jobs(suite: Positional[str] = "smoke", /, *, at_once: int = 2, out: Path | N
         out: Where to write the figures as JSON.
         trust: As for `prefrl bench run`.
     """
-    from prefrl_benchmarks.jobs import measure, report_lines
+    from prefrl_benchmarks.measure.jobs import measure, report_lines
 
     _tell(partial(measure, suite, jobs=at_once, trusted=trust), report_lines, out)
 
@@ -237,7 +237,7 @@ def people(
         alternations: Runs of each kind; ratios are taken within an alternation.
         out: Where to write the figures as JSON.
     """
-    from prefrl_benchmarks.people import measure, report_lines
+    from prefrl_benchmarks.measure.people import measure, report_lines
 
     _tell(
         partial(measure, task, steps=steps, labels=labels, per_minute=per_minute, alternations=alternations),
@@ -256,7 +256,7 @@ def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path |
         seconds: Over which the share of a core is measured.
         out: Where to write the figures as JSON.
     """
-    from prefrl_benchmarks.viewer import measure, report_lines
+    from prefrl_benchmarks.measure.viewer import measure, report_lines
 
     _tell(partial(measure, keys=keys, starts=starts, seconds=seconds), report_lines, out)
 
@@ -271,7 +271,7 @@ def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternati
         steps: Agent steps of each timing.
         alternations: Timings of each; ratios are taken within an alternation.
     """
-    from prefrl_benchmarks.engines import measure, report_lines
+    from prefrl_benchmarks.measure.engines import measure, report_lines
 
     say(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations)))
 
@@ -354,7 +354,7 @@ def _tell(
 
 def _trust(modules: tuple[str, ...]) -> None:
     """Import what the person names, which results may then make environments of."""
-    from prefrl.trust import import_named
+    from prefrl.safety.trust import import_named
 
     for module in modules:
         import_named(module)

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
 
-from prefrl.display import Live, details, plain_column
+from prefrl.commands.display import Live, details, plain_column
 from prefrl.printable import LONGEST_LINE, printable
-from prefrl.run import read_progress
+from prefrl.runs.directory import read_progress
 from prefrl_benchmarks.cells import Cell, read_summary
 from prefrl_benchmarks.returns import common_returns, return_of, returns_text
 

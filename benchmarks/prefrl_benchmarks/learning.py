@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from prefrl.printable import say
-from prefrl_benchmarks.analysis import TaskScore, aggregates, groups, task_scores
-from prefrl_benchmarks.floors import random_returns
+from prefrl_benchmarks.random_baseline import random_returns
+from prefrl_benchmarks.report.analysis import TaskScore, aggregates, groups, task_scores
 from prefrl_benchmarks.results import Results, read_results
 from prefrl_benchmarks.runner import run_suite
 from prefrl_benchmarks.suites import Suite, Variant

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from prefrl.errors import UsageError
-from prefrl.files import write_atomically
-from prefrl_benchmarks.floors import random_returns
+from prefrl.storage.files import write_atomically
+from prefrl_benchmarks.random_baseline import random_returns
 from prefrl_benchmarks.results import MANIFEST, Results, read_manifest, read_results
 
 _KEPT = ("config.json", "metrics.csv", "summary.json")

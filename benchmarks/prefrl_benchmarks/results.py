@@ -16,15 +16,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from prefrl import trust
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.files import DamagedFileError, read_json, write_json
-from prefrl.metrics import Row, read_metrics
 from prefrl.printable import printable
-from prefrl.reading import MEBIBYTE
-from prefrl.run import commit, read_summary, version
-from prefrl.symptoms import symptoms
+from prefrl.runs.directory import commit, read_summary, version
+from prefrl.runs.metrics import Row, read_metrics
+from prefrl.runs.symptoms import symptoms
+from prefrl.safety import trust
+from prefrl.storage.files import DamagedFileError, read_json, write_json
+from prefrl.storage.reading import MEBIBYTE
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.returns import Returns, common_returns, return_of, returns_text
 from prefrl_benchmarks.suites import Suite

@@ -18,10 +18,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from prefrl.errors import UsageError
-from prefrl.run import is_finished
+from prefrl.runs.directory import is_finished
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.display import SuiteDisplay
-from prefrl_benchmarks.executors import PROCESSES, Executor, Job
+from prefrl_benchmarks.executors.local import PROCESSES, Executor, Job
 from prefrl_benchmarks.results import last_words, write_manifest
 from prefrl_benchmarks.suites import Suite
 

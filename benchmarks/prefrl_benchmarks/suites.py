@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from prefrl.errors import DamagedFileError, UsageError, unknown
+from prefrl.experience.tasks import known_tasks
 from prefrl.printable import printable
-from prefrl.reading import read_toml
-from prefrl.tasks import known_tasks
-from prefrl.trust import module_of
+from prefrl.safety.trust import module_of
+from prefrl.storage.reading import read_toml
 from prefrl_benchmarks.cells import Cell
 
 _FOLDER = Path(__file__).parent / "suites"

@@ -16,8 +16,8 @@ from torch import nn
 
 from prefrl.agents.vision import PolicyCNN
 from prefrl.config import AgentConfig, RunConfig
-from prefrl.devices import choose_device
-from prefrl.environments import EnvStack
+from prefrl.experience.environments import EnvStack
+from prefrl.machine.devices import choose_device
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 

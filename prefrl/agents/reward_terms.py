@@ -14,10 +14,10 @@ import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor
 
-from prefrl.files import Tree
+from prefrl.experience.segments import Experience, SegmentRecorder
 from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import RewardWorker
-from prefrl.segments import Experience, SegmentRecorder
+from prefrl.storage.files import Tree
 from prefrl.types import Array, Floats
 
 _REWARD_CLIP = 10.0

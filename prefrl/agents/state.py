@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from prefrl.files import Tree
-from prefrl.optimiser import load_optimiser_state, optimiser_state
-from prefrl.torch_chance import load_random_state, random_state
+from prefrl.machine.optimiser import load_optimiser_state, optimiser_state
+from prefrl.machine.torch_chance import load_random_state, random_state
+from prefrl.storage.files import Tree
 
 
 def agent_state(model: BaseAlgorithm) -> Tree:

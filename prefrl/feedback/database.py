@@ -14,13 +14,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
-from prefrl.durable import sync
 from prefrl.errors import PrefrlError
 from prefrl.feedback.columns import legible, odd_query, odd_value
 from prefrl.feedback.schema import STORE_VERSION, VIEWS, admit
 from prefrl.feedback.sqlite import engine, explained, is_locked
 from prefrl.feedback.upgrade import upgrade
 from prefrl.feedback.waiting import Waiting, give_up
+from prefrl.storage.durable import sync
 
 METADATA = sa.MetaData()
 META = sa.Table(

@@ -9,8 +9,8 @@ from pathlib import Path
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
 from prefrl.feedback.label_history import Label, read_history, read_labels
 from prefrl.feedback.store import LabelStore
-from prefrl.files import replacing
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import replacing
 
 COLUMNS = (*Label._fields, "repeats")
 """What a `Label` holds, and the id of the answer that this one repeats: empty for a label."""

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.archive import LabelArchive
-from prefrl.archive import segments_of as segments_in
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import WHOLE, append
+from prefrl.feedback.archive import LabelArchive
+from prefrl.feedback.archive import segments_of as segments_in
 from prefrl.feedback.database import (
     ANSWERS,
     QUERIES,

@@ -11,14 +11,14 @@ import krippendorff
 import numpy as np
 import sqlalchemy as sa
 
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, feedback_kind, from_json
 from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.store import LabelStore
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10
 """Answers that a line names at most."""

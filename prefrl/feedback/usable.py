@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prefrl.clips import ClipFolder
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.store import LabelStore
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefrl.config import RunConfig, replace
 from prefrl.errors import UsageError, unknown
+from prefrl.experience.tasks import GymnasiumTask, TaskFacts, find_task
 from prefrl.recipes.ablations import ABLATIONS
 from prefrl.recipes.tables import (
     ALGOS,
@@ -28,7 +29,6 @@ from prefrl.recipes.tables import (
     Settings,
 )
 from prefrl.registry import NETWORKS
-from prefrl.tasks import GymnasiumTask, TaskFacts, find_task
 from prefrl.teachers import check_teacher
 
 

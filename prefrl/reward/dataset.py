@@ -13,12 +13,12 @@ from torch import Tensor
 from prefrl.chance import stream
 from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
-from prefrl.files import Tree
+from prefrl.experience.inputs import Inputs
 from prefrl.reward.batch import Batch
 from prefrl.reward.input_normalisation import InputMoments
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.segment_table import SegmentTable
+from prefrl.storage.files import Tree
 from prefrl.types import Array, Comparison, Floats, Undone
 
 ReadSegment = Callable[[int], tuple[Array, Floats]]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from prefrl.config import RewardConfig
-from prefrl.files import Tree
+from prefrl.experience.inputs import Inputs
 from prefrl.reward.input_normalisation import InputNormaliser
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import make_network
 from prefrl.reward.normalisation import OutputNormaliser
+from prefrl.storage.files import Tree
 from prefrl.types import Array, Floats, Segment
 
 _CHUNK_NUMBERS = 2**23

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prefrl.metrics import correlation
 from prefrl.reward.loss import comparison_loss
+from prefrl.runs.metrics import correlation
 from prefrl.types import Array, Floats
 
 

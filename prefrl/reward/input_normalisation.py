@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prefrl.errors import PrefrlError
-from prefrl.files import Tree
-from prefrl.reward.inputs import Inputs
+from prefrl.experience.inputs import Inputs
+from prefrl.storage.files import Tree
 from prefrl.types import Array, Floats
 
 _CLIP = 10.0

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from prefrl.config import RewardConfig
-from prefrl.files import Tree
 from prefrl.reward.loss import adapted_l2
+from prefrl.storage.files import Tree
 
 
 class L2Controller:

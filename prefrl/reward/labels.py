@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from prefrl.clips import ClipFolder
 from prefrl.errors import DamagedFileError, PrefrlError, explain
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.following import Following
 from prefrl.feedback.store import LabelStore
 from prefrl.printable import printable
-from prefrl.reward.inputs import Inputs
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
 from prefrl.types import Array, Comparison, Floats, Undone
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prefrl.processes import WorkerProcess, start_worker
+from prefrl.machine.processes import WorkerProcess, start_worker
 
 
 def start_learner() -> WorkerProcess:

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prefrl.config import RewardConfig
-from prefrl.files import Tree
+from prefrl.experience.inputs import Inputs
+from prefrl.machine.torch_chance import OwnChance
 from prefrl.reward.dataset import Dataset, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.published import Publisher
 from prefrl.reward.trainer import Trainer
-from prefrl.torch_chance import OwnChance
+from prefrl.storage.files import Tree
 from prefrl.types import Comparison, Undone
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1

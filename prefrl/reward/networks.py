@@ -14,9 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from prefrl.config import RewardConfig
 from prefrl.errors import UsageError
-from prefrl.precision import image_precision
+from prefrl.experience.inputs import Inputs
+from prefrl.machine.precision import image_precision
 from prefrl.registry import NETWORKS, located
-from prefrl.reward.inputs import Inputs
 
 
 class RewardNetwork(nn.Module):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from prefrl.files import Tree
+from prefrl.storage.files import Tree
 
 _STEPS = 4096
 """The newest steps that statistics are of, at least: a short rollout's own would hide what is good in it."""

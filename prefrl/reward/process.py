@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 
 from prefrl.errors import explain
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import wait_on
-from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
-from prefrl.memory import keep_freed_memory
+from prefrl.machine.memory import keep_freed_memory
 from prefrl.printable import complain
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.published import largest_weights
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 
 _PUBLISH_SECONDS = 0.25
 _PUBLISH_SHARE = 0.1

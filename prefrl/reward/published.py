@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefrl.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
-from prefrl.reading import MEBIBYTE
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
+from prefrl.storage.reading import MEBIBYTE
 
 
 class Publisher:

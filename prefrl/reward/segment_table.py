@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from prefrl.reward.inputs import Inputs
+from prefrl.experience.inputs import Inputs
 from prefrl.types import Array, Floats
 
 FIRST = 128

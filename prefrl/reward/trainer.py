@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from prefrl.config import RewardConfig
-from prefrl.files import Tree
-from prefrl.optimiser import load_optimiser_state, optimiser_state
+from prefrl.machine.optimiser import load_optimiser_state, optimiser_state
 from prefrl.registry import LOSSES, located
 from prefrl.reward.batch import Batch
 from prefrl.reward.dataset import Dataset
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.l2 import L2Controller
 from prefrl.reward.loss import Loss, running_mean
+from prefrl.storage.files import Tree
 
 _VALIDATION_STEPS = 4
 """Gradient steps between two looks at the validation loss, which costs a third of a gradient step."""

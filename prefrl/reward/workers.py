@@ -7,16 +7,16 @@ from typing import Protocol
 import torch
 
 from prefrl.errors import PrefrlError
+from prefrl.experience.inputs import Inputs
 from prefrl.feedback.store import LabelStore
-from prefrl.files import Tree, save_tree
-from prefrl.processes import WorkerProcess, check_guarded, how_it_ended
+from prefrl.machine.processes import WorkerProcess, check_guarded, how_it_ended
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.inputs import Inputs
 from prefrl.reward.labels import Labels
 from prefrl.reward.launch import start_learner
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.published import PublishedReward
-from prefrl.run import RunDirectory
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import Tree, save_tree
 
 
 class LearnerDiedError(PrefrlError):

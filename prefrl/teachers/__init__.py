@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
-from prefrl.episodes import Episodes
 from prefrl.errors import unknown
+from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.teachers.human import HumanTeacher
 from prefrl.teachers.simulated import SimulatedTeacher

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from prefrl.chance import stream
-from prefrl.episodes import Episodes
+from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds import feedback_kind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.terms import Answer, Query

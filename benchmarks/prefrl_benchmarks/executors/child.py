@@ -1,0 +1,25 @@
+"""A cell's process: `prefrl`, which dies with the process that holds the other end of its standard input.
+
+A runner that is killed cannot say goodbye; its end of the pipe closes all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from prefrl.commands.cli import main
+
+
+def _die_with_parent(pipe: int) -> None:
+    while os.read(pipe, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    held = os.dup(sys.stdin.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    threading.Thread(target=_die_with_parent, args=(held,), daemon=True).start()
+    main()

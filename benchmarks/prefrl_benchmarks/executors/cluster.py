@@ -1,0 +1,96 @@
+"""Cells on a Ray cluster (https://docs.ray.io): the extra `ray`.
+
+A cell travels to a node as it stands in the suite's folder, and back when it has ended or was stopped. Where a node is
+lost, Ray starts its cells anew on another from what was sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from prefrl.errors import PrefrlError, UsageError, explain
+from prefrl_benchmarks.cells import Cell
+from prefrl_benchmarks.executors.local import Executor, Job
+from prefrl_benchmarks.executors.nodes import NodeRunner, Returned, put_back, take_along
+
+_CONNECT_SECONDS = 10
+_LOOPBACK = "127.0.0.1"
+
+
+class RayJob:
+    """A cell somewhere on the cluster."""
+
+    def __init__(self, cell: Cell, folder: Path) -> None:
+        self._cell, self._folder = cell, folder
+        self._code: int | None = None
+        run = take_along(cell, folder)
+        # One method runs, the other stops it; a lost node costs no more than what the cell had done there.
+        actor: Any = ray.remote(NodeRunner)
+        self._actor = actor.options(num_cpus=1, max_concurrency=2, max_restarts=-1, max_task_retries=-1).remote()
+        self._returned = self._actor.run.remote(cell, run)
+
+    def poll(self) -> int | None:
+        """Its exit status; None while it runs or waits for a node."""
+        if self._code is None and ray.wait([self._returned], timeout=0)[0]:
+            self._code = self._take()
+        return self._code
+
+    def stop(self) -> None:
+        """Ask it to stop, so that it can be resumed."""
+        self._actor.stop.remote()
+
+    def kill(self) -> None:
+        """End it; what it did there is lost."""
+        ray.kill(self._actor)
+
+    def _take(self) -> int:
+        """Put what came back into the suite's folder."""
+        try:
+            returned: Returned = ray.get(self._returned)
+        except RayError as error:
+            returned = Returned(1, b"", f"prefrl: lost on the cluster: {explain(error)}\n".encode())
+        put_back(returned, self._cell, self._folder)
+        ray.kill(self._actor)
+        return returned.code
+
+
+def ray_cluster(address: str | None) -> Executor:
+    """Connect to a cluster.
+
+    Args:
+        address: Of its head, HOST:PORT; None: one of this machine alone, which listens to nobody else.
+
+    Raises:
+        UsageError: if nothing answers there.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    alone = {"address": "local", "include_dashboard": False, "_node_ip_address": _LOOPBACK}
+    if address:
+        _check_reachable(address)
+    try:
+        ray.init(**quiet, **({"address": address} if address else alone))
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UsageError(f"no Ray cluster at {address or 'this machine'}: {explain(error)}") from None
+    if not address and ray.util.get_node_ip_address() != _LOOPBACK:
+        ray.shutdown()
+        raise PrefrlError("this version of Ray would listen to other machines too; use --executor process")
+    return _start
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes, and says so on the screen."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no Ray cluster answers at {address} (it must be HOST:PORT): {error}") from None
+
+
+def _start(cell: Cell, folder: Path) -> Job:
+    return RayJob(cell, folder)

@@ -1,0 +1,1 @@
+"""Measurements: speed, growth, people's cost, the viewer."""

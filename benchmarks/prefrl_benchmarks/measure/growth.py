@@ -1,0 +1,179 @@
+"""How the cost of a label grows with the labels there are already, and with the ensemble's members.
+
+Store, clips, queries, teacher and learner are the real ones; there is no agent, and segments are random walks with the
+shape of a task's. The learner has one thread, as in an asynchronous run, and each ensemble a process of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sqlite3
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from prefrl.chance import stream
+from prefrl.config import RunConfig
+from prefrl.errors import UsageError
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.environments import reward_inputs
+from prefrl.experience.inputs import Inputs
+from prefrl.experience.tasks import find_task
+from prefrl.feedback.store import LabelStore
+from prefrl.machine.memory import keep_freed_memory, peak_rss_mb
+from prefrl.recipes import resolve
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.learner import RewardLearner
+from prefrl.reward.workers import InlineLearner
+from prefrl.runs.directory import RunDirectory, commit, version
+from prefrl.selection.asker import Asker
+from prefrl.teachers import make_teacher
+from prefrl.types import Segment
+from prefrl_benchmarks.results import machine
+
+_ROUND = 20
+"""Labels asked for at a time, and gradient work for as many agent steps as a round lasts."""
+_STEPS_A_LABEL = 430
+"""As in a run of 300,000 steps with 700 labels."""
+_MEASURED = 200
+"""Labels over which a figure is the mean."""
+
+
+class Growing:
+    """A run that gets labels and no agent."""
+
+    def __init__(self, root: Path, config: RunConfig) -> None:
+        """Begin."""
+        self.config, self._rng = config, stream(0, "made-up clips")
+        self.run = RunDirectory.create(root, config)
+        self._inputs: Inputs = reward_inputs(config)
+        store = LabelStore(self.run.labels, create=True)
+        learner = RewardLearner(config.reward, self._inputs, config.queries.segment_length, seed=0)
+        self.worker = InlineLearner(self.run, store, learner, torch.get_num_threads())
+        self._pool: deque[Segment] = deque(maxlen=config.queries.pool)
+        teacher = make_teacher("oracle", 0, lambda: None)
+        self.asker = Asker(config, store, ClipFolder(self.run.clips), self._pool, teacher, self._ensemble)
+        self.store, self._recorded, self._step = store, 0, 0
+        self.seconds: dict[str, float] = {}
+
+    def _ensemble(self) -> RewardEnsemble | None:
+        return self.worker.ensemble if self.worker.ready else None
+
+    def _record(self, count: int) -> None:
+        length, (features,) = self.config.queries.segment_length, self._inputs.step
+        for _ in range(count):
+            walk = self._rng.normal(size=(length, features)).cumsum(axis=0).astype(np.float32)
+            rewards = walk[:, 0] - walk[:, 1]
+            self._pool.append(Segment(self._recorded, walk, np.zeros((length, 0), np.float32), rewards))
+            self._recorded += 1
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
+
+    def grow(self, labels: int) -> None:
+        """Ask for labels up to this many, a round at a time, and fit."""
+        while (have := self.store.counts()["answered"]) < labels:
+            self._record(_ROUND * 4)
+            due = min(have + _ROUND, labels)
+            with self._timed("asking"):
+                self.asker.ask_once(self._step, due)
+            self._step += _ROUND * self.config.steps // self.config.queries.labels
+            with self._timed("learning"):
+                self.worker.fit(self._step, None)
+                while not self.worker.ready:
+                    self.worker.fit(self._step, None)
+
+    def stored_kilobytes(self) -> float:
+        """What the labels take, once SQLite's log is written into its file."""
+        with contextlib.closing(sqlite3.connect(self.run.labels)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self.run.labels.stat().st_size / 1024
+
+    def select(self) -> float:
+        """Seconds to choose a round's queries."""
+        started = time.perf_counter()
+        self.asker.choose(self._step, _ROUND)
+        return time.perf_counter() - started
+
+
+def measure(task: str, *, labels: tuple[int, ...], members: tuple[int, ...]) -> dict[str, Any]:
+    """Grow runs.
+
+    Args:
+        task: Whose segments' shape and recipe they have; its observations must be vectors.
+        labels: How many there are where a figure is taken, ascending, for the recipe's members.
+        members: Ensembles' sizes, each measured at the first of `labels`.
+
+    Returns:
+        For each point: milliseconds a label for asking (selection, clips, store, answer) and for learning, milliseconds
+        for selecting a round's queries, kilobytes a label on the disk, and the process's peak memory so far.
+
+    Raises:
+        UsageError: for a task of images, and for points that cannot be measured.
+    """
+    if find_task(task).images:
+        raise UsageError(f"{task} shows images; growth is measured with vectors")
+    if not labels or any(later - earlier < _MEASURED for earlier, later in itertools.pairwise(labels)):
+        raise UsageError(f"--labels must ascend, by {_MEASURED} at least: so many are measured at each point")
+    if any(count < 1 for count in (labels[0], *members)):
+        raise UsageError("--labels and --members must be at least 1")
+    default = resolve(task).reward.members
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        by_labels = pool.submit(_grow, task, default, labels).result()
+        by_members = [point for count in members for point in pool.submit(_grow, task, count, labels[:1]).result()]
+    about = {"task": task, "machine": machine(), "version": version(), "commit": commit()}
+    return about | {"by_labels": by_labels, "by_members": by_members}
+
+
+def _grow(task: str, members: int, labels: tuple[int, ...]) -> list[dict[str, float]]:
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    most = labels[-1] + _MEASURED
+    settings = {"queries.labels": most, "steps": _STEPS_A_LABEL * most, "reward.members": members}
+    with tempfile.TemporaryDirectory() as folder:
+        run = Growing(Path(folder) / "run", resolve(task, settings=settings))
+        return [_point(run, count) for count in labels]
+
+
+def _point(run: Growing, labels: int) -> dict[str, float]:
+    run.grow(labels)
+    run.seconds.clear()
+    run.grow(labels + _MEASURED)
+    selecting = [run.select() for _ in range(10)]
+    return {
+        "labels": labels,
+        "members": run.config.reward.members,
+        "asking_ms": 1000 * run.seconds["asking"] / _MEASURED,
+        "learning_ms": 1000 * run.seconds["learning"] / _MEASURED,
+        "selection_ms": 1000 * float(np.median(selecting)),
+        "store_kb": run.stored_kilobytes() / (labels + _MEASURED),
+        "clips_kb": sum(file.stat().st_size for file in run.run.clips.iterdir()) / 1024 / (labels + _MEASURED),
+        "peak_rss_mb": peak_rss_mb(),
+    }
+
+
+def report_lines(result: dict[str, Any]) -> list[str]:
+    """A table, and the cost of a label at the most labels over that at each other."""
+    lines = ["labels  members   asking  learning  selection   store   clips  memory"]
+    for point in (*result["by_labels"], *result["by_members"]):
+        line = f"{point['labels']:6.0f}  {point['members']:7.0f}  {point['asking_ms']:5.1f}ms"
+        line += f"  {point['learning_ms']:6.1f}ms  {point['selection_ms']:7.1f}ms"
+        line += f"  {point['store_kb']:4.1f}kB  {point['clips_kb']:4.1f}kB"
+        lines.append(f"{line}  {point['peak_rss_mb']:4.0f}MB")
+    cost = {point["labels"]: point["asking_ms"] + point["learning_ms"] for point in result["by_labels"]}
+    last = max(cost)
+    compared = [f"{cost[last] / spent:.2f} over one at {count}" for count, spent in cost.items() if count < last]
+    return [*lines, f"a label at {last} costs, asked and learned: {', '.join(compared)}"] if compared else lines

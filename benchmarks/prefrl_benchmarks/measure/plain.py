@@ -1,0 +1,111 @@
+"""Stable-Baselines3 without prefrl's loop: with a recipe's settings and networks, or with its own defaults.
+
+python -m prefrl_benchmarks.measure.plain CONFIG.json OUT, which is what `prefrl bench speed` starts.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
+
+from prefrl.agents.algorithms import make_algorithm
+from prefrl.assembly import agent_threads
+from prefrl.config import RunConfig
+from prefrl.experience.engines import EngineVecEnv
+from prefrl.experience.environments import OBSERVATION_CLIP, EnvStack
+from prefrl.experience.making import make_engine, run_env
+from prefrl.machine.memory import peak_rss_mb
+from prefrl.runs.metrics import MetricsFile
+from prefrl.storage.files import read_json, write_json
+
+
+def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
+    """The recipe's agent on the true reward, in Stable-Baselines3's own wrappers."""
+    settings = config.agent
+    simulators: DummyVecEnv | EngineVecEnv
+    if config.native_engine:
+        simulators = EngineVecEnv(make_engine(config.env_id, settings.n_envs))
+    else:
+        simulators = DummyVecEnv([partial(run_env, config)] * settings.n_envs)
+    top: VecEnv
+    top = monitor = VecMonitor(simulators)
+    normaliser = None
+    if settings.normalise_observations or settings.normalise_reward:
+        top = normaliser = VecNormalize(
+            top,
+            norm_obs=settings.normalise_observations,
+            norm_reward=settings.normalise_reward,
+            clip_obs=OBSERVATION_CLIP,
+            gamma=settings.gamma,
+        )
+    return make_algorithm(config, EnvStack(simulators, monitor, None, normaliser, top))
+
+
+def own_defaults(config: RunConfig) -> OnPolicyAlgorithm:
+    """PPO as it comes, for vectors: one environment, nothing normalised."""
+    return PPO("MlpPolicy", VecMonitor(DummyVecEnv([partial(run_env, config)])), seed=config.seed, device="cpu")
+
+
+class _Watch(BaseCallback):
+    """Writes down how far training is, as often as a run of prefrl does."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        super().__init__()
+        self._metrics, self._every, self._next = MetricsFile(path), every, every
+        self._started = time.monotonic()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next:
+            self._next += self._every
+            self.write()
+        return True
+
+    def write(self) -> float | None:
+        """A row; the mean return of the newest 100 episodes."""
+        returns = [info["r"] for info in self.model.ep_info_buffer or ()]
+        mean = float(np.mean(returns)) if returns else None
+        self._metrics.append(
+            {"step": self.num_timesteps, "true_return_mean": mean, "time_seconds": time.monotonic() - self._started}
+        )
+        return mean
+
+
+def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, Any]:
+    """Train, and write `metrics.csv` and `summary.json`.
+
+    Args:
+        config: Of a run on the true reward.
+        out: A folder.
+        defaults: Whether with Stable-Baselines3's own settings in place of the recipe's.
+    """
+    torch.set_num_threads(agent_threads(config, torch.get_num_threads()))
+    agent = (own_defaults if defaults else same_settings)(config)
+    watch = _Watch(out / "metrics.csv", config.round_steps)
+    started = time.monotonic()
+    agent.learn(config.steps, watch, log_interval=sys.maxsize)
+    seconds = time.monotonic() - started
+    summary = {
+        "steps": agent.num_timesteps,
+        "steps_per_second": agent.num_timesteps / seconds,
+        "wall_seconds": seconds,
+        "true_return_mean": watch.write(),
+        "reward_correlation": None,
+        "peak_rss_mb": peak_rss_mb(),
+    }
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+if __name__ == "__main__":
+    settings = read_json(Path(sys.argv[1]))
+    train(RunConfig.from_json(settings["config"]), Path(sys.argv[2]), defaults=settings["defaults"])

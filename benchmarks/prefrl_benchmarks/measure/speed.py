@@ -1,0 +1,291 @@
+"""What reward learning costs: steps per second of preference training over those of Stable-Baselines3 alone.
+
+Runs alternate (plain, sync, async, plain, ...), and ratios are taken within an alternation, so that a machine whose
+speed drifts does not bias them; where it changes from minute to minute, the runs of an alternation can take turns of a
+second. The agent's settings are the same in all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.tasks import find_task
+from prefrl.printable import printable
+from prefrl.runs.directory import commit, version
+from prefrl.runs.metrics import read_metrics
+from prefrl.storage.files import read_json, write_json
+from prefrl_benchmarks.cells import Cell, environment, start_cell
+from prefrl_benchmarks.measure.interleave import Span, Start, take_turns, within
+from prefrl_benchmarks.results import last_words, machine
+
+PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
+KINDS = {PLAIN: ("none", "sync"), TRUE: ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
+"""Teacher and mode of each kind of run: Stable-Baselines3 alone, and prefrl on the true reward and from labels."""
+DEFAULTS, SPLIT = "defaults", "split"
+_MODULES = {
+    PLAIN: "prefrl_benchmarks.measure.plain",
+    DEFAULTS: "prefrl_benchmarks.measure.plain",
+    SPLIT: "prefrl_benchmarks.measure.profile",
+}
+"""What is not a `prefrl train`, by the module that runs it."""
+_UNEVALUATED = {"evaluation.episodes": 0}
+"""Settings of what is timed: training alone."""
+
+
+class Timed(NamedTuple):
+    """A process that is to be timed."""
+
+    start: Start
+    root: Path
+    """Its folder; what it says is beside it."""
+
+
+def measure(
+    task: str,
+    *,
+    algo: str,
+    steps: int,
+    labels: int,
+    alternations: int,
+    modes: tuple[str, ...] = ("sync", "async"),
+    threads: int | None = None,
+    against: str = PLAIN,
+    imitation: Path | None = None,
+    split: bool = True,
+    turns: float | None = None,
+) -> dict[str, Any]:
+    """Run the alternations.
+
+    Args:
+        task: A task.
+        algo: The agent's algorithm.
+        steps: Agent steps of each run.
+        labels: Labels of each preference run.
+        alternations: Runs of each kind.
+        modes: Of the preference runs.
+        threads: Of each process; None leaves that to the run.
+        against: What they are compared with: `plain`, or `true` for prefrl on the true reward.
+        imitation: A Python that has the imitation library, which then takes part.
+        split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
+        turns: Seconds after which the next run of the alternation has its turn, while this one is stopped; None lets
+            each run to its end.
+
+    Returns:
+        The machine, each run's summary, for each mode its ratios to the steps per second of what it is compared with
+        (over whole runs, and from the first round on, when the reward model is pretrained), and each part's share.
+    """
+    _check(task, algo, alternations, modes, imitation, turns)
+    kinds = (against, *modes, *([IMITATION] if imitation else []))
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    splits = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed, group in itertools.product(range(alternations), [kinds] if turns else [(kind,) for kind in kinds]):
+            timed = []
+            for kind in group:
+                cell = Cell(
+                    task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels, settings=_UNEVALUATED
+                )
+                if len(group) > 1:  # the clock goes on while others have their turns: as many checkpoints as without
+                    seconds = cell.config.checkpoint_seconds * len(group)
+                    cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
+                timed.append(_prepare(kind, cell, folder, threads, imitation))
+            for kind, summary in zip(group, _run(timed, turns), strict=True):
+                runs[kind].append(summary)
+                rate = summary["steps_per_second"]
+                print(printable(f"{seed + 1}/{alternations} {kind}: {rate:.0f} steps/s"), flush=True)
+        for kind in (TRUE, *modes) if split else ():
+            cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels, settings=_UNEVALUATED)
+            splits[kind] = read_json(run_module(SPLIT, cell, folder, threads) / "split.json")
+    compared = [kind for kind in runs if kind != against]
+    ratios, steady = (
+        {
+            kind: [_ratio(run[rate], base[rate]) for run, base in zip(runs[kind], runs[against], strict=True)]
+            for kind in compared
+        }
+        for rate in ("steps_per_second", "steady_steps_per_second")
+    )
+    settings = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads, "against": against}
+    settings["turns"] = turns
+    about = {"settings": settings, "machine": machine(), "version": version(), "commit": commit()}
+    return about | {"ratios": ratios, "steady_ratios": steady, "split": splits, "runs": runs}
+
+
+def _check(
+    task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None, turns: float | None
+) -> None:
+    """Refuse now what would fail after hours.
+
+    Raises:
+        UsageError: saying why.
+    """
+    check_count("alternations", alternations)
+    find_task(task)
+    if len(set(modes)) < len(modes):
+        raise UsageError("--modes names a mode twice")
+    if turns is not None and not turns > 0:
+        raise UsageError("--turns must be more than 0 seconds")
+    if imitation is None:
+        return
+    if algo != "ppo" or task != "cheetah":
+        raise UsageError("--imitation takes part in --task cheetah --algo ppo alone")
+    try:
+        found = subprocess.run([str(imitation), "-c", "import imitation"], capture_output=True, check=False)
+    except OSError:
+        raise UsageError(f"--imitation {imitation}: there is no such Python") from None
+    if found.returncode:
+        raise UsageError(f"--imitation {imitation}: it has no imitation: {imitation} -m pip install imitation")
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise UsageError for less than one."""
+    if count < 1:
+        raise UsageError(f"--{name} must be at least 1")
+
+
+def _prepare(kind: str, cell: Cell, folder: Path, threads: int | None, imitation: Path | None) -> Timed:
+    """A run of some kind, ready to be started."""
+    if kind == PLAIN:
+        return _module(kind, cell, folder, threads)
+    if kind == IMITATION:
+        assert imitation is not None
+        return _imitation(cell, folder, threads, imitation)
+    return Timed(partial(start_cell, cell, folder, threads=threads), folder / cell.name)
+
+
+def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) -> Path:
+    """Run a module on a cell's configuration, in a process of its own; the folder with what it wrote.
+
+    Args:
+        kind: `plain`, `defaults` for the same with Stable-Baselines3's own settings, or `split`.
+        cell: The cell.
+        folder: Where the folder is to be.
+        threads: That it may use; None leaves that to it.
+    """
+    timed = _module(kind, cell, folder, threads)
+    _run_to_the_end([timed], None)
+    return timed.root
+
+
+def _module(kind: str, cell: Cell, folder: Path, threads: int | None) -> Timed:
+    root = folder / f"{kind}-{cell.name}"
+    root.mkdir()
+    write_json(root / "settings.json", {"config": cell.config.to_json(), "defaults": kind == DEFAULTS})
+    return _timed([sys.executable, "-m", _MODULES[kind], str(root / "settings.json"), str(root)], root, threads)
+
+
+def _imitation(cell: Cell, folder: Path, threads: int | None, python: Path) -> Timed:
+    """The imitation library's preference comparisons, with the same labels."""
+    root = folder / f"{IMITATION}-{cell.name}"
+    root.mkdir()
+    write_json(root / "settings.json", {"config": cell.config.to_json()})
+    script = Path(__file__).with_name("imitation_run.py")
+    return _timed([str(python), str(script), str(root / "settings.json"), str(root / "summary.json")], root, threads)
+
+
+def _timed(command: list[str], root: Path, threads: int | None) -> Timed:
+    return Timed(partial(_start, command, _log(root), threads), root)
+
+
+def _start(command: list[str], log: Path, threads: int | None) -> subprocess.Popen[bytes]:
+    with log.open("ab") as said:
+        return subprocess.Popen(command, env=environment(threads), stdout=said, stderr=said, process_group=0)
+
+
+def _log(root: Path) -> Path:
+    """What a process says, whose folder this is."""
+    return root.with_name(f"{root.name}.log")
+
+
+def _run_to_the_end(timed: Sequence[Timed], seconds: float | None) -> list[list[Span]]:
+    """Each process's turns.
+
+    Raises:
+        PrefrlError: if one fails.
+    """
+    ended = take_turns([each.start for each in timed], seconds)
+    for each, (code, _) in zip(timed, ended, strict=True):
+        if code:
+            raise PrefrlError(f"a run failed: {last_words(_log(each.root))}")
+    return [turns for _, turns in ended]
+
+
+def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
+    """Run to the end; the summaries, with rates over the time in which a run was not stopped."""
+    spans = _run_to_the_end(timed, seconds)
+    return [_summary(each.root, own) for each, own in zip(timed, spans, strict=True)]
+
+
+def _summary(root: Path, turns: Sequence[Span]) -> dict[str, Any]:
+    """A run's summary, which it wrote when its training ended, and its steady rate."""
+    summary, metrics = read_json(root / "summary.json"), root / "metrics.csv"
+    end = (root / "summary.json").stat().st_mtime
+    start = end - summary["wall_seconds"]
+    rates = {"steps_per_second": summary["steps"] / within(turns, start, end)}
+    rates["steady_steps_per_second"] = steady_rate(metrics, start, turns) if metrics.exists() else None
+    return summary | rates
+
+
+def _ratio(rate: float | None, base: float | None) -> float | None:
+    return rate / base if rate and base else None
+
+
+def steady_rate(metrics: Path, start: float = 0.0, turns: Sequence[Span] = ((0.0, math.inf),)) -> float | None:
+    """Steps per second from a run's first round to its last; None where there is only one.
+
+    Args:
+        metrics: Its `metrics.csv`.
+        start: When it started.
+        turns: When it was not stopped.
+    """
+    rows = [(row["step"] or 0, start + (row["time_seconds"] or 0.0)) for row in read_metrics(metrics)]
+    (first, begin), (last, end) = rows[0], rows[-1]
+    return (last - first) / within(turns, begin, end) if last > first else None
+
+
+def report_lines(result: dict[str, Any]) -> list[str]:
+    """Ratios with their spread, beside the returns and correlations of the same runs; and where the time went."""
+    return [_kind_line(kind, result) for kind in result["runs"]] + [
+        _split_line(kind, split) for kind, split in result["split"].items()
+    ]
+
+
+def _kind_line(kind: str, result: dict[str, Any]) -> str:
+    def known(name: str) -> list[float]:
+        return [run[name] for run in result["runs"][kind] if run.get(name) is not None]
+
+    line = f"{kind:<9} median {statistics.median(known('steps_per_second')):7.0f} steps/s"
+    if memory := known("peak_rss_mb"):
+        line += f", {max(memory):.0f} MB"
+    if returns := known("true_return_mean"):
+        line += f", true return {statistics.mean(returns):.1f}"
+    if ratios := result["ratios"].get(kind):
+        line += f", ratio median {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        if steady := [ratio for ratio in result["steady_ratios"][kind] if ratio is not None]:
+            line += f", from the first round on {statistics.median(steady):.3f}"
+    if correlations := known("reward_correlation"):
+        line += f", reward correlation {statistics.mean(correlations):.2f}"
+    if fitted := known("fitted_per_second"):
+        line += f", {statistics.median(fitted):.0f} comparisons fitted a second"
+    return line
+
+
+def _split_line(kind: str, split: dict[str, Any]) -> str:
+    line = f"{kind}: " + ", ".join(f"{part} {share:.1%}" for part, share in split["shares"].items())
+    line += f"; {split['agent_rss_mb']:.0f} MB"
+    if split["learner_share"] is not None:
+        line += f"; the learner beside it {split['learner_share']:.0%} of a core, {split['learner_rss_mb']:.0f} MB"
+    if split["fitted_per_second"]:
+        line += f"; {split['fitted_per_second']:.0f} comparisons fitted a second"
+    return line

@@ -1,0 +1,1 @@
+"""From results to scores, tables, figures and one page."""

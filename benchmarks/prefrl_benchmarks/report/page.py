@@ -1,0 +1,155 @@
+"""The report: CSV tables, figures, and one page that holds all of it and opens offline."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from prefrl.errors import UsageError
+from prefrl.storage.files import write_atomically
+from prefrl_benchmarks.random_baseline import random_returns
+from prefrl_benchmarks.report.analysis import Aggregate, Group, TaskScore, aggregates, groups, task_scores
+from prefrl_benchmarks.report.figures import (
+    Draw,
+    draw_budget,
+    draw_curves,
+    draw_profiles,
+    draw_scores,
+    panel,
+    write_figure,
+)
+from prefrl_benchmarks.report.tables import aggregate_rows, cell_rows, curve_rows, task_rows, write_table
+from prefrl_benchmarks.report.texts import figure_text, ranged, summary_table
+from prefrl_benchmarks.results import Results, read_results
+
+_TEMPLATE = Path(__file__).parent / "report.html.jinja"
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Results and what follows from them."""
+
+    results: Results
+    groups: list[Group]
+    scores: list[TaskScore]
+    aggregates: list[Aggregate]
+    problems: list[str]
+    """Everything that a reader of the figures has to know, a line each."""
+
+
+def analyse(folders: Sequence[Path], floors: Mapping[str, float] | None = None) -> Analysis:
+    """Read folders of results and compute their scores.
+
+    Args:
+        folders: Of suites.
+        floors: The random policy's return of each task; measured, and kept in the first folder, where not given.
+
+    Raises:
+        UsageError: if one is no suite's folder.
+        PrefrlError: if no cell is finished, or a manifest is damaged.
+    """
+    results = read_results(folders)
+    found = groups(results)
+    measured = floors or random_returns(dict.fromkeys(group.task for group in found if group.results), folders)
+    scores, lacking = task_scores(found, measured)
+    whole = aggregates(scores, found)
+    partial_lines = [f"{each.variant}: aggregates are over {each.missing}" for each in whole if each.missing]
+    return Analysis(results, found, scores, whole, [*results.problems, *lacking, *partial_lines])
+
+
+def write_report(folders: Sequence[Path], out: Path) -> Analysis:
+    """Write the report of some folders' results.
+
+    Args:
+        folders: Of suites; one suite's runs may lie in several.
+        out: A folder for `report.html`, tables (CSV, and the main one as Markdown) and figures.
+
+    Returns:
+        What was reported.
+
+    Raises:
+        UsageError: if the folder cannot be written; and as for `analyse`.
+    """
+    found = analyse(folders)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tables = {
+            "cells": cell_rows(found.results),
+            "scores": task_rows(found.scores),
+            "aggregates": aggregate_rows(found.aggregates),
+            "curves": curve_rows(found.groups),
+        }
+        for name, rows in tables.items():
+            write_table(out / f"{name}.csv", rows)
+        figures = _figures(found)
+        for name, draws in figures.items():
+            write_figure(out / name, draws)
+        for name, table in _summaries(found).items():
+            write_atomically(out / f"{name}.md", table.encode())
+        write_atomically(out / "report.html", _page(found, tables, figures).encode())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from None
+    return found
+
+
+def _prefixes(found: Analysis) -> dict[str, str]:
+    """What the files of each suite begin with, so that several do not meet."""
+    suites = dict.fromkeys(group.suite for group in found.groups)
+    return {suite: f"{suite}-" if len(suites) > 1 else "" for suite in suites}
+
+
+def _summaries(found: Analysis) -> dict[str, str]:
+    """The main table of each suite that has scores, by its file's name."""
+    return {
+        f"{prefix}summary": summary_table(
+            [score for score in found.scores if score.group.suite == suite],
+            [each for each in found.aggregates if each.suite == suite],
+            found.results.returns_text(suite),
+        )
+        for suite, prefix in _prefixes(found).items()
+        if any(each.suite == suite for each in found.aggregates)
+    }
+
+
+def _figures(found: Analysis) -> dict[str, list[Draw]]:
+    """The panels of each figure, by its name."""
+    figures: dict[str, list[Draw]] = {}
+    for suite, name in _prefixes(found).items():
+        scores = [score for score in found.scores if score.group.suite == suite]
+        whole = [each for each in found.aggregates if each.suite == suite]
+        curves = [group for group in found.groups if group.suite == suite and group.results]
+        if whole:
+            figures[f"{name}scores"] = [partial(draw_scores, found=whole), partial(draw_profiles, found=whole)]
+            figures[f"{name}returns"] = [
+                partial(draw_budget, title=task, scores=[score for score in scores if score.group.task == task])
+                for task in dict.fromkeys(score.group.task for score in scores)
+            ]
+        figures[f"{name}curves"] = [
+            partial(draw_curves, title=task, found=[group for group in curves if group.task == task])
+            for task in dict.fromkeys(group.task for group in curves)
+        ]
+    return figures
+
+
+def _page(found: Analysis, tables: Mapping[str, Any], figures: Mapping[str, Sequence[Draw]]) -> str:
+    """The page, with everything inlined."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"figure": figure_text, "ranged": ranged, "quote": shlex.quote, "zip": zip}
+    images = {name: [_data_uri(panel(draw)) for draw in draws] for name, draws in figures.items()}
+    # By its text rather than a loader of packages: the template lies beside this file wherever it is installed.
+    template = environment.from_string(_TEMPLATE.read_text())
+    suites = dict.fromkeys(group.suite for group in found.groups)
+    returns = {suite: found.results.returns_text(suite) for suite in suites}
+    shown = {"found": found, "tables": tables, "images": images, "manifests": found.results.manifests}
+    return template.render(shown, returns=returns)
+
+
+def _data_uri(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"

@@ -1,0 +1,113 @@
+"""The report's tables: rows of plain values, the same for CSV files and for the page."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefrl_benchmarks.report.analysis import Aggregate, Group, TaskScore
+from prefrl_benchmarks.report.paper import paper_scores
+from prefrl_benchmarks.results import Result, Results
+from prefrl_benchmarks.run_statistics import Array, area_under_curve, improvement, interval, iqm, mean
+
+Row = dict[str, Any]
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows to a CSV file; the columns are those of all of them."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def cell_rows(results: Results) -> list[Row]:
+    """Every cell that was to be run: what it is, what came of it, and the command that repeats it."""
+    return [_cell_row(result) for result in results.cells]
+
+
+def _cell_row(result: Result) -> Row:
+    cell = result.cell
+    what = {"suite": result.suite, "cell": cell.name, "variant": cell.variant, "hash": result.hash}
+    command = shlex.join(["prefrl", *cell.arguments(Path("runs") / cell.name)])
+    given = {"task": cell.task, "algo": cell.algo, "teacher": cell.teacher, "ablation": cell.ablation or ""}
+    asked = {"seed": cell.seed, "state": "finished" if result.value is not None else "left out"}
+    return what | given | asked | {"reason": result.reason, "command": command} | (result.summary or {})
+
+
+def task_rows(scores: Sequence[TaskScore]) -> list[Row]:
+    """Each variant on each task: its return and its normalised score, with 95 % intervals over the seeds."""
+    return [_task_row(score) for score in scores]
+
+
+def _task_row(score: TaskScore) -> Row:
+    group = score.group
+    column = score.scores[:, None]
+    low, high = interval(mean, score.returns[:, None])
+    score_low, score_high = interval(mean, column)
+    steps, curves = group.curve
+    return {
+        "suite": group.suite,
+        "task": group.task,
+        "variant": group.variant,
+        "labels": group.labels,
+        "runs": len(score.seeds),
+        "planned": group.planned,
+        "returns": group.of,
+        "random": score.floor,
+        "true reward": score.ceiling,
+        "return": float(score.returns.mean()),
+        "return low": low,
+        "return high": high,
+        "score": float(mean(column)),
+        "score low": score_low,
+        "score high": score_high,
+        "area under curve": float(area_under_curve(steps, curves).mean()) if len(steps) else np.nan,
+        "reward correlation": _mean_of_known(group.figure("reward_correlation")),
+        "steps per second": _mean_of_known(group.figure("steps_per_second")),
+    }
+
+
+def aggregate_rows(found: Sequence[Aggregate]) -> list[Row]:
+    """Each variant over its tasks: aggregates of the normalised scores with intervals, beside the paper's IQM."""
+    return [_aggregate_row(each, [other for other in found if other.suite == each.suite]) for each in found]
+
+
+def _aggregate_row(each: Aggregate, beside: Sequence[Aggregate]) -> Row:
+    row: Row = {"suite": each.suite, "variant": each.variant, "labels": each.labels}
+    row |= {"tasks": len(each.tasks), "seeds": len(each.seeds)}
+    for name, (value, (low, high)) in each.values().items():
+        row |= {name: value, f"{name} low": low, f"{name} high": high}
+    baseline = next((other for other in beside if other.labels == 0), None)
+    if baseline and each.labels and set(each.tasks) <= set(baseline.tasks):
+        theirs = baseline.scores[:, [baseline.tasks.index(task) for task in each.tasks]]
+        low, high = interval(improvement, each.scores, theirs)
+        row |= {
+            "improvement": float(improvement(each.scores, theirs)),
+            "improvement low": low,
+            "improvement high": high,
+        }
+    paper = paper_scores(each.tasks, each.labels)
+    return row | {"the paper's IQM": None if paper is None else float(iqm(paper)), "partial": each.missing}
+
+
+def curve_rows(found: Sequence[Group]) -> list[Row]:
+    """Learning curves: mean true return with 95 % intervals over the seeds, on a common grid of steps."""
+    rows: list[Row] = []
+    for group in found:
+        steps, curves = group.curve
+        if len(steps):
+            columns = np.stack([steps, curves.mean(axis=0), *group.band], axis=1)
+            who = {"suite": group.suite, "task": group.task, "variant": group.variant}
+            names = ("step", "true return", "low", "high")
+            rows += [who | dict(zip(names, map(float, values), strict=True)) for values in columns]
+    return rows
+
+
+def _mean_of_known(values: Array) -> float:
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))

@@ -1,0 +1,1 @@
+"""One-off scripts that make pictures and figures for the documentation."""

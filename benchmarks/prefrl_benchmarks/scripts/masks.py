@@ -1,0 +1,42 @@
+"""A picture for each game of what its masks cover: the screen, the masks outlined on it, and what the agent sees.
+
+`python -m prefrl_benchmarks.scripts.masks FOLDER`
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from prefrl_envs.atari import GAMES, SCREEN, AtariGame
+
+from prefrl.chance import stream
+
+_ZOOM = 3
+_STEPS = 150
+
+
+def picture(game: str) -> np.ndarray:
+    """Three panels side by side, (630, 3 * 480, 3) BGR."""
+    env = AtariGame(game, noops=0)
+    env.reset(seed=0)
+    rng = stream(0, "random actions")
+    for _ in range(_STEPS):
+        observation, *_ = env.step(rng.integers(env.action_space.n))
+    size = (SCREEN[1] * _ZOOM, SCREEN[0] * _ZOOM)
+    screen = cv2.resize(env.ale.getScreenRGB()[:, :, ::-1], size, interpolation=cv2.INTER_NEAREST)
+    outlined = screen.copy()
+    for box in GAMES[game].masks:
+        corners = ((box.left * _ZOOM - 1, box.top * _ZOOM - 1), (box.right * _ZOOM, box.bottom * _ZOOM))
+        cv2.rectangle(outlined, *corners, (0, 0, 255), 1)
+    seen = cv2.resize(observation[-1], size, interpolation=cv2.INTER_NEAREST)
+    return np.concatenate([screen, outlined, cv2.cvtColor(seen, cv2.COLOR_GRAY2BGR)], axis=1)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in GAMES:
+        cv2.imwrite(str(folder / f"{name}.png"), picture(name))

@@ -1,0 +1,143 @@
+"""Keeps a training: when its rounds are, its checkpoints, and what is left of each round."""
+
+from __future__ import annotations
+
+import time
+
+from prefrl.bookkeeping.evaluator import Evaluator
+from prefrl.bookkeeping.records import Records
+from prefrl.bookkeeping.reporter import Reporter
+from prefrl.parts import Parts
+from prefrl.runs.control import StopTraining
+from prefrl.runs.progress import Phase
+from prefrl.storage.durable import sync
+from prefrl.storage.files import Tree, taken_from
+
+
+class Keeper:
+    """Notes each round, and saves and restores the whole training between two of them.
+
+    Between two rollouts, an agent's whole state is its networks, its optimiser and a few counters.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.records = Records(parts)
+        self.reporter = Reporter(parts, self.records)
+        self.evaluator = Evaluator(parts, self.records, self.reporter)
+        self._next_round = 0
+        self._checkpointed = time.monotonic()
+
+    def restore(self) -> bool:
+        """Go back to the newest checkpoint; whether there was one."""
+        parts = self._parts
+        state = parts.run.load_checkpoint(parts.control.warn)
+        if state is not None:
+            with taken_from(parts.run.checkpoints):
+                self.load_state_dict(state)
+        self.records.open()
+        return state is not None
+
+    def begin(self) -> None:
+        """Save the training as it is before its first round."""
+        self._next_round = self._parts.agent.steps + self._parts.config.round_steps
+        self.checkpoint()
+
+    def round_is_due(self) -> bool:
+        """Whether it is time for a round; the last one comes when the agent has taken all its steps."""
+        steps = self._parts.agent.steps
+        return self._next_round <= steps < self._parts.config.steps
+
+    @property
+    def has_last_round(self) -> bool:
+        """Whether the last round was held before the run was resumed, with all the labels that there are to be."""
+        held = self.records.last_row.get("step") == self._parts.agent.steps
+        return held and self._parts.counts["answered"] >= self._parts.budget
+
+    def note(self, *, last: bool = False) -> None:
+        """Write a round down, save a checkpoint now and then, and stop where somebody asked for it.
+
+        Args:
+            last: Whether it is the last round.
+
+        Raises:
+            StopTraining: after a checkpoint.
+        """
+        parts, counts, step = self._parts, self._parts.counts, self._parts.agent.steps
+        if last and parts.feedback and not parts.feedback.asker.closed and counts["answered"] < parts.budget:
+            parts.control.warn(
+                f"only {counts['answered']} of {parts.budget} labels could be asked for: "
+                "there were no more pairs of clips to compare"
+            )
+        self.evaluator.due = not last and self.evaluator.is_due_at(step)
+        self.records.write(counts)
+        self.records.warn_of_symptoms()
+        self._next_round = step + parts.config.round_steps
+        self.reporter.say(Phase.TRAINING, counts)
+        stop = parts.control.stop
+        if last or stop or time.monotonic() - self._checkpointed > parts.config.checkpoint_seconds:
+            self.checkpoint()
+        if stop and not last:
+            raise StopTraining
+        self.evaluate()
+
+    def evaluate(self) -> None:
+        """Evaluate the policy if that is due; raises StopTraining, after a checkpoint, if somebody asked for it."""
+        try:
+            self.evaluator.evaluate_if_due()
+        except StopTraining:
+            self.checkpoint()
+            raise
+
+    def checkpoint(self) -> None:
+        """Save everything that the rest of the training depends on."""
+        sync([self._parts.run.metrics])  # its rows up to here are not written again
+        self._parts.run.save_checkpoint(self._parts.agent.steps, self.state_dict())
+        self._checkpointed = time.monotonic()
+
+    def state_dict(self) -> Tree:
+        """The whole training."""
+        parts, feedback = self._parts, self._parts.feedback
+        tree: Tree = {
+            "agent": parts.agent.state_dict(),
+            "env": parts.env.state_dict(),
+            "round": {
+                "next": self._next_round,
+                "episodes": parts.agent.episodes,
+                "seconds": self.records.seconds,
+                "evaluation_due": self.evaluator.due,
+                "evaluation": self.records.evaluation,
+            },
+            "row": self.records.last_row,
+        }
+        if feedback:
+            tree["asker"], tree["learner"] = feedback.asker.state_dict(), feedback.learner.state_dict()
+            tree["reward"] = feedback.reward.state_dict()
+        return tree
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Go back to a saved training."""
+        state, parts, feedback = upgraded(state), self._parts, self._parts.feedback
+        exact = parts.env.load_state_dict(state["env"])
+        parts.agent.load_state_dict(state["agent"], exact=exact)
+        kept = state["round"]
+        self._next_round, self.records.last_row = kept["next"], state["row"]
+        parts.agent.episodes, self.records.seconds_before = kept["episodes"], kept["seconds"]
+        self.evaluator.due = bool(kept.get("evaluation_due"))
+        self.records.evaluation = kept.get("evaluation")
+        if feedback:
+            feedback.learner.load_state_dict(state["learner"])
+            first_free = feedback.asker.load_state_dict(state["asker"], exact=exact)
+            feedback.recorder.recorded = max(feedback.recorder.recorded, first_free)
+            feedback.reward.load_state_dict(state["reward"])
+            self.reporter.initial_labels_done = True
+
+
+def upgraded(state: Tree) -> Tree:
+    """A checkpoint of this or an older version, as this version writes it."""
+    if "loop" not in state:
+        return state
+    terms = {"predicted": state.get("normalisation", {}), "entropy": {}}
+    asker = {name: value for name, value in state["loop"].items() if name != "worker"}
+    reward = {"terms": terms, "scaler": state.get("scaler", {})}
+    return {**state, "asker": asker, "learner": state["loop"].get("worker", {}), "reward": reward}

@@ -1,0 +1,355 @@
+"""The command line. Every heavy import happens inside the command that needs it, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from prefrl_benchmarks.cli import bench
+from tyro.conf import Positional, arg
+
+from prefrl.commands.arguments import PROGRAM, Trust, parse_settings, refused_in_one_line
+from prefrl.commands.label_commands import labels_app, reward_app
+from prefrl.errors import PrefrlError, UsageError, explain
+from prefrl.printable import LONGEST_LINE, command, complain, printable, say
+
+if TYPE_CHECKING:
+    from prefrl.feedback.archive import LabelArchive
+
+app = tyro.extras.SubcommandApp()
+app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
+app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
+app.command(reward_app, name="reward", help="Work with a run's reward model.")
+
+EnvKwargs = Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")]
+Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
+
+
+@app.command
+def tasks() -> None:
+    """List the tasks, each with its recipe."""
+    from prefrl.commands.overview import task_lines
+
+    say(task_lines())
+
+
+@app.command
+def train(
+    task: Positional[str],
+    /,
+    *,
+    teacher: str = "oracle",
+    algo: str = "ppo",
+    labels: int | None = None,
+    labels_from: Path | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    mode: Literal["async", "sync"] = "async",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    out: Path | None = None,
+    ablation: str | None = None,
+    recipe: str = "default",
+    settings: Settings = (),
+    env_kwargs: EnvKwargs = (),
+    track: bool = False,
+    wandb_project_name: str = "prefrl",
+) -> int:
+    """Train an agent from comparisons of its clips.
+
+    Args:
+        task: A task's name (see `prefrl tasks`), or any Gymnasium id.
+        teacher: Who compares: oracle, human (with `prefrl label`), mistake and others of B-Pref's, or none to train on
+            the true reward.
+        algo: ppo, a2c or trpo.
+        labels: Comparisons in all (default 700, or as many as --labels-from holds).
+        labels_from: A file of labels to start from, made by `prefrl labels export`.
+        steps: Agent steps in all (default: the recipe's).
+        seed: Of everything random.
+        mode: Whether the reward learner runs beside the agent (async) or alternates with it, repeatably (sync).
+        device: Where the reward model computes.
+        out: The run directory (default: a new one under runs/).
+        ablation: One of the paper's ablations.
+        recipe: default, or paper for the paper's own scale.
+        settings: Single settings of the recipe, e.g. reward.members=5.
+        env_kwargs: Arguments of the environment's constructor, e.g. level=3; values are JSON, or else text.
+        track: Whether to log to Weights & Biases too.
+        wandb_project_name: The project there.
+    """
+    if track and importlib.util.find_spec("wandb") is None:
+        raise UsageError("--track needs Weights & Biases: pip install wandb")
+
+    archive: LabelArchive | None = None
+
+    def read() -> None:
+        nonlocal archive
+        if labels_from:
+            from prefrl.feedback.archive_admission import read_archive
+
+            archive = read_archive(labels_from.expanduser())
+
+    def create() -> Path:
+        from prefrl.api import create_run
+
+        run = create_run(
+            task,
+            teacher=teacher,
+            algo=algo,
+            labels=labels,
+            labels_from=archive,
+            steps=steps,
+            seed=seed,
+            mode=mode,
+            device=device,
+            out=out,
+            ablation=ablation,
+            recipe=recipe,
+            settings=parse_settings("set", settings),
+            env_kwargs=parse_settings("env-kwargs", env_kwargs),
+        )
+        if track:
+            _track(wandb_project_name, run)
+        if teacher == "human":
+            complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
+        return run.root
+
+    return _train(create, first=read, beside=mode == "async" and teacher != "none")
+
+
+@app.command
+def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | None = None, trust: Trust = ()) -> int:
+    """Go on with a run where it stopped.
+
+    Args:
+        run: The run directory.
+        labels: A higher label budget.
+        steps: More steps in all.
+        trust: A module that a run which is not your own may import to make its environment.
+    """
+
+    def admit() -> None:
+        from prefrl.runs.directory import RunDirectory
+
+        admitted = RunDirectory.open(run.expanduser()).admit(trust)
+        if not admitted.finished:
+            from prefrl.commands.resuming import check
+
+            check(admitted)
+
+    return _train(lambda: run, first=admit, labels=labels, steps=steps, trust=trust)
+
+
+@app.command
+def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """Tell what a run is doing, and what it waits for.
+
+    Args:
+        run: The run directory.
+        as_json: Print it as JSON.
+    """
+    from prefrl.commands.overview import run_status, status_lines
+
+    now = run_status(run)
+    if as_json:
+        print(json.dumps(now, indent=2))
+    else:
+        say(status_lines(now))
+
+
+@app.command
+def label(
+    run: Positional[Path], /, *, labeller: str | None = None, theme: Literal["auto", "light", "dark"] = "auto"
+) -> int:
+    """Compare clips in a window, for a run whose teacher is `human`; close it and come back whenever you like.
+
+    Args:
+        run: The run directory.
+        labeller: Your name, as it is stored with your answers; default: your user name.
+        theme: Colours of the window: the desktop's (auto), light or dark; key D changes them.
+    """
+    import getpass
+
+    from clip_viewer.app import label as open_viewer
+
+    return open_viewer(run, labeller or getpass.getuser(), theme)
+
+
+@app.command
+def play(
+    run: Positional[Path],
+    /,
+    *,
+    video: Path | None = None,
+    episodes: int = 5,
+    seed: int = 1000,
+    trust: Trust = (),
+) -> None:
+    """Evaluate a run's policy on the true reward, and record it.
+
+    Args:
+        run: The run directory.
+        video: Where to write a video (mp4) of the first 1,000 steps.
+        episodes: Episodes to play.
+        seed: Of the first episode.
+        trust: A module that a run which is not your own may import to make its environment.
+    """
+    from prefrl.runs.directory import RunDirectory
+
+    RunDirectory.open(run).admit(trust).check_checkpoints()
+    from prefrl.trained.playing import play as play_run
+    from prefrl.trained.playing import played_lines
+
+    played = play_run(run, episodes=episodes, video=video, seed=seed, trust=trust)
+    say(played_lines(played))
+    if video:
+        say([f"{video}: {played.frames} frames"])
+
+
+@app.command
+def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = ()) -> None:
+    """Write a run's newest agent as a Stable-Baselines3 model, and the normalisation of its observations beside it.
+
+    Args:
+        run: The run directory.
+        file: A new zip file.
+        trust: A module that a run which is not your own may import to make its environment.
+    """
+    from prefrl.runs.directory import RunDirectory
+
+    RunDirectory.open(run.expanduser()).admit(trust).check_checkpoints()
+    from prefrl.trained.exporting import export as export_run
+
+    done = export_run(run, file, trust=trust)
+    lines = [f"{done.model}: for {done.algorithm}.load"]
+    if done.normalisation:
+        lines.append(f"{done.normalisation}: for VecNormalize.load")
+    say(lines)
+
+
+@app.command
+def doctor() -> int:
+    """Tell what this machine lacks, and the command that mends it."""
+    from prefrl.commands.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        say([f"{'ok  ' if finding.ok else 'LACK'}  {finding.subject}: {finding.detail}"])
+        if finding.remedy:
+            say([f"      mend with: {finding.remedy}"])
+    return 0 if all(finding.ok or finding.optional for finding in findings) else 1
+
+
+def main() -> None:
+    """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
+    warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        with refused_in_one_line(app, arguments):
+            done = app.cli(args=arguments, prog=PROGRAM, description="Train agents from human preferences.")
+        return int(done or 0)
+    except KeyboardInterrupt:
+        print("prefrl: stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read this has heard enough
+        return 1
+    except Exception as error:
+        return _say(error)
+
+
+def _say(error: Exception) -> int:
+    """One line for whatever went wrong, expected or not, and its exit status; `PREFRL_DEBUG=1` shows the trace too."""
+    if debugging := os.environ.get("PREFRL_DEBUG", "0") not in {"", "0"}:
+        traceback.print_exception(error)
+    hint = "" if isinstance(error, PrefrlError | OSError) or debugging else " (PREFRL_DEBUG=1 shows where)"
+    print(f"prefrl: {printable(explain(error), LONGEST_LINE)}{hint}", file=sys.stderr)
+    return error.exit_code if isinstance(error, PrefrlError) else 1
+
+
+def _train(
+    find: Callable[[], Path],
+    *,
+    first: Callable[[], object],
+    labels: int | None = None,
+    steps: int | None = None,
+    beside: bool = False,
+    trust: Sequence[str] = (),
+) -> int:
+    """Train or resume the run that `find` finds or makes, with progress on the screen.
+
+    Args:
+        find: Gives the run directory.
+        first: Looks at what others made, and refuses it before anything slow is imported.
+        labels: A new budget.
+        steps: A new end.
+        trust: Modules that the person trusts.
+        beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
+    """
+    from prefrl.machine.patience import doing, patience, then
+    from prefrl.runs.control import Control, stop_on_signals
+
+    control = Control()
+    with stop_on_signals(control):
+        first()  # a refusal is all that is said, however busy the machine is
+    with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
+        if beside:
+            from prefrl.reward.launch import start_learner
+
+            control.learner = start_learner()
+            cleanup.callback(control.learner.discard)
+        from prefrl.api import resume as resume_run
+        from prefrl.commands.display import TrainingDisplay
+
+        root = find()
+        doing("opening the run")
+        with TrainingDisplay() as display:
+            control.report, control.warn = then(speaker.stop, display.report), display.warn
+            try:
+                done = resume_run(root, labels=labels, steps=steps, control=control, trust=trust)
+            except UsageError:
+                raise
+            except (PrefrlError, OSError) as error:
+                raise PrefrlError(explain(error) + _how_to_go_on(root)) from error
+    if done.summary is None:
+        print(f"prefrl: stopped; `{command('resume', root)}` goes on", file=sys.stderr)
+        return 1
+    from prefrl.commands.overview import summary_lines
+
+    say(summary_lines(root, done.summary))
+    return 0
+
+
+def _how_to_go_on(root: Path) -> str:
+    """How to resume a run that stopped by an error; nothing where that cannot be done."""
+    from prefrl.commands.resuming import obstacle
+    from prefrl.runs.directory import RunDirectory
+
+    if not root.is_dir():
+        return f"; {printable(root)} is gone: it can be resumed where it was moved to"
+    try:
+        hindered = obstacle(RunDirectory.open(root))
+    except (PrefrlError, OSError):
+        return ""
+    return "" if hindered else f"; the run can be resumed: {command('resume', root)}"
+
+
+def _track(project: str, run: Any) -> None:
+    import wandb
+
+    name, config = run.root.name, run.config.to_json()
+    wandb.init(project=project, name=name, config=config, dir=str(run.root), sync_tensorboard=True)

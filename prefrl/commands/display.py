@@ -1,0 +1,146 @@
+"""What a person sees of a training: one live line on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from prefrl.commands.wording import in_words
+from prefrl.printable import LONGEST_LINE, printable
+from prefrl.runs.progress import Phase
+from prefrl.runs.progress import Progress as RunProgress
+
+_PLAIN_SECONDS = 10.0
+
+
+class Live:
+    """Lines that change, where there is a terminal; a context manager."""
+
+    _live: Progress | None
+
+    def __enter__(self) -> Self:
+        """Start the live lines."""
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the live lines."""
+        if self._live:
+            self._live.stop()
+
+
+class TrainingDisplay(Live):
+    """Shows a run's progress."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live = None
+        self._last = -_PLAIN_SECONDS
+        self._state = self._line = ""
+        self._before: tuple[float, int] | None = None
+        self._trained = (0.0, 0)
+        if self._console.is_terminal:
+            columns = (plain_column("description"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, plain_column("fields[details]"), console=self._console)
+            self._task = self._live.add_task("starting", total=None, details="")
+
+    def report(self, progress: RunProgress) -> None:
+        """Show where the run is."""
+        rate, doing = self._rate(progress), in_words(progress)
+        if self._live:
+            self._live.update(
+                self._task,
+                description=printable(doing, 80),
+                completed=progress.step,
+                total=progress.steps,
+                details=details(progress, rate),
+            )
+            return
+        now = time.monotonic()
+        is_last = progress.step >= progress.steps and progress.phase is Phase.TRAINING
+        if doing != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
+            self._state, self._last = doing, now
+            line = f"{doing}: {details(progress, rate)}"
+            if line != self._line:
+                self.warn(line)
+            self._line = line
+
+    def warn(self, line: str) -> None:
+        """Show a line that stays."""
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def _rate(self, progress: RunProgress) -> float | None:
+        """Steps per second since this display first saw the run train; waiting, during which none are taken, apart."""
+        seconds, step = self._before or (progress.seconds, progress.step)
+        if step < progress.step:
+            self._trained = (self._trained[0] + progress.seconds - seconds, self._trained[1] + progress.step - step)
+        self._before = (progress.seconds, progress.step)
+        return self._trained[1] / self._trained[0] if self._trained[0] > 0.5 else None
+
+
+class CountDisplay(Live):
+    """Shows how much of a known amount of work is done."""
+
+    def __init__(self, unit: str, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._unit, self._live = unit, None
+        self._phase, self._since, self._last = "", 0.0, 0.0
+        if self._console.is_terminal:
+            columns = (plain_column("description"), BarColumn(bar_width=24), TaskProgressColumn())
+            self._live = Progress(*columns, plain_column("fields[details]"), console=self._console)
+            self._task = self._live.add_task("starting", total=None, details="")
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+    def report(self, phase: str, done: int, wanted: int) -> None:
+        """Show how far it is; where it cannot be counted, `wanted` is 0."""
+        now = time.monotonic()
+        begins = phase != self._phase
+        if begins:
+            self._phase, self._since = phase, now
+        said = f"{done:,}/{wanted:,} {self._unit}" if wanted else ""
+        if done:
+            said += f", {clock((now - self._since) / done * (wanted - done))} left"
+        if self._live:
+            self._live.update(self._task, description=phase, completed=done, total=wanted or None, details=said)
+        elif begins or now - self._last >= _PLAIN_SECONDS:
+            self._last = now
+            self.say(f"{phase}: {said}" if said else phase)
+
+
+def plain_column(field: str) -> TextColumn:
+    """A column that shows a field of a task as it is: square brackets in a name are no styles."""
+    return TextColumn(f"{{task.{field}}}", markup=False)
+
+
+def details(progress: RunProgress, rate: float | None) -> str:
+    """A run's figures in one line."""
+    parts = [f"{progress.step:,}/{progress.steps:,} steps"]
+    if progress.labels_budget:
+        parts.append(f"labels {progress.labels}/{progress.labels_budget}")
+    if progress.true_return is not None:
+        parts.append(f"true return {progress.true_return:.1f}")
+    if progress.evaluation_return is not None:
+        parts.append(f"evaluation {progress.evaluation_return:.1f}")
+    if progress.reward_correlation is not None:
+        parts.append(f"reward correlation {progress.reward_correlation:.2f}")
+    if rate:
+        left = max(0, progress.steps - progress.step) / rate
+        parts += [f"{rate:,.0f} steps/s", f"{clock(left)} left"]
+    return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

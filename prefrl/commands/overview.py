@@ -1,0 +1,136 @@
+"""What is there and how it stands, for people: tasks, runs, results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefrl.commands.display import clock, details
+from prefrl.commands.resuming import obstacle
+from prefrl.commands.wording import in_words
+from prefrl.experience.clips import ClipFolder
+from prefrl.experience.tasks import known_tasks
+from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.usable import unusable_labels
+from prefrl.printable import command
+from prefrl.recipes import resolve, task_settings
+from prefrl.runs.directory import RunDirectory, read_summary
+from prefrl.runs.metrics import read_metrics
+from prefrl.runs.progress import ENDED, Progress, from_json
+from prefrl.runs.symptoms import symptoms
+
+
+def task_lines() -> list[str]:
+    """One line a task: its id, clip and recipe."""
+    lines = []
+    for name, facts in known_tasks().items():
+        config, people = resolve(name), resolve(name, teacher="human")
+        own = task_settings(facts, "ppo")
+        recipe = " ".join(f"{key.removeprefix('agent.')}={value}" for key, value in own.items())
+        lines.append(
+            f"{name:<16} {facts.env_id:<26} {facts.segment_length:>2}-step clips, {config.queries.labels} labels, "
+            f"{config.steps:,} steps ({people.steps:,} with people); ppo {recipe}"
+        )
+    return lines
+
+
+def run_status(root: Path) -> dict[str, Any]:
+    """Where a run stands: what it last said, its labels, and whether a process is at work on it."""
+    run = RunDirectory.open(root)
+    config, said = run.config, run.read_progress()
+    now: dict[str, Any] = (said.to_json() | {"state": in_words(said)} if said else {}) | {
+        "run": str(root),
+        "task": config.task,
+        "teacher": config.teacher,
+        "running": run.running,
+        "finished": run.finished,
+    }
+    if now["finished"]:
+        now["state"] = "finished"
+        now["summary"] = read_summary(root)
+    elif run.summary.exists() and not now["running"]:
+        now["state"] = f"its summary.json is damaged; `{command('resume', root)}` writes it anew"
+    elif not now["running"]:
+        now["state"] = _last_words(said)
+    now["obstacle"] = None if now["finished"] or now["running"] else obstacle(run)
+    if now["obstacle"]:
+        now["state"] = f"cannot be resumed: {now['obstacle']}"
+    if config.learns_reward and (run.labels.exists() or run.begun):
+        store = LabelStore(run.labels)
+        now["label_counts"], now["closed"] = store.counts(), store.closed
+        now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips)))
+        now["labels"] = now["label_counts"]["answered"]  # newer than what the run last said
+        if config.asks_people:
+            queue = LabelQueue(store)
+            now["queue"] = queue.waiting() | {"problems": queue.problems()}
+        store.close()
+        rows = read_metrics(run.metrics) if run.metrics.exists() else []
+        now["warnings"] = [symptom.line for symptom in symptoms(config, rows, now["label_counts"])]
+    return now
+
+
+def _last_words(said: Progress | None) -> str:
+    """What a run is that no process is at work on."""
+    return in_words(said) if said and said.phase in ENDED else "stopped without a word (killed?); resumable"
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """A run's status for a person."""
+    lines = [f"{status['run']}: {status['task']}, teacher {status['teacher']}: {status.get('state', 'not started')}"]
+    if "phase" in status:
+        lines.append(details(from_json(status), None))
+    if counts := status.get("label_counts"):
+        lines.append(
+            f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
+            f"{counts['pending']} waited for"
+        )
+    if unusable := status.get("labels_unusable"):
+        lines.append(f"{unusable} of the labels cannot be used: a clip is missing or damaged, or the answer itself is")
+    lines += [f"warning: {line}" for line in status.get("warnings", ())]
+    if status.get("closed"):
+        lines.append(f"nothing more is asked; `{command('resume', status['run'], '--labels', 'N')}` asks again")
+    if queue := status.get("queue"):
+        lines.append(
+            f"pairs: {queue['ready']} ready to be labelled ({queue['leased']} of them in a viewer), "
+            f"{queue['unrendered']} to be rendered"
+        )
+        lines += [f"withdrawn: {problem}" for problem in queue["problems"][:3]]
+        if more := len(queue["problems"][3:]):
+            lines.append(f"withdrawn: {more} more")
+        if queue["ready"]:
+            lines.append(f"label them with: {command('label', status['run'])}")
+    if summary := status.get("summary"):
+        lines += return_lines(summary)
+    if not status["finished"] and not status["running"] and not status["obstacle"]:
+        lines.append(f"go on with: {command('resume', status['run'])}")
+    return lines
+
+
+def return_lines(summary: dict[str, Any]) -> list[str]:
+    """The true returns of a finished run, each with what it is of."""
+    kinds = {
+        "evaluation_return": f"evaluation: {summary.get('evaluation_episodes')} episodes of the mean action",
+        "true_return": "last 100 training episodes",
+    }
+    lines = []
+    for name, of in kinds.items():
+        mean, std = summary.get(f"{name}_mean"), summary.get(f"{name}_std")
+        if mean is not None:
+            spread = "" if std is None else f" ± {std:.1f}"
+            lines.append(f"true return {mean:.1f}{spread} ({of})")
+    return lines
+
+
+def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
+    """A finished run's result for a person."""
+    took = f" in {clock(summary['wall_seconds'])}" if "wall_seconds" in summary else ""
+    lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
+    lines += return_lines(summary)
+    if summary.get("teacher") != "none" and "labels_answered" in summary:
+        correlation = summary.get("reward_correlation")
+        told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"
+        lines.append(f"from {summary['labels_answered']} labels{told}")
+    lines += [f"warning: {line}" for line in summary.get("warnings", ())]
+    lines.append(f"watch it with: {command('play', root, '--video', root / 'play.mp4')}")
+    return lines

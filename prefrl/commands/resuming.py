@@ -1,0 +1,31 @@
+"""Whether a run that stopped can go on."""
+
+from __future__ import annotations
+
+from prefrl.errors import PrefrlError, explain
+from prefrl.feedback.store import LabelStore
+from prefrl.runs.directory import RunDirectory
+
+
+def check(run: RunDirectory) -> None:
+    """Look whether a run that stopped can go on, before anything slow is imported for it.
+
+    Raises:
+        PrefrlError: if its files are damaged.
+    """
+    run.check_checkpoints()
+    if run.config.learns_reward and (run.labels.exists() or run.begun):
+        store = LabelStore(run.labels)
+        try:
+            store.check()
+        finally:
+            store.close()
+
+
+def obstacle(run: RunDirectory) -> str | None:
+    """Why a run cannot be resumed as its files stand; None where it can."""
+    try:
+        check(run)
+    except (PrefrlError, OSError) as error:
+        return explain(error)
+    return None

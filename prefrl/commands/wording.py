@@ -1,0 +1,27 @@
+"""A run's progress in words, wherever people read it."""
+
+from __future__ import annotations
+
+from prefrl.printable import printable
+from prefrl.runs.progress import Phase, Progress
+
+_WORDS = {
+    Phase.RECORDING: "recording the untrained policy",
+    Phase.PRETRAINING: "pretraining the reward model",
+    Phase.TRAINING: "training",
+    Phase.STOPPED: "stopped; resumable",
+    Phase.ABORTED: "stopped at once, on being asked twice; resumable",
+}
+
+
+def in_words(progress: Progress) -> str:
+    """What a run is doing, or how it ended. A reason of its own is quoted: anybody may have written it."""
+    match progress.phase:
+        case Phase.WAITING:
+            plural = "" if progress.labels_pending == 1 else "s"
+            return f"waiting for {progress.labels_pending} label{plural}"
+        case Phase.EVALUATING:
+            return f"evaluating the policy, {progress.evaluated} of {progress.evaluation_episodes} episodes"
+        case Phase.FAILED:
+            return f"stopped; it said: {printable(progress.problem or '', 400)!r}"
+    return _WORDS[progress.phase]

@@ -1,0 +1,197 @@
+"""One adapter around every environment, so that training, playing, filming and Python treat it alike.
+
+Above it there are: observations that are vectors or pictures, actions that Stable-Baselines3 can choose, one number as
+reward, and an `info` that means to nobody but its author what it says. Below it there is the environment as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gymnasium
+import numpy as np
+
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.actions import agent_space, to_environment
+from prefrl.experience.faults import EnvironmentFaultError, raised
+from prefrl.experience.observations import ObservationError, encoding_of
+from prefrl.types import Array
+
+Env = gymnasium.Env[Any, Any]
+_T = TypeVar("_T")
+
+REPORTS_EPISODES = "reports_episodes"
+"""In an environment's `metadata`: it hides its endings, and tells of real episodes in `info["episode"]` (`r`, `l`)."""
+_RESERVED = frozenset(
+    {
+        "episode",
+        "_episode",
+        "TimeLimit.truncated",
+        "terminal_observation",
+        "terminal_info",
+        "final_info",
+        "_final_info",
+        "final_obs",
+        "_final_obs",
+        "final_observation",
+        "_final_observation",
+        "reset_info",
+    }
+)
+"""What monitors and Stable-Baselines3 read of an `info`: never the environment's own word."""
+
+
+class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """An environment as the rest of prefrl sees it."""
+
+    def __init__(self, env: Env, name: str, *, rewarded: bool = True) -> None:
+        """Wrap an environment whose spaces are suitable.
+
+        Args:
+            env: As it was made.
+            name: What it is called in messages.
+            rewarded: Whether it has a true reward; where not, what it gives is ignored, and 0 takes its place.
+        """
+        super().__init__(env)
+        self.name, self._rewarded = name, rewarded
+        self.encoding = encoding_of(env.observation_space)
+        self.own_actions = env.action_space
+        self.observation_space = self.encoding.target
+        self.action_space = agent_space(env.action_space)
+        self._reports = bool((env.metadata or {}).get(REPORTS_EPISODES))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode.
+
+        Raises:
+            EnvironmentFaultError: if it cannot.
+        """
+        answer = self.guarded("reset()", lambda: self.env.reset(seed=seed, options=options))
+        if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
+            raise self.fault(f"its reset() gave {_shape_of(answer)}, not (observation, info) as Gymnasium's API asks")
+        return self._seen(answer[0]), self._told(answer[1])
+
+    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Take an action of the agent's.
+
+        Raises:
+            EnvironmentFaultError: if it cannot.
+        """
+        taken = to_environment(self.own_actions, action)
+        answer = self.guarded("step()", lambda: self.env.step(taken))
+        if not isinstance(answer, tuple) or len(answer) != 5:
+            asked = "(observation, reward, terminated, truncated, info) as Gymnasium's API asks"
+            raise self.fault(f"its step() gave {_shape_of(answer)}, not {asked}")
+        observation, reward, terminated, truncated, info = answer
+        ends = self._truth(terminated, "terminated"), self._truth(truncated, "truncated")
+        return self._seen(observation), self._number(reward), *ends, self._told(info)
+
+    def render(self) -> Any:
+        """What the environment shows.
+
+        Raises:
+            EnvironmentFaultError: if it raises an error.
+        """
+        return self.guarded("render()", self.env.render)
+
+    def close(self) -> None:
+        """Let go of the environment, whatever it says to that."""
+        try:
+            super().close()
+        except Exception as error:
+            raise raised(self.name, "close()", error) from error
+
+    def fault(self, reason: str) -> EnvironmentFaultError:
+        """The error for something that the environment did without raising one."""
+        return EnvironmentFaultError(f"the environment {self.name} cannot be used: {reason}")
+
+    def guarded(self, doing: str, call: Callable[[], _T]) -> _T:
+        """Have the environment do something; its errors become one line, and a file with the trace.
+
+        Raises:
+            EnvironmentFaultError: for whatever it raises.
+        """
+        try:
+            return call()
+        except PrefrlError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise raised(self.name, doing, error) from error
+
+    def _seen(self, observation: Any) -> Array:
+        try:
+            return self.encoding(observation)
+        except ObservationError as error:
+            raise self.fault(f"its observation is not of its observation_space: {error}") from None
+        except Exception as error:
+            raise self.fault(f"its observation cannot be read: {error}") from None
+
+    def _number(self, reward: Any) -> float:
+        if not self._rewarded:
+            return 0.0
+        if reward is None:
+            raise self.fault("it gave no reward (None), where it gave one before")
+        number = one_number(reward)
+        if number is None:
+            raise self.fault(f"its reward is {_shape_of(reward)}, not one number")
+        return number
+
+    def _truth(self, value: Any, name: str) -> bool:
+        if isinstance(value, bool):
+            return value
+        array = np.asarray(value)
+        if array.size != 1:
+            raise self.fault(f"its {name} is {_shape_of(value)}, not one truth value")
+        return bool(array.reshape(()))
+
+    def _told(self, info: Any) -> dict[str, Any]:
+        """Plain values of the environment's own, under names that nobody else gives a meaning."""
+        if not isinstance(info, dict):
+            return {}
+        told = {name: value for name, value in info.items() if name not in _RESERVED and _is_plain(value)}
+        episode = info.get("episode")
+        if self._reports and episode is not None:
+            told["episode"] = episode
+        return told
+
+
+def one_number(value: Any) -> float | None:
+    """A number, or an array of one, as a float; None for anything else."""
+    if isinstance(value, float):
+        return float(value)
+    try:
+        array = np.asarray(value)
+        return float(array.reshape(())) if array.size == 1 and array.dtype.kind in "biuf" else None
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str | np.generic)
+
+
+def _shape_of(value: Any) -> str:
+    """What something is, for a line: a tuple's length, an array's shape, or a type."""
+    if isinstance(value, tuple | list):
+        return f"{len(value)} values"
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def adapt(env: Env) -> Adapter:
+    """Wrap an environment so that an exported agent can act in it.
+
+    Observation spaces other than float vectors and images, and action spaces other than Box and Discrete from 0, are
+    converted as in training. Other environments are left unchanged.
+
+    Raises:
+        UsageError: if it is unsuitable for an agent.
+    """
+    from prefrl.experience.making import unsuitable  # noqa: PLC0415 - which makes adapters
+
+    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+    if reason := unsuitable(env):
+        raise UsageError(f"{name} is unsuitable: {reason}")
+    return Adapter(env, name)

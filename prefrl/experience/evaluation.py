@@ -1,0 +1,174 @@
+"""What a policy is worth: the true returns of whole episodes, played on environments of their own.
+
+An evaluation leaves a run as it was: it steps none of the training's environments and restores every global random
+state, so that a synchronous run gives the same figures with evaluations and without them.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+
+from prefrl.chance import environment_seed
+from prefrl.config import RunConfig
+from prefrl.experience.environments import make_evaluation_envs
+from prefrl.types import Array
+
+Act = Callable[[Array], Array]
+"""(N, *observation) -> (N, *action)"""
+
+
+class Episode(NamedTuple):
+    """What came of one episode."""
+
+    value: float
+    """Its true return; of a game the unclipped score."""
+    cut: bool
+    """Whether it did not end by itself: its return is that of the steps up to the limit."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of the episodes of one evaluation."""
+
+    episodes: tuple[Episode, ...]
+
+    @property
+    def returns(self) -> list[float]:
+        """True return of each episode."""
+        return [episode.value for episode in self.episodes]
+
+    @property
+    def cut(self) -> int:
+        """How many episodes did not end by themselves."""
+        return sum(episode.cut for episode in self.episodes)
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns (divided by N, as that of the training's episodes)."""
+        return float(np.std(self.returns))
+
+
+def play_together(
+    envs: VecMonitor, act: Act, *, seed: int, most_steps: int, tell: Callable[[int], None] = lambda ended: None
+) -> list[Episode]:
+    """Play one episode in each environment, all of them stepped together.
+
+    Where endings are hidden from the agent, the episodes are the real ones, of which the environment tells.
+
+    Args:
+        envs: The environments.
+        act: The policy.
+        seed: Of the first environment; further ones count up.
+        most_steps: Where an episode is cut.
+        tell: Called before each step with the number of episodes that have ended; may raise to stop.
+    """
+    envs.seed(seed)
+    observations = envs.reset()
+    ended: dict[int, float] = {}
+    for _ in range(most_steps):
+        tell(len(ended))
+        observations, _, _, infos = envs.step(act(np.asarray(observations)))
+        for env, info in enumerate(infos):
+            if "episode" in info:
+                ended.setdefault(env, float(info["episode"]["r"]))
+        if len(ended) == envs.num_envs:
+            break
+    so_far = _returns_so_far(envs)
+    return [Episode(ended.get(env, float(so_far[env])), env not in ended) for env in range(envs.num_envs)]
+
+
+def play_in_turn(
+    env: gymnasium.Env[Any, Any],
+    act: Act,
+    *,
+    episodes: int,
+    seed: int,
+    most_steps: int,
+    tell: Callable[[int], None] = lambda ended: None,
+) -> Evaluation:
+    """Play episodes one after the other in one environment; arguments as for `play_together`."""
+    envs = VecMonitor(DummyVecEnv([lambda: env]))
+    numbers = range(seed, seed + episodes)
+    return Evaluation(
+        tuple(play_together(envs, act, seed=number, most_steps=most_steps, tell=tell)[0] for number in numbers)
+    )
+
+
+def evaluate(
+    config: RunConfig, act: Act, *, episodes: int, seed: int, tell: Callable[[int], None] = lambda ended: None
+) -> Evaluation:
+    """Evaluate a policy in a run's task.
+
+    Args:
+        config: The run.
+        act: The policy, which gets observations as the training's agent does before they are normalised.
+        episodes: How many episodes; at most as many as the run has environments are played at a time, and all of them
+            where one engine steps them.
+        seed: Of the first episode; further ones count up.
+        tell: Called before each step with the number of episodes that have ended; may raise to stop.
+
+    Raises:
+        UsageError: if the environments cannot be made.
+    """
+    at_once = episodes if config.native_engine else config.agent.n_envs
+    rounds = math.ceil(episodes / at_once)
+    width = math.ceil(episodes / rounds)
+    most_steps = min(config.evaluation.max_steps, config.steps)
+    played: list[Episode] = []
+    with undisturbed(seed):
+        envs = make_evaluation_envs(config, width)
+        try:
+            while len(played) < episodes:
+                told = partial(_tell_all, tell, len(played), episodes)
+                played += play_together(envs, act, seed=seed + len(played), most_steps=most_steps, tell=told)
+        finally:
+            envs.close()
+    return Evaluation(tuple(played[:episodes]))
+
+
+def evaluation_seed(config: RunConfig) -> int:
+    """Of a run's evaluations, all of which play the same episodes, so that they differ by the policy alone."""
+    return environment_seed(config.seed, "evaluation")
+
+
+def _tell_all(tell: Callable[[int], None], before: int, episodes: int, ended: int) -> None:
+    tell(min(before + ended, episodes))
+
+
+@contextmanager
+def undisturbed(seed: int) -> Iterator[None]:
+    """Within, Python's, NumPy's and torch's global random states follow a seed; afterwards they are as before."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what environments may draw from
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _returns_so_far(envs: VecMonitor) -> Array:
+    """(N,) returns of the episodes under way; a game, whose rewards are clipped, tells its score itself."""
+    try:
+        return np.asarray(envs.get_attr("return_so_far"), dtype=np.float64)
+    except AttributeError:
+        return envs.episode_returns

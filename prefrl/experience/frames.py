@@ -1,0 +1,107 @@
+"""Frames of environments, cheap enough to render in software."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from prefrl.errors import UsageError
+from prefrl.experience.adapter import Adapter
+from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.making import RENDERED, make_env
+from prefrl.types import Array
+
+SIZE = 320
+"""Pixels of a side, for MuJoCo: 6 ms a frame in software."""
+
+
+def stage_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
+    """An environment that gives the pictures that people see.
+
+    Raises:
+        UsageError: if this machine cannot make it.
+    """
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED, width=SIZE, height=SIZE)
+    except UsageError:  # no simulator whose pictures have a size to choose
+        return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED)
+
+
+def prepare(env: gymnasium.Env[Any, Any]) -> None:
+    """Make the camera follow, and the scene cheap: MuJoCo's shadows and reflections are slow in software.
+
+    To be called before the first frame; environments that are not MuJoCo's are left as they are.
+
+    Args:
+        env: Made with `render_mode="rgb_array"`.
+
+    Raises:
+        UsageError: if this machine cannot render.
+    """
+    base: Any = env.unwrapped
+    if not hasattr(base, "mujoco_renderer"):
+        return
+    import mujoco  # noqa: PLC0415 - not every user's tasks need it
+
+    # Gymnasium's own choice is a camera that stands still, out of whose sight a runner runs.
+    track = mujoco.mj_name2id(base.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+    if track >= 0:
+        base.mujoco_renderer.camera_id = track
+    base.model.vis.quality.offsamples = 0
+    try:
+        viewer = base.mujoco_renderer._get_viewer("rgb_array")
+    except Exception as error:
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+    for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+        viewer.scn.flags[flag] = 0
+
+
+def render(env: gymnasium.Env[Any, Any]) -> Array:
+    """One frame (H, W, 3) uint8.
+
+    Raises:
+        UsageError: if this machine, or the environment, cannot render.
+    """
+    try:
+        return picture(env.render())
+    except ValueError as error:
+        raise UsageError(f"the environment's render() gives no picture: {error}") from None
+    except EnvironmentFaultError as error:
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+    except Exception as error:
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+
+
+def picture(frame: Any) -> Array:
+    """A frame as (H, W, 3) uint8, from what an environment may give for one.
+
+    Args:
+        frame: (H, W) or (H, W, 1) grey, (H, W, 3), (H, W, 4) with opacity, which is left out, or any of these with
+            channels first; whole numbers from 0 to 255, or fractions or truth values from 0 to 1.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if frame is None:
+        raise ValueError("it gives None")
+    array = np.asarray(frame)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"it gives a {type(frame).__name__}")
+    if array.ndim == 3 and array.shape[2] not in {1, 3, 4} and array.shape[0] in {1, 3, 4}:
+        array = np.moveaxis(array, 0, 2)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in {1, 3, 4} or 0 in array.shape:
+        raise ValueError(f"it gives an array of shape {array.shape}")
+    colours = array[:, :, :3] if array.shape[2] > 1 else np.repeat(array, 3, axis=2)
+    if colours.dtype == np.uint8:
+        return np.ascontiguousarray(colours)
+    if colours.dtype.kind == "b" or (colours.dtype.kind == "f" and np.nanmax(colours, initial=0) <= 1):
+        colours = colours.astype(np.float32) * 255
+    bright: Array = np.clip(np.rint(np.nan_to_num(colours)), 0, 255).astype(np.uint8)
+    return bright

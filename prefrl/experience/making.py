@@ -1,0 +1,172 @@
+"""Environments are made here, and nowhere else: by name, with their own arguments, inside the adapter."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import VectorEnv
+
+from prefrl.config import RunConfig
+from prefrl.errors import UsageError
+from prefrl.experience.actions import unsuitable_actions
+from prefrl.experience.adapter import Adapter
+from prefrl.experience.faults import raised
+from prefrl.experience.observations import unsuitable_observations
+from prefrl.experience.own import missing
+from prefrl.printable import printable
+from prefrl.safety import trust
+
+Env = gymnasium.Env[Any, Any]
+
+RENDERED = "rgb_array"
+"""The render mode of pictures."""
+
+
+def make_env(
+    env_id: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    rewarded: bool = True,
+    render_mode: str | None = None,
+    **size: int,
+) -> Adapter:
+    """Make an environment.
+
+    Args:
+        env_id: Gymnasium's name of it.
+        arguments: Its constructor's, as the user gave them.
+        rewarded: Whether it has a true reward.
+        render_mode: `RENDERED` where there are to be pictures.
+        **size: Of the pictures, `width` and `height`, where it can be chosen.
+
+    Raises:
+        UsageError: if it cannot be made, or is unsuitable.
+    """
+    own = size | ({"render_mode": render_mode} if render_mode else {})
+    env = _make(env_id, dict(arguments or {}), own)
+    if reason := unsuitable(env):
+        env.close()
+        raise UsageError(f"{env_id} is unsuitable: {reason}")
+    if render_mode and (reason := _unseen(env_id, env)):
+        env.close()
+        raise UsageError(f"{env_id} cannot be rendered: {reason}")
+    return Adapter(env, env_id, rewarded=rewarded)
+
+
+def run_env(config: RunConfig, *, render_mode: str | None = None) -> Adapter:
+    """The environment of a run; arguments and errors as for `make_env`."""
+    return make_env(config.env_id, config.env_kwargs, rewarded=config.true_reward, render_mode=render_mode)
+
+
+def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:
+    from prefrl.experience.tasks import known_tasks  # noqa: PLC0415 - which makes environments
+
+    known_tasks()  # loading the tables registers their environments
+    _quiet_mujoco()
+    if gone := missing(env_id):
+        raise UsageError(gone)
+    if clash := sorted(set(arguments) & {"render_mode", "id", "disable_env_checker"}):
+        raise UsageError(f"--env-kwargs cannot set {clash[0]}: prefrl chooses it")
+    signature = _signature(env_id)
+    own = {name: value for name, value in own.items() if signature is None or _takes(signature, name)}
+    try:
+        with trust.importing(env_id):
+            return gymnasium.make(env_id, disable_env_checker=True, **arguments, **own)
+    except UsageError:
+        raise
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UsageError(f"{env_id} cannot be made: {error}") from None
+    except (Exception, SystemExit) as error:
+        if reason := _wrong_arguments(env_id, arguments | own):
+            raise UsageError(f"{env_id} cannot be made: {reason}") from None
+        raise UsageError(str(raised(env_id, "its constructor", error))) from error
+
+
+def _unseen(env_id: str, env: Env) -> str | None:
+    """Why an environment gives no pictures; None if it says that it does."""
+    signature = _signature(env_id)
+    if env.render_mode != RENDERED and signature is not None and not _takes(signature, "render_mode"):
+        return "its constructor takes no render_mode, and so it gives no pictures"
+    if RENDERED not in (env.metadata or {}).get("render_modes", []):
+        return f'its metadata["render_modes"] names no "{RENDERED}"'
+    return None
+
+
+def _signature(env_id: str) -> inspect.Signature | None:
+    """The signature of what makes an environment; None where there is none to be had."""
+    try:
+        with trust.importing(env_id):
+            module, _, name = env_id.rpartition(":")
+            if module:
+                importlib.import_module(module)
+            creator: Any = gymnasium.spec(name).entry_point
+            if isinstance(creator, str):
+                creator = gymnasium.envs.registration.load_env_creator(creator)
+        return inspect.signature(creator) if creator else None
+    except UsageError:
+        raise
+    except (Exception, SystemExit):  # whatever a user's module raises; making it says so
+        return None
+
+
+def _takes(signature: inspect.Signature, name: str) -> bool:
+    parameters = signature.parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def _wrong_arguments(env_id: str, given: dict[str, Any]) -> str | None:
+    """What a constructor lacks, or does not take; None where neither explains why it failed."""
+    signature = _signature(env_id)
+    if signature is None:
+        return None
+    given = gymnasium.spec(env_id.rpartition(":")[2]).kwargs | given
+    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = {name: each for name, each in signature.parameters.items() if each.kind not in variable}
+    lacking = [name for name, each in named.items() if each.default is each.empty and name not in given]
+    if lacking:
+        pairs = " ".join(f"{name}=VALUE" for name in lacking)
+        return f"its constructor needs {', '.join(lacking)}: --env-kwargs {pairs} (in Python, env_kwargs={{...}})"
+    unknown = [name for name in given if not _takes(signature, name) and name != "max_episode_steps"]
+    known = ", ".join(name for name in named if name != "render_mode") or "none"
+    return f"its constructor takes no {', '.join(unknown)}; it takes: {known}" if unknown else None
+
+
+def unsuitable(env: Env) -> str | None:
+    """Why an environment cannot be trained on; None if it can."""
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gymnasium.Space):
+            return f"its {name} is no space of Gymnasium's"
+    return unsuitable_observations(env.observation_space) or unsuitable_actions(env.action_space)
+
+
+def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
+    """Many copies of an environment on an engine of its own.
+
+    Raises:
+        UsageError: if it cannot be made.
+    """
+    from prefrl.experience.tasks import known_tasks  # noqa: PLC0415
+
+    known_tasks()
+    try:
+        with trust.importing(env_id):
+            return gymnasium.make_vec(env_id, envs, vectorization_mode="vector_entry_point")
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UsageError(f"{env_id} cannot be made: {error}") from None
+
+
+def _quiet_mujoco() -> None:
+    """MuJoCo writes compiler warnings about Gymnasium's own models to the screen and to a file; log them instead."""
+    import mujoco  # noqa: PLC0415 - takes a moment
+
+    def log(text: str | bytes) -> None:
+        line = text.decode() if isinstance(text, bytes) else text
+        level = logging.DEBUG if "settotalmass" in line else logging.WARNING
+        logging.getLogger("mujoco").log(level, printable(line.strip()))
+
+    mujoco.set_mju_user_warning(log)

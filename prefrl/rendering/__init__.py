@@ -1,0 +1,1 @@
+"""Frames of segments: replayed, filmed, and shown to people."""

@@ -1,0 +1,129 @@
+"""Lossless video: what a person compares is, to the pixel, what was rendered.
+
+Through PyAV and not moviepy, which keeps colours at half the resolution and may repeat or drop a clip's last frame.
+
+Each frame is deflated by itself, in an AVI file: a hopper's clips are a tenth smaller than with FFV1 and decode in a
+quarter of the time, which is what a viewer costs beside the agent. FFV1's range coder would save another quarter of the
+disk for seven times the time; lossless H.264 and VP9 take more of both. All are tiny for games and dots
+(`python -m prefrl_benchmarks.scripts.films RUN`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from prefrl.errors import UsageError
+from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
+from prefrl.printable import printable
+from prefrl.storage.files import DamagedFileError
+from prefrl.storage.reading import MEBIBYTE, opened
+from prefrl.types import Array
+
+_CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
+_CODECS = {_CODEC, "ffv1"}
+
+
+def write_film(path: Path, frames: Array, fps: int) -> None:
+    """Write a video, atomically.
+
+    Args:
+        path: The file, an AVI video.
+        frames: (F, H, W, 3) uint8.
+        fps: Frames per second.
+
+    Raises:
+        UsageError: if they are more than would be read back.
+    """
+    if frames.nbytes > LARGEST_FILM:
+        raise UsageError(too_large_film(frames.shape[1:3], len(frames)))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # as private as the clips
+        with av.open(str(temporary.absolute()), "w", format="avi") as container:
+            stream = container.add_stream(_CODEC, rate=fps)
+            assert isinstance(stream, av.VideoStream)
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = _PIXELS
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=_RGB)))
+            container.mux(stream.encode())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def too_large_film(size: Sequence[int], frames: int) -> str:
+    """Why a clip of so many pictures (height, width) cannot be shown."""
+    height, width = size
+    return (
+        f"a clip of {frames} pictures of {width}x{height} is larger than the {LARGEST_FILM // MEBIBYTE} MiB that are "
+        "shown: make render() give smaller pictures, or queries.segment_length shorter"
+    )
+
+
+def read_film(path: Path, frames: int | None = None) -> Array:
+    """Decode a video; also of older runs, which wrote FFV1.
+
+    Args:
+        path: The file.
+        frames: How many there must be, where that is known.
+
+    Returns:
+        (F, H, W, 3) uint8.
+
+    Raises:
+        DamagedFileError: if it is missing, no whole video, or of another length.
+    """
+    told = printable(path)
+    try:
+        # As a file and not as a name, which may be a protocol's; as what it should be, and not as what it says it is.
+        with opened(path, LARGEST_FILM) as file, av.open(file, "r", **_as_ours(path)) as container:
+            decoded = _decoded(container, None if frames is None else frames + 1)
+    except (OSError, av.FFmpegError, ValueError, MemoryError) as error:
+        raise DamagedFileError(f"the clip {told} cannot be read: {printable(error, 200)}") from None
+    if not len(decoded) or (frames is not None and len(decoded) != frames):
+        held = "more" if frames is not None and len(decoded) > frames else len(decoded)
+        raise DamagedFileError(f"the clip {told} is damaged: it holds {held} frames of {frames}")
+    return decoded
+
+
+def _decoded(container: InputContainer, most: int | None) -> Array:
+    """Up to so many frames (F, H, W, 3), which are in memory once."""
+    pixels, shape = bytearray(), (0, 0, 3)
+    for frame in itertools.islice(_frames(container), most):
+        pixels += frame.data
+        shape = frame.shape
+    return np.frombuffer(pixels, np.uint8).reshape(-1, *shape) if pixels else np.empty((0, *shape), np.uint8)
+
+
+def _as_ours(path: Path) -> dict[str, Any]:
+    """How a file is opened that is to be one of ours: one stream, of pictures that are not too large."""
+    most = {"max_pixels": str(MOST_PIXELS)}
+    return {
+        "format": "matroska" if path.suffix == ".mkv" else "avi",
+        "options": {"max_streams": "1"} | most,
+        "stream_options": [most],
+    }
+
+
+def _frames(container: InputContainer) -> Iterator[Array]:
+    """The frames, each (H, W, 3), of one size and together not too large; no frame is decoded before it is wanted."""
+    stream = container.streams.video[0] if container.streams.video else None
+    if stream is None or stream.codec_context.name not in _CODECS:
+        raise ValueError("it is no video of ours")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if not 0 < width * height <= MOST_PIXELS:
+        raise ValueError(f"its pictures are of {width}x{height} pixels")
+    for count, frame in enumerate(container.decode(stream), start=1):
+        if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FILM:
+            raise ValueError("its pictures are too many, or of several sizes")
+        yield np.ascontiguousarray(frame.to_ndarray(format=_RGB))

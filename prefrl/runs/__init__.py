@@ -1,0 +1,1 @@
+"""The run directory: one folder holds the whole state of a training."""

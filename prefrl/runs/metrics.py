@@ -1,0 +1,147 @@
+"""`metrics.csv`: one row a round. Columns that depend on the clock or the machine start with `time_`.
+
+A file is read by its own header, so that one of an older version lacks columns and one of a newer version has more.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from prefrl.storage.files import write_atomically
+from prefrl.storage.reading import MEBIBYTE, read_bytes
+from prefrl.types import Floats
+
+COLUMNS = (
+    "step",
+    "labels",
+    "pending",
+    "episodes",
+    "true_return_mean",
+    "true_return_std",
+    "evaluation_return_mean",
+    "evaluation_return_std",
+    "evaluation_episodes",
+    "predicted_reward_mean",
+    "predicted_reward_std",
+    "reward_correlation",
+    "comparisons",
+    "reward_updates",
+    "reward_version",
+    "training_loss",
+    "validation_loss",
+    "l2",
+    "time_seconds",
+    "time_steps_per_second",
+)
+
+_LARGEST = 32 * MEBIBYTE
+"""A row a round has some 200 bytes: room for 160,000 rounds."""
+
+Row = dict[str, float | int | None]
+
+
+class MetricsFile:
+    """Appends rows; after a roll-back, the rows of the steps that are gone are taken out first.
+
+    Attributes:
+        rows: What is in the file.
+    """
+
+    rows: list[Row]
+
+    def __init__(self, path: Path, *, upto: int = 0) -> None:
+        """Open the file.
+
+        Args:
+            path: The CSV.
+            upto: Keep only rows of steps up to this.
+        """
+        self._path = path
+        self.rows = rows = [row for row in read_metrics(path) if int(row["step"] or 0) <= upto] if path.exists() else []
+        self._columns = tuple(dict.fromkeys((*COLUMNS, *(name for row in rows for name in row))))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _format(value) for name, value in row.items()} for row in rows)
+        write_atomically(path, text.getvalue().encode())
+
+    def append(self, row: Row) -> None:
+        """Add a row; columns that it lacks stay empty."""
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(
+                {name: _format(row.get(name)) for name in self._columns}
+            )
+        self.rows.append(row)
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The complete rows of a metrics file; a line that was cut off, or holds what is no number, is left out.
+
+    Returns:
+        Rows with every column of this version, None where the file lacks it, and whatever other columns the file has.
+
+    Raises:
+        DamagedFileError: if it is no ordinary file, or larger than metrics get.
+    """
+    text = read_bytes(path, _LARGEST).decode(errors="replace")
+    reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
+    while True:
+        try:
+            raw = next(reader)
+            header = reader.fieldnames or ()
+            if "step" not in header:
+                return []
+            row = {name: _parse(raw[name]) if name in COLUMNS else _number(raw[name]) for name in header}
+            rows.append(dict.fromkeys(COLUMNS) | row)
+        except StopIteration:
+            return rows
+        except (csv.Error, KeyError, TypeError, ValueError):
+            continue
+
+
+def correlation(predicted: Floats, true: Floats) -> float | None:
+    """Pearson's correlation of two arrays of one shape; None where one of them varies by no more than rounding.
+
+    An agent that lies still gets rewards that differ in their last bits alone, whose correlation can be anything, 1
+    included.
+    """
+    if predicted.size < 2 or not (_varies(predicted) and _varies(true)):
+        return None
+    return float(np.corrcoef(predicted.ravel(), true.ravel())[0, 1])
+
+
+def _varies(values: Floats) -> bool:
+    """Whether values differ by more than float32 rounds numbers of their size."""
+    return bool(np.ptp(values) > 8 * np.finfo(np.float32).eps * np.abs(values).max())
+
+
+def _format(value: float | int | None) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return repr(value) if isinstance(value, int) else f"{value:.9g}"
+
+
+def _number(text: str | None) -> float | int | None:
+    """The value of a column that this version does not know; None where it is no number."""
+    try:
+        return _parse(text)
+    except ValueError:
+        if text is None:
+            raise
+        return None
+
+
+def _parse(text: str | None) -> float | int | None:
+    if text is None:
+        raise ValueError("a cut-off row")
+    if not text:
+        return None
+    value = int(text) if text.lstrip("-").isdigit() and len(text) < 19 else float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is no finite number")
+    return value

@@ -1,0 +1,1 @@
+"""What may be imported, and on whose word."""

@@ -1,0 +1,1 @@
+"""What a run has learned, in use: its policy and its reward."""

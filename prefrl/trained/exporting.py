@@ -1,0 +1,93 @@
+"""A run's agent as Stable-Baselines3 keeps one: a model, and the normalisation of its observations beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from prefrl.agents.algorithms import make_algorithm
+from prefrl.config import replace
+from prefrl.errors import UsageError
+from prefrl.experience.environments import load_normaliser_state, make_stack
+from prefrl.experience.own import OwnEnvironment, readmit
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import taken_from
+from prefrl.trained.playing import policy_of
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of an exported agent."""
+
+    model: Path
+    """For `PPO.load`, `A2C.load` or `TRPO.load`, depending on the run's algorithm."""
+    normalisation: Path | None
+    """For `VecNormalize.load`; None where observations are not normalised."""
+    algorithm: str
+    """The name of the algorithm's class."""
+
+
+def export(
+    root: str | Path, path: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()
+) -> Exported:
+    """Write a run's newest agent as a Stable-Baselines3 model.
+
+    Args:
+        root: The run directory.
+        path: A new zip file. The normalisation is written next to it, as `NAME.vecnormalize.pkl`.
+        env: The environment, for a run that was created with one from Python.
+        trust: Modules that a run made by someone else may import to create its environment.
+
+    Raises:
+        UsageError: if the directory is not a run, or a file exists already or cannot be written.
+        PrefrlError: if the run has no policy yet, or its files are damaged.
+    """
+    run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()
+    readmit(run.config, env)
+    beside = _check_target(target)
+    # As on the true reward: no reward model is needed to act; and no schedule, so that no code is pickled.
+    plain = {"teacher": "none", "agent.n_envs": 1, "agent.learning_rate_decay": False, "native_engine": False}
+    config = replace(run.config, plain)
+    stack = make_stack(config)
+    try:
+        model = make_algorithm(config, stack)
+        state = policy_of(run, model.policy)
+        with taken_from(run.checkpoints):
+            policy = state["agent"]["policy"]
+            model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in policy.items()})
+            model.num_timesteps = int(state["agent"]["steps"])
+            normaliser = _normaliser(stack.normaliser, state["env"].get("normaliser", {}))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        model.save(target)
+        if normaliser:
+            normaliser.save(str(beside))
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written: {error.strerror}") from None
+    finally:
+        stack.top.close()
+    return Exported(target, beside if normaliser else None, type(model).__name__)
+
+
+def _check_target(target: Path) -> Path:
+    """Where the normalisation goes; refuses names that cannot be, or are there."""
+    beside = target.with_suffix(".vecnormalize.pkl")
+    if target.suffix != ".zip":
+        raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
+    for file in (target, beside):
+        if file.exists():
+            raise UsageError(f"{file} is there already; choose another name")
+    return beside
+
+
+def _normaliser(made: VecNormalize | None, state: dict[str, object]) -> VecNormalize | None:
+    """The normalisation of observations as the run left it, to be used and not changed; none where it has none."""
+    if made is None or not made.norm_obs or "observation" not in state:
+        return None
+    assert isinstance(made.unwrapped, DummyVecEnv)
+    load_normaliser_state(made, {"observation": state["observation"]})
+    made.training = made.norm_reward = False
+    return made

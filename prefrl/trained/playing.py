@@ -1,0 +1,299 @@
+"""Using what a run has learned: its policy, its reward, and a video of it at work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from torch import nn
+
+from prefrl.agents.algorithms import policy_kwargs
+from prefrl.config import RunConfig
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.actions import as_numbers, from_environment, to_environment
+from prefrl.experience.adapter import Adapter
+from prefrl.experience.environments import OBSERVATION_CLIP, observed_space
+from prefrl.experience.evaluation import play_in_turn
+from prefrl.experience.frames import prepare, render
+from prefrl.experience.inputs import inputs_of
+from prefrl.experience.making import RENDERED, run_env
+from prefrl.experience.own import OwnEnvironment, readmit
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.published import largest_weights
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
+from prefrl.storage.reading import MEBIBYTE
+from prefrl.types import Array
+
+
+class Policy:
+    """A trained policy, together with the observation normalisation it was trained with."""
+
+    def __init__(self, network: ActorCriticPolicy, normaliser: Tree, env: Adapter) -> None:
+        """Put the parts together.
+
+        Args:
+            network: Chooses among the adapter's actions.
+            normaliser: Statistics of the observations, if it has any.
+            env: The adapter of an environment of the task; only its spaces are asked.
+        """
+        self._network, self._normaliser = network, normaliser
+        self._encoding, self._actions = env.encoding, env.own_actions
+
+    def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
+        """Return the action for an observation.
+
+        Args:
+            observation: One observation or a batch (N, *observation), as returned by the environment. For Dict and
+                Tuple spaces, each part is a batch.
+            deterministic: Whether to return the most likely action instead of a sampled one.
+
+        Returns:
+            The action in the form the environment expects, a plain number if it is discrete. For a batch, (N, *action).
+        """
+        if not self._encoding.is_many(observation):
+            return to_environment(self._actions, self.choose(self._encoding(observation), deterministic=deterministic))
+        chosen = self.choose(self._encoding.many(observation), deterministic=deterministic)
+        return np.stack([to_environment(self._actions, action) for action in chosen])
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Return the action and the state, like Stable-Baselines3's `predict`, e.g. for `evaluate_policy`.
+
+        Args:
+            observation: As for `__call__`.
+            state: Returned unchanged, because the policy has no state.
+            episode_start: Ignored.
+            deterministic: Whether to return the most likely action instead of a sampled one.
+        """
+        return self(observation, deterministic=deterministic), state
+
+    def choose(self, seen: Array, *, deterministic: bool = True) -> Array:
+        """The agent's own action for one observation or a batch, both as the adapter has them."""
+        if "observation" in self._normaliser:
+            statistics = self._normaliser["observation"]
+            scaled = (seen - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
+            seen = np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
+        return self._network.predict(seen, deterministic=deterministic)[0]
+
+
+class Reward:
+    """A learned reward function."""
+
+    def __init__(self, ensemble: RewardEnsemble, env: Adapter) -> None:
+        """Make it.
+
+        Args:
+            ensemble: The reward model.
+            env: The adapter of an environment of the task; only its spaces are asked.
+        """
+        self.ensemble = ensemble
+        self._encoding, self._own, self._actions = env.encoding, env.own_actions, env.action_space
+
+    def __call__(self, observations: Any, actions: Any) -> Any:
+        """Predict the reward of one step or of a batch of steps.
+
+        Args:
+            observations: One observation or a batch (N, *observation), as returned by the environment. For Dict and
+                Tuple spaces, each part is a batch.
+            actions: One action or a batch (N, *action), as passed to the environment.
+
+        Returns:
+            A float, or an array (N,). Over the newest clips compared, it has mean zero and the recipe's standard
+            deviation (1 for MuJoCo).
+        """
+        many = self._encoding.is_many(observations)
+        seen = self._encoding.many(observations) if many else self._encoding(observations)[None]
+        inputs = self.ensemble.inputs
+        if inputs.images:
+            if seen.shape[1:] != inputs.step:  # channels last, as the environment gives them
+                seen = np.moveaxis(seen, -1, 1)
+            scores = self.ensemble.score(np.ascontiguousarray(seen))
+        else:
+            taken = as_numbers(
+                self._actions, from_environment(self._own, actions if many else np.asarray(actions)[None])
+            )
+            parts = (seen.reshape(len(seen), -1), taken.reshape(len(seen), -1))
+            scores = self.ensemble.score(np.concatenate(parts, axis=1).astype(np.float32))
+        return scores if many else float(scores[0])
+
+
+def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()) -> Policy:
+    """Load the newest policy of a run, finished or not. No code from the run is executed.
+
+    Args:
+        root: The run directory.
+        trust: Modules that a run made by someone else may import to create its environment.
+        env: The environment, for a run that was created with one from Python.
+
+    Raises:
+        UsageError: if the directory is not a run.
+        PrefrlError: if it has no policy yet, or its files are damaged.
+    """
+    run = RunDirectory.open(Path(root).expanduser()).admit(trust)
+    readmit(run.config, env)
+    made = run_env(run.config)
+    made.close()
+    return _policy(run, made)
+
+
+def _policy(run: RunDirectory, env: Adapter) -> Policy:
+    images = run.config.images
+    kind = ActorCriticCnnPolicy if images else ActorCriticPolicy
+    space = observed_space(run.config, env.observation_space)
+    network = kind(space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space))
+    state = policy_of(run, network)
+    with taken_from(run.checkpoints):
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
+        network.set_training_mode(False)
+        policy = Policy(network, state["env"].get("normaliser", {}), env)
+        policy.choose(np.zeros(env.encoding.target.shape, env.encoding.target.dtype))
+    return policy
+
+
+def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
+    """What a network that acts needs of a run's newest checkpoint: no more than twice its own size is read.
+
+    Raises:
+        PrefrlError: if there is no checkpoint yet, or all are damaged.
+    """
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if (state := run.load_policy(2 * size + MEBIBYTE)) is None:
+        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
+    return state
+
+
+def load_reward(
+    root: str | Path,
+    weights: str | Path | None = None,
+    env: OwnEnvironment | None = None,
+    *,
+    trust: Sequence[str] = (),
+) -> Reward:
+    """Load the newest published reward model of a run. No code from the run is executed.
+
+    Args:
+        root: The run directory.
+        weights: Other weights for the reward model, e.g. from `prefrl reward fit`.
+        trust: Modules that a run made by someone else may import to create its environment.
+        env: The environment, for a run that was created with one from Python.
+
+    Raises:
+        UsageError: if the directory is not a run, or the run trains on the true reward.
+        PrefrlError: if it has published no reward yet, or its files are damaged.
+    """
+    run = RunDirectory.open(Path(root).expanduser()).admit(trust)
+    readmit(run.config, env)
+    if not run.config.learns_reward:
+        raise UsageError(f"{root} trains on the true reward: there is no learned one")
+    path = Path(weights).expanduser() if weights else run.weights
+    if not path.exists():
+        raise PrefrlError(f"{path} is missing" if weights else f"{root} has no learned reward yet")
+    made = run_env(run.config)
+    made.close()
+    observations = observed_space(run.config, made.observation_space).shape or ()
+    ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(made.action_space)))
+    tree = load_tree(path, largest_weights(ensemble))
+    try:
+        ensemble.load_arrays(tree["weights"])
+    except WRONG_CONTENT:
+        raise DamagedFileError(f"{path} holds no weights of the reward model of {root}") from None
+    return Reward(ensemble, made)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of playing."""
+
+    returns: list[float]
+    """True return of each episode."""
+    rewarded: bool
+    """Whether the task has a true reward at all."""
+    limit: int
+    """Steps after which an episode is cut."""
+    cut: int
+    """How many were cut because they did not end by themselves."""
+    frames: int
+    """Frames in the video; 0 without one."""
+
+
+def play(
+    root: Path,
+    *,
+    episodes: int = 5,
+    video: Path | None = None,
+    seed: int = 0,
+    max_frames: int = 1000,
+    trust: Sequence[str] = (),
+) -> Played:
+    """Run a run's policy in its environment.
+
+    Args:
+        root: The run.
+        episodes: Episodes to play; with a video, of which the first `max_frames` steps are recorded.
+        video: Where to write a video.
+        seed: Of the first episode; each further one counts up.
+        max_frames: The longest video.
+        trust: Modules that a run made by someone else may import to create its environment.
+
+    Raises:
+        UsageError: for a folder that is no run, or a video that cannot be written or rendered.
+    """
+    if episodes < 1:
+        raise UsageError("--episodes must be at least 1")
+    if seed < 0:
+        raise UsageError("--seed must not be negative")
+    run = RunDirectory.open(root).admit(trust)
+    config = run.config
+    if video:
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    env = run_env(config, render_mode=RENDERED if video else None)
+    frames: list[Array] = []
+
+    def watch(ended: int) -> None:
+        if video and len(frames) < max_frames:
+            frames.append(render(env))
+            if frames[-1].shape != frames[0].shape:
+                raise UsageError(f"{config.task} gives pictures of different sizes, which no video can hold")
+
+    try:
+        policy = _policy(run, env)
+        if video:
+            prepare(env)
+        played = play_in_turn(
+            env, policy.choose, episodes=episodes, seed=seed, most_steps=config.evaluation.max_steps, tell=watch
+        )
+    finally:
+        env.close()
+    if video:
+        from prefrl.rendering.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
+
+        write_video(video, np.stack(frames), _fps(config, env))
+    limit = config.evaluation.max_steps
+    return Played(played.returns, config.true_reward, limit, played.cut, len(frames))
+
+
+def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:
+    return int(env.metadata.get("render_fps") or config.playback_fps)
+
+
+def played_lines(played: Played) -> list[str]:
+    """What came of playing, for a person."""
+    returns, count = played.returns, len(played.returns)
+    if played.rewarded:
+        each = " ".join(f"{total:.1f}" for total in returns)
+        lines = [f"true return {sum(returns) / count:.1f} over {count} episodes: {each}"]
+    else:
+        lines = [f"{count} episodes played; the task has no true reward"]
+    if played.cut:
+        lines.append(f"{played.cut} of {count} episodes did not end, and were cut after {played.limit:,} steps")
+    return lines
