@@ -12,6 +12,7 @@ from prefrl.beginning import PHASES, Beginning
 from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
+from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
 from prefrl.runs.control import Control, StopTraining, stop_on_signals
@@ -128,5 +129,5 @@ def _no_longer_finite() -> Iterator[None]:
                 "the agent has diverged: its policy is not finite any more; a lower agent.learning_rate may help"
             ) from None
         if found:
-            raise PrefrlError(f"the environment cannot be trained on: {first}") from None
+            raise EnvironmentFaultError(f"the environment cannot be trained on: {first}") from None
         raise

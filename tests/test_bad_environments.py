@@ -129,6 +129,7 @@ def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str,
     line = error_line(done)
     assert "environment" in line
     assert ("nan" if value == "NaN" else "inf") in line
+    assert "the run and its labels are kept: fix the environment, then go on with: prefrl resume" in line
     assert len(stored_labels(root)) >= 2  # well after the first labels, and after a checkpoint
     assert checkpoints(root)
     assert b"nan" not in (root / "metrics.csv").read_bytes()
@@ -168,7 +169,7 @@ def test_a_value_that_is_not_finite_in_an_asynchronous_run(tmp_path: Path) -> No
     ("task", "reason"),
     [
         ("oddenvs:Image-v0", "look like images"),
-        ("oddenvs:Wrong-v0", "it has shape (2,), not (32, 64, 3)"),
+        ("oddenvs:Wrong-v0", "observation has shape (2,), expected (32, 64, 3)"),
         ("oddenvs:GraphObservation-v0", "Graph"),
         ("oddenvs:TupleAction-v0", "Tuple"),
         ("oddenvs:Broken-v0", "licence server"),

@@ -1,6 +1,7 @@
 """What a training says of itself where there is no terminal."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -36,6 +37,32 @@ def test_the_last_step_of_training_is_always_said(shown):
     display.report(status(step=990, seconds=1.0))
     display.report(status(step=1000, seconds=2.0))
     assert "1,000/1,000" in said.getvalue()
+
+
+def test_an_evaluation_is_said_where_it_begins_and_where_it_has_ended(shown):
+    display, said, _ = shown
+    for ended in range(11):
+        display.report(replace(status(Phase.EVALUATING, 1000), evaluated=ended, evaluation_episodes=10))
+    display.report(replace(status(step=1000), evaluation_return=3.0))
+    first, last = said.getvalue().splitlines()
+    assert first.startswith("evaluating the policy, 0 of 10 episodes")
+    assert "evaluation 3.0" in last
+
+
+def test_a_long_evaluation_is_said_now_and_then(shown):
+    display, said, clock = shown
+    for ended in range(4):
+        clock[0] = 11.0 * ended
+        display.report(replace(status(Phase.EVALUATING, 1000), evaluated=ended, evaluation_episodes=10))
+    assert [line.split(" of ")[0] for line in said.getvalue().splitlines()] == [
+        f"evaluating the policy, {ended}" for ended in range(4)
+    ]
+
+
+def test_steps_are_never_more_than_the_whole(shown):
+    display, said, _ = shown
+    display.report(status(step=1024))
+    assert said.getvalue().startswith("training: 1,024 steps (1,000 asked for, in whole rollouts), ")
 
 
 def test_the_time_that_is_left_does_not_count_waiting_as_training(shown):

@@ -6,6 +6,7 @@ import importlib
 import io
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -58,6 +59,29 @@ def test_what_takes_long_is_said_and_what_does_not_is_not() -> None:
     until(said.getvalue, "a word", timeout=30)
     speaker.stop()
     assert said.getvalue() == "starting: loading libraries\n"
+
+
+def test_what_is_new_is_said_within_two_seconds_and_the_same_seldom() -> None:
+    said = io.StringIO()
+    speaker = patience.Patience(said, "playing")
+    speaker.start()
+    until(said.getvalue, "a word", timeout=30)
+    speaker.doing = "5 episodes"
+    began = time.monotonic()
+    until(lambda: "episodes" in said.getvalue(), "what is new", timeout=30)
+    assert time.monotonic() - began < 8  # the same would be said after ten
+    time.sleep(2.5)
+    speaker.stop()
+    assert said.getvalue() == "playing: loading libraries\nplaying: 5 episodes\n"
+
+
+def test_playing_says_so_before_its_result(tmp_path: Path) -> None:
+    flags = ("--steps", "64", "--teacher", "none", "--out", tmp_path / "run")
+    settings = ("--set", "agent.n_envs=2", "agent.n_steps=32", "agent.n_epochs=1", "agent.batch_size=32")
+    assert prefrl("train", "oddities:Lamp-v0", *flags, *settings).code == 0
+    done = spawned("play", tmp_path / "run", "--trust", "oddities", PYTHONPATH=str(Path(__file__).parent))
+    assert done.out.startswith("playing: loading libraries\n"), done.err
+    assert "true return" in done.out
 
 
 def test_a_slow_environment_is_heard_of_before_its_first_rollout_has_ended(tmp_path: Path) -> None:

@@ -189,14 +189,18 @@ BOX = spaces.Box(-1, 1, (3,))
 @pytest.mark.parametrize(
     ("observation", "action", "reason"),
     [
-        (spaces.Sequence(BOX), BOX, "observations are a Sequence"),
-        (spaces.Dict(seen=spaces.Graph(BOX, None)), BOX, "['seen'] of its observations is a Graph"),
+        (spaces.Sequence(BOX), BOX, "observation_space is a Sequence"),
+        (spaces.Dict(seen=spaces.Graph(BOX, None)), BOX, "observation_space['seen'] is a Graph"),
         (
             spaces.Dict(eye=spaces.Box(0, 255, (84, 84, 3), np.uint8), hand=BOX),
             BOX,
-            "['eye'] of its observations is a pic",
+            "observation_space['eye'] is an image of shape (84, 84, 3) inside a Dict",
         ),
-        (spaces.Tuple((BOX, spaces.Box(0, 1, (64, 64, 3), np.float32))), BOX, "[1] of its observations is a picture"),
+        (
+            spaces.Tuple((BOX, spaces.Box(0, 1, (64, 64, 3), np.float32))),
+            BOX,
+            "observation_space[1] is an image of shape (64, 64, 3) inside a Tuple",
+        ),
         (spaces.Box(-np.inf, np.inf, (84, 84, 3), np.float32), BOX, "look like images (84, 84, 3) but are float32"),
         (spaces.Box(-1, 1, (0,)), BOX, "observations hold no number"),
         (BOX, spaces.Box(-1, 1, (0,)), "actions hold no number"),

@@ -72,13 +72,13 @@ def test_it_trains_plays_and_serves_a_user_s_own_loop(name: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("PictureAndNumbers", "['eye'] of its observations is a picture"),
-        ("WrongShape", "it has shape (3,), not (2,)"),
-        ("WrongKind", "it has fractions (float64), where its space says uint8"),
+        ("PictureAndNumbers", "observation_space['eye'] is an image of shape (48, 48, 3) inside a Dict"),
+        ("WrongShape", "observation has shape (3,), expected (2,)"),
+        ("WrongKind", "dtype float64 with fractions, expected uint8"),
         ("Words", "not numbers"),
-        ("Ragged", "no array of one shape"),
-        ("LacksPart", "it lacks 'lamp'"),
-        ("Outside", "it is 7, which is outside Discrete(3)"),
+        ("Ragged", "not an array of one shape"),
+        ("LacksPart", "observation lacks the key 'lamp'"),
+        ("Outside", "7 is outside Discrete(3)"),
         ("Undefined", "found nan"),
         ("Unbounded", "its actions are unbounded"),
         ("HalfBounded", "its actions are unbounded"),
@@ -121,7 +121,9 @@ def test_a_mistake_that_shows_in_training_is_one_line_and_the_run_can_be_resumed
     assert done.code == 1
     line = error_line(done)
     assert "step(): RuntimeError: the lamp burnt out (oddities.py, line" in line
-    assert "prefrl resume" in line
+    assert "the environment oddities:FailsLate-v0 failed" in line
+    assert "can be resumed" not in line  # as it is, it would fail again
+    assert f"; the run and its labels are kept: fix the environment, then go on with: prefrl resume {tmp_path}" in line
 
 
 def test_arguments_of_the_constructor(tmp_path: Path) -> None:

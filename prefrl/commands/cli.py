@@ -205,10 +205,14 @@ def play(
     from prefrl.runs.directory import RunDirectory
 
     RunDirectory.open(run).admit(trust).check_checkpoints()
-    from prefrl.trained.playing import play as play_run
-    from prefrl.trained.playing import played_lines
+    from prefrl.machine.patience import patience
 
-    played = play_run(run, episodes=episodes, video=video, seed=seed, trust=trust)
+    with patience("playing"):
+        from prefrl.trained.playing import play as play_run
+        from prefrl.trained.playing import played_lines
+
+        played = play_run(run, episodes=episodes, video=video, seed=seed, trust=trust)
+
     say(played_lines(played))
     if video:
         say([f"{video}: {played.frames} frames"])
@@ -226,9 +230,12 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
     from prefrl.runs.directory import RunDirectory
 
     RunDirectory.open(run.expanduser()).admit(trust).check_checkpoints()
-    from prefrl.trained.exporting import export as export_run
+    from prefrl.machine.patience import patience
 
-    done = export_run(run, file, trust=trust)
+    with patience("exporting"):
+        from prefrl.trained.exporting import export as export_run
+
+        done = export_run(run, file, trust=trust)
     lines = [f"{done.model}: for {done.algorithm}.load"]
     if done.normalisation:
         lines.append(f"{done.normalisation}: for VecNormalize.load")
@@ -324,7 +331,7 @@ def _train(
             except UsageError:
                 raise
             except (PrefrlError, OSError) as error:
-                raise PrefrlError(explain(error) + _how_to_go_on(root)) from error
+                raise PrefrlError(explain(error) + _how_to_go_on(root, error)) from error
     if done.summary is None:
         print(f"prefrl: stopped; `{command('resume', root)}` goes on", file=sys.stderr)
         return 1
@@ -334,18 +341,24 @@ def _train(
     return 0
 
 
-def _how_to_go_on(root: Path) -> str:
+def _how_to_go_on(root: Path, error: Exception) -> str:
     """How to resume a run that stopped by an error; nothing where that cannot be done."""
     from prefrl.commands.resuming import obstacle
+    from prefrl.experience.faults import EnvironmentFaultError
     from prefrl.runs.directory import RunDirectory
 
     if not root.is_dir():
         return f"; {printable(root)} is gone: it can be resumed where it was moved to"
     try:
-        hindered = obstacle(RunDirectory.open(root))
+        hindered = obstacle(run := RunDirectory.open(root))
     except (PrefrlError, OSError):
         return ""
-    return "" if hindered else f"; the run can be resumed: {command('resume', root)}"
+    if hindered:
+        return ""
+    if isinstance(error, EnvironmentFaultError):  # as it is, it would fail again
+        kept = "the run and its labels are" if run.config.learns_reward else "the run is"
+        return f"; {kept} kept: fix the environment, then go on with: {command('resume', root)}"
+    return f"; the run can be resumed: {command('resume', root)}"
 
 
 def _track(project: str, run: Any) -> None:

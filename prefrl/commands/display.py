@@ -58,15 +58,16 @@ class TrainingDisplay(Live):
             self._live.update(
                 self._task,
                 description=printable(doing, 80),
-                completed=progress.step,
+                completed=min(progress.step, progress.steps),
                 total=progress.steps,
                 details=details(progress, rate),
             )
             return
         now = time.monotonic()
         is_last = progress.step >= progress.steps and progress.phase is Phase.TRAINING
-        if doing != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
-            self._state, self._last = doing, now
+        state = progress.phase if progress.phase is Phase.EVALUATING else doing
+        if state != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
+            self._state, self._last = state, now
             line = f"{doing}: {details(progress, rate)}"
             if line != self._line:
                 self.warn(line)
@@ -124,7 +125,7 @@ def plain_column(field: str) -> TextColumn:
 
 def details(progress: RunProgress, rate: float | None) -> str:
     """A run's figures in one line."""
-    parts = [f"{progress.step:,}/{progress.steps:,} steps"]
+    parts = [_steps(progress)]
     if progress.labels_budget:
         parts.append(f"labels {progress.labels}/{progress.labels_budget}")
     if progress.true_return is not None:
@@ -137,6 +138,13 @@ def details(progress: RunProgress, rate: float | None) -> str:
         left = max(0, progress.steps - progress.step) / rate
         parts += [f"{rate:,.0f} steps/s", f"{clock(left)} left"]
     return ", ".join(parts)
+
+
+def _steps(progress: RunProgress) -> str:
+    """How far it is: an agent takes whole rollouts, so that it may take more steps than it was asked for."""
+    if progress.step > progress.steps:
+        return f"{progress.step:,} steps ({progress.steps:,} asked for, in whole rollouts)"
+    return f"{progress.step:,}/{progress.steps:,} steps"
 
 
 def clock(seconds: float) -> str:

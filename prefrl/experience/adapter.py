@@ -123,9 +123,9 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             return self.encoding(observation)
         except ObservationError as error:
-            raise self.fault(f"its observation is not of its observation_space: {error}") from None
+            raise self.fault(f"an observation does not match observation_space: {error}") from None
         except Exception as error:
-            raise self.fault(f"its observation cannot be read: {error}") from None
+            raise self.fault(f"an observation cannot be read: {error}") from None
 
     def _number(self, reward: Any) -> float:
         if not self._rewarded:

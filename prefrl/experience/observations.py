@@ -93,12 +93,14 @@ def unsuitable_observations(space: Space) -> str | None:
     for name, part in parts_of(space):
         kind = type(part).__name__
         if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Text):
-            said = f"its observations are a {kind}" if part is space else f"{name} of its observations is a {kind}"
-            return f"{said}, which has no fixed size to flatten; wrap it with gymnasium.wrappers.TransformObservation"
+            return (
+                f"{name} is a {kind}, which has no fixed size to flatten; wrap the environment with "
+                "gymnasium.wrappers.TransformObservation"
+            )
         if part is not space and isinstance(part, spaces.Box) and looks_like_picture(part):
             return (
-                f"{name} of its observations is a picture {part.shape}, beside other parts; one network takes either "
-                "pictures or numbers: choose parts with gymnasium.wrappers.FilterObservation"
+                f"{name} is an image of shape {part.shape} inside a {type(space).__name__}; a policy network takes "
+                f"either images or vectors: {_choose(space)}"
             )
     if isinstance(space, spaces.Box):
         if 0 in space.shape:
@@ -111,7 +113,13 @@ def unsuitable_observations(space: Space) -> str | None:
     return None
 
 
-def parts_of(space: Space, name: str = "the part") -> Iterator[tuple[str, Space]]:
+def _choose(space: Space) -> str:
+    if isinstance(space, spaces.Dict):
+        return "choose keys with gymnasium.wrappers.FilterObservation"
+    return "choose one element with gymnasium.wrappers.TransformObservation"
+
+
+def parts_of(space: Space, name: str = "observation_space") -> Iterator[tuple[str, Space]]:
     """A space's parts that have none themselves, with their names; a space without parts is its own."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         named = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
@@ -198,7 +206,8 @@ def _flattened(space: Space) -> Encoding:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ObservationError(f"{mismatch(space, observation) or error}") from error
         if found.shape != target.shape:
-            raise ObservationError(mismatch(space, observation) or f"it has shape {found.shape}, not {target.shape}")
+            wrong = f"observation flattens to shape {found.shape}, expected {target.shape}"
+            raise ObservationError(mismatch(space, observation) or wrong)
         return found
 
     return Encoding(space, target, encode)
@@ -208,7 +217,7 @@ def _array(space: spaces.Box, observation: Any) -> Array:
     """An observation as an array of its Box's shape and type."""
     found = np.asarray(observation)
     if found.shape != space.shape:
-        raise ObservationError(f"it has shape {found.shape}, not {space.shape} as its space says")
+        raise ObservationError(f"observation has shape {found.shape}, expected {space.shape}")
     if found.dtype == space.dtype:
         return found
     if not np.issubdtype(space.dtype, np.floating) and np.issubdtype(found.dtype, np.floating):
@@ -216,23 +225,24 @@ def _array(space: spaces.Box, observation: Any) -> Array:
     try:
         return found.astype(space.dtype)
     except (TypeError, ValueError) as error:
-        raise ObservationError(f"it holds {found.dtype} and not numbers") from error
+        raise ObservationError(f"observation holds {found.dtype}, not numbers") from error
 
 
-def mismatch(space: Space, observation: Any, name: str = "it") -> str | None:
+def mismatch(space: Space, observation: Any, name: str = "observation") -> str | None:
     """What about an observation is not as its space says, bounds apart; None where all is."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return _parts_mismatch(space, observation, name)
     if isinstance(space, spaces.Text):
-        return None if isinstance(observation, str) and space.contains(observation) else f"{name} is no text of {space}"
+        fits = isinstance(observation, str) and space.contains(observation)
+        return None if fits else f"{name} is not a string of {space}"
     try:
         found = np.asarray(observation)
     except ValueError:
-        return f"{name} is no array of one shape"
+        return f"{name} is not an array of one shape"
     if not np.issubdtype(found.dtype, np.number) and found.dtype != np.bool_:
-        return f"{name} holds {type(observation).__name__ if found.ndim == 0 else found.dtype} and not numbers"
+        return f"{name} holds {type(observation).__name__ if found.ndim == 0 else found.dtype}, not numbers"
     if found.shape != space.shape and not (isinstance(space, spaces.Discrete) and found.size == 1):
-        return f"{name} has shape {found.shape}, not {space.shape} as its space says"
+        return f"{name} has shape {found.shape}, expected {space.shape}"
     return _wrong_numbers(space, found, name)
 
 
@@ -241,22 +251,22 @@ def _wrong_numbers(space: Space, found: Array, name: str) -> str | None:
     if not np.isfinite(found).all():
         return f"found {'nan' if np.isnan(found).any() else 'inf'} in {name}"
     if not np.issubdtype(space.dtype, np.floating) and np.any(found != np.rint(found)):
-        return f"{name} has fractions ({found.dtype}), where its space says {space.dtype}"
+        return f"{name} has dtype {found.dtype} with fractions, expected {space.dtype}"
     if not isinstance(space, spaces.Box) and not space.contains(found.reshape(space.shape or ()).astype(space.dtype)):
-        return f"{name} is {found.tolist()}, which is outside {space}"
+        return f"{name} {found.tolist()} is outside {space}"
     return None
 
 
 def _parts_mismatch(space: spaces.Dict | spaces.Tuple[Any], observation: Any, name: str) -> str | None:
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict):
-            return f"{name} is a {type(observation).__name__}, where its space says Dict"
+            return f"{name} is a {type(observation).__name__}, expected a dict"
         if missing := [key for key in space.spaces if key not in observation]:
-            return f"{name} lacks {missing[0]!r}, which its space has"
+            return f"{name} lacks the key {missing[0]!r}"
         parts: list[tuple[Any, Space]] = list(space.spaces.items())
     else:
         if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
-            return f"{name} is no tuple of {len(space.spaces)} parts, as its space says"
+            return f"{name} is not a tuple of {len(space.spaces)} elements"
         parts = list(enumerate(space.spaces))
     found = (mismatch(part, observation[key], f"{name}[{key!r}]") for key, part in parts)
     return next((reason for reason in found if reason), None)

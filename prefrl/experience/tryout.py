@@ -164,7 +164,7 @@ class _Spy(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not self.examining:
             return
         if reason := mismatch(self.observation_space, observation):
-            raise self._fault(f"its observation is not of its observation_space: {reason}")
+            raise self._fault(f"an observation does not match observation_space: {reason}")
         self.strays |= out_of_bounds(self.observation_space, observation)
 
     def _fault(self, reason: str) -> EnvironmentFaultError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, TypeVar
@@ -12,7 +13,8 @@ from prefrl.printable import printable
 
 _T = TypeVar("_T")
 
-_FIRST_SECONDS, _NEXT_SECONDS = 1.0, 10.0
+_FIRST_SECONDS, _LOOK_SECONDS, _NEXT_SECONDS = 1.0, 1.0, 10.0
+"""Until the first word; between two looks for something new to say; until the same is said again."""
 
 
 class Patience:
@@ -22,7 +24,14 @@ class Patience:
     that what is wrong stays the one line of standard error.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, activity: str = "starting") -> None:
+        """Make it.
+
+        Args:
+            stream: Where lines go.
+            activity: What the command does, in a word.
+        """
+        self._activity = activity
         self._stream = stream or (sys.stderr if sys.stderr.isatty() else sys.stdout)
         self.doing = "loading libraries"
         self._over = threading.Event()
@@ -37,10 +46,13 @@ class Patience:
         self._over.set()
 
     def _speak(self) -> None:
-        said, seconds = "", _FIRST_SECONDS
+        said, at, seconds = "", 0.0, _FIRST_SECONDS
         while not self._over.wait(seconds):
-            line = f"starting: {self.doing}" + (" (still)" if self.doing == said else "")
-            said, seconds = self.doing, _NEXT_SECONDS
+            seconds, doing = _LOOK_SECONDS, self.doing
+            if doing == said and time.monotonic() - at < _NEXT_SECONDS:
+                continue
+            line = f"{self._activity}: {doing}" + (" (still)" if doing == said else "")
+            said, at = doing, time.monotonic()
             try:
                 print(printable(line), file=self._stream, flush=True)
             except (OSError, ValueError):
@@ -51,10 +63,10 @@ _current: Patience | None = None
 
 
 @contextmanager
-def patience() -> Iterator[Patience]:
-    """Within, what `doing` names is said where it takes long."""
+def patience(activity: str = "starting") -> Iterator[Patience]:
+    """Within, what `doing` names is said where it takes long; `activity` is what the command does, in a word."""
     global _current  # noqa: PLW0603 - what is being done is the process's
-    _current = speaker = Patience()
+    _current = speaker = Patience(activity=activity)
     speaker.start()
     try:
         yield speaker

@@ -26,6 +26,7 @@ from prefrl.experience.frames import prepare, render
 from prefrl.experience.inputs import inputs_of
 from prefrl.experience.making import RENDERED, run_env
 from prefrl.experience.own import OwnEnvironment, readmit
+from prefrl.machine.patience import doing
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
@@ -266,15 +267,18 @@ def play(
                 raise UsageError(f"{config.task} gives pictures of different sizes, which no video can hold")
 
     try:
+        doing("loading the policy")
         policy = _policy(run, env)
         if video:
             prepare(env)
+        doing(f"{episodes} episodes")
         played = play_in_turn(
             env, policy.choose, episodes=episodes, seed=seed, most_steps=config.evaluation.max_steps, tell=watch
         )
     finally:
         env.close()
     if video:
+        doing("writing the video")
         from prefrl.rendering.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
 
         write_video(video, np.stack(frames), _fps(config, env))
