@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from prefrl.bookkeeping.keeper import Keeper
-from prefrl.errors import PrefrlError
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.control import StopTraining
 from prefrl.runs.progress import Phase
@@ -78,14 +78,21 @@ class Beginning:
 
         Raises:
             PrefrlError: if the teacher can compare none of the clips.
+            UsageError: if none could be shown to people.
             StopTraining: if somebody asked for it.
         """
         asker = self._feedback.asker
         if asker.initial_segments:
             asker.settle(self._parts.agent.steps, lambda: asker.initial_labels, self._reporter.waiting)
             if not asker.counts["answered"]:
-                raise PrefrlError(f"the teacher {self._parts.config.teacher} could compare none of the first clips")
+                raise self._nothing_compared(asker.problems)
         self._reporter.initial_labels_done = True
+
+    def _nothing_compared(self, problems: list[str]) -> PrefrlError:
+        if problems:  # resumed, the run would have no other pairs to ask about
+            reason = f"{problems[0]}; once that is fixed, start a new run"
+            return UsageError(f"none of the first clips could be compared: {reason}")
+        return PrefrlError(f"the teacher {self._parts.config.teacher} could compare none of the first clips")
 
     def pretrain(self) -> None:
         """Fit the reward model to the first labels.

@@ -2,8 +2,10 @@
 
 import itertools
 import multiprocessing
+import os
 import threading
 import time
+from types import SimpleNamespace
 
 import av
 import gymnasium
@@ -14,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.segments import SegmentRecorder
 from prefrl.experience.tasks import make_env
@@ -23,7 +26,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
 from prefrl.rendering import renderer
 from prefrl.rendering.film import read_film, write_film
-from prefrl.rendering.renderer import Stage, _render_until, render_clip
+from prefrl.rendering.renderer import RendererProcess, Stage, _render_until, render_clip
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import DamagedFileError, load_tree, save_tree
 
@@ -215,6 +218,16 @@ def test_what_cannot_be_replayed_is_filmed_as_it_goes(tmp_path):
     assert firsts == [[0, 1, 2], [3, 4, 5], [4, 5, 6], [7, 8, 9], [10, 11, 12], [11, 12, 13]]
 
 
+def test_an_environment_that_cannot_be_filmed_any_more_has_failed():
+    env = Stateless()
+    recorder = SegmentRecorder(DummyVecEnv([lambda: env]), 3, 100, scenes=Scenes([env], 3))
+    recorder.reset()
+    recorder.step(np.array([0]))
+    env.render = lambda: None
+    with pytest.raises(EnvironmentFaultError, match="gives no picture: it gives None"):
+        recorder.step(np.array([0]))
+
+
 @pytest.mark.parametrize("kind", ["replayed", "filmed"])
 def test_scenes_of_last_steps_go_on_from_a_checkpoint(kind, tmp_path):
     """The segment before, from which they are replayed, was cut before the checkpoint."""
@@ -318,3 +331,55 @@ def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatc
     assert "user's render" in LabelQueue(store).problems()[0]
     assert store.counts()["pending"] == 0
     store.close()
+
+
+def _asked_about(tmp_path, monkeypatch, shows):
+    """A run with people that is asked about 24 clips, of which those are shown whose turn `shows` says."""
+    run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human"))
+    store = LabelStore(run.labels, create=True)
+    pool, turns = segments(24), itertools.count()
+    pairs = enumerate(zip(pool[::2], pool[1::2], strict=True))
+    store.add_queries([pair_query(1, rank, *pair, 0) for rank, pair in pairs])
+
+    def film(segment, clips, stage, fps, queue):
+        if not shows(next(turns)):
+            raise ZeroDivisionError("in a user's render")
+        queue.rendered(segment, 15)
+
+    monkeypatch.setattr(renderer, "render_clip", film)
+    return run, store
+
+
+def test_a_renderer_that_can_show_nothing_any_more_gives_up(tmp_path, monkeypatch, capsys):
+    run, store = _asked_about(tmp_path, monkeypatch, lambda turn: turn < 3)
+    reader, _writer = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(renderer.NothingShownError):
+        _render_until(reader, run)
+    assert capsys.readouterr().err.count("cannot be shown") == 1  # the first of them is said at once
+    assert len(LabelQueue(store).problems()) >= 5
+    store.close()
+
+    process = SimpleNamespace(exitcode=renderer._NOTHING_SHOWN, is_alive=lambda: False)
+    beside = RendererProcess.__new__(RendererProcess)
+    beside._run, beside._beside = run, SimpleNamespace(process=process)
+    with pytest.raises(EnvironmentFaultError, match=r"none of the last 10 clips .* ZeroDivisionError: in a user's ren"):
+        beside.check()
+
+
+def test_a_renderer_goes_on_while_some_clips_are_shown(tmp_path, monkeypatch):
+    run, store = _asked_about(tmp_path, monkeypatch, lambda turn: turn % 10 == 9)
+    polls = itertools.count()
+    _render_until(SimpleNamespace(poll=lambda *_: next(polls) > 30), run)
+    assert LabelQueue(store).problems()
+    store.close()
+
+
+def test_a_renderer_that_gave_up_says_so_by_its_exit_status(tmp_path, monkeypatch, capsys):
+    run, store = _asked_about(tmp_path, monkeypatch, lambda turn: False)
+    store.close()
+    monkeypatch.setattr(os, "nice", lambda _: None)
+    reader, _writer = multiprocessing.Pipe(duplex=False)
+    with pytest.raises(SystemExit) as ended:
+        renderer._render(reader, run.root, renderer.passport(run.config))
+    assert ended.value.code == renderer._NOTHING_SHOWN
+    assert len(capsys.readouterr().err.splitlines()) == 1

@@ -13,7 +13,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prefrl.errors import UsageError
 from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
+from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.experience.frames import render
 from prefrl.experience.snapshots import save_env
 from prefrl.storage.files import Tree
@@ -42,13 +44,17 @@ class Scenes:
         """Each environment's newest scene of a segment that has been cut."""
 
     def before_step(self) -> None:
-        """Note where the environments stand that are at the first step of a segment."""
+        """Note where the environments stand that are at the first step of a segment.
+
+        Raises:
+            EnvironmentFaultError: if one whose state cannot be saved cannot be filmed any more.
+        """
         for env, begun, position in zip(self._envs, self._begun, self._position, strict=True):
             if position == 0:
                 state = save_env(env)
                 begun.append({"film": {}} if state is None else {"state": state})
             if "film" in begun[-1]:
-                begun[-1]["film"][f"{position:06d}"] = _pack(render(env))
+                begun[-1]["film"][f"{position:06d}"] = _frame(env)
 
     def after_step(self, dones: Array) -> None:
         """Count the step; an episode's end (E,) ends a segment too."""
@@ -104,6 +110,13 @@ def filmed(scene: Tree) -> list[Array] | None:
         frames.append(_unpack(scene["film"][key], left))
         left -= frames[-1].nbytes
     return frames
+
+
+def _frame(env: gymnasium.Env[Any, Any]) -> Tree:
+    try:
+        return _pack(render(env))
+    except UsageError as error:  # it could when it was tried
+        raise EnvironmentFaultError(f"clips cannot be filmed any more: {error}") from error
 
 
 def _pack(frame: Array) -> Tree:

@@ -19,6 +19,7 @@ import numpy as np
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.actions import from_numbers
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.experience.frames import prepare, render, stage_env
 from prefrl.experience.own import maker_of, readmit
 from prefrl.experience.scenes import filmed
@@ -40,10 +41,18 @@ _RESTART_SECONDS = 5.0
 _NICE = 19
 _NO_STAGE = 3
 """Exit status of a renderer that can show nothing of its task, however often it is started."""
+_NOTHING_SHOWN = 4
+"""Exit status of a renderer that could show none of many clips, one after the other."""
+_HOPELESS = 10
+"""So many clips."""
 
 
 class NoStageError(PrefrlError):
     """Nothing of the task can be rendered here."""
+
+
+class NothingShownError(PrefrlError):
+    """One clip after the other could not be shown."""
 
 
 class Stage:
@@ -112,11 +121,17 @@ class RendererProcess:
 
         Raises:
             PrefrlError: if this machine cannot show the task at all, so that nothing could ever be labelled.
+            EnvironmentFaultError: if one clip after the other could not be shown.
         """
         process = self._beside.process
         check_guarded(process.exitcode)
         if process.exitcode == _NO_STAGE:
             raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
+        if process.exitcode == _NOTHING_SHOWN:
+            raise EnvironmentFaultError(
+                f"none of the last {_HOPELESS} clips of {self._run.config.task} could be shown to people: "
+                f"{_newest_problem(self._run)}"
+            )
         if process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
             return None
         ended = how_it_ended(process.exitcode)
@@ -126,6 +141,14 @@ class RendererProcess:
     def close(self) -> None:
         """Let it finish its clip, and end."""
         self._beside.stop(timeout=10)
+
+
+def _newest_problem(run: RunDirectory) -> str:
+    store = LabelStore(run.labels)
+    try:
+        return LabelQueue(store).problems()[0]
+    finally:
+        store.close()
 
 
 def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) -> None:
@@ -138,22 +161,36 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
         readmit(run.config, maker)
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
+    except NothingShownError:
+        sys.exit(_NOTHING_SHOWN)  # the agent's side says why
     except Exception as error:
         complain(f"renderer: {explain(error)}")
         sys.exit(_NO_STAGE if isinstance(error, NoStageError) else 1)
 
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
+    """Film what people will be asked about, until told to stop.
+
+    Raises:
+        NothingShownError: if one clip after the other cannot be shown, so that people would wait for ever.
+    """
     store = LabelStore(run.labels, waiting=wait_on(run.labels))
     queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), make_stage(run.config.env_id, run.config.env_kwargs)
+    failed = 0
     while not stop.poll():
         for segment in queue.to_render():
             try:
                 render_clip(segment, clips, stage, run.config.playback_fps, queue)
+                failed = 0
             except OSError:
                 raise  # a full disk, say: no fault of the clip's
             except Exception as error:  # whatever a user's environment raises
                 queue.unrenderable(segment, explain(error))
+                failed += 1
+                if failed == 1:
+                    complain(f"renderer: clip {segment} cannot be shown, and is not asked about: {explain(error)}")
+                if failed == _HOPELESS:
+                    raise NothingShownError from None
             if stop.poll():
                 break
         else:

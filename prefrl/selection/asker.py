@@ -79,6 +79,11 @@ class Asker:
         return len(unusable_labels(self._store, self._clips))
 
     @property
+    def problems(self) -> list[str]:
+        """Why queries were withdrawn, newest first."""
+        return LabelQueue(self._store).problems()
+
+    @property
     def closed(self) -> bool:
         """Whether somebody said that the run is to finish with the labels there are."""
         return self._store.closed
