@@ -18,7 +18,7 @@ from labelled import add_labels, make_run
 from runs import content, prefrl, refused
 
 from prefrl.errors import PrefrlError
-from prefrl.feedback import database, schema, sqlite
+from prefrl.feedback import database, sqlite
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.leases import LabelQueue
@@ -26,6 +26,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.runs import admission as run_admission
 from prefrl.runs.directory import RunDirectory
+from prefrl.safety import store_schema as schema
 
 Attack = Callable[[Path], None]
 

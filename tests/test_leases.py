@@ -12,9 +12,9 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.database import ANSWERS
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LEASE_SECONDS, LabelQueue
-from prefrl.feedback.schema import SCRIPTS, STORE_VERSION
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
+from prefrl.safety.store_schema import SCRIPTS, STORE_VERSION
 
 POOL = segments(40)
 

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import read_labels
-from prefrl.feedback.schema import STORE_VERSION
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
+from prefrl.safety.store_schema import STORE_VERSION
 from prefrl.types import Comparison
 
 POOL = segments(40)

@@ -10,8 +10,8 @@ import pytest
 from prefrl.feedback.following import Following
 from prefrl.feedback.label_history import read_history, read_labels
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.schema import STORE_VERSION, admit
 from prefrl.feedback.store import LabelStore
+from prefrl.safety.store_schema import STORE_VERSION, admit
 
 OLD = Path(__file__).parent / "data" / "stores" / "version-4.sqlite"
 

@@ -16,10 +16,10 @@ from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError
 from prefrl.feedback.columns import legible, odd_query, odd_value
-from prefrl.feedback.schema import STORE_VERSION, VIEWS, admit
 from prefrl.feedback.sqlite import engine, explained, is_locked
 from prefrl.feedback.upgrade import upgrade
 from prefrl.feedback.waiting import Waiting, give_up
+from prefrl.safety.store_schema import STORE_VERSION, VIEWS, admit
 from prefrl.storage.durable import sync
 
 METADATA = sa.MetaData()

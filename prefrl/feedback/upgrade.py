@@ -11,7 +11,7 @@ from collections import defaultdict
 import sqlalchemy as sa
 
 from prefrl.feedback.checksums import checksum
-from prefrl.feedback.schema import STORE_VERSION, VIEWS, WITHDRAWN_VIEW
+from prefrl.safety.store_schema import STORE_VERSION, VIEWS, WITHDRAWN_VIEW
 
 _OLD = ("queries", "comparisons", "checksums", "late_answers")
 """Tables that are read into new ones."""

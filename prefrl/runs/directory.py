@@ -21,12 +21,11 @@ from filelock import FileLock
 from prefrl.config import RunConfig
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback import schema
 from prefrl.printable import command, printable
 from prefrl.runs import progress
 from prefrl.runs.admission import admit_run
 from prefrl.runs.progress import Progress
-from prefrl.safety import trust
+from prefrl.safety import store_schema, trust
 from prefrl.storage import locks
 from prefrl.storage.durable import make_folder
 from prefrl.storage.files import (
@@ -155,7 +154,7 @@ class RunDirectory:
             raise UsageError(f"{root} is not a run: it has no config.json")
         admit_run(root)
         if (root / "labels.sqlite").exists():
-            schema.admit(root / "labels.sqlite")
+            store_schema.admit(root / "labels.sqlite")
         data = read_json(path)
         if not isinstance(data, dict) or type(data.get("format")) is not int:
             raise DamagedFileError(f"{printable(path)} is damaged: it names no format")

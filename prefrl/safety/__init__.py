@@ -1,1 +1,1 @@
-"""What may be imported, and on whose word."""
+"""Trust boundaries: whose modules may be imported, and what a database of somebody else's may hold."""

@@ -13,7 +13,7 @@ import sqlite3
 from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.sqlite import inspect
+from prefrl.safety.sqlite_file import inspect
 
 STORE_VERSION = 5
 _LABELS_VIEW = """
