@@ -10,6 +10,7 @@ import os
 import socket
 import time
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
 from prefrl.feedback.repeats import Repeats
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.printable import printable
@@ -93,6 +95,7 @@ class Session:
         self._person = f"{self.labeller}@{socket.gethostname()}:"
         self.viewer = f"{self._person}{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.clips = ClipFolder(self.run.clips)
+        self._opened = ExitStack()
         self._store: LabelStore | None = None
         self._queue: LabelQueue | None = None
         self._in_hand = 0
@@ -108,7 +111,7 @@ class Session:
     def _connect(self) -> LabelQueue | None:
         """The queue; None where the run has not come so far as to have one."""
         if self._queue is None and self.run.labels.exists():
-            self._store = LabelStore(self.run.labels)
+            self._store = self._opened.enter_context(run_store(self.run))
             self._queue = LabelQueue(self._store)
             self._queue.release_all(self._person)  # what a viewer of theirs had that was killed
             self._repeats = Repeats(self._store, self._queue, self.run.config.queries.repeats, self.run.config.seed)
@@ -240,8 +243,7 @@ class Session:
         """Give back what is in hand."""
         if self._queue:
             self._queue.release(self.viewer)
-        if self._store:
-            self._store.close()
+        self._opened.close()
         self._lock.release()
 
 

@@ -18,6 +18,7 @@ from prefrl.experience.environments import EnvStack, make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.experience.segments import SegmentRecorder
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
 from prefrl.machine.devices import choose_device
@@ -68,8 +69,8 @@ def _make_feedback(
         return recorder.episodes.newest
 
     teacher = make_teacher(config.teacher, config.seed, episodes)
-    store = LabelStore(run.labels, create=not run.begun, waiting=waiting_for_others(run, control))
-    cleanup.callback(store.close)
+    opened = run_store(run, create=not run.begun, waiting=waiting_for_others(run, control))
+    store = cleanup.enter_context(opened)
     if run.begun:
         store.check()
     learner = _make_learner(run, store, recorder_inputs(config, recorder), threads, control.learner)

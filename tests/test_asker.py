@@ -386,7 +386,7 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
     assert {number for number, _ in again.teacher.asked} == set(asked)
     for number, query in again.teacher.asked:
         assert (query.round, query.rank) == (asked[number].round, asked[number].rank)
-        assert query.agent_step == asked[number].agent_step
+        assert (query.kind, query.agent_step) == (asked[number].kind, asked[number].agent_step)
         for side, original in (
             (query.segments[0], asked[number].segments[0]),
             (query.segments[1], asked[number].segments[1]),

@@ -9,7 +9,7 @@ import pytest
 from helpers import segments
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.kinds import KINDS, Choice, FeedbackKind, feedback_kind
+from prefrl.feedback.kinds import KINDS, Choice, FeedbackKind
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import Given, agreement, figures
 from prefrl.feedback.store import LabelStore
@@ -179,7 +179,7 @@ def test_a_store_with_an_unknown_kind_is_refused(store, path, monkeypatch):
 
 def test_an_unknown_kind_is_told_with_the_nearest():
     with pytest.raises(UsageError, match="unknown feedback kind 'ratings'; did you mean rating"):
-        feedback_kind("ratings")
+        KINDS["ratings"]
 
 
 def test_agreement_of_ratings_is_ordinal(rating):

@@ -11,7 +11,7 @@ from helpers import answered_run
 
 from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.reward import process
 from prefrl.storage.files import load_tree, save_tree
 
@@ -231,9 +231,9 @@ def test_without_comparisons_nothing_is_fitted_and_the_process_pauses(run, monke
 def test_it_waits_for_labels_in_other_hands_as_long_as_that_takes(run, monkeypatch):
     opened = []
     monkeypatch.setattr(process, "wait_on", lambda path: ("waits on", path))
-    monkeypatch.setattr(process, "LabelStore", lambda path, waiting: opened.append((path, waiting)) or LabelStore(path))
+    monkeypatch.setattr(process, "run_store", lambda run, waiting: opened.append((run, waiting)) or run_store(run))
     learned(monkeypatch, run, 1)
-    assert opened == [(run.labels, ("waits on", run.labels))]
+    assert opened == [(run, ("waits on", run.labels))]
 
 
 def test_before_the_agent_has_said_anything_its_step_is_0(run, monkeypatch):

@@ -11,7 +11,7 @@ from prefrl.commands.wording import in_words
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.tasks import known_tasks
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.usable import unusable_labels
 from prefrl.printable import command
 from prefrl.recipes import resolve, task_settings
@@ -57,14 +57,13 @@ def run_status(root: Path) -> dict[str, Any]:
     if now["obstacle"]:
         now["state"] = f"cannot be resumed: {now['obstacle']}"
     if config.learns_reward and (run.labels.exists() or run.begun):
-        store = LabelStore(run.labels)
-        now["label_counts"], now["closed"] = store.counts(), store.closed
-        now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips)))
-        now["labels"] = now["label_counts"]["answered"]  # newer than what the run last said
-        if config.asks_people:
-            queue = LabelQueue(store)
-            now["queue"] = queue.waiting() | {"problems": queue.problems()}
-        store.close()
+        with run_store(run) as store:
+            now["label_counts"], now["closed"] = store.counts(), store.closed
+            now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips)))
+            now["labels"] = now["label_counts"]["answered"]  # newer than what the run last said
+            if config.asks_people:
+                queue = LabelQueue(store)
+                now["queue"] = queue.waiting() | {"problems": queue.problems()}
         rows = read_metrics(run.metrics) if run.metrics.exists() else []
         now["warnings"] = [symptom.line for symptom in symptoms(config, rows, now["label_counts"])]
     return now

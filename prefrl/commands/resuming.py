@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefrl.errors import PrefrlError, explain
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.runs.directory import RunDirectory
 
 
@@ -15,11 +15,8 @@ def check(run: RunDirectory) -> None:
     """
     run.check_checkpoints()
     if run.config.learns_reward and (run.labels.exists() or run.begun):
-        store = LabelStore(run.labels)
-        try:
+        with run_store(run) as store:
             store.check()
-        finally:
-            store.close()
 
 
 def obstacle(run: RunDirectory) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefrl.errors import UsageError
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.runs.directory import RunDirectory
 
 
@@ -25,18 +25,14 @@ def finish_asking(root: str | Path, *, closed: bool = True) -> int:
     run = RunDirectory.open(Path(root))
     if not run.labels.exists():
         raise UsageError(f"{root} has no labels to finish with")
-    store = LabelStore(run.labels)
-    store.closed = closed
-    answered = store.counts()["answered"]
-    store.close()
-    return answered
+    with run_store(run) as store:
+        store.closed = closed
+        return store.counts()["answered"]
 
 
 def is_closed(run: RunDirectory) -> bool:
     """Whether a run asks nobody any more."""
     if not run.labels.exists():
         return False
-    store = LabelStore(run.labels)
-    closed = store.closed
-    store.close()
-    return closed
+    with run_store(run) as store:
+        return store.closed

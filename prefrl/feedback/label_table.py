@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError, is_disk_full
 from prefrl.feedback.label_history import Label, read_history, read_labels
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import replacing
 
@@ -31,10 +31,9 @@ def write_table(root: Path, path: Path) -> int:
         raise UsageError(f"{path} is there already; choose another name")
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
-    store = LabelStore(run.labels)
-    rows: list[tuple[object, ...]] = [(*label, None) for label in read_labels(store)]
-    rows += [(*repeat.label, repeat.repeats) for repeat in read_history(store).repeats]
-    store.close()
+    with run_store(run) as store:
+        rows: list[tuple[object, ...]] = [(*label, None) for label in read_labels(store)]
+        rows += [(*repeat.label, repeat.repeats) for repeat in read_history(store).repeats]
     if not rows:
         raise PrefrlError(f"{root} has no labels yet")
     try:

@@ -15,8 +15,9 @@ from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import REPEATS, STANDING, segments_of
-from prefrl.feedback.kinds import KINDS, FeedbackKind, feedback_kind, from_json
+from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json
 from prefrl.feedback.kinds.comparison import COMPARISON
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.runs.directory import RunDirectory
 
@@ -119,9 +120,8 @@ def report(root: Path) -> dict[str, Any]:
     run = RunDirectory.open(root)
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
-    store = LabelStore(run.labels)
-    answers, late = read_answers(store, ClipFolder(run.clips)), store.late_answers()
-    store.close()
+    with run_store(run) as store:
+        answers, late = read_answers(store, ClipFolder(run.clips)), store.late_answers()
     alpha, shared = agreement(answers)
     lasts = run.config.queries.segment_length / run.config.playback_fps
     by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
@@ -164,7 +164,7 @@ def read_answers(store: LabelStore, clips: ClipFolder) -> list[Given]:
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """The report for a person: a line a labeller."""
-    titles = feedback_kind(report["kind"]).rate_titles
+    titles = KINDS[report["kind"]].rate_titles
     names = ("answers", *titles.values(), "median s", "90 % s", "hasty", "repeats", "consistent", "as reward")
     width = max(8, *(len(name) for name in report["labellers"])) if report["labellers"] else 8
     lines = [f"{'labeller':<{width}}" + "".join(f"{name:>12}" for name in names)]

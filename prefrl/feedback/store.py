@@ -29,7 +29,7 @@ from prefrl.feedback.database import (
     now,
     segments_of,
 )
-from prefrl.feedback.kinds import KINDS, feedback_kind, from_json, to_json
+from prefrl.feedback.kinds import KINDS, from_json, to_json
 from prefrl.feedback.terms import Answer, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
 from prefrl.types import Comparison
@@ -310,7 +310,7 @@ def answer_row(answer: Answer, kind: str, segments: Sequence[int], at: str) -> d
         UsageError: if the value is none of the kind's.
     """
     try:
-        value = to_json(feedback_kind(kind), answer.value)
+        value = to_json(KINDS[kind], answer.value)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{answer.value!r:.80} is no answer of kind {kind}: {error}") from None
     shown = {"shown": json.dumps(list(segments)), "created_at": at, "late": 0, "undoes": None}
@@ -353,7 +353,7 @@ def _add_segments(connection: sa.Connection, queries: Sequence[Query]) -> None:
 
 
 def _query_row(query: Query) -> dict[str, Any]:
-    kind = feedback_kind(query.kind)
+    kind = KINDS[query.kind]
     if len(query.segments) != kind.arity:
         raise UsageError(f"a query of kind {kind.name} is about {kind.arity} segments, not {len(query.segments)}")
     row = {name: getattr(query, name) for name in ("kind", "round", "rank", "agent_step", "wanted")}

@@ -15,7 +15,7 @@ from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.label_history import History, read_history, read_labels
 from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory, version
 from prefrl.storage.durable import sync
@@ -42,9 +42,8 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trus
     task = labelled_task(run.config)
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
-    store = LabelStore(run.labels)
-    labels, history = read_labels(store), read_history(store)
-    store.close()
+    with run_store(run) as store:
+        labels, history = read_labels(store), read_history(store)
     clips = ClipFolder(run.clips)
     # What is no label is not worth an error: a pair may have been flagged because its clip is damaged.
     damaged = {segment for segment in segments_of((), history) if task.problem(clips, segment)}
@@ -115,8 +114,8 @@ def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
     Returns:
         What was added.
     """
-    store, clips = LabelStore(run.labels, create=not run.begun), ClipFolder(run.clips)
-    try:
+    clips = ClipFolder(run.clips)
+    with run_store(run, create=not run.begun) as store:
         known = read_known(store, clips)
         changes = compare(archive, known)
         wanted = {segment: archive.digests[segment] for segment in changes.segments}
@@ -125,8 +124,6 @@ def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
         numbers = dict(zip(new, free_segments(store, len(new)), strict=True))
         _copy_clips(archive, clips, numbers)
         insert_changes(store, archive, changes, numbers, held | numbers)
-    finally:
-        store.close()
     return changes.added
 
 

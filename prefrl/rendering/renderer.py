@@ -25,7 +25,7 @@ from prefrl.experience.own import maker_of, readmit
 from prefrl.experience.scenes import filmed
 from prefrl.experience.snapshots import load_env
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on
 from prefrl.machine.processes import check_guarded, how_it_ended, start_worker
 from prefrl.printable import complain
@@ -144,11 +144,8 @@ class RendererProcess:
 
 
 def _newest_problem(run: RunDirectory) -> str:
-    store = LabelStore(run.labels)
-    try:
+    with run_store(run) as store:
         return LabelQueue(store).problems()[0]
-    finally:
-        store.close()
 
 
 def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) -> None:
@@ -169,13 +166,17 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
 
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
+    with run_store(run, waiting=wait_on(run.labels)) as store:
+        _render_for(LabelQueue(store), stop, run)
+
+
+def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
     """Film what people will be asked about, until told to stop.
 
     Raises:
         NothingShownError: if one clip after the other cannot be shown, so that people would wait for ever.
     """
-    store = LabelStore(run.labels, waiting=wait_on(run.labels))
-    queue, clips, stage = LabelQueue(store), ClipFolder(run.clips), make_stage(run.config.env_id, run.config.env_kwargs)
+    clips, stage = ClipFolder(run.clips), make_stage(run.config.env_id, run.config.env_kwargs)
     failed = 0
     while not stop.poll():
         for segment in queue.to_render():
@@ -195,7 +196,6 @@ def _render_until(stop: Connection, run: RunDirectory) -> None:
                 break
         else:
             stop.poll(_IDLE_SECONDS)
-    store.close()
 
 
 def make_stage(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Stage:

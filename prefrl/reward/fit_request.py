@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefrl.chance import stream
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.runs.directory import RunDirectory
 from prefrl.types import Comparison
 
@@ -52,9 +52,8 @@ def fit_request(
     weights = _check_arguments(run, holdout, seed, comparisons, out)
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
-    store = LabelStore(run.labels)
-    labels = store.comparisons()
-    store.close()
+    with run_store(run) as store:
+        labels = store.comparisons()
     request = FitRequest(run, holdout, seed, comparisons or _work(run), weights, len(labels))
     request.split(labels)
     return request

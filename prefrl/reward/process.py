@@ -11,7 +11,7 @@ import torch
 
 from prefrl.errors import explain
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on
 from prefrl.machine.memory import keep_freed_memory
 from prefrl.printable import complain
@@ -65,8 +65,12 @@ def learn(root: Path, inputs: Inputs, device: str, pipe: Connection) -> None:
 
 def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
     """Read labels, fit and publish until told to stop."""
-    store, config = LabelStore(run.labels, waiting=wait_on(run.labels)), run.config
-    labels = Labels(run, store, inputs)
+    with run_store(run, waiting=wait_on(run.labels)) as store:
+        _learn_from(Labels(run, store, inputs), orders, run, inputs, device)
+
+
+def _learn_from(labels: Labels, orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
+    config = run.config
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
         if orders.listen(_IDLE_SECONDS):
@@ -98,7 +102,6 @@ def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) 
     if learner.pretrained:
         learner.publish(run.weights)
     save_tree(run.learner_state, learner.state_dict(), durable=True)
-    store.close()
 
 
 def _saved_state(run: RunDirectory, learner: RewardLearner) -> Tree | None:

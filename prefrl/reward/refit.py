@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from prefrl.experience.environments import reward_inputs
-from prefrl.feedback.store import LabelStore
+from prefrl.feedback.run_store import run_store
 from prefrl.machine.devices import choose_device
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
@@ -86,10 +86,9 @@ def refit(
     """
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
     run, config = request.run.admit(trust), request.run.config
-    store = LabelStore(run.labels)
-    source = Labels(run, store, reward_inputs(config))
-    labels, read = list(source.comparisons()), source.read
-    store.close()
+    with run_store(run) as store:
+        source = Labels(run, store, reward_inputs(config))
+        labels, read = list(source.comparisons()), source.read
     training, held_out = request.split(labels)
     # Away from a training nothing makes room for newer labels: all of them are fitted.
     reward = dataclasses.replace(config.reward, buffer=max(len(training), config.reward.batch_size))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from prefrl.chance import stream
 from prefrl.experience.episodes import Episodes
-from prefrl.feedback.kinds import feedback_kind
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.terms import Answer, Query
 
@@ -38,7 +38,7 @@ class SimulatedTeacher:
             rewards = [segment.true_rewards for segment in query.segments]
             usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
             chance = stream(self._seed, "teacher", query.round, query.rank).random(2)
-            value = feedback_kind(query.kind).simulate(rewards, self._configuration, usual, chance)
+            value = KINDS[query.kind].simulate(rewards, self._configuration, usual, chance)
             self._answers.append(Answer(query_id, value, self._name, query.agent_step))
 
     def collect(self) -> Sequence[Answer]:

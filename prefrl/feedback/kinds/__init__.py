@@ -5,26 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from prefrl.errors import unknown
 from prefrl.feedback.kinds.comparison import ComparisonKind
 from prefrl.feedback.kinds.kind import Choice, FeedbackKind
+from prefrl.registry import Registry
 
 __all__ = ["KINDS", "Choice", "FeedbackKind"]
 
-KINDS: dict[str, FeedbackKind] = {kind.name: kind for kind in (ComparisonKind(),)}
+KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in (ComparisonKind(),)})
 LONGEST_VALUE = 100_000
 """Characters of an answer's JSON."""
-
-
-def feedback_kind(name: str) -> FeedbackKind:
-    """The kind of that name.
-
-    Raises:
-        UsageError: if there is none.
-    """
-    if name not in KINDS:
-        raise unknown("feedback kind", name, list(KINDS))
-    return KINDS[name]
 
 
 def to_json(kind: FeedbackKind, value: Any) -> str:
