@@ -157,6 +157,17 @@ def test_results_too(tmp_path: Path) -> None:
         assert_refused_early("bench", *command, word="suite.json is damaged", cwd=tmp_path)
 
 
+# -- arguments --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("option", "form"), [("--env-kwargs", "NAME=VALUE"), ("--set", "KEY=VALUE")])
+@pytest.mark.parametrize("value", ["level", "=3"])
+def test_a_setting_without_a_name_or_a_value(option: str, form: str, value: str, tmp_path: Path) -> None:
+    word = f"{option} {value}: write {form}"
+    assert_refused_early("train", "pendulum", "--out", "run", option, value, word=word, cwd=tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
 # -- finished runs --------------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ def parse_settings(option: str, pairs: Sequence[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals:
+        if not equals or not key:
             raise UsageError(f"--{option} {pair}: write {'NAME' if option == 'env-kwargs' else 'KEY'}=VALUE")
         try:
             settings[key] = json.loads(value)

@@ -88,6 +88,7 @@ def train(
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
 
+    recipe_settings, constructor = parse_settings("set", settings), parse_settings("env-kwargs", env_kwargs)
     archive: LabelArchive | None = None
 
     def read() -> None:
@@ -113,8 +114,8 @@ def train(
             out=out,
             ablation=ablation,
             recipe=recipe,
-            settings=parse_settings("set", settings),
-            env_kwargs=parse_settings("env-kwargs", env_kwargs),
+            settings=recipe_settings,
+            env_kwargs=constructor,
         )
         if track:
             _track(wandb_project_name, run)
