@@ -1,12 +1,15 @@
-"""Starts the viewer."""
+"""The command `prefrl label`, which opens the window. Qt is imported only when the window is needed."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro.conf import Positional
 
 from prefrl.errors import PrefrlError
 from prefrl.printable import complain
@@ -15,25 +18,38 @@ if TYPE_CHECKING:
     from clip_viewer.theme import Theme
 
 
-def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
-    """Open the viewer on a run, until the window is closed.
+def label(
+    run: Positional[Path], /, *, labeller: str | None = None, theme: Literal["auto", "light", "dark"] = "auto"
+) -> int:
+    """Compare clips in a window, for a run whose teacher is `human`. Close it and come back whenever you like.
 
     Args:
-        root: The run.
-        labeller: Who labels.
-        theme: Colours: the desktop's, light or dark.
+        run: The run directory.
+        labeller: Your name, stored with your answers (default: your user name).
+        theme: The window's colours: auto (follow the desktop), light or dark. Press D to switch.
+    """
+    return open_viewer(run, labeller or getpass.getuser(), theme)
+
+
+def open_viewer(root: Path, labeller: str, theme: Theme = "auto") -> int:
+    """Show the window until it is closed.
+
+    Args:
+        root: The run directory.
+        labeller: Name that is stored with the answers.
+        theme: The window's colours.
 
     Returns:
         The exit status.
 
     Raises:
-        UsageError: if the run asks nobody.
-        PrefrlError: if there is no display or no Qt.
+        UsageError: if the run's teacher is not `human`.
+        PrefrlError: if there is no display, or PySide6 is not installed.
     """
-    from clip_viewer.session import Session  # noqa: PLC0415 - knows nothing of Qt: a wrong run is said first
+    from clip_viewer.session import Session  # noqa: PLC0415 - needs no Qt, so a wrong run is reported first
 
     session = Session(root, labeller)
-    session.progress()  # opens the labels: what is wrong with them is said before a window is needed
+    session.progress()  # opens the labels, so that problems are reported before a window opens
     try:
         from PySide6.QtCore import QTimer, qInstallMessageHandler  # noqa: PLC0415 - an extra
         from PySide6.QtWidgets import QApplication  # noqa: PLC0415
@@ -53,14 +69,14 @@ def label(root: Path, labeller: str, theme: Theme = "auto") -> int:
     set_theme(theme)
     window = LabelWindow(session, Fetcher(session))
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Python hears them at the window's next tick, but it may be painting: it closes only after that.
+        # Python handles signals at the next timer tick; the window may be painting then, so close it afterwards.
         signal.signal(number, lambda *_: QTimer.singleShot(0, window.close))
     window.show()
     return int(application.exec())
 
 
 def _while_starting(kind: Any, _context: Any, message: str) -> None:
-    """Qt ends the process where it can open no window, after a page of advice; one line says it."""
+    """Report in one line that no window can be opened. Qt itself prints a page of advice and aborts the process."""
     from PySide6.QtCore import QtMsgType  # noqa: PLC0415
 
     if kind == QtMsgType.QtFatalMsg:

@@ -1,4 +1,8 @@
-"""The commands of `prefrl bench`, which `prefrl.commands.cli` mounts. Every heavy import happens inside its command."""
+"""Run suites of experiments and report them; measure speed.
+
+The commands of `prefrl bench`, found through the entry point group `prefrl.commands`, which shows the line above in the
+help. Every slow import happens inside the command that needs it.
+"""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from prefrl_benchmarks.cli import bench
 from tyro.conf import Positional, arg
 
 from prefrl.commands.arguments import PROGRAM, Trust, parse_settings, refused_in_one_line
 from prefrl.commands.label_commands import labels_app, reward_app
+from prefrl.commands.plugins import mount_plugins
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.printable import LONGEST_LINE, command, complain, printable, say
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prefrl.feedback.archive import LabelArchive
 
 app = tyro.extras.SubcommandApp()
-app.command(bench, name="bench", help="Run suites of experiments and report them; measure speed.")
+mount_plugins(app)
 app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
@@ -164,24 +164,6 @@ def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
         print(json.dumps(now, indent=2))
     else:
         say(status_lines(now))
-
-
-@app.command
-def label(
-    run: Positional[Path], /, *, labeller: str | None = None, theme: Literal["auto", "light", "dark"] = "auto"
-) -> int:
-    """Compare clips in a window, for a run whose teacher is `human`; close it and come back whenever you like.
-
-    Args:
-        run: The run directory.
-        labeller: Your name, as it is stored with your answers; default: your user name.
-        theme: Colours of the window: the desktop's (auto), light or dark; key D changes them.
-    """
-    import getpass
-
-    from clip_viewer.app import label as open_viewer
-
-    return open_viewer(run, labeller or getpass.getuser(), theme)
 
 
 @app.command
