@@ -40,7 +40,9 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
         cleanup.callback(run.lock().release)
         try:
             with stop_on_signals(control), _no_longer_finite():
-                return _train(assemble(run, control, cleanup))
+                parts = assemble(run, control, cleanup)
+                with _faults_at_their_step(parts), _no_longer_finite():
+                    return _train(parts)
         except StopTraining:
             _say_ended(run, Phase.STOPPED)
             return None
@@ -113,6 +115,15 @@ def _say_ended(run: RunDirectory, phase: Phase, problem: str | None = None) -> N
     with suppress(OSError, PrefrlError):  # the disk may be full: what stopped the run is said on the screen too
         said = run.read_progress() or Progress(phase)
         run.write_progress(replace(said, phase=phase, problem=problem, updated_at=time.time()))
+
+
+@contextmanager
+def _faults_at_their_step(parts: Parts) -> Iterator[None]:
+    """Say after how many steps of the agent an environment failed."""
+    try:
+        yield
+    except EnvironmentFaultError as error:
+        raise EnvironmentFaultError(f"after {parts.agent.steps:,} steps, {error}") from error
 
 
 @contextmanager
