@@ -35,17 +35,21 @@ def odd_value(connection: sa.Connection, metadata: sa.MetaData) -> str | None:
 
 def odd_query(connection: sa.Connection) -> str | None:
     """The first query whose kind is unknown, or that is not about as many segments as its kind; None where all are."""
-    found = connection.exec_driver_sql(
-        "SELECT id, kind, wanted, count(place), min(place), max(place), count(segment_id) "
-        "FROM queries LEFT JOIN query_segments ON query_id = id GROUP BY id, kind, wanted"
+    # A query's places are different: they are 0 to arity - 1 where the least, the largest and their number are right.
+    shapes = " OR ".join("kind = ? AND count(place) = ? AND max(place) = ?" for _ in KINDS) or "0"
+    arities = tuple(part for kind in KINDS.values() for part in (kind.name, kind.arity, kind.arity - 1))
+    odd = connection.exec_driver_sql(
+        "SELECT id, kind FROM queries LEFT JOIN query_segments ON query_id = id GROUP BY id "
+        f"HAVING NOT (wanted BETWEEN 1 AND {MOST_LABELLERS} AND min(place) = 0 AND ({shapes})) LIMIT 1",
+        arities,
+    ).first()
+    if odd is None:
+        return None
+    return (
+        f"its query {odd[0]} is none of kind {odd[1]}"
+        if odd[1] in KINDS
+        else f"its query {odd[0]} is of the unknown kind {odd[1]!a:.60}"
     )
-    for number, kind, wanted, places, first, last, segments in found:
-        if kind not in KINDS:
-            return f"its query {number} is of the unknown kind {kind!a:.60}"
-        arity = KINDS[kind].arity
-        if not 1 <= wanted <= MOST_LABELLERS or (places, first, last, segments) != (arity, 0, arity - 1, arity):
-            return f"its query {number} is none of kind {kind}"
-    return None
 
 
 def legible(

@@ -255,7 +255,8 @@ def segments_of(connection: sa.Connection, query_ids: sa.Select[Any] | None = No
     if query_ids is not None:
         rows = rows.where(QUERY_SEGMENTS.c.query_id.in_(query_ids))
     found: dict[int, tuple[int, ...]] = {}
-    for query_id, segment in connection.execute(rows.order_by(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.place)):
+    in_order = rows.order_by(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.place)
+    for query_id, segment in connection.execute(in_order).all():
         found[query_id] = (*found.get(query_id, ()), segment)
     return found
 

@@ -38,6 +38,8 @@ IMPORTED_ROUND = 0
 """The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""
 _NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
 """Queries that only ask again measure the people: they are no labels to train on, and none of the budget."""
+_ASKED_HERE = (QUERIES.c.round != IMPORTED_ROUND) & QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id))
+"""Queries that are neither from a file nor withdrawn."""
 _ASKING, _CLOSED = "asking", "closed"
 
 
@@ -186,7 +188,8 @@ class LabelStore:
         said = sa.select(STANDING.c.kind, STANDING.c.value, sa.func.count()).select_from(joined).where(upto)
         missing = sa.select(QUERIES.c.wanted - sa.func.count(STANDING.c.id).label("missing"))
         missing = missing.select_from(sa.outerjoin(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id))
-        missing = missing.where(is_open(QUERIES.c.id), upto).group_by(QUERIES.c.id, QUERIES.c.wanted)
+        missing = missing.where(_ASKED_HERE, upto).group_by(QUERIES.c.id)
+        missing = missing.having(sa.func.count(STANDING.c.id) < QUERIES.c.wanted)
         counts = {kind.tally(value): 0 for kind in KINDS.values() for value in kind.values or ()}
         counts |= {"pending": 0, "answered": 0}
         with self._read() as connection:
@@ -326,16 +329,18 @@ def _complete() -> sa.Select[tuple[int]]:
 
 def _standing(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[StandingAnswer]:
     """Standing answers to what was asked for the first time, in the order of their ids."""
-    columns = [column for name in StandingAnswer._fields for column in STANDING.c if column.name == name]
+    columns = [STANDING.c[name] for name in StandingAnswer._fields if name != "segments"]
     rows = sa.select(*columns).join(QUERIES, QUERIES.c.id == STANDING.c.query_id).where(_NO_REPEAT, chosen)
     found = connection.execute(rows.order_by(STANDING.c.id)).all()
     asked = sa.select(QUERIES.c.id).join(STANDING, QUERIES.c.id == STANDING.c.query_id).where(chosen)
     about = segments_of(connection, asked) if found else {}
+    values: dict[tuple[str, str], Any] = {}  # few are said again and again
     answers = []
-    for row in found:
+    for number, query_id, kind, text, *given in found:
         with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
-            said = {"segments": about[row.query_id], "value": from_json(KINDS[row.kind], row.value)}
-            answers.append(StandingAnswer(**(row._asdict() | said)))
+            if (kind, text) not in values:
+                values[kind, text] = from_json(KINDS[kind], text)
+            answers.append(StandingAnswer(number, query_id, kind, about[query_id], values[kind, text], *given))
     return answers
 
 
