@@ -254,11 +254,10 @@ def segments_of(connection: sa.Connection, query_ids: sa.Select[Any] | None = No
     rows = sa.select(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.segment_id)
     if query_ids is not None:
         rows = rows.where(QUERY_SEGMENTS.c.query_id.in_(query_ids))
-    found: dict[int, tuple[int, ...]] = {}
-    in_order = rows.order_by(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.place)
-    for query_id, segment in connection.execute(in_order).all():
-        found[query_id] = (*found.get(query_id, ()), segment)
-    return found
+    found: dict[int, list[int]] = {}
+    for query_id, segment in connection.execute(rows.order_by(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.place)).all():
+        found.setdefault(query_id, []).append(segment)
+    return {query_id: tuple(segments) for query_id, segments in found.items()}
 
 
 def now() -> str:

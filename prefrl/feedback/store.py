@@ -322,9 +322,9 @@ def answer_row(answer: Answer, kind: str, segments: Sequence[int], at: str) -> d
 
 def _complete() -> sa.Select[tuple[int]]:
     """Queries that have all the answers they want."""
-    answered = sa.select(STANDING.c.query_id, sa.func.count().label("answers")).group_by(STANDING.c.query_id).subquery()
-    joined = sa.join(answered, QUERIES, QUERIES.c.id == answered.c.query_id)
-    return sa.select(QUERIES.c.id).select_from(joined).where(answered.c.answers >= QUERIES.c.wanted)
+    joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
+    answered = sa.select(STANDING.c.query_id).select_from(joined)
+    return answered.group_by(STANDING.c.query_id).having(sa.func.count() >= sa.func.min(QUERIES.c.wanted))
 
 
 def _standing(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[StandingAnswer]:
@@ -332,7 +332,7 @@ def _standing(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list
     columns = [STANDING.c[name] for name in StandingAnswer._fields if name != "segments"]
     rows = sa.select(*columns).join(QUERIES, QUERIES.c.id == STANDING.c.query_id).where(_NO_REPEAT, chosen)
     found = connection.execute(rows.order_by(STANDING.c.id)).all()
-    asked = sa.select(QUERIES.c.id).join(STANDING, QUERIES.c.id == STANDING.c.query_id).where(chosen)
+    asked = sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id >= found[0].id) if found else None
     about = segments_of(connection, asked) if found else {}
     values: dict[tuple[str, str], Any] = {}  # few are said again and again
     answers = []
