@@ -14,7 +14,8 @@ import pytest
 from helpers import same_tree, segments, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.errors import PrefrlError
+from prefrl.beginning import Beginning
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.experience.scenes import Scenes
@@ -383,3 +384,16 @@ def test_a_renderer_that_gave_up_says_so_by_its_exit_status(tmp_path, monkeypatc
         renderer._render(reader, run.root, renderer.passport(run.config))
     assert ended.value.code == renderer._NOTHING_SHOWN
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_where_no_first_clip_could_be_shown_a_run_ends_with_the_reason():
+    asker = SimpleNamespace(initial_segments=3, initial_labels=3, settle=lambda *_: None, counts={"answered": 0})
+    asker.problems = ["clip 3 cannot be shown: no light", "clip 2 cannot be shown: no light"]
+    parts = SimpleNamespace(agent=SimpleNamespace(steps=256), config=SimpleNamespace(teacher="human"))
+    keeper = SimpleNamespace(records=None, reporter=SimpleNamespace(waiting=None))
+    beginning = Beginning(parts, SimpleNamespace(asker=asker), keeper)
+    with pytest.raises(UsageError, match=r"none of the first .*: clip 3 cannot be shown: no light; .* start a new run"):
+        beginning.ask()
+    asker.problems = []
+    with pytest.raises(PrefrlError, match="the teacher human could compare none"):
+        beginning.ask()
