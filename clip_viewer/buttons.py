@@ -17,7 +17,8 @@ class ActionButton(QPushButton):
 
     def __init__(self, action: Action, perform: Perform, letters: float, height: int) -> None:
         parts = (action.name, action.sign) if action.key == Qt.Key.Key_Right else (action.sign, action.name)
-        super().__init__("  ".join(parts), toolTip=action.does)
+        super().__init__("  ".join(parts))
+        self.setToolTip(action.does)
         self.action = action
         enlarge(self, letters)
         self.setMinimumHeight(height)
@@ -39,7 +40,9 @@ class ButtonRows(QWidget):
     def __init__(self, actions: Iterable[Action], perform: Perform, letters: float, height: int) -> None:
         super().__init__()
         self._buttons = [ActionButton(action, perform, letters, height) for action in actions]
-        self._grid = QGridLayout(self, horizontalSpacing=8, verticalSpacing=6)
+        self._grid = QGridLayout(self)
+        self._grid.setHorizontalSpacing(8)
+        self._grid.setVerticalSpacing(6)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._columns = 0
         self._arrange(len(self._buttons))

@@ -29,7 +29,9 @@ class StatusPanel(QGridLayout):
     """The present state in large letters, how the clips play, what was said last, and how far the labelling is."""
 
     def __init__(self) -> None:
-        super().__init__(horizontalSpacing=12, verticalSpacing=4)
+        super().__init__()
+        self.setHorizontalSpacing(12)
+        self.setVerticalSpacing(4)
         self.status = PlainLabel("Starting", letters=1.7, bold=True)
         self.playing, self.last = PlainLabel(letters=1.3), PlainLabel()
         for label in (self.playing, self.last):

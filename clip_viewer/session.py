@@ -237,7 +237,16 @@ class Session:
         waiting = self._queue.waiting()
         answered, closed = self._store.counts()["answered"], self._store.closed
         in_hand = 0 if closed else self._in_hand
-        return replace(facts, has_store=True, answered=answered, closed=closed, in_hand=in_hand, **waiting)
+        return replace(
+            facts,
+            has_store=True,
+            answered=answered,
+            closed=closed,
+            ready=waiting["ready"],
+            unrendered=waiting["unrendered"],
+            leased=waiting["leased"],
+            in_hand=in_hand,
+        )
 
     def close(self) -> None:
         """Give back what is in hand."""

@@ -68,7 +68,8 @@ class Instruction(QScrollArea):
     """What is to be preferred; always in view, and scrolled where it is long, so that the clips keep their room."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(widgetResizable=True, frameShape=QFrame.Shape.NoFrame)
+        super().__init__(widgetResizable=True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
         self.label = PlainLabel(text, letters=1.4, bold=True)
         self.label.setMargin(4)
         self.label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)

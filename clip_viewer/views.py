@@ -74,14 +74,17 @@ class ClipArea(QStackedWidget):
     def __init__(self, titles: Sequence[str]) -> None:
         super().__init__()
         self.views = [ClipView(f"{title} clip".strip()) for title in titles]
-        side_by_side = QGridLayout(horizontalSpacing=2 * _MARGIN, verticalSpacing=2)
+        side_by_side = QGridLayout()
+        side_by_side.setHorizontalSpacing(2 * _MARGIN)
+        side_by_side.setVerticalSpacing(2)
         side_by_side.setContentsMargins(_MARGIN, 4, _MARGIN, _MARGIN)
         for column, (name, view) in enumerate(zip(titles, self.views, strict=True)):
             side_by_side.addWidget(_caption(name), 0, column)
             side_by_side.addWidget(view, 1, column)
             side_by_side.setColumnStretch(column, 1)
         side_by_side.setRowStretch(1, 1)
-        clips = QWidget(objectName="clips")
+        clips = QWidget()
+        clips.setObjectName("clips")
         clips.setStyleSheet(f"#clips {{ {_BLACK} }}")
         clips.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         clips.setLayout(side_by_side)
@@ -104,7 +107,8 @@ class ClipArea(QStackedWidget):
 
     def paint_now(self) -> None:
         """Have on the screen what was shown last before anything else happens."""
-        self.currentWidget().repaint()
+        if (current := self.currentWidget()) is not None:
+            current.repaint()
         for view in self.views:
             view.repaint()
 

@@ -21,6 +21,8 @@ from rich.console import Console
 from runs import SUMMARY, content, gone, live, prefrl, progress, refused, summary, until
 
 from prefrl.errors import UsageError
+from prefrl.runs.progress import Phase, Progress
+from prefrl.storage.files import write_json
 
 LONG = """
 tasks = ["reacher"]
@@ -87,6 +89,21 @@ def test_finished_cells_are_not_run_again(tmp_path):
     assert (again.started, outcome.finished) == ([], names)
     assert "8 of 8 cells are finished already" in text
     assert content(tmp_path) == before
+
+
+def test_a_terminal_shows_the_progress_of_each_running_cell(tmp_path):
+    text = io.StringIO()
+    two = suite().cells()[:2]
+    (tmp_path / two[0].name).mkdir()
+    progress = Progress(Phase.TRAINING, step=4_000, steps=12_000, labels=30, labels_budget=50)
+    write_json(tmp_path / two[0].name / "progress.json", progress.to_json())
+    with SuiteDisplay(Console(file=text, width=200, force_terminal=True)) as display:
+        display.begin(2, 0)
+        for cell in two:
+            display.started(cell)
+        display.refresh(tmp_path, two)
+    assert "4,000/12,000 steps, labels 30/50" in text.getvalue()
+    assert "starting" in text.getvalue()  # the other cell has not reported yet
 
 
 def test_a_failure_stops_no_other_cell(tmp_path):

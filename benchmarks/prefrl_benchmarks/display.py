@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
 
 from prefrl.commands.display import Live, details, plain_column
 from prefrl.printable import LONGEST_LINE, printable
-from prefrl.runs.directory import read_progress
-from prefrl_benchmarks.cells import Cell, read_summary
+from prefrl.runs.directory import read_progress, read_summary
+from prefrl.runs.progress import Progress as RunProgress
+from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.returns import common_returns, return_of, returns_text
 
 _REFRESH_SECONDS = 0.5
@@ -68,7 +68,7 @@ class SuiteDisplay(Live):
         self._refreshed = time.monotonic()
         for cell in cells:
             if said := _progress(folder / cell.name):
-                self._live.update(self._bars[cell], completed=said["step"], details=details(said, None))
+                self._live.update(self._bars[cell], completed=said.step, details=details(said, None))
 
     def _end(self, cell: Cell, told: str, *, counts: bool) -> None:
         self._done += counts
@@ -82,6 +82,7 @@ class SuiteDisplay(Live):
         return f"{self._done}/{self.total}"
 
 
-def _progress(root: Path) -> dict[str, Any] | None:
+def _progress(root: Path) -> RunProgress | None:
+    """A run's last report; None before its training starts."""
     said = read_progress(root)
-    return said if "step" in said and "steps" in said else None  # not begun yet
+    return said if said is not None and said.steps else None

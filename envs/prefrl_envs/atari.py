@@ -231,7 +231,7 @@ class AtariGame(gymnasium.Env[Any, Any]):
 
     def save_state(self) -> dict[str, Any]:
         """Everything that the next step depends on, but the random state."""
-        emulator = self.ale.cloneState(include_rng=True).__getstate__()
+        emulator: Any = self.ale.cloneState(include_rng=True).__getstate__()  # bytes; ale-py's stubs say a tuple
         return {
             "emulator": np.frombuffer(emulator, np.uint8),
             "stack": self._stack,

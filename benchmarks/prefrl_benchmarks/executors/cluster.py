@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def ray_cluster(address: str | None) -> Executor:
         ray.init(**quiet, **({"address": address} if address else alone))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(f"no Ray cluster at {address or 'this machine'}: {explain(error)}") from None
-    if not address and ray.util.get_node_ip_address() != _LOOPBACK:
+    own_address: Callable[[], str] = ray.util.get_node_ip_address
+    if not address and own_address() != _LOOPBACK:
         ray.shutdown()
         raise PrefrlError("this version of Ray would listen to other machines too; use --executor process")
     return _start

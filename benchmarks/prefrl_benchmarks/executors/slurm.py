@@ -17,7 +17,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
@@ -115,12 +115,13 @@ class SlurmJob:
         take_along(self._cell, self._folder)  # here, so that every node runs the same configuration
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error too
-                job: Any = executor.submit(NodeCell(), self._cell, self._folder)
+                submitted = executor.submit(NodeCell(), self._cell, self._folder)
         except (FailedJobError, FailedSubmissionError) as error:
             said = [line for line in str(error).splitlines() if "error" in line]
             raise PrefrlError(
                 f"Slurm does not take the job: {said[-1].removeprefix('sbatch: error: ') if said else error}"
             ) from None
+        job = cast("submitit.SlurmJob[int]", submitted)
         write_json(self._note, {"job": job.job_id, "fingerprint": fingerprint(self._cell.config)})
         return job
 
@@ -143,7 +144,8 @@ class SlurmJob:
         state = ""
         try:
             if self._job.paths.result_pickle.exists():
-                return self._job.result()
+                code: int = self._job.result()
+                return code
         except (FailedJobError, UncompletedJobError) as error:
             state = str(error).strip().splitlines()[-1]
         lost = f"prefrl: lost on the cluster: job {self._job.job_id} {state or 'has ended without a result'}\n"

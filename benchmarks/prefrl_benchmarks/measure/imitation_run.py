@@ -48,7 +48,8 @@ def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
 
     def make() -> gymnasium.Env[Any, Any]:
         counted.append(_Counted())
-        return RolloutInfoWrapper(counted[-1])
+        env: gymnasium.Env[Any, Any] = RolloutInfoWrapper(counted[-1])
+        return env
 
     env = DummyVecEnv([make] * agent["n_envs"])
     rate = agent["learning_rate"]
@@ -119,7 +120,7 @@ def _peak_rss_mb() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-class _Counted(Monitor):  # type: ignore[misc]
+class _Counted(Monitor):
     """Keeps the true return of every episode, throw-away ones among them; without torque costs, as prefrl's task."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import mss
@@ -70,7 +70,7 @@ class Screen:
         shot = self._camera.grab({"left": area.left, "top": area.top, "width": area.width, "height": area.height})
         return np.frombuffer(shot.bgra, np.uint8).reshape(area.height, area.width, 4)[:, :, 2::-1]
 
-    def focus(self, process: subprocess.Popen[str], timeout: float = 60) -> None:
+    def focus(self, process: subprocess.Popen[Any], timeout: float = 60) -> None:
         """Wait for a process's window, and have keys go there: there is no window manager that would.
 
         Raises:

@@ -229,7 +229,8 @@ def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
 
 def _summary(root: Path, turns: Sequence[Span]) -> dict[str, Any]:
     """A run's summary, which it wrote when its training ended, and its steady rate."""
-    summary, metrics = read_json(root / "summary.json"), root / "metrics.csv"
+    summary: dict[str, Any] = read_json(root / "summary.json")
+    metrics = root / "metrics.csv"
     end = (root / "summary.json").stat().st_mtime
     start = end - summary["wall_seconds"]
     rates = {"steps_per_second": summary["steps"] / within(turns, start, end)}

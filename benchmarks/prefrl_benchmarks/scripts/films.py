@@ -50,7 +50,7 @@ def measure(codec: Codec, films: list[Array]) -> tuple[float, float, float]:
             started = time.process_time()
             content = _written(codec, frames)
             written = time.process_time()
-            with av.open(io.BytesIO(content)) as container:
+            with av.open(io.BytesIO(content), "r") as container:
                 again = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
             reading.append((time.process_time() - written) / len(frames))
             writing.append((written - started) / len(frames))

@@ -10,21 +10,24 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from gymnasium import spaces
 from prefrl_envs.atari import GAMES, SCREEN, AtariGame
 
 from prefrl.chance import stream
+from prefrl.types import Array
 
 _ZOOM = 3
 _STEPS = 150
 
 
-def picture(game: str) -> np.ndarray:
+def picture(game: str) -> Array:
     """Three panels side by side, (630, 3 * 480, 3) BGR."""
     env = AtariGame(game, noops=0)
     env.reset(seed=0)
-    rng = stream(0, "random actions")
+    rng, actions = stream(0, "random actions"), env.action_space
+    assert isinstance(actions, spaces.Discrete)
     for _ in range(_STEPS):
-        observation, *_ = env.step(rng.integers(env.action_space.n))
+        observation, *_ = env.step(rng.integers(actions.n))
     size = (SCREEN[1] * _ZOOM, SCREEN[0] * _ZOOM)
     screen = cv2.resize(env.ale.getScreenRGB()[:, :, ::-1], size, interpolation=cv2.INTER_NEAREST)
     outlined = screen.copy()
