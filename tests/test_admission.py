@@ -164,7 +164,7 @@ def test_no_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_newer_version(file: Path, tmp_path: Path) -> None:
-    newer = forged(file, tmp_path / "newer.zip", in_contents(format=3, prefrl="9.9", labels=None))
+    newer = forged(file, tmp_path / "newer.zip", in_contents(format=4, prefrl="9.9", labels=None))
     line = refused(prefrl("labels", "import", newer), 2)
     assert "newer version" in line
     assert "9.9" in line

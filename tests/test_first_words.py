@@ -80,7 +80,7 @@ def test_playing_says_so_before_its_result(tmp_path: Path) -> None:
     settings = ("--set", "agent.n_envs=2", "agent.n_steps=32", "agent.n_epochs=1", "agent.batch_size=32")
     assert prefrl("train", "oddities:Lamp-v0", *flags, *settings).code == 0
     done = spawned("play", tmp_path / "run", "--trust", "oddities", PYTHONPATH=str(Path(__file__).parent))
-    assert done.out.startswith("playing: loading libraries\n"), done.err
+    assert done.out.startswith("playing: "), done.err
     assert "true return" in done.out
 
 

@@ -15,6 +15,7 @@ from runs import content, prefrl, refused
 from test_admission import forged
 
 from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.archive import segments_of
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.label_history import read_history
@@ -251,6 +252,74 @@ def test_a_flagged_pair_whose_clip_is_damaged_stays_behind(ours: People, theirs:
     assert import_archive(file, ours.run.root) == (0, 0)  # nor does it keep others out
 
 
+def test_a_flag_that_was_taken_back_goes_with_the_labels(ours: People, theirs: People, tmp_path: Path) -> None:
+    flag(ours)
+    standing = ours.export(tmp_path / "standing.zip")
+    ours.queue.take_back("viewer", "Ann")
+    file = ours.export(tmp_path / "labels.zip")
+    (back,) = read_archive(file).history.flags_taken_back
+    assert back.flag[:5] == (0, 5, "a clip is broken", "Ann", 777)
+    assert back.undone_at
+    for _ in range(2):
+        import_archive(file, theirs.run.root)
+        assert read_archive(theirs.export(tmp_path / f"again{_}.zip")).history.flags_taken_back[0][1] == back.undone_at
+    import_archive(standing, theirs.run.root)
+    assert theirs.queue.problems() == []
+    assert theirs.store.counts()["pending"] == 0
+
+
+def test_a_flag_that_was_taken_back_elsewhere_is_taken_back(ours: People, theirs: People, tmp_path: Path) -> None:
+    flag(ours)
+    import_archive(ours.export(tmp_path / "standing.zip"), theirs.run.root)
+    ours.queue.take_back("viewer", "Ann")
+    import_archive(ours.export(tmp_path / "labels.zip"), theirs.run.root)
+    assert theirs.queue.problems() == []
+    assert len(read_history(theirs.store).flags_taken_back) == 1
+
+
+# -- answers that came late -------------------------------------------------------------------------------------------
+
+
+def answer_late(ours: People, labeller: str = "Cleo") -> None:
+    """To a pair that has an answer."""
+    assert not ours.queue.answer(Answer(3, Judgement.EQUAL, "human", 901, labeller, 4.5))
+
+
+def test_late_answers_go_with_the_labels(ours: People, theirs: People, tmp_path: Path) -> None:
+    answer_late(ours)
+    answer_late(ours, "Dag")
+    file = ours.export(tmp_path / "labels.zip")
+    late = read_archive(file).history.late
+    assert [(label.judgement, label.labeller, label.response_seconds) for label in late] == [
+        (Judgement.EQUAL, "Cleo", 4.5),
+        (Judgement.EQUAL, "Dag", 4.5),
+    ]
+    assert "2 late" in prefrl("labels", "import", file).out
+    for root in (theirs.run.root, theirs.run.root, ours.run.root):
+        import_archive(file, root)
+    assert ours.store.late_answers() == theirs.store.late_answers() == 2
+    assert all_told(ours.run) == all_told(theirs.run)
+    assert theirs.store.counts()["answered"] == LABELS
+    again = read_archive(theirs.export(tmp_path / "again.zip")).history.late
+    assert [told(label) for label in again] == [told(label) for label in late]
+
+
+def test_a_late_answer_comes_to_labels_that_are_there_already(ours: People, theirs: People, tmp_path: Path) -> None:
+    import_archive(ours.export(tmp_path / "before.zip"), theirs.run.root)
+    queries = query(theirs.run, "SELECT count(*) FROM queries")
+    answer_late(ours)
+    import_archive(ours.export(tmp_path / "labels.zip"), theirs.run.root)
+    assert theirs.store.late_answers() == 1
+    assert query(theirs.run, "SELECT count(*) FROM queries") == queries  # it is about a pair that is there
+
+
+def test_a_repeat_s_answer_that_was_taken_back_goes_with_the_labels(ours: People, tmp_path: Path) -> None:
+    ours.ask_again("Ann")
+    ours.queue.take_back("viewer", "Ann")
+    (back,) = read_archive(ours.export(tmp_path / "labels.zip")).history.taken_back
+    assert (back.label.labeller, back.label.agent_step) == ("Ann", 900)
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -259,14 +328,17 @@ def full(ours: People, tmp_path: Path) -> Path:
     """A file with something of everything."""
     ours.queue.take_back("viewer", "Bjørn")
     ours.ask_again("Ann")
-    flag(ours)
+    flagged = flag(ours)
+    ours.queue.take_back("viewer", "Ann")
+    ours.queue.withdraw(flagged, "both clips are broken", "Ann")
+    answer_late(ours)
     return ours.export(tmp_path / "full.zip")
 
 
 def test_files_of_the_first_format_are_read(full: Path, theirs: People, tmp_path: Path) -> None:
     def older(contents: dict[str, Any], members: dict[str, bytes]) -> None:
         contents["format"] = 1
-        for name in ("taken_back", "repeats", "flags"):
+        for name in ("taken_back", "repeats", "flags", "late", "flags_taken_back"):
             del contents[name]
             del contents["counts"][name]
         sides = (label[side] for label in contents["labels"] for side in ("left", "right"))
@@ -275,10 +347,27 @@ def test_files_of_the_first_format_are_read(full: Path, theirs: People, tmp_path
     old = forged(full, tmp_path / "old.zip", older)
     archive, now = read_archive(old), read_archive(full)
     assert archive.labels == now.labels
-    assert archive.history == ((), (), ())
+    assert archive.history == ((), (), (), (), ())
     assert import_archive(old, theirs.run.root) == (LABELS - 1, 0)
     assert import_archive(full, theirs.run.root) == (0, 0)  # what is known beside comes later
     assert len(read_history(theirs.store).repeats) == len(read_history(theirs.store).taken_back) == 1
+
+
+def test_files_of_the_second_format_are_read(full: Path, theirs: People, tmp_path: Path) -> None:
+    now = read_archive(full)
+
+    def older(contents: dict[str, Any], members: dict[str, bytes]) -> None:
+        contents["format"] = 2
+        for name in ("late", "flags_taken_back"):
+            del contents[name]
+            del contents["counts"][name]
+        contents["counts"]["clips"] = len(segments_of(now.labels, now.history._replace(late=(), flags_taken_back=())))
+
+    old = forged(full, tmp_path / "old.zip", older)
+    assert read_archive(old).history == now.history._replace(late=(), flags_taken_back=())
+    import_archive(old, theirs.run.root)
+    import_archive(full, theirs.run.root)  # what is known beside comes later
+    assert theirs.store.late_answers() == len(read_history(theirs.store).flags_taken_back) == 1
 
 
 def entry(kind: str, **values: Any) -> Any:
@@ -287,7 +376,7 @@ def entry(kind: str, **values: Any) -> Any:
 
 def twice(kind: str) -> Any:
     def change(contents: dict[str, Any], members: dict[str, bytes]) -> None:
-        contents[kind].append(contents[kind][0] | ({} if kind == "flags" else {"id": 9999}))
+        contents[kind].append(contents[kind][0] | ({} if "flags" in kind else {"id": 9999}))
         contents["counts"][kind] += 1
         if kind == "labels":
             contents["counts"][contents[kind][0]["judgement"]] += 1
@@ -311,6 +400,13 @@ FORGERIES = {
     "an answer taken back twice": twice("taken_back"),
     "a repeat twice": twice("repeats"),
     "a flag twice": twice("flags"),
+    "a flag taken back twice": twice("flags_taken_back"),
+    "a flag that stands and was taken back": lambda c, m: c["flags_taken_back"][0].update(c["flags"][0]),
+    "a flag taken back at no time": entry("flags_taken_back", undone_at=""),
+    "a late answer with a label's id": entry("late", id=1),
+    "a late answer of another field": entry("late", mood="bad"),
+    "no list of late answers": lambda c, m: c.pop("late"),
+    "a format that is none": lambda c, m: c.update(format=0),
     "a label that was taken back": lambda c, m: c["taken_back"][0].update(
         {k: c["labels"][0][k] for k in c["labels"][0] if k != "id"}
     ),

@@ -29,7 +29,9 @@ from prefrl.feedback.label_history import NO_HISTORY, History, Label
 from prefrl.storage.files import DamagedFileError, replacing
 from prefrl.storage.reading import MEBIBYTE
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+HISTORY_OF = {1: (), 2: ("taken_back", "repeats", "flags"), FORMAT_VERSION: History._fields}
+"""What a file holds beside the labels that stand, by its format."""
 KIND, CONTENTS = "prefrl labels", "labels.json"
 
 
@@ -169,6 +171,8 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
         "taken_back": [back.label._asdict() | {"undone_at": back.undone_at} for back in history.taken_back],
         "repeats": [repeat.label._asdict() | {"repeats": repeat.repeats} for repeat in history.repeats],
         "flags": [flag._asdict() for flag in history.flags],
+        "late": [label._asdict() for label in history.late],
+        "flags_taken_back": [back.flag._asdict() | {"undone_at": back.undone_at} for back in history.flags_taken_back],
     }
     return json.dumps(contents, indent=1)
 
@@ -179,13 +183,15 @@ def segments_of(labels: Iterable[Label], history: History = NO_HISTORY) -> list[
     return sorted({segment for pair in pairs for segment in pair})
 
 
-def counts_of(labels: Sequence[Label], videos: int, history: History | None) -> dict[str, int]:
-    """How much there is of everything; labels also by judgement. Without a history: as format 1 counts."""
+def counts_of(
+    labels: Sequence[Label], videos: int, history: History, beside: Sequence[str] = History._fields
+) -> dict[str, int]:
+    """How much there is of everything; labels also by judgement, and of the history the lists named."""
     said = Counter(label.judgement.value for label in labels)
     by_judgement = {name.value: said[name.value] for name in Judgement}
-    beside = {} if history is None else {name: len(entries) for name, entries in history._asdict().items()}
-    clips = len(segments_of(labels, history or NO_HISTORY))
-    return {"labels": len(labels), **by_judgement, **beside, "clips": clips, "videos": videos}
+    lists = {name: len(getattr(history, name)) for name in beside}
+    clips = len(segments_of(labels, history))
+    return {"labels": len(labels), **by_judgement, **lists, "clips": clips, "videos": videos}
 
 
 def clip_name(segment: int) -> str:

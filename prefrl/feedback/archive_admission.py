@@ -18,6 +18,7 @@ from prefrl.experience.inputs import Inputs
 from prefrl.feedback.archive import (
     CONTENTS,
     FORMAT_VERSION,
+    HISTORY_OF,
     KIND,
     LabelArchive,
     LabelledTask,
@@ -28,7 +29,7 @@ from prefrl.feedback.archive import (
     video_name,
 )
 from prefrl.feedback.kinds.comparison import Judgement
-from prefrl.feedback.label_history import NO_HISTORY, Flag, History, Label, Repeat, TakenBack
+from prefrl.feedback.label_history import Flag, History, Label, Repeat, TakenBack, Unflagged
 from prefrl.printable import printable
 from prefrl.storage.files import DamagedFileError
 from prefrl.storage.reading import MEBIBYTE, parse_json
@@ -96,16 +97,17 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
         raise UsageError(f"{path} was made by a newer version of prefrl ({version})")
     task = _task(contents)
     labels = tuple(_label(row) for row in _typed(list, contents["labels"], "labels"))
-    history = _history(contents) if contents["format"] > 1 else None
-    _check_ids(labels, history or NO_HISTORY)
-    segments = segments_of(labels, history or NO_HISTORY)
+    beside = HISTORY_OF[contents["format"]]
+    history = _history(contents, beside)
+    _check_ids(labels, history)
+    segments = segments_of(labels, history)
     videos = frozenset(segment for segment in segments if video_name(segment) in file.NameToInfo)
-    if contents["counts"] != counts_of(labels, len(videos), history):
+    if contents["counts"] != counts_of(labels, len(videos), history, beside):
         raise ValueError("it does not hold as much as it says")
     for segment in videos:
         read_member(file, video_name(segment), LARGEST_FILM)
     digests = _digests(file, segments, task)
-    return LabelArchive(path, version, task, labels, digests, videos, history or NO_HISTORY)
+    return LabelArchive(path, version, task, labels, digests, videos, history)
 
 
 def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask) -> dict[int, str]:
@@ -150,15 +152,23 @@ def _label(row: Any) -> Label:
     return label._replace(judgement=Judgement(label.judgement))
 
 
-def _history(contents: dict[str, Any]) -> History:
-    lists = {name: _typed(list, contents[name], name) for name in History._fields}
+def _history(contents: dict[str, Any], beside: Iterable[str]) -> History:
+    lists = dict.fromkeys(History._fields, ()) | {name: _typed(list, contents[name], name) for name in beside}
     taken_back = tuple(TakenBack(*_label_with("undone_at", row)) for row in lists["taken_back"])
     repeats = tuple(Repeat(*_label_with("repeats", row)) for row in lists["repeats"])
-    for back in taken_back:
-        datetime.datetime.fromisoformat(_typed(str, back.undone_at, "undone_at"))
+    unflagged = tuple(Unflagged(_flag(row), at) for row, at in map(_with_undone_at, lists["flags_taken_back"]))
+    for at in (*(back.undone_at for back in taken_back), *(back.undone_at for back in unflagged)):
+        datetime.datetime.fromisoformat(_typed(str, at, "undone_at"))
     for repeat in repeats:
         _whole(repeat.repeats, "repeats")
-    return History(taken_back, repeats, tuple(_flag(row) for row in lists["flags"]))
+    late = tuple(_label(row) for row in lists["late"])
+    return History(taken_back, repeats, tuple(_flag(row) for row in lists["flags"]), late, unflagged)
+
+
+def _with_undone_at(row: Any) -> tuple[dict[str, Any], Any]:
+    fields = dict(_typed(dict, row, "a flag"))
+    at = fields.pop("undone_at")
+    return fields, at
 
 
 def _label_with(name: str, row: Any) -> tuple[Label, Any]:
@@ -191,7 +201,8 @@ def _check_ids(labels: Iterable[Label], history: History) -> None:
     """
     first = [*labels, *(back.label for back in history.taken_back)]
     answers = [*labels, *history.answers]
-    if len({answer.id for answer in answers}) < len(answers):
+    ids = [answer.id for answer in (*answers, *history.late)]
+    if len(set(ids)) < len(ids):
         raise ValueError("two labels have the same id")
     given: dict[tuple[Any, ...], int] = {}
     for answer in answers:
@@ -200,7 +211,8 @@ def _check_ids(labels: Iterable[Label], history: History) -> None:
             raise ValueError(f"the labels {other} and {answer.id} are the same one")
     if missing := {repeat.repeats for repeat in history.repeats} - {answer.id for answer in first}:
         raise ValueError(f"there is no label {min(missing)} that could be repeated")
-    if len(set(history.flags)) < len(history.flags):
+    flags = [*history.flags, *(unflagged.flag for unflagged in history.flags_taken_back)]
+    if len(set(flags)) < len(flags):
         raise ValueError("two flags are the same one")
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from prefrl.feedback.answers import WHOLE, damaged
 from prefrl.feedback.columns import kind_of, legible
-from prefrl.feedback.database import ANSWERS, QUERIES, REPEATS, STANDING, WITHDRAWN, segments_of
+from prefrl.feedback.database import ANSWERS, QUERIES, REPEATS, STANDING, WITHDRAWALS, WITHDRAWN, segments_of
 from prefrl.feedback.kinds.comparison import COMPARISON, Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import StandingAnswer
@@ -67,18 +67,33 @@ class Flag(NamedTuple):
     """The time of day (ISO 8601)."""
 
 
+class Unflagged(NamedTuple):
+    """A flag that was taken back."""
+
+    flag: Flag
+    undone_at: str
+    """The time of day (ISO 8601)."""
+
+
 class History(NamedTuple):
     """Everything that is kept of a run's labels but those that stand."""
 
     taken_back: tuple[TakenBack, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     flags: tuple[Flag, ...] = ()
+    late: tuple[Label, ...] = ()
+    """Answers to pairs that had the answers they wanted: kept, and never used."""
+    flags_taken_back: tuple[Unflagged, ...] = ()
+
+    @property
+    def entries(self) -> list[Label | Flag]:
+        """What was said, each time about one pair."""
+        return [*self.answers, *self.late, *self.flags, *(unflagged.flag for unflagged in self.flags_taken_back)]
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """The segments of each entry."""
-        entries: list[Label | Flag] = [*self.answers, *self.flags]
-        return [(entry.left, entry.right) for entry in entries]
+        return [(entry.left, entry.right) for entry in self.entries]
 
     @property
     def answers(self) -> list[Label]:
@@ -91,6 +106,8 @@ class History(NamedTuple):
             tuple(back for back in self.taken_back if keep(back.label.left, back.label.right)),
             tuple(repeat for repeat in self.repeats if keep(repeat.label.left, repeat.label.right)),
             tuple(flag for flag in self.flags if keep(flag.left, flag.right)),
+            tuple(label for label in self.late if keep(label.left, label.right)),
+            tuple(back for back in self.flags_taken_back if keep(back.flag.left, back.flag.right)),
         )
 
 
@@ -104,12 +121,13 @@ def read_labels(store: LabelStore) -> list[Label]:
 
 def read_history(store: LabelStore) -> History:
     """What is kept in a run's store of comparisons; a repeat of what nobody has answered since is left out."""
-    undo, repeated = ANSWERS.alias("undo"), sa.select(REPEATS.c.query_id)
+    undo = ANSWERS.alias("undo")
     asked = sa.and_(QUERIES.c.id == ANSWERS.c.query_id, QUERIES.c.kind == COMPARISON)
     undone = sa.join(ANSWERS, undo, undo.c.undoes == ANSWERS.c.id).join(QUERIES, asked)
     taken_back = sa.select(ANSWERS, undo.c.created_at.label("undone_at")).select_from(undone)
     whole = sa.and_(WHOLE, legible(undo, ANSWERS, kind_of(undo.c.query_id)))
-    taken_back = taken_back.where(QUERIES.c.id.not_in(repeated), ANSWERS.c.value.is_not(None), whole)
+    taken_back = taken_back.where(ANSWERS.c.value.is_not(None), whole)
+    late = sa.select(ANSWERS).join_from(ANSWERS, QUERIES, asked).where(ANSWERS.c.late > 0, WHOLE)
     again = sa.join(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
     again_rows = sa.select(STANDING, REPEATS.c.original_id).select_from(again).where(STANDING.c.kind == COMPARISON)
     given = sa.select(ANSWERS.c.query_id, sa.func.max(ANSWERS.c.id)).group_by(ANSWERS.c.query_id)
@@ -124,6 +142,8 @@ def read_history(store: LabelStore) -> History:
         backs = connection.execute(taken_back.order_by(ANSWERS.c.id)).all()
         rows = connection.execute(again_rows.order_by(STANDING.c.id)).all()
         flagged = connection.execute(flags.where(QUERIES.c.kind == COMPARISON)).all()
+        late_rows = connection.execute(late.order_by(ANSWERS.c.id)).all()
+        unflagged = connection.execute(_flags_taken_back()).all()
     return History(
         tuple(TakenBack(as_label(row, about), row.undone_at) for row in backs if row.id not in rotten),
         tuple(
@@ -132,7 +152,18 @@ def read_history(store: LabelStore) -> History:
             if row.id not in rotten and row.original_id in first
         ),
         tuple(_flag(row, about[row.query_id]) for row in flagged),
+        tuple(as_label(row, about) for row in late_rows if row.id not in rotten),
+        tuple(Unflagged(_flag(row, about[row.query_id]), row.undone_at) for row in unflagged),
     )
+
+
+def _flags_taken_back() -> sa.Select[Any]:
+    undo = WITHDRAWALS.alias("undo")
+    joined = sa.join(WITHDRAWALS, undo, undo.c.undoes == WITHDRAWALS.c.id)
+    joined = joined.join(QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
+    columns = (WITHDRAWALS, QUERIES.c.agent_step, undo.c.created_at.label("undone_at"))
+    flags = sa.select(*columns).select_from(joined).order_by(WITHDRAWALS.c.id)
+    return flags.where(QUERIES.c.kind == COMPARISON, WITHDRAWALS.c.reason.is_not(None))
 
 
 def as_label(row: Any, about: Mapping[int, Sequence[int]]) -> Label:

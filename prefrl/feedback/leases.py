@@ -133,7 +133,7 @@ class LabelQueue:
             if last is None:
                 return None
             row_id, taken = last
-            _reinstate(connection, row_id) if taken.value is None else undo(connection, row_id)
+            reinstate(connection, row_id) if taken.value is None else undo(connection, row_id)
             connection.execute(LEASES.delete().where(LEASES.c.query_id == taken.query_id))
             self.give(connection, taken.query_id, viewer)
         return taken
@@ -301,8 +301,8 @@ def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack
     return answer.id, TakenBack(answer.query_id, from_json(KINDS[answer.kind], answer.value), answer.kind)
 
 
-def _reinstate(connection: sa.Connection, withdrawal_id: int) -> None:
-    """Append a row that takes a withdrawal back: its query is asked again."""
+def reinstate(connection: sa.Connection, withdrawal_id: int, at: str | None = None) -> None:
+    """Append a row that takes a withdrawal back: its query is asked again; `at` is the time of day, now by default."""
     row = connection.execute(sa.select(WITHDRAWALS).where(WITHDRAWALS.c.id == withdrawal_id)).mappings().one()
-    undoing = {"id": None, "reason": None, "undoes": withdrawal_id, "created_at": now()}
+    undoing = {"id": None, "reason": None, "undoes": withdrawal_id, "created_at": at or now()}
     connection.execute(WITHDRAWALS.insert().values({**row, **undoing}))

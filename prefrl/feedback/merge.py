@@ -6,7 +6,7 @@ either has taken back is taken back.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,14 +26,18 @@ from prefrl.feedback.database import (
     SEGMENTS,
     STANDING,
     WITHDRAWALS,
+    WITHDRAWN,
     now,
     segments_of,
 )
 from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.label_history import Flag, History, Label, Repeat, TakenBack, as_label
+from prefrl.feedback.leases import reinstate
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answer_row, place_segments, undo
 from prefrl.feedback.terms import Answer
 
+_UNKNOWN = -1
+"""In place of the id of a flag that a run never had."""
 Identity = tuple[Any, ...]
 """What an answer or a flag is known by, whatever numbers it has: its clips' digests, and its provenance."""
 
@@ -62,8 +66,10 @@ class Known:
     """Its segments, by their digests."""
     answers: Mapping[Identity, Sequence[Held]]
     """Every answer that it ever had. Two that are alike in all respects are two."""
-    flags: frozenset[Identity]
-    """Every flag that it ever had."""
+    flags: Mapping[Identity, int | None]
+    """Every flag that it ever had, with its id where it stands."""
+    late: Mapping[Identity, int]
+    """How often it has each late answer."""
     repeated: frozenset[int]
     """Queries that were asked again."""
 
@@ -77,6 +83,8 @@ class Changes:
     history: History
     undone: tuple[int, ...]
     """Answers of the run that the file knows to be taken back."""
+    reinstated: tuple[int, ...]
+    """Flags of the run that the file knows to be taken back."""
     queries: Mapping[int, int]
     """The run's queries about which the file has answers too, by the ids of the file's answers."""
 
@@ -88,7 +96,7 @@ class Changes:
     @property
     def steps(self) -> dict[int, int]:
         """When each of these segments was first met, in agent steps."""
-        entries: list[Label | Flag] = [*self.labels, *self.history.answers, *self.history.flags]
+        entries: list[Label | Flag] = [*self.labels, *self.history.entries]
         met = [(entry.agent_step, side) for entry in entries for side in (entry.left, entry.right)]
         return {segment: step for step, segment in sorted(met, reverse=True)}
 
@@ -107,8 +115,11 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     standing = sa.select(STANDING.c.id)
     answers = sa.select(ANSWERS, ANSWERS.c.id.in_(standing).label("stands"))
     answers = answers.join_from(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id).order_by(ANSWERS.c.id)
-    answers = answers.where(QUERIES.c.kind == COMPARISON, ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, WHOLE)
-    flags = sa.select(WITHDRAWALS).join_from(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
+    answers = answers.where(QUERIES.c.kind == COMPARISON, ANSWERS.c.value.is_not(None), WHOLE)
+    standing_flags = WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id)).label("stands")
+    flags = sa.select(WITHDRAWALS, standing_flags).join_from(
+        WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id
+    )
     flags = flags.where(QUERIES.c.kind == COMPARISON, WITHDRAWALS.c.reason.is_not(None))
     with store.database.read() as connection:
         given, flagged = connection.execute(answers).all(), connection.execute(flags).all()
@@ -118,16 +129,22 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     others = {segment for row in (*given, *flagged) for segment in about[row.query_id]}
     digests = {segment: clips.digest(segment) for segment in needed} | _digests(clips, others - needed)
     held: dict[Identity, list[Held]] = defaultdict(list)
+    late: Counter[Identity] = Counter()
     for row in given:
         if {*about[row.query_id]} <= digests.keys():
-            label = as_label(row, about)
-            held[_identity(label, digests)].append(Held(row.id, row.query_id, bool(row.stands)))
+            identity = _identity(as_label(row, about), digests)
+            if row.late:
+                late[identity] += 1
+            else:
+                held[identity].append(Held(row.id, row.query_id, bool(row.stands)))
     seen = {
-        (*(digests[segment] for segment in about[row.query_id]), row.reason, row.labeller, row.created_at)
+        (*(digests[segment] for segment in about[row.query_id]), row.reason, row.labeller, row.created_at): (
+            row.id if row.stands else None
+        )
         for row in flagged
         if {*about[row.query_id]} <= digests.keys()
     }
-    return Known({digest: segment for segment, digest in digests.items()}, held, frozenset(seen), repeated)
+    return Known({digest: segment for segment, digest in digests.items()}, held, seen, late, repeated)
 
 
 def _digests(clips: ClipFolder, segments: Iterable[int]) -> dict[int, str]:
@@ -170,7 +187,26 @@ def compare(archive: LabelArchive, known: Known) -> Changes:
     repeats = [repeat for repeat in archive.history.repeats if not met(repeat.label, stands=True)]
     repeats = [repeat for repeat in repeats if queries.get(repeat.repeats) not in known.repeated]
     flags = [flag for flag in archive.history.flags if _flag_identity(flag, archive.digests) not in known.flags]
-    return Changes(labels, History(tuple(taken_back), tuple(repeats), tuple(flags)), tuple(undone), queries)
+    held_flags = [
+        (back, known.flags.get(_flag_identity(back.flag, archive.digests), _UNKNOWN))
+        for back in archive.history.flags_taken_back
+    ]
+    unflagged = tuple(back for back, number in held_flags if number == _UNKNOWN)
+    reinstated = tuple(number for _, number in held_flags if number is not None and number != _UNKNOWN)
+    late = _new_late(archive, known)
+    history = History(tuple(taken_back), tuple(repeats), tuple(flags), late, unflagged)
+    return Changes(labels, history, tuple(undone), reinstated, queries)
+
+
+def _new_late(archive: LabelArchive, known: Known) -> tuple[Label, ...]:
+    left, new = Counter(known.late), []
+    for label in archive.history.late:
+        identity = _identity(label, archive.digests)
+        if left[identity]:
+            left[identity] -= 1
+        else:
+            new.append(label)
+    return tuple(new)
 
 
 def _flag_identity(flag: Flag, of: Mapping[int, str]) -> Identity:
@@ -217,8 +253,13 @@ def _insert(connection: sa.Connection, changes: Changes, places: Mapping[int, in
         insert.repeat(repeat, queries[repeat.repeats])
     for flag in changes.history.flags:
         insert.flag(flag)
+    for unflagged in changes.history.flags_taken_back:
+        reinstate(connection, insert.flag(unflagged.flag), unflagged.undone_at)
+    insert.late(changes.history.late)
     for answer in changes.undone:
         undo(connection, answer)
+    for flag_id in changes.reinstated:
+        reinstate(connection, flag_id)
 
 
 class _Inserter:
@@ -244,17 +285,32 @@ class _Inserter:
         query, _ = self._answered(repeat.label)
         self._connection.execute(REPEATS.insert().values(query_id=query, original_id=original))
 
-    def flag(self, flag: Flag) -> None:
+    def flag(self, flag: Flag) -> int:
+        """The withdrawal's id."""
         query = self._query(flag)
         row = {"reason": flag.reason, "labeller": flag.labeller, "created_at": flag.created_at, "after_answer": 0}
-        self._connection.execute(WITHDRAWALS.insert().values(query_id=query, **row))
+        return self._add(WITHDRAWALS.insert().values(query_id=query, **row))
+
+    def late(self, labels: Sequence[Label]) -> None:
+        """Under the queries about their pairs, where there are such."""
+        compared = sa.select(QUERIES.c.id).where(QUERIES.c.kind == COMPARISON)
+        queries = {tuple(sides): query for query, sides in segments_of(self._connection, compared).items()}
+        for label in labels:
+            places = (self._places[label.left], self._places[label.right])
+            query = queries.get(places)
+            if query is None:
+                query = queries[places] = self._query(label)
+            append(self._connection, [self._row(label, query) | {"late": 1}])
 
     def _answered(self, label: Label) -> tuple[int, int]:
         """The ids of the query and of the answer, which is stored with all that is known of it."""
-        query, places = self._query(label), [self._places[label.left], self._places[label.right]]
+        query = self._query(label)
+        return query, append(self._connection, [self._row(label, query)])[0]
+
+    def _row(self, label: Label, query: int) -> dict[str, Any]:
+        places = [self._places[label.left], self._places[label.right]]
         given = (label.teacher, label.agent_step, label.labeller, label.response_seconds)
-        row = answer_row(Answer(query, label.judgement, *given), COMPARISON, places, label.created_at)
-        return query, append(self._connection, [row])[0]
+        return answer_row(Answer(query, label.judgement, *given), COMPARISON, places, label.created_at)
 
     def _query(self, about: Label | Flag) -> int:
         key = {"kind": COMPARISON, "round": IMPORTED_ROUND, "rank": self._rank, "wanted": 1}
