@@ -16,7 +16,10 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import prefrl as package
 from prefrl.errors import UsageError
+from prefrl.experience import tryout
 from prefrl.experience.making import make_env
+from prefrl.experience.tryout import try_out
+from prefrl.recipes import resolve
 
 SMALL = (
     *("agent.n_envs=2", "agent.n_steps=32", "agent.n_epochs=1", "round_steps=64"),
@@ -124,6 +127,20 @@ def test_a_mistake_that_shows_in_training_is_one_line_and_the_run_can_be_resumed
     assert re.search(r"after [\d,]+ steps, the environment oddities:FailsLate-v0 failed", line)
     assert "can be resumed" not in line  # as it is, it would fail again
     assert f"; the run and its labels are kept: fix the environment, then go on with: prefrl resume {tmp_path}" in line
+
+
+@pytest.mark.parametrize("ends", [333, 999])
+def test_an_episode_that_the_trial_did_not_see_the_end_of_is_not_a_short_one(
+    ends: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oddities.Lamp, "ends", ends)  # 1 step of the thousand is left for the last
+    assert try_out("Lamp-v0").short_episode == ends
+
+
+def test_where_no_episode_ended_none_is_known_to_be_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tryout, "_SECONDS", 0.0)  # as where a reset takes longer than that
+    assert try_out("Lamp-v0").short_episode == 1000
+    assert resolve("Lamp-v0").queries.segment_length == 15
 
 
 def test_arguments_of_the_constructor(tmp_path: Path) -> None:

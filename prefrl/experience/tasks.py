@@ -116,7 +116,8 @@ def find_task(name: str, env_kwargs: Mapping[str, Any] | None = None, *, people:
     except gymnasium.error.Error:
         raise unknown_task(name, tasks, (task.env_id for task in tasks.values())) from None
     tried = try_out(name, env_kwargs, people=people)
-    length = min(max(15, min(60, round(1.5 * tried.fps))), tried.short_episode)
+    short = min(tried.short_episode, tried.horizon or tried.short_episode)
+    length = min(max(15, min(60, round(1.5 * tried.fps))), short)
     return GymnasiumTask(name, name, tried.horizon, length, tried.fps, images=tried.images, true_reward=tried.rewarded)
 
 

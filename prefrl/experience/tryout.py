@@ -47,7 +47,7 @@ class Tried:
     fps: int
     """Steps shown a second, as it says itself; 30 where it does not."""
     short_episode: int
-    """The lower quartile of the lengths of episodes with random actions."""
+    """The lower quartile of the lengths of episodes with random actions; 1,000 where none was seen to end."""
     images: bool
     """Whether observations are pictures, as networks see them."""
     rewarded: bool
@@ -172,7 +172,7 @@ class _Spy(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def _short_episode(env: Adapter) -> int:
-    """The lower quartile of the lengths of episodes with random actions; those still under way at the end count too."""
+    """The lower quartile of the lengths of episodes with random actions; one whose end was not seen is a long one."""
     env.action_space.seed(0)
     lengths: list[int] = []
     steps, deadline = 0, time.monotonic() + _SECONDS
@@ -186,8 +186,8 @@ def _short_episode(env: Adapter) -> int:
         while not over and goes_on():
             _, _, terminated, truncated, _ = env.step(env.action_space.sample())
             length, steps, over = length + 1, steps + 1, terminated or truncated
-        lengths.append(length)
-    return max(1, sorted(lengths)[(len(lengths) - 1) // 4])
+        lengths.append(length if over else _STEPS)
+    return sorted(lengths)[(len(lengths) - 1) // 4] if lengths else _STEPS
 
 
 def horizon(env: Env) -> int | None:
