@@ -59,6 +59,16 @@ def test_a_long_evaluation_is_said_now_and_then(shown):
     ]
 
 
+def test_one_answer_after_the_other_is_said_now_and_then(shown):
+    display, said, clock = shown
+    for answered in range(25):
+        clock[0] = float(answered)
+        progress = replace(status(Phase.WAITING, 100), labels=answered, labels_pending=40 - answered)
+        display.report(progress)
+    lines = said.getvalue().splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"waiting for {missing} labels" for missing in (40, 30, 20)]
+
+
 def test_steps_are_never_more_than_the_whole(shown):
     display, said, _ = shown
     display.report(status(step=1024))

@@ -43,7 +43,8 @@ class TrainingDisplay(Live):
         self._console = console or Console(stderr=True)
         self._live = None
         self._last = -_PLAIN_SECONDS
-        self._state = self._line = ""
+        self._phase: Phase | None = None
+        self._line = ""
         self._before: tuple[float, int] | None = None
         self._trained = (0.0, 0)
         if self._console.is_terminal:
@@ -65,9 +66,8 @@ class TrainingDisplay(Live):
             return
         now = time.monotonic()
         is_last = progress.step >= progress.steps and progress.phase is Phase.TRAINING
-        state = progress.phase if progress.phase is Phase.EVALUATING else doing
-        if state != self._state or now - self._last >= _PLAIN_SECONDS or is_last:
-            self._state, self._last = state, now
+        if progress.phase is not self._phase or now - self._last >= _PLAIN_SECONDS or is_last:
+            self._phase, self._last = progress.phase, now
             line = f"{doing}: {details(progress, rate)}"
             if line != self._line:
                 self.warn(line)
