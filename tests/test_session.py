@@ -16,6 +16,7 @@ from prefrl.errors import UsageError
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
+from prefrl.safety.store_schema import STORE_VERSION
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -126,6 +127,8 @@ def test_what_cannot_be_labelled_is_one_line_and_nothing_is_touched(tmp_path, ru
     with store.database.write() as connection:
         connection.exec_driver_sql("UPDATE meta SET value = 99 WHERE key = 'version'")
     assert "newer version" in refused(prefrl("label", made.root), 2)
+    with store.database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE meta SET value = {STORE_VERSION} WHERE key = 'version'")
     made.summary.write_text(SUMMARY)
     assert "--labels" in refused(prefrl("label", made.root), 2)
     assert store.counts()["pending"] == 6
