@@ -230,6 +230,19 @@ def test_a_pair_that_cannot_be_shown_is_withdrawn_with_the_reason(store, queue):
     assert first not in {row[0] for row in store.pending()}
 
 
+def test_a_clip_that_could_not_be_shown_is_tried_again_for_a_later_pair(store, queue):
+    """Nobody would ever be shown that pair otherwise, nor another in its stead."""
+    ask(store, 1)
+    queue.unrenderable(POOL[0].id, "no light")
+    assert queue.to_render() == []
+    store.add_queries([pair_query(2, 0, POOL[0], POOL[5], 200)])
+    assert queue.to_render() == [POOL[0].id, POOL[5].id]
+    queue.rendered(POOL[5].id, 15)
+    assert queue.to_render() == [POOL[0].id]
+    queue.unrenderable(POOL[0].id, "no light")
+    assert (queue.to_render(), store.counts()["pending"]) == ([], 0)
+
+
 def test_what_was_answered_is_not_withdrawn(store, queue):
     (first,) = ask(store, 1)
     render_all(queue)

@@ -200,8 +200,11 @@ class LabelQueue:
     # -- renderers ----------------------------------------------------------------------------------------------------
 
     def to_render(self, limit: int = 16) -> list[int]:
-        """Segments of open queries whose clips are still missing, in the order in which they will be shown."""
-        done = sa.select(RENDERED.c.segment_id)
+        """Segments of open queries whose clips are still missing, in the order in which they will be shown.
+
+        Those too that could not be shown for an earlier query: they can be by now, or this query is withdrawn as well.
+        """
+        done = sa.select(RENDERED.c.segment_id).where(RENDERED.c.frames > 0)
         joined = sa.join(QUERIES, QUERY_SEGMENTS, QUERY_SEGMENTS.c.query_id == QUERIES.c.id)
         missing = sa.select(QUERY_SEGMENTS.c.query_id).where(QUERY_SEGMENTS.c.segment_id.not_in(done))
         wanted = sa.select(QUERIES.c.id).where(is_open(QUERIES.c.id), QUERIES.c.id.in_(missing))
