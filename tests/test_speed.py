@@ -149,8 +149,8 @@ def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_the_split_of_a_run_adds_up_and_names_what_it_did(mode, tmp_path):
-    root = speed.run_module("split", Cell("pendulum", "ppo", "oracle", mode, 0, 6000, 20), tmp_path)
-    result = read_json(root / "split.json")
+    root = speed.run_module("profile", Cell("pendulum", "ppo", "oracle", mode, 0, 6000, 20), tmp_path)
+    result = read_json(root / "profile.json")
     assert sum(result["shares"].values()) == pytest.approx(1.0)
     assert set(result["shares"]) == {*PARTS, REST}
     assert result["agent_rss_mb"] > 100

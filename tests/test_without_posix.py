@@ -10,7 +10,7 @@ import pytest
 from prefrl_benchmarks import groups
 from prefrl_benchmarks.executors import local as executors
 from prefrl_benchmarks.executors.local import ProcessJob
-from prefrl_benchmarks.measure.interleave import take_turns
+from prefrl_benchmarks.measure.interleave import run_interleaved
 from runs import DEADLINE, until
 
 from prefrl.errors import UsageError
@@ -92,15 +92,15 @@ def test_a_cell_is_killed_with_all_that_it_started(family):
 
 
 @pytest.mark.usefixtures("system")
-def test_processes_take_turns():
+def test_processes_run_interleaved():
     code = textwrap.dedent("""
         import time
         until = time.process_time() + 0.3
         while time.process_time() < until: pass
     """)
-    ended = take_turns([lambda: subprocess.Popen([sys.executable, "-c", code], process_group=0)] * 2, 0.1)
+    ended = run_interleaved([lambda: subprocess.Popen([sys.executable, "-c", code], process_group=0)] * 2, 0.1)
     assert [each.code for each in ended] == [0, 0]
-    assert all(len(each.turns) > 1 for each in ended)
+    assert all(len(each.spans) > 1 for each in ended)
 
 
 def test_slurm_is_refused_where_it_does_not_run(monkeypatch):

@@ -159,8 +159,8 @@ def speed(
     """
     from prefrl_benchmarks.measure.speed import measure, report_lines
 
-    options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "split": split}
-    options["turns"] = turns
+    options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "profile": split}
+    options["interleave"] = turns
     _tell(
         partial(
             measure, task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, **options

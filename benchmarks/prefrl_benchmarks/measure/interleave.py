@@ -1,7 +1,7 @@
-"""Processes that share a machine fairly: each runs alone, in turns of a second, and the others are stopped meanwhile.
+"""Run processes interleaved: one runs for a second while the others are paused, then the next.
 
-A machine whose speed changes from minute to minute is thus equally fast for all of them, and since a process begins
-each turn on another processor than its last, so are processors that are not equally fast.
+Changes in the machine's speed thus affect all processes equally. A process starts each slice on a different core, which
+evens out differences between cores as well.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from typing import NamedTuple
 from prefrl_benchmarks import groups
 
 Start = Callable[[], subprocess.Popen[bytes]]
-"""Starts a process that leads a group of its own."""
+"""Starts a process that leads its own process group."""
 Span = tuple[float, float]
-"""From when to when, by `time.time`."""
+"""Start and end of a slice, by `time.time`."""
 _MOVE_SECONDS = 0.002
 
 
 class Ended(NamedTuple):
-    """A process that has come to its end."""
+    """A process that has ended."""
 
     code: int
-    """Its exit status."""
-    turns: list[Span]
+    """Exit status."""
+    spans: list[Span]
+    """When it ran."""
 
 
-def take_turns(starts: Sequence[Start], seconds: float | None) -> list[Ended]:
-    """Run processes to their ends, never two at once, with all that they have started.
+def run_interleaved(starts: Sequence[Start], seconds: float | None) -> list[Ended]:
+    """Run processes to completion, one at a time, each together with its child processes.
 
     Args:
-        starts: The processes; each is started when its first turn comes.
-        seconds: Of a turn; None lets each run to its end before the next is started.
+        starts: The processes; each is started at its first slice.
+        seconds: Length of a slice; None runs each process to completion before the next one starts.
 
     Returns:
-        How each ended, and its turns.
+        The exit status and slices of each process.
     """
-    turns: list[list[Span]] = [[] for _ in starts]
+    spans: list[list[Span]] = [[] for _ in starts]
     processes: dict[int, subprocess.Popen[bytes]] = {}
     queue = deque(range(len(starts)))
     try:
@@ -50,7 +51,7 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[Ended]:
             began = time.time()
             if place in processes:
                 groups.go_on(processes[place].pid)
-                _move(processes[place].pid, len(turns[place]))
+                _move(processes[place].pid, len(spans[place]))
             else:
                 processes[place] = starts[place]()
             try:
@@ -58,26 +59,26 @@ def take_turns(starts: Sequence[Start], seconds: float | None) -> list[Ended]:
             except subprocess.TimeoutExpired:
                 groups.pause(processes[place].pid)
                 queue.append(place)
-            turns[place].append((began, time.time()))
+            spans[place].append((began, time.time()))
     finally:
         for process in processes.values():
             with process:
                 if process.poll() is None:
                     groups.kill(process.pid)
-    return [Ended(processes[place].returncode, own) for place, own in enumerate(turns)]
+    return [Ended(processes[place].returncode, own) for place, own in enumerate(spans)]
 
 
 def _move(process: int, turn: int) -> None:
-    """Put a running process on the next processor, where the system can be told; it is free to leave it again."""
+    """Move a running process to the next core where the system supports it; it may migrate again afterwards."""
     if not hasattr(os, "sched_setaffinity"):
         return
-    with suppress(ProcessLookupError):  # it may have ended by now
+    with suppress(ProcessLookupError):  # the process may have ended
         processors = sorted(os.sched_getaffinity(process))
         os.sched_setaffinity(process, {processors[turn % len(processors)]})
         time.sleep(_MOVE_SECONDS)
         os.sched_setaffinity(process, processors)
 
 
-def within(turns: Sequence[Span], start: float, end: float) -> float:
-    """Seconds of the turns that lie between two moments."""
-    return sum(max(0.0, min(end, last) - max(start, first)) for first, last in turns)
+def within(spans: Sequence[Span], start: float, end: float) -> float:
+    """Seconds of the slices that lie between two times."""
+    return sum(max(0.0, min(end, last) - max(start, first)) for first, last in spans)

@@ -159,4 +159,4 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
-    write_json(folder / "split.json", measure(read_json(Path(sys.argv[1]))["config"], folder))
+    write_json(folder / "profile.json", measure(read_json(Path(sys.argv[1]))["config"], folder))

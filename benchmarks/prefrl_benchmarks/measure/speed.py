@@ -26,17 +26,17 @@ from prefrl.runs.directory import commit, version
 from prefrl.runs.metrics import read_metrics
 from prefrl.storage.files import read_json, write_json
 from prefrl_benchmarks.cells import Cell, environment, start_cell
-from prefrl_benchmarks.measure.interleave import Span, Start, take_turns, within
+from prefrl_benchmarks.measure.interleave import Span, Start, run_interleaved, within
 from prefrl_benchmarks.results import last_words, machine
 
 PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
 KINDS = {PLAIN: ("none", "sync"), TRUE: ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
 """Teacher and mode of each kind of run: Stable-Baselines3 alone, and prefrl on the true reward and from labels."""
-DEFAULTS, SPLIT = "defaults", "split"
+DEFAULTS, PROFILE = "defaults", "profile"
 _MODULES = {
     PLAIN: "prefrl_benchmarks.measure.plain",
     DEFAULTS: "prefrl_benchmarks.measure.plain",
-    SPLIT: "prefrl_benchmarks.measure.profile",
+    PROFILE: "prefrl_benchmarks.measure.profile",
 }
 """What is not a `prefrl train`, by the module that runs it."""
 _UNEVALUATED = {"evaluation.episodes": 0}
@@ -62,8 +62,8 @@ def measure(
     threads: int | None = None,
     against: str = PLAIN,
     imitation: Path | None = None,
-    split: bool = True,
-    turns: float | None = None,
+    profile: bool = True,
+    interleave: float | None = None,
 ) -> dict[str, Any]:
     """Run the alternations.
 
@@ -77,21 +77,23 @@ def measure(
         threads: Of each process; None leaves that to the run.
         against: What they are compared with: `plain`, or `true` for prefrl on the true reward.
         imitation: A Python that has the imitation library, which then takes part.
-        split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
-        turns: Seconds after which the next run of the alternation has its turn, while this one is stopped; None lets
-            each run to its end.
+        profile: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
+        interleave: Seconds after which one run of an alternation is paused and the next continues; None runs each to
+            completion.
 
     Returns:
         The machine, each run's summary, for each mode its ratios to the steps per second of what it is compared with
         (over whole runs, and from the first round on, when the reward model is pretrained), and each part's share.
     """
-    _check(task, algo, alternations, modes, imitation, turns)
+    _check(task, algo, alternations, modes, imitation, interleave)
     kinds = (against, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
-    splits = {}
+    profiles = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for seed, group in itertools.product(range(alternations), [kinds] if turns else [(kind,) for kind in kinds]):
+        for seed, group in itertools.product(
+            range(alternations), [kinds] if interleave else [(kind,) for kind in kinds]
+        ):
             timed = []
             for kind in group:
                 cell = Cell(
@@ -101,13 +103,13 @@ def measure(
                     seconds = cell.config.checkpoint_seconds * len(group)
                     cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
                 timed.append(_prepare(kind, cell, folder, threads, imitation))
-            for kind, summary in zip(group, _run(timed, turns), strict=True):
+            for kind, summary in zip(group, _run(timed, interleave), strict=True):
                 runs[kind].append(summary)
                 rate = summary["steps_per_second"]
                 print(printable(f"{seed + 1}/{alternations} {kind}: {rate:.0f} steps/s"), flush=True)
-        for kind in (TRUE, *modes) if split else ():
+        for kind in (TRUE, *modes) if profile else ():
             cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels, settings=_UNEVALUATED)
-            splits[kind] = read_json(run_module(SPLIT, cell, folder, threads) / "split.json")
+            profiles[kind] = read_json(run_module(PROFILE, cell, folder, threads) / "profile.json")
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
         {
@@ -117,13 +119,13 @@ def measure(
         for rate in ("steps_per_second", "steady_steps_per_second")
     )
     settings = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads, "against": against}
-    settings["turns"] = turns
+    settings["turns"] = interleave
     about = {"settings": settings, "machine": machine(), "version": version(), "commit": commit()}
-    return about | {"ratios": ratios, "steady_ratios": steady, "split": splits, "runs": runs}
+    return about | {"ratios": ratios, "steady_ratios": steady, "split": profiles, "runs": runs}
 
 
 def _check(
-    task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None, turns: float | None
+    task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None, interleave: float | None
 ) -> None:
     """Refuse now what would fail after hours.
 
@@ -134,7 +136,7 @@ def _check(
     find_task(task)
     if len(set(modes)) < len(modes):
         raise UsageError("--modes names a mode twice")
-    if turns is not None and not turns > 0:
+    if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:
         return
@@ -168,7 +170,7 @@ def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) 
     """Run a module on a cell's configuration, in a process of its own; the folder with what it wrote.
 
     Args:
-        kind: `plain`, `defaults` for the same with Stable-Baselines3's own settings, or `split`.
+        kind: `plain`, `defaults` for the same with Stable-Baselines3's own settings, or `profile`.
         cell: The cell.
         folder: Where the folder is to be.
         threads: That it may use; None leaves that to it.
@@ -209,16 +211,16 @@ def _log(root: Path) -> Path:
 
 
 def _run_to_the_end(timed: Sequence[Timed], seconds: float | None) -> list[list[Span]]:
-    """Each process's turns.
+    """The slices in which each process ran.
 
     Raises:
         PrefrlError: if one fails.
     """
-    ended = take_turns([each.start for each in timed], seconds)
+    ended = run_interleaved([each.start for each in timed], seconds)
     for each, (code, _) in zip(timed, ended, strict=True):
         if code:
             raise PrefrlError(f"a run failed: {last_words(_log(each.root))}")
-    return [turns for _, turns in ended]
+    return [spans for _, spans in ended]
 
 
 def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
@@ -227,14 +229,14 @@ def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
     return [_summary(each.root, own) for each, own in zip(timed, spans, strict=True)]
 
 
-def _summary(root: Path, turns: Sequence[Span]) -> dict[str, Any]:
+def _summary(root: Path, spans: Sequence[Span]) -> dict[str, Any]:
     """A run's summary, which it wrote when its training ended, and its steady rate."""
     summary: dict[str, Any] = read_json(root / "summary.json")
     metrics = root / "metrics.csv"
     end = (root / "summary.json").stat().st_mtime
     start = end - summary["wall_seconds"]
-    rates = {"steps_per_second": summary["steps"] / within(turns, start, end)}
-    rates["steady_steps_per_second"] = steady_rate(metrics, start, turns) if metrics.exists() else None
+    rates = {"steps_per_second": summary["steps"] / within(spans, start, end)}
+    rates["steady_steps_per_second"] = steady_rate(metrics, start, spans) if metrics.exists() else None
     return summary | rates
 
 
@@ -242,23 +244,23 @@ def _ratio(rate: float | None, base: float | None) -> float | None:
     return rate / base if rate and base else None
 
 
-def steady_rate(metrics: Path, start: float = 0.0, turns: Sequence[Span] = ((0.0, math.inf),)) -> float | None:
+def steady_rate(metrics: Path, start: float = 0.0, spans: Sequence[Span] = ((0.0, math.inf),)) -> float | None:
     """Steps per second from a run's first round to its last; None where there is only one.
 
     Args:
         metrics: Its `metrics.csv`.
         start: When it started.
-        turns: When it was not stopped.
+        spans: When it was not paused.
     """
     rows = [(row["step"] or 0, start + (row["time_seconds"] or 0.0)) for row in read_metrics(metrics)]
     (first, begin), (last, end) = rows[0], rows[-1]
-    return (last - first) / within(turns, begin, end) if last > first else None
+    return (last - first) / within(spans, begin, end) if last > first else None
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
     """Ratios with their spread, beside the returns and correlations of the same runs; and where the time went."""
     return [_kind_line(kind, result) for kind in result["runs"]] + [
-        _split_line(kind, split) for kind, split in result["split"].items()
+        _profile_line(kind, profile) for kind, profile in result["split"].items()
     ]
 
 
@@ -282,11 +284,11 @@ def _kind_line(kind: str, result: dict[str, Any]) -> str:
     return line
 
 
-def _split_line(kind: str, split: dict[str, Any]) -> str:
-    line = f"{kind}: " + ", ".join(f"{part} {share:.1%}" for part, share in split["shares"].items())
-    line += f"; {split['agent_rss_mb']:.0f} MB"
-    if split["learner_share"] is not None:
-        line += f"; the learner beside it {split['learner_share']:.0%} of a core, {split['learner_rss_mb']:.0f} MB"
-    if split["fitted_per_second"]:
-        line += f"; {split['fitted_per_second']:.0f} comparisons fitted a second"
+def _profile_line(kind: str, profile: dict[str, Any]) -> str:
+    line = f"{kind}: " + ", ".join(f"{part} {share:.1%}" for part, share in profile["shares"].items())
+    line += f"; {profile['agent_rss_mb']:.0f} MB"
+    if profile["learner_share"] is not None:
+        line += f"; the learner beside it {profile['learner_share']:.0%} of a core, {profile['learner_rss_mb']:.0f} MB"
+    if profile["fitted_per_second"]:
+        line += f"; {profile['fitted_per_second']:.0f} comparisons fitted a second"
     return line

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from prefrl_benchmarks.measure import interleave as turns_module
-from prefrl_benchmarks.measure.interleave import Ended, take_turns, within
+from prefrl_benchmarks.measure import interleave
+from prefrl_benchmarks.measure.interleave import Ended, run_interleaved, within
 
 COUNT = """
 import sys, time
@@ -53,11 +53,11 @@ class Watched:
 
 def test_each_has_the_machine_to_itself_for_a_turn_and_they_end_when_they_have_had_what_they_need(monkeypatch):
     clock, sent = SimpleNamespace(time=100.0), []
-    monkeypatch.setattr(turns_module.time, "time", lambda: clock.time)
-    monkeypatch.setattr(turns_module.os, "killpg", lambda group, number: sent.append((group, number)))
-    monkeypatch.setattr(turns_module, "_move", lambda process, turn: sent.append((process, turn)))
+    monkeypatch.setattr(interleave.time, "time", lambda: clock.time)
+    monkeypatch.setattr(interleave.os, "killpg", lambda group, number: sent.append((group, number)))
+    monkeypatch.setattr(interleave, "_move", lambda process, turn: sent.append((process, turn)))
     starts = [lambda: Watched(10, 7.0, clock), lambda: Watched(21, 4.0, clock)]
-    ended = take_turns(starts, 3.0)
+    ended = run_interleaved(starts, 3.0)
     assert ended == [
         Ended(0, [(100.0, 103.0), (106.0, 109.0), (110.0, 111.0)]),
         Ended(1, [(103.0, 106.0), (109.0, 110.0)]),
@@ -68,7 +68,7 @@ def test_each_has_the_machine_to_itself_for_a_turn_and_they_end_when_they_have_h
 
 @pytest.mark.parametrize("through_a_child", [False, True])
 def test_all_that_a_process_has_started_takes_turns_with_it(through_a_child):
-    ended = take_turns([counting(0.6, through_a_child=through_a_child), counting(0.3)], 0.1)
+    ended = run_interleaved([counting(0.6, through_a_child=through_a_child), counting(0.3)], 0.1)
     assert [code for code, _ in ended] == [0, 0]
     spans = [span for _, own in ended for span in own]
     assert len(spans) >= 9  # 0.9 seconds of processor time take that many turns and more, on any machine
@@ -76,7 +76,7 @@ def test_all_that_a_process_has_started_takes_turns_with_it(through_a_child):
 
 
 def test_without_turns_one_after_the_other():
-    turns = [own for _, own in take_turns([counting(0.2), counting(0.1)], None)]
+    turns = [own for _, own in run_interleaved([counting(0.2), counting(0.1)], None)]
     assert [len(own) for own in turns] == [1, 1]
     assert turns[0][0][1] <= turns[1][0][0]
 
@@ -85,7 +85,7 @@ def test_how_each_ended_is_told():
     def fail():
         return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"], process_group=0)
 
-    assert [code for code, _ in take_turns([fail, counting(0.1)], 0.05)] == [3, 0]
+    assert [code for code, _ in run_interleaved([fail, counting(0.1)], 0.05)] == [3, 0]
 
 
 def test_none_is_left_behind_where_one_cannot_be_started():
@@ -99,7 +99,7 @@ def test_none_is_left_behind_where_one_cannot_be_started():
         raise OSError("no such program")
 
     with pytest.raises(OSError, match="no such program"):
-        take_turns([start, fail], 0.2)
+        run_interleaved([start, fail], 0.2)
     assert not psutil.pid_exists(started[0].pid)
 
 
