@@ -14,7 +14,7 @@ FULL = Variant("full")
 
 
 def suite(*, variants=(FULL,), name="test", tasks=("cheetah", "reacher"), seeds=(0, 1), steps=10_000, labels=50):
-    """A small suite with its yardstick."""
+    """A small suite with a true-reward variant."""
     return Suite(name, tasks, seeds, steps, (TRUE, *variants), labels).validate()
 
 

@@ -1,4 +1,4 @@
-"""What scores are measured against: a random policy's return, and the paper's own yardsticks."""
+"""The baselines of normalised scores: a random policy's return, and the paper's own baselines."""
 
 import gymnasium
 import numpy as np
@@ -8,11 +8,11 @@ from prefrl_benchmarks.report.paper import POINTS, paper_scores
 
 
 def test_random_returns_are_measured_once(tmp_path, monkeypatch):
-    from prefrl_benchmarks import random_baseline as floors
+    from prefrl_benchmarks import random_baseline
 
-    monkeypatch.setattr(floors, "random_return", {"reacher": -42.0, "cheetah": -7.0}.__getitem__)
+    monkeypatch.setattr(random_baseline, "random_return", {"reacher": -42.0, "cheetah": -7.0}.__getitem__)
     assert random_returns(["reacher"], [tmp_path]) == {"reacher": -42.0}
-    monkeypatch.setattr(floors, "random_return", {"cheetah": -8.0}.__getitem__)
+    monkeypatch.setattr(random_baseline, "random_return", {"cheetah": -8.0}.__getitem__)
     assert random_returns(["reacher", "cheetah"], [tmp_path / "none", tmp_path]) == {"reacher": -42.0, "cheetah": -8.0}
     (tmp_path / "random.json").write_text("{")
     with pytest.raises(KeyError):
@@ -50,7 +50,7 @@ def test_a_random_policy_s_return_of_a_game_is_of_games_that_the_agent_never_see
     assert -21 <= random_return("pong", episodes=1) <= -15  # to 21 points, of which chance makes few
 
 
-def test_the_paper_s_points_are_normalised_by_its_own_yardsticks():
+def test_the_paper_s_points_are_normalised_by_its_own_baselines():
     assert POINTS["hopper"].scores()[700] == pytest.approx((4480 - 250) / (4180 - 250))
     assert paper_scores(("hopper", "enduro"), 700) is None
     assert paper_scores(("hopper", "walker"), 123) is None

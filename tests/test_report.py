@@ -19,7 +19,7 @@ from runs import prefrl, refused
 
 from prefrl.errors import PrefrlError, UsageError
 
-FLOORS = {"cheetah": -100.0, "reacher": -10.0}
+RANDOM_BASELINES = {"cheetah": -100.0, "reacher": -10.0}
 RETURNS = {
     ("cheetah", "true"): (300.0, 500.0),
     ("cheetah", "full"): (200.0, 400.0),
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 def made(out, returns=RETURNS, **changes):
     finish_suite(suite(**changes), out, returns)
-    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": FLOORS}))
+    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": RANDOM_BASELINES}))
     return out
 
 
@@ -141,7 +141,7 @@ def test_missing_seeds_are_said_and_the_others_of_the_task_s_seeds_are_taken(tmp
     found = analyse([made(tmp_path / "r", without(("reacher", "full")))])
     (full,) = (each for each in found.aggregates if each.variant == "full")
     assert (full.seeds, full.missing) == ((0,), "1 of 2 seeds")
-    # The yardstick of one seed is that seed's: (-3 + 10) / (-2 + 10)
+    # With one seed, the baseline is that seed's: (-3 + 10) / (-2 + 10)
     (reacher,) = (each for each in found.scores if (each.group.task, each.group.variant) == ("reacher", "full"))
     np.testing.assert_allclose(reacher.scores, [7 / 8])
     assert "partial: 1 of 8 cells are not finished" in found.problems
@@ -180,13 +180,13 @@ def test_a_budget_without_its_true_reward_has_no_score(tmp_path):
     assert (full.tasks, full.missing) == (("cheetah",), "1 of 2 tasks")
 
 
-def test_a_yardstick_that_learned_nothing_measures_nothing(tmp_path):
+def test_no_score_if_the_true_reward_agent_is_no_better_than_random(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-10.5, -11.0)}  # a negative span would turn worse into better
     folder = made(tmp_path / "r", returns)
     found = analyse([folder])
     assert "reacher, full: no score: the true-reward agent is no better than a random policy" in found.problems
     assert {score.group.task for score in found.scores} == {"cheetah"}
-    lines = {each.what for each in compare(read_results([folder]), read_results([folder]), FLOORS)}
+    lines = {each.what for each in compare(read_results([folder]), read_results([folder]), RANDOM_BASELINES)}
     assert "reacher, full: return" in lines
     assert not [line for line in lines if "IQM" in line]
 
@@ -200,7 +200,7 @@ def test_returns_stand_beside_scores_of_the_same_seeds(tmp_path):
     assert (cheetah["runs"], cheetah["planned"], float(cheetah["return"])) == ("1", "2", 200)
 
 
-def test_a_yardstick_of_other_seeds_is_none(tmp_path):
+def test_no_score_if_the_true_reward_agent_has_other_seeds(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-2.0, None), ("reacher", "full"): (None, -5.0)}
     found = analyse([made(tmp_path / "r", returns)])
     assert "reacher, full: no score: no true-reward run has its seeds" in found.problems
@@ -371,7 +371,7 @@ def test_comparing_tells_better_from_worse(folder, tmp_path):
         key: tuple(value + 1000 * (key == ("cheetah", "full")) for value in values) for key, values in RETURNS.items()
     }
     new = made(tmp_path / "new", returns | {("reacher", "full"): (-9.0, -9.5)})
-    found = {each.what: each for each in compare(read_results([folder]), read_results([new]), FLOORS)}
+    found = {each.what: each for each in compare(read_results([folder]), read_results([new]), RANDOM_BASELINES)}
     cheetah = found["cheetah, full: return"]
     assert (cheetah.old, cheetah.new, cheetah.verdict) == (300, 1300, "better")
     assert cheetah.range.low > 0
@@ -391,11 +391,11 @@ def test_comparing_says_where_runs_are_longer(folder, tmp_path):
 
 def test_comparing_says_what_it_cannot_tell(folder, tmp_path):
     single = made(tmp_path / "single", {key: values[:1] for key, values in RETURNS.items()}, seeds=(0,))
-    assert {each.verdict for each in compare(read_results([folder]), read_results([single]), FLOORS)} == {
+    assert {each.verdict for each in compare(read_results([folder]), read_results([single]), RANDOM_BASELINES)} == {
         "one run: cannot be told"
     }
     other = made(
         tmp_path / "other", {("cheetah", "other"): (1.0, 2.0)}, variants=(dataclasses.replace(FULL, name="other"),)
     )
     with pytest.raises(PrefrlError, match="no finished variant of a task in common"):
-        compare(read_results([folder]), read_results([other]), FLOORS)
+        compare(read_results([folder]), read_results([other]), RANDOM_BASELINES)

@@ -14,7 +14,7 @@ from prefrl_benchmarks.returns import common_returns, returns_text
 
 from prefrl.errors import PrefrlError
 
-FLOORS = {"cheetah": -100.0, "reacher": -10.0}
+RANDOM_BASELINES = {"cheetah": -100.0, "reacher": -10.0}
 TRAINING = {
     ("cheetah", "true"): (300.0, 500.0),
     ("cheetah", "full"): (200.0, 400.0),
@@ -35,7 +35,7 @@ ONE_LACKS = EVALUATIONS | {("reacher", "full"): (-2.0, None)}
 
 def made(out, evaluations=None, returns=TRAINING, **changes):
     finish_suite(suite(**changes), out, returns, evaluations=evaluations)
-    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": FLOORS}))
+    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": RANDOM_BASELINES}))
     return out
 
 
@@ -53,7 +53,10 @@ def test_scores_are_of_the_evaluation_where_all_cells_have_it(tmp_path):
     scores = scores_of(found)
     assert scores["cheetah", "full"] == pytest.approx([1.0, 800 / 600])
     assert scores["reacher", "full"] == pytest.approx([1.0, 0.5])
-    assert {each.ceiling for each in found.scores} == {500.0, -2.0}  # the yardstick's are evaluations too
+    assert {each.true_baseline for each in found.scores} == {
+        500.0,
+        -2.0,
+    }  # the true-reward agent's returns are evaluations too
 
 
 def test_results_of_older_versions_are_of_training_and_say_so(tmp_path):
@@ -77,7 +80,7 @@ def test_every_table_and_page_says_what_its_returns_are_of(tmp_path, evaluations
     assert f"<p>Returns: {text}.</p>" in (out / "report.html").read_text()
     assert f"true return, {kind}" in (out / "returns.svg").read_text()
     assert "true return, training" in (out / "curves.svg").read_text()
-    assert f"returns: {text}" in score_lines(read_results([folder]), FLOORS)
+    assert f"returns: {text}" in score_lines(read_results([folder]), RANDOM_BASELINES)
     assert f"returns: {text}" in compare_folders(folder, folder)
 
 
@@ -125,7 +128,7 @@ def test_results_that_were_evaluated_are_compared_with_older_ones_by_training(tm
         assert f"returns: {OLD_TEXT}" in lines
         assert any("cheetah, full: return 300 -> 300" in line for line in lines)
     with pytest.raises(PrefrlError, match="cannot be compared"):
-        compare(read_results([old]), read_results([new]), FLOORS)
+        compare(read_results([old]), read_results([new]), RANDOM_BASELINES)
     better = {key: tuple(value + 50 for value in values) for key, values in EVALUATIONS.items()}
     assert any(
         "cheetah, full: return 600 -> 650" in line for line in compare_folders(new, made(tmp_path / "b", better))
@@ -136,7 +139,7 @@ def test_what_cannot_be_compared_at_all_is_refused(tmp_path):
     new, old = made(tmp_path / "new", EVALUATIONS), made(tmp_path / "old")
     for path in new.glob("*/summary.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"true_return_mean": None}))
-    with pytest.raises(PrefrlError, match="no return of training"):
+    with pytest.raises(PrefrlError, match="has no training returns"):
         compare_folders(old, new)
 
 

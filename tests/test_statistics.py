@@ -19,7 +19,7 @@ from prefrl_benchmarks.run_statistics import (
     median,
     normalised,
     optimality_gap,
-    profile,
+    performance_profile,
 )
 
 RLIABLE = json.loads((Path(__file__).parent / "data" / "rliable.json").read_text())
@@ -46,7 +46,7 @@ def test_scores_are_zero_at_the_random_policy_and_one_at_the_true_reward():
     np.testing.assert_allclose(normalised(returns, [-10, 100], [-4, 500]), expected)
 
 
-def test_a_task_on_which_the_yardstick_is_random_has_no_score():
+def test_a_task_whose_baselines_are_equal_has_no_score():
     scores = normalised([[1.0, 2.0]], [1.0, 0.0], [1.0, 4.0])
     assert math.isnan(scores[0, 0])
     assert scores[0, 1] == 0.5
@@ -58,7 +58,7 @@ def test_the_probability_of_improvement_counts_ties_half():
 
 
 def test_a_profile_is_the_share_of_runs_above_each_threshold():
-    np.testing.assert_array_equal(profile(SCORES, [-1.0, 0.0, 0.5, 3.0]), [1.0, 0.75, 0.5, 0.0])
+    np.testing.assert_array_equal(performance_profile(SCORES, [-1.0, 0.0, 0.5, 3.0]), [1.0, 0.75, 0.5, 0.0])
 
 
 def test_the_area_under_a_curve_is_its_mean_height():
@@ -72,7 +72,7 @@ def test_aggregates_are_rliable_s(case):
     for statistic in AGGREGATES:
         assert statistic(ours) == pytest.approx(case["aggregates"][statistic.__name__], abs=1e-12)
     assert improvement(ours, np.array(case["theirs"])) == pytest.approx(case["improvement"], abs=1e-12)
-    np.testing.assert_allclose(profile(ours, RLIABLE["thresholds"]), case["profile"])
+    np.testing.assert_allclose(performance_profile(ours, RLIABLE["thresholds"]), case["profile"])
 
 
 @CASES

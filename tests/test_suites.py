@@ -124,7 +124,7 @@ def test_a_change_of_a_recipe_touches_its_own_task_alone(monkeypatch):
     assert hash_of(task="cheetah") == others
 
 
-def test_a_change_of_the_reward_model_leaves_the_yardstick_alone():
+def test_reward_model_settings_do_not_change_the_hash_of_true_reward_cells():
     changed = {"settings": {"reward.members": 5}}
     assert hash_of(teacher="none", **changed) == hash_of(teacher="none")
     assert hash_of(**changed) != hash_of()

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from prefrl_benchmarks.report.texts import figure_text, ranged
+from prefrl_benchmarks.report.texts import number_text, ranged
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from prefrl_benchmarks.report.texts import figure_text, ranged
     ],
 )
 def test_numbers_for_people(value, text):
-    assert figure_text(value) == text
+    assert number_text(value) == text
 
 
 def test_an_interval_is_shown_where_there_is_one():

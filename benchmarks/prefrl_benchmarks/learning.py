@@ -22,15 +22,15 @@ TRUE = Variant("true", teacher="none")
 """The yardstick: the task's own reward."""
 
 
-def score_lines(results: Results, floors: Mapping[str, float]) -> list[str]:
+def score_lines(results: Results, random_baselines: Mapping[str, float]) -> list[str]:
     """A table: each task's returns and scores, and each variant's interquartile mean over tasks and seeds.
 
     Args:
         results: Of one suite.
-        floors: The random policy's return of each task.
+        random_baselines: The random policy's return of each task.
     """
     found = groups(results)
-    scores, problems = task_scores(found, floors)
+    scores, problems = task_scores(found, random_baselines)
     width = 2 + max(len(group.variant) for group in found)
     titles = ("runs", "random", "true", "labels", "score", "corr", "steps/s")
     lines = [f"{'task':<16}{'':<{width}}{{:>5}}{{:>9}}{{:>9}}{{:>9}}{{:>7}}{{:>6}}{{:>9}}".format(*titles)]
@@ -66,10 +66,10 @@ def report(suite: Suite, out: Path, jobs: int) -> int:
 
 def _line(score: TaskScore, width: int) -> str:
     group = score.group
-    known = group.figure("reward_correlation")
+    known = group.metric("reward_correlation")
     correlation = np.nan if np.isnan(known).all() else np.nanmean(known)
     return (
-        f"{group.task:<16}{group.variant:<{width}}{len(score.seeds):>5}{score.floor:>9.1f}{score.ceiling:>9.1f}"
+        f"{group.task:<16}{group.variant:<{width}}{len(score.seeds):>5}{score.random_baseline:>9.1f}{score.true_baseline:>9.1f}"
         f"{group.returns.mean():>9.1f}{score.scores.mean():>7.2f}{correlation:>6.2f}"
-        f"{np.median(group.figure('steps_per_second')):>9.0f}"
+        f"{np.median(group.metric('steps_per_second')):>9.0f}"
     )

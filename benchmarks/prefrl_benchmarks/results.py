@@ -192,7 +192,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except UsageError as error:
         raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
     for cell, _ in cells:
-        trust.require(cell.task)  # results may be another's, and their random floors make environments
+        trust.require(
+            cell.task
+        )  # results may come from others, and measuring their random baseline creates environments
     return manifest
 
 

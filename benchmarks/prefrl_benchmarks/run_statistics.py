@@ -26,20 +26,20 @@ class Interval(NamedTuple):
     high: float
 
 
-def normalised(returns: ArrayLike, floor: ArrayLike, ceiling: ArrayLike) -> Array:
+def normalised(returns: ArrayLike, random_baseline: ArrayLike, true_baseline: ArrayLike) -> Array:
     """Scores between a random policy (0) and the true-reward agent (1).
 
-    (return - floor) / (ceiling - floor)
+    (return - random baseline) / (true baseline - random baseline)
 
     Args:
         returns: (..., N, M) returns.
-        floor: (M,) mean return of the random policy.
-        ceiling: (M,) mean return of the true-reward agent.
+        random_baseline: (M,) mean return of the random policy.
+        true_baseline: (M,) mean return of the true-reward agent.
 
     Returns:
-        (..., N, M); NaN for a task whose floor is its ceiling.
+        (..., N, M); NaN for a task whose baselines are equal.
     """
-    low, high = np.asarray(floor, dtype=float), np.asarray(ceiling, dtype=float)
+    low, high = np.asarray(random_baseline, dtype=float), np.asarray(true_baseline, dtype=float)
     span = np.where(high == low, np.nan, high - low)
     return np.asarray((np.asarray(returns, dtype=float) - low) / span)
 
@@ -81,7 +81,7 @@ def improvement(ours: Array, theirs: Array) -> Array:
     return np.asarray(((left > right) + 0.5 * (left == right)).mean(axis=(-3, -2, -1)))
 
 
-def profile(scores: Array, thresholds: ArrayLike) -> Array:
+def performance_profile(scores: Array, thresholds: ArrayLike) -> Array:
     """Performance profile: the share of runs that score more than a threshold, (..., N, M), (T,) -> (..., T)."""
     above = scores[..., None] > np.asarray(thresholds)
     return np.asarray(above.mean(axis=(-3, -2)))

@@ -1,1 +1,1 @@
-"""From results to scores, tables, figures and one page."""
+"""Scores, tables, figures and an HTML page from the results of suites."""

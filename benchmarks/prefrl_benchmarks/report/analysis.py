@@ -1,7 +1,7 @@
-"""From results to figures: normalised scores of each task and variant, and their aggregates over tasks.
+"""Normalised scores of each task and variant, and their aggregates over tasks.
 
-A cell's normalised score is (return - random policy) / (true-reward agent - random policy), the agents' returns being
-of the same task, steps and seeds. What is missing is left out and said, never filled in.
+The normalised score of a cell is (return - random policy) / (true-reward agent - random policy), where both agents have
+the same task, steps and seeds. Missing runs are left out and reported, never filled in.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ AGGREGATES = {
     "optimality gap": statistics.optimality_gap,
 }
 POINTS = 100
-"""On a learning curve."""
+"""Number of points of a learning curve."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The finished runs of one variant on one task, in the order of their seeds."""
+    """The finished runs of one variant on one task, sorted by seed."""
 
     suite: str
     task: str
     variant: str
     labels: int
-    """The budget; 0 on the true reward."""
+    """Label budget; 0 for training on the true reward."""
     results: tuple[Result, ...]
     planned: int
-    """Runs that there were to be."""
+    """Number of runs that the suite plans."""
     of: Returns = "training"
-    """Which of their returns."""
+    """Which returns are reported."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the finished runs."""
+        """Seeds of the finished runs."""
         return tuple(result.cell.seed for result in self.results)
 
     @property
     def returns(self) -> Array:
-        """(N,) final mean true returns."""
+        """Final mean true returns, shape (N,)."""
         return np.array([result.value for result in self.results], dtype=float)
 
     @property
     def is_baseline(self) -> bool:
-        """Whether these are the true-reward agent's."""
+        """Whether these runs train on the true reward."""
         return self.labels == 0
 
-    def figure(self, name: str) -> Array:
-        """(N,) one figure of the summaries; NaN where a run has none."""
+    def metric(self, name: str) -> Array:
+        """One field of the summaries, shape (N,); NaN where a run has no value."""
         values = [(result.summary or {}).get(name) for result in self.results]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
     @cached_property
     def curve(self) -> tuple[Array, Array]:
-        """Steps (T,) and true returns of training (N, T), on the steps that all the runs have; T is 0 without any."""
+        """Steps (T,) and true training returns (N, T) on the steps that all runs share; T is 0 if there are none."""
         curves = [curve for curve in map(_curve, self.results) if len(curve)]
         if not curves:
             return np.empty(0), np.empty((0, 0))
@@ -77,49 +77,49 @@ class Group:
 
     @cached_property
     def band(self) -> Array:
-        """(2, T) interval of the mean of these curves."""
+        """Confidence interval of the mean curve, shape (2, T): low, high."""
         return statistics.band(self.curve[1])
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """A variant on a task, beside the yardsticks."""
+    """A variant on one task, with both baselines."""
 
     group: Group
-    floor: float
-    """The random policy's mean return."""
-    ceiling: float
-    """The true-reward agent's, over the same seeds."""
+    random_baseline: float
+    """Mean return of a random policy."""
+    true_baseline: float
+    """Mean return of the true-reward agent over the same seeds."""
     seeds: tuple[int, ...]
-    """That variant and true-reward agent both have."""
+    """Seeds that both the variant and the true-reward agent have."""
     returns: Array
-    """(N,) true returns, in the order of these seeds."""
+    """True returns in the order of the seeds, shape (N,)."""
     scores: Array
-    """(N,) the same, normalised."""
+    """Normalised scores in the same order, shape (N,)."""
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A variant over all its tasks."""
+    """The scores of a variant over all its tasks."""
 
     suite: str
     variant: str
     labels: int
     tasks: tuple[str, ...]
     seeds: tuple[int, ...]
-    """That every one of these tasks has."""
+    """Seeds that all of these tasks have."""
     scores: Array
-    """(N, M) normalised: seeds, tasks."""
+    """Normalised scores, shape (N, M): seeds, tasks."""
     missing: str
-    """What a partial result lacks; empty where it is whole."""
+    """What is missing from a partial result; empty if it is complete."""
 
     def values(self) -> dict[str, tuple[float, Interval]]:
-        """Each aggregate with its interval."""
+        """Each aggregate with its confidence interval."""
         return {name: (float(of(self.scores)), interval(of, self.scores)) for name, of in AGGREGATES.items()}
 
 
 def groups(results: Results) -> list[Group]:
-    """The finished runs by suite, task and variant, in the suites' order."""
+    """Group finished runs by suite, task and variant, in the order of the suites."""
     found: dict[tuple[str, str, str], list[Result]] = {}
     for result in results.cells:
         found.setdefault((result.suite, result.cell.task, result.cell.variant), []).append(result)
@@ -135,15 +135,15 @@ def groups(results: Results) -> list[Group]:
     ]
 
 
-def task_scores(found: Sequence[Group], floors: Mapping[str, float]) -> tuple[list[TaskScore], list[str]]:
-    """Scores of every variant on every task.
+def task_scores(found: Sequence[Group], random_baselines: Mapping[str, float]) -> tuple[list[TaskScore], list[str]]:
+    """Compute the scores of every variant on every task.
 
     Args:
-        found: The groups.
-        floors: The random policy's return of each task.
+        found: Groups of finished runs.
+        random_baselines: Mean return of a random policy for each task.
 
     Returns:
-        The scores, and a line for each variant that has none on a task.
+        The scores, and one line for each variant that has no score on a task.
     """
     baselines = {(group.suite, group.task): group for group in found if group.is_baseline}
     scores, problems = [], []
@@ -154,9 +154,9 @@ def task_scores(found: Sequence[Group], floors: Mapping[str, float]) -> tuple[li
         who = f"{group.task}, {group.variant}: no score:"
         if baseline is None or not baseline.results:
             problems.append(f"{who} no true-reward run is finished")
-        elif (score := _score(group, baseline, floors[group.task])) is None:
+        elif (score := _score(group, baseline, random_baselines[group.task])) is None:
             problems.append(f"{who} no true-reward run has its seeds")
-        elif score.ceiling <= score.floor:
+        elif score.true_baseline <= score.random_baseline:
             problems.append(f"{who} the true-reward agent is no better than a random policy")
         else:
             scores.append(score)
@@ -164,7 +164,7 @@ def task_scores(found: Sequence[Group], floors: Mapping[str, float]) -> tuple[li
 
 
 def aggregates(scores: Sequence[TaskScore], found: Sequence[Group]) -> list[Aggregate]:
-    """Each variant over the tasks that have a score, with the seeds that all of these have."""
+    """Aggregate each variant over the tasks that have a score, using the seeds that all of these tasks have."""
     return [
         _aggregate(suite, variant, [score for score in scores if _key(score.group) == (suite, variant)], found)
         for suite, variant in dict.fromkeys(_key(score.group) for score in scores)
@@ -175,15 +175,15 @@ def _key(group: Group) -> tuple[str, str]:
     return group.suite, group.variant
 
 
-def _score(group: Group, baseline: Group, floor: float) -> TaskScore | None:
-    ceilings = dict(zip(baseline.seeds, baseline.returns, strict=True))
-    seeds = tuple(seed for seed in group.seeds if seed in ceilings)
+def _score(group: Group, baseline: Group, random_baseline: float) -> TaskScore | None:
+    true_baselines = dict(zip(baseline.seeds, baseline.returns, strict=True))
+    seeds = tuple(seed for seed in group.seeds if seed in true_baselines)
     if not seeds:
         return None
-    ceiling = float(np.mean([ceilings[seed] for seed in seeds]))
+    true_baseline = float(np.mean([true_baselines[seed] for seed in seeds]))
     returns = group.returns[np.isin(group.seeds, seeds)]
-    scores = statistics.normalised(returns[:, None], [floor], [ceiling])[:, 0]
-    return TaskScore(group, floor, ceiling, seeds, returns, scores)
+    scores = statistics.normalised(returns[:, None], [random_baseline], [true_baseline])[:, 0]
+    return TaskScore(group, random_baseline, true_baseline, seeds, returns, scores)
 
 
 def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Sequence[Group]) -> Aggregate:
@@ -199,7 +199,7 @@ def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Seq
 
 
 def _curve(result: Result) -> Array:
-    """(T, 2) steps and true returns of a run; empty where it has no whole curve."""
+    """Steps and true returns of a run, shape (T, 2); empty if the curve is incomplete."""
     rows = [] if result.flaw else result.metrics
     points: list[Any] = [(row["step"], row["true_return_mean"]) for row in rows if row["true_return_mean"] is not None]
     return np.array(points, dtype=float).reshape(-1, 2)

@@ -1,8 +1,8 @@
-"""Two sets of results side by side: what got better or worse, and by how much.
+"""Compare two sets of results: what improved or got worse, and by how much.
 
-Differences are new minus old with 95 % stratified bootstrap intervals over the seeds of both; where the interval holds
-zero, nothing was found. Scores of both are normalised by the old set's yardsticks, so that a better true-reward agent
-shows as better rather than making everything else look worse.
+Differences are new minus old, with 95 % stratified bootstrap intervals over the seeds of both sets. If the interval
+includes zero, no difference is claimed. Both sets are normalised by the baselines of the old one: a better true-reward
+agent then shows as an improvement and does not lower all other scores.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from prefrl_benchmarks.run_statistics import Array, Interval, interval, iqm, mea
 
 @dataclass(frozen=True)
 class Difference:
-    """What became of one variant on one task, or over all of them."""
+    """The change of one variant on one task, or over all tasks."""
 
     what: str
     old: float
     new: float
     range: Interval
-    """Of new - old; NaN where one of them has a single run."""
+    """95 % interval of new - old; NaN if either side has a single run."""
     runs: tuple[int, int]
-    """Old and new."""
+    """Number of old and new runs."""
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """better, worse, no difference found, or one run: cannot be told."""
         if np.isnan(self.range.low):
             return "one run: cannot be told"
         if self.range.low > 0:
@@ -43,16 +43,16 @@ class Difference:
         return "worse" if self.range.high < 0 else "no difference found"
 
 
-def compare(old: Results, new: Results, floors: Mapping[str, float]) -> list[Difference]:
-    """Differences of the IQM of each variant over the tasks that both have, then of each task's mean return.
+def compare(old: Results, new: Results, random_baselines: Mapping[str, float]) -> list[Difference]:
+    """Compare the IQM of each variant over the shared tasks, then the mean return of each task.
 
     Args:
-        old: Results.
-        new: Results of the same tasks and variants, or of some of them.
-        floors: The random policy's return of each task.
+        old: The older results.
+        new: Results with at least one task and variant in common.
+        random_baselines: Mean return of a random policy for each task.
 
     Raises:
-        PrefrlError: if they have no variant of a task in common, or their returns are not of the same episodes.
+        PrefrlError: if no variant of a task is in both, or one set reports evaluations and the other training returns.
     """
     if len({each.returns for side in (old, new) for each in side.cells}) > 1:
         raise PrefrlError("returns of evaluations cannot be compared with those of training")
@@ -61,7 +61,9 @@ def compare(old: Results, new: Results, floors: Mapping[str, float]) -> list[Dif
     if not shared:
         raise PrefrlError("the two have no finished variant of a task in common")
     whole = [
-        _over_tasks(variant, [(before[key], after[key]) for key in shared if key[0] == variant], before, floors)
+        _over_tasks(
+            variant, [(before[key], after[key]) for key in shared if key[0] == variant], before, random_baselines
+        )
         for variant in dict.fromkeys(variant for variant, _ in shared)
     ]
     single = [
@@ -72,11 +74,14 @@ def compare(old: Results, new: Results, floors: Mapping[str, float]) -> list[Dif
 
 
 def compare_folders(old: Path, new: Path) -> list[str]:
-    """The differences of two folders' results, a line each, after what has to be known of either.
+    """Compare the results of two folders.
+
+    Returns:
+        Notes on either set of results, then one line for each difference.
 
     Raises:
-        UsageError: if one is no suite's folder.
-        PrefrlError: if one has no finished cell, or they have nothing in common.
+        UsageError: if a folder holds no suite's results.
+        PrefrlError: if a folder has no finished cell, or the two have nothing in common.
     """
     results = before, after = _of_one_kind(read_results([old]), read_results([new]))
     tasks = dict.fromkeys(result.cell.task for each in results for result in each.finished)
@@ -90,7 +95,7 @@ def compare_folders(old: Path, new: Path) -> list[str]:
 
 
 def _of_one_kind(*sides: Results) -> list[Results]:
-    """Both with the returns of their evaluations, or of training where one of them was not evaluated, which says so."""
+    """Use evaluation returns for both sides, or training returns (with a note) if one side was not evaluated."""
     if len({side.cells[0].returns for side in sides}) == 1:
         return list(sides)
     found = []
@@ -98,7 +103,9 @@ def _of_one_kind(*sides: Results) -> list[Results]:
         suite = side.cells[0].suite
         training = side.with_returns(suite, "training")
         if not training.finished:
-            raise PrefrlError(f"{side.folders[0]} was evaluated, the other was not, and has no return of training")
+            raise PrefrlError(
+                f"{side.folders[0]} was evaluated and has no training returns; the other was not evaluated"
+            )
         note = f"not evaluated: returns of both are of the {training.returns_text(suite)}"
         mine = (note, *side.problems) if side.cells[0].returns == "training" else side.problems
         found.append(dataclasses.replace(training, problems=mine))
@@ -106,7 +113,7 @@ def _of_one_kind(*sides: Results) -> list[Results]:
 
 
 def _differing_steps(before: Results, after: Results) -> list[str]:
-    """A line for each variant of a task whose runs are longer in one of the two."""
+    """One line for each variant of a task whose number of steps differs between the two."""
     old, new = (
         {(each.cell.task, each.cell.variant): each.cell.steps for each in side.finished} for side in (before, after)
     )
@@ -121,22 +128,27 @@ def _over_tasks(
     variant: str,
     pairs: Sequence[tuple[Group, Group]],
     before: Mapping[tuple[str, str], Group],
-    floors: Mapping[str, float],
+    random_baselines: Mapping[str, float],
 ) -> Difference | None:
-    """The difference of IQMs over tasks; None where the old set has no yardstick above random for one of them."""
-    ceilings = {group.task: group.returns.mean() for group in before.values() if group.is_baseline and group.results}
+    """Difference of IQMs over tasks; None if an old true-reward agent is missing or no better than random."""
+    true_baselines = {
+        group.task: group.returns.mean() for group in before.values() if group.is_baseline and group.results
+    }
     tasks = [old.task for old, _ in pairs]
-    if not all(ceilings.get(task, -np.inf) > floors[task] for task in tasks):
+    if not all(true_baselines.get(task, -np.inf) > random_baselines[task] for task in tasks):
         return None
-    floor, ceiling = [floors[task] for task in tasks], [ceilings[task] for task in tasks]
-    tables = [normalised(_table(side), floor, ceiling) for side in zip(*pairs, strict=True)]
+    random_baseline, true_baseline = (
+        [random_baselines[task] for task in tasks],
+        [true_baselines[task] for task in tasks],
+    )
+    tables = [normalised(_table(side), random_baseline, true_baseline) for side in zip(*pairs, strict=True)]
     if not all(len(table) for table in tables):
         return None
     return _difference(f"{variant}: IQM of the score over {len(tasks)} tasks", *tables)
 
 
 def _table(found: Sequence[Group]) -> Array:
-    """(N, M) returns of the seeds that all the tasks have."""
+    """Returns of the seeds that all tasks have, shape (N, M)."""
     seeds = sorted(set.intersection(*(set(group.seeds) for group in found)))
     returns = [dict(zip(group.seeds, group.returns, strict=True)) for group in found]
     return np.array([[column[seed] for column in returns] for seed in seeds], dtype=float).reshape(-1, len(found))

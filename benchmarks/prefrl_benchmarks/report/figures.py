@@ -1,4 +1,4 @@
-"""The report's figures. Each `draw_` fills one pair of axes, so that a panel stands alone or among others."""
+"""Figures of the report. Each `draw_` function fills one pair of axes, so panels can be combined or shown alone."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from matplotlib.ticker import EngFormatter
 
 from prefrl_benchmarks.report.analysis import Aggregate, Group, TaskScore
 from prefrl_benchmarks.report.paper import POINTS, paper_scores
-from prefrl_benchmarks.run_statistics import Array, interval, iqm, mean, profile
+from prefrl_benchmarks.run_statistics import Array, interval, iqm, mean, performance_profile
 
 Draw = Callable[[Axes], None]
 
 _PANEL = (4.2, 3.1)
-"""Inches; readable at the width of a phone."""
+"""Width and height in inches; readable on a phone."""
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f3fbf")
-"""After Okabe and Ito, whom colour-blind readers can tell apart; the true reward is black."""
+"""Colour-blind-safe palette (Okabe and Ito); the true reward is black."""
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -39,31 +39,31 @@ _PAPER: dict[str, Any] = {"color": "0.45", "marker": "D", "markerfacecolor": "no
 
 
 def panel(draw: Draw) -> bytes:
-    """One panel as SVG."""
+    """Render one panel as SVG."""
     return _render(_figure([draw], 1), "svg")
 
 
 def write_figure(path: Path, draws: Sequence[Draw], columns: int = 4) -> None:
-    """Write panels to one figure, as SVG and as PNG; `path` has no suffix."""
+    """Write panels to one figure as SVG and PNG; `path` has no suffix."""
     figure = _figure(draws, min(columns, len(draws)))
     for kind in ("svg", "png"):
         path.with_suffix(f".{kind}").write_bytes(_render(figure, kind))
 
 
 def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
-    """Return against labels on one task, beside the paper's.
+    """Plot the return against the number of labels on one task, with the paper's points.
 
     Args:
-        axes: To be filled.
-        title: The task.
-        scores: Of the task's variants, the true reward among them.
+        axes: Axes to fill.
+        title: Name of the task.
+        scores: Scores of the task's variants, including the true reward.
     """
     learned = [score for score in scores if not score.group.is_baseline]
     for score in scores:
         if score.group.is_baseline:
-            axes.axhline(score.ceiling, color="black", label="true reward")
+            axes.axhline(score.true_baseline, color="black", label="true reward")
             axes.axhspan(*interval(mean, score.returns[:, None]), color="black", alpha=0.1, linewidth=0)
-            axes.axhline(score.floor, color="0.6", linestyle=":", label="random policy")
+            axes.axhline(score.random_baseline, color="0.6", linestyle=":", label="random policy")
     values = [score.returns[:, None] for score in learned]
     _points(axes, [(score.group.labels, score.group.variant) for score in learned], values, mean)
     if (point := POINTS.get(title)) and _by_labels([score.group.labels for score in learned]):
@@ -74,7 +74,7 @@ def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
 
 
 def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
-    """IQM of the normalised score against labels, over all tasks of a suite, beside the paper's."""
+    """Plot the IQM of the normalised scores against the number of labels, with the paper's points."""
     learned = [each for each in found if each.labels]
     axes.axhline(1, color="black", label="true reward")
     axes.axhline(0, color="0.6", linestyle=":", label="random policy")
@@ -82,12 +82,12 @@ def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
     papers = [(each.labels, paper_scores(each.tasks, each.labels)) for each in learned]
     known = sorted((labels, float(iqm(scores))) for labels, scores in papers if scores is not None)
     if known and _by_labels([each.labels for each in learned]):
-        axes.plot(*zip(*known, strict=True), **_PAPER, label="the paper's, by its own yardsticks")
+        axes.plot(*zip(*known, strict=True), **_PAPER, label="the paper's, by its own baselines")
     _finish(axes, "all tasks", "IQM of the normalised score")
 
 
 def draw_curves(axes: Axes, title: str, found: Sequence[Group]) -> None:
-    """Mean true return of training against steps of each variant on one task, with intervals."""
+    """Plot the mean true training return of each variant on one task against steps, with intervals."""
     for group, colour in zip(found, _colours(found), strict=True):
         steps, curves = group.curve
         if len(steps):
@@ -97,19 +97,21 @@ def draw_curves(axes: Axes, title: str, found: Sequence[Group]) -> None:
 
 
 def draw_profiles(axes: Axes, found: Sequence[Aggregate]) -> None:
-    """Share of runs above a normalised score, for each variant."""
+    """Plot the share of runs above each normalised score, for each variant."""
     finite = [each.scores[np.isfinite(each.scores)] for each in found]
     highest = max([1.25, *(values.max() for values in finite if values.size)])
     thresholds = np.linspace(0, highest, 200)
     for each, colour in zip(found, _colours(found), strict=True):
-        axes.step(thresholds, profile(each.scores, thresholds), color=colour, label=each.variant, where="post")
+        axes.step(
+            thresholds, performance_profile(each.scores, thresholds), color=colour, label=each.variant, where="post"
+        )
     _finish(axes, "performance profiles", "share of runs above", "normalised score")
 
 
 def _points(
     axes: Axes, names: Sequence[tuple[int, str]], values: Sequence[Array], statistic: Callable[[Array], Array]
 ) -> None:
-    """One point a variant with its interval: joined up over labels where these tell variants apart."""
+    """Plot one point with its interval per variant, connected if the variants are label budgets."""
     by_labels = _by_labels([labels for labels, _ in names])
     order = sorted(range(len(names)), key=lambda index: names[index][0] if by_labels else index)
     at = [names[index][0] if by_labels else index for index in order]
@@ -128,7 +130,7 @@ def _points(
 
 
 def _by_labels(labels: Sequence[int]) -> bool:
-    """Whether the variants are label budgets, so that they lie along an axis."""
+    """Whether the variants differ in their label budgets, which then form the x axis."""
     return len(labels) > 1 and len(set(labels)) == len(labels)
 
 

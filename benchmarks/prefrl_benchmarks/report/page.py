@@ -1,4 +1,4 @@
-"""The report: CSV tables, figures, and one page that holds all of it and opens offline."""
+"""The report: CSV tables, figures, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from prefrl_benchmarks.report.figures import (
     write_figure,
 )
 from prefrl_benchmarks.report.tables import aggregate_rows, cell_rows, curve_rows, task_rows, write_table
-from prefrl_benchmarks.report.texts import figure_text, ranged, summary_table
+from prefrl_benchmarks.report.texts import number_text, ranged, summary_table
 from prefrl_benchmarks.results import Results, read_results
 
 _TEMPLATE = Path(__file__).parent / "report.html.jinja"
@@ -34,30 +34,33 @@ _TEMPLATE = Path(__file__).parent / "report.html.jinja"
 
 @dataclass(frozen=True)
 class Analysis:
-    """Results and what follows from them."""
+    """Results with the scores computed from them."""
 
     results: Results
     groups: list[Group]
     scores: list[TaskScore]
     aggregates: list[Aggregate]
     problems: list[str]
-    """Everything that a reader of the figures has to know, a line each."""
+    """Notes for readers of the results, one line each."""
 
 
-def analyse(folders: Sequence[Path], floors: Mapping[str, float] | None = None) -> Analysis:
+def analyse(folders: Sequence[Path], random_baselines: Mapping[str, float] | None = None) -> Analysis:
     """Read folders of results and compute their scores.
 
     Args:
-        folders: Of suites.
-        floors: The random policy's return of each task; measured, and kept in the first folder, where not given.
+        folders: Folders of suites.
+        random_baselines: Mean return of a random policy for each task. If omitted, it is measured and stored in the
+            first folder.
 
     Raises:
-        UsageError: if one is no suite's folder.
+        UsageError: if a folder holds no suite's results.
         PrefrlError: if no cell is finished, or a manifest is damaged.
     """
     results = read_results(folders)
     found = groups(results)
-    measured = floors or random_returns(dict.fromkeys(group.task for group in found if group.results), folders)
+    measured = random_baselines or random_returns(
+        dict.fromkeys(group.task for group in found if group.results), folders
+    )
     scores, lacking = task_scores(found, measured)
     whole = aggregates(scores, found)
     partial_lines = [f"{each.variant}: aggregates are over {each.missing}" for each in whole if each.missing]
@@ -65,17 +68,18 @@ def analyse(folders: Sequence[Path], floors: Mapping[str, float] | None = None) 
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Analysis:
-    """Write the report of some folders' results.
+    """Write the report of one or more folders.
 
     Args:
-        folders: Of suites; one suite's runs may lie in several.
-        out: A folder for `report.html`, tables (CSV, and the main one as Markdown) and figures.
+        folders: Folders of suites; the runs of one suite may be spread over several.
+        out: Folder for `report.html`, the tables (CSV, the main one also as Markdown) and the figures.
 
     Returns:
-        What was reported.
+        The reported results.
 
     Raises:
-        UsageError: if the folder cannot be written; and as for `analyse`.
+        UsageError: if the folder cannot be written, and as for `analyse`.
+        PrefrlError: as for `analyse`.
     """
     found = analyse(folders)
     try:
@@ -100,13 +104,13 @@ def write_report(folders: Sequence[Path], out: Path) -> Analysis:
 
 
 def _prefixes(found: Analysis) -> dict[str, str]:
-    """What the files of each suite begin with, so that several do not meet."""
+    """File name prefix of each suite; empty if there is only one suite."""
     suites = dict.fromkeys(group.suite for group in found.groups)
     return {suite: f"{suite}-" if len(suites) > 1 else "" for suite in suites}
 
 
 def _summaries(found: Analysis) -> dict[str, str]:
-    """The main table of each suite that has scores, by its file's name."""
+    """The main table of each suite that has scores, by file name."""
     return {
         f"{prefix}summary": summary_table(
             [score for score in found.scores if score.group.suite == suite],
@@ -119,7 +123,7 @@ def _summaries(found: Analysis) -> dict[str, str]:
 
 
 def _figures(found: Analysis) -> dict[str, list[Draw]]:
-    """The panels of each figure, by its name."""
+    """The panels of each figure, by figure name."""
     figures: dict[str, list[Draw]] = {}
     for suite, name in _prefixes(found).items():
         scores = [score for score in found.scores if score.group.suite == suite]
@@ -139,11 +143,11 @@ def _figures(found: Analysis) -> dict[str, list[Draw]]:
 
 
 def _page(found: Analysis, tables: Mapping[str, Any], figures: Mapping[str, Sequence[Draw]]) -> str:
-    """The page, with everything inlined."""
+    """The HTML page with all images inlined."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"figure": figure_text, "ranged": ranged, "quote": shlex.quote, "zip": zip}
+    environment.filters |= {"number": number_text, "ranged": ranged, "quote": shlex.quote, "zip": zip}
     images = {name: [_data_uri(panel(draw)) for draw in draws] for name, draws in figures.items()}
-    # By its text rather than a loader of packages: the template lies beside this file wherever it is installed.
+    # Read as text, without a package loader: the template is installed next to this file.
     template = environment.from_string(_TEMPLATE.read_text())
     suites = dict.fromkeys(group.suite for group in found.groups)
     returns = {suite: found.results.returns_text(suite) for suite in suites}

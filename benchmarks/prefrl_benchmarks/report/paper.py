@@ -1,7 +1,8 @@
-"""The paper's own points, to stand beside ours, marked as the paper's.
+"""The paper's results, which reports show for comparison (Christiano et al., 2017, figures 2 and 3).
 
-Read off its figures 2 and 3 (the medians of the last few percent of each curve, after 20 M or 50 M steps), so they are
-good to one or two percent of an axis. The paper's rewards are not ours to the last term: compare shapes, not digits.
+Values are read off the figures: the median of the last few percent of each curve, after 20 M or 50 M steps. They are
+accurate to one or two percent of the axis range. The paper's reward functions differ from ours in details, so compare
+the shapes of curves rather than absolute values.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from prefrl_benchmarks.run_statistics import Array, normalised
 
 @dataclass(frozen=True)
 class PaperPoint:
-    """One task of figure 2 or 3."""
+    """One task of the paper's figure 2 or 3."""
 
     true: float
-    """Return of the agent on the true reward."""
+    """Return of the true-reward agent."""
     labels: dict[int, float]
-    """Return by synthetic labels."""
+    """Return for each number of synthetic labels."""
     start: float
-    """Where the curves start (MuJoCo); a random policy's return, from the literature (Atari)."""
+    """Start of the curves (MuJoCo), or the return of a random policy from the literature (Atari)."""
 
     def scores(self) -> dict[int, float]:
-        """Normalised between start and true reward, by labels."""
+        """Scores normalised between start and true reward, for each number of labels."""
         values = normalised([list(self.labels.values())], [self.start], [self.true])[0]
         return dict(zip(self.labels, map(float, values), strict=True))
 
@@ -47,7 +48,7 @@ POINTS = {
     "reacher": _mujoco(-1.8, -2.4, -3.1, -6.3, start=-10),
     "double-pendulum": _mujoco(7420, 8600, 7990, 940, start=-8500),
     "pendulum": _mujoco(1372, 780, 1372, 1372, start=-1760),
-    # Curves of beamrider and breakout overlap in the figure: about 8,000, and 10 to 17.
+    # The curves of beamrider (about 8,000) and breakout (10 to 17) overlap in the figure.
     "beamrider": _atari(8000, 11_200, 8000, 10_000, start=363.9),
     "breakout": _atari(640, 72, 13.5, 10, start=1.7),
     "pong": _atari(20.7, 20.3, 20.9, 20.7, start=-20.7),
@@ -55,10 +56,10 @@ POINTS = {
     "seaquest": _atari(1785, 2310, 1160, 850, start=68.4),
     "spaceinvaders": _atari(2790, 955, 890, 810, start=148.0),
 }
-"""Enduro is left out: nothing but the paper's people got off zero there, so that there is no scale."""
+"""Enduro is omitted: only the runs with human labels got above zero, so scores cannot be normalised."""
 
 
 def paper_scores(tasks: tuple[str, ...], labels: int) -> Array | None:
-    """The paper's normalised scores (1, M) of these tasks with this many labels; None where it lacks one."""
+    """The paper's normalised scores for a number of labels, shape (1, M); None if a task is missing."""
     points = [POINTS[task].scores().get(labels) if task in POINTS else None for task in tasks]
     return None if None in points or not points else np.array([points], dtype=float)

@@ -1,4 +1,4 @@
-"""The report's tables: rows of plain values, the same for CSV files and for the page."""
+"""Tables of the report as rows of plain values, for the CSV files and the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows to a CSV file; the columns are those of all of them."""
+    """Write rows to a CSV file whose columns are the union of all rows' keys."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
@@ -27,7 +27,7 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
 
 def cell_rows(results: Results) -> list[Row]:
-    """Every cell that was to be run: what it is, what came of it, and the command that repeats it."""
+    """Every planned cell with its settings, its result and the command that repeats it."""
     return [_cell_row(result) for result in results.cells]
 
 
@@ -41,7 +41,7 @@ def _cell_row(result: Result) -> Row:
 
 
 def task_rows(scores: Sequence[TaskScore]) -> list[Row]:
-    """Each variant on each task: its return and its normalised score, with 95 % intervals over the seeds."""
+    """Return and normalised score of each variant on each task, with 95 % intervals over seeds."""
     return [_task_row(score) for score in scores]
 
 
@@ -59,8 +59,8 @@ def _task_row(score: TaskScore) -> Row:
         "runs": len(score.seeds),
         "planned": group.planned,
         "returns": group.of,
-        "random": score.floor,
-        "true reward": score.ceiling,
+        "random": score.random_baseline,
+        "true reward": score.true_baseline,
         "return": float(score.returns.mean()),
         "return low": low,
         "return high": high,
@@ -68,22 +68,22 @@ def _task_row(score: TaskScore) -> Row:
         "score low": score_low,
         "score high": score_high,
         "area under curve": float(area_under_curve(steps, curves).mean()) if len(steps) else np.nan,
-        "reward correlation": _mean_of_known(group.figure("reward_correlation")),
-        "steps per second": _mean_of_known(group.figure("steps_per_second")),
+        "reward correlation": _mean_of_known(group.metric("reward_correlation")),
+        "steps per second": _mean_of_known(group.metric("steps_per_second")),
     }
 
 
 def aggregate_rows(found: Sequence[Aggregate]) -> list[Row]:
-    """Each variant over its tasks: aggregates of the normalised scores with intervals, beside the paper's IQM."""
+    """Aggregates of the normalised scores of each variant, with intervals and the paper's IQM."""
     return [_aggregate_row(each, [other for other in found if other.suite == each.suite]) for each in found]
 
 
-def _aggregate_row(each: Aggregate, beside: Sequence[Aggregate]) -> Row:
+def _aggregate_row(each: Aggregate, others: Sequence[Aggregate]) -> Row:
     row: Row = {"suite": each.suite, "variant": each.variant, "labels": each.labels}
     row |= {"tasks": len(each.tasks), "seeds": len(each.seeds)}
     for name, (value, (low, high)) in each.values().items():
         row |= {name: value, f"{name} low": low, f"{name} high": high}
-    baseline = next((other for other in beside if other.labels == 0), None)
+    baseline = next((other for other in others if other.labels == 0), None)
     if baseline and each.labels and set(each.tasks) <= set(baseline.tasks):
         theirs = baseline.scores[:, [baseline.tasks.index(task) for task in each.tasks]]
         low, high = interval(improvement, each.scores, theirs)
@@ -97,7 +97,7 @@ def _aggregate_row(each: Aggregate, beside: Sequence[Aggregate]) -> Row:
 
 
 def curve_rows(found: Sequence[Group]) -> list[Row]:
-    """Learning curves: mean true return with 95 % intervals over the seeds, on a common grid of steps."""
+    """Learning curves: mean true return with 95 % intervals over seeds, on a common grid of steps."""
     rows: list[Row] = []
     for group in found:
         steps, curves = group.curve

@@ -1,4 +1,4 @@
-"""Figures as people read them: numbers in words, and the table that a README shows."""
+"""Format numbers for people, and the Markdown table that a README shows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from prefrl_benchmarks.report.analysis import Aggregate, TaskScore
 from prefrl_benchmarks.report.tables import aggregate_rows
 
 
-def figure_text(value: float | int | None) -> str:
-    """A number for people: three digits that count, thousands set apart, a dash where there is none."""
+def number_text(value: float | int | None) -> str:
+    """Format a number with three significant digits and thousands separators; a dash if there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     if isinstance(value, int):
@@ -21,20 +21,20 @@ def figure_text(value: float | int | None) -> str:
 
 
 def ranged(row: Mapping[str, Any], name: str) -> str:
-    """A value with its interval."""
-    value = figure_text(row.get(name))
+    """Format a value with its interval."""
+    value = number_text(row.get(name))
     low, high = row.get(f"{name} low"), row.get(f"{name} high")
     known = low is not None and high is not None and math.isfinite(low) and math.isfinite(high)
-    return f"{value} ({figure_text(low)} to {figure_text(high)})" if known else value
+    return f"{value} ({number_text(low)} to {number_text(high)})" if known else value
 
 
 def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate], returns: str) -> str:
-    """One suite as a Markdown table: a task's returns with their normalised scores, then the scores' IQM.
+    """One suite as a Markdown table: returns with normalised scores for each task, then the IQM of the scores.
 
     Args:
-        scores: Of every variant on every task.
-        found: The same over all tasks.
-        returns: What the returns are of, in words.
+        scores: Scores of every variant on every task.
+        found: Aggregates over all tasks.
+        returns: Description of the returns.
     """
     cells = {(score.group.task, score.group.variant): score for score in scores}
     rows = [row for row in aggregate_rows(found) if row["labels"]]
@@ -43,9 +43,9 @@ def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate], retur
     lines = [["task", "random policy", "true reward", *titles], ["---"] * (3 + len(rows))]
     for task, score in {score.group.task: score for score in scores}.items():
         reached = [_with_score(cells.get((task, variant))) for variant in variants]
-        lines.append([task, figure_text(score.floor), figure_text(score.ceiling), *reached])
+        lines.append([task, number_text(score.random_baseline), number_text(score.true_baseline), *reached])
     lines.append(["**IQM of the scores**", "0", "1", *(f"**{ranged(row, 'IQM')}**" for row in rows)])
-    lines.append(["the paper's", "0", "1", *(figure_text(row["the paper's IQM"]) for row in rows)])
+    lines.append(["the paper's", "0", "1", *(number_text(row["the paper's IQM"]) for row in rows)])
     if any(row["partial"] for row in rows):
         lines.append(["so far over", "", "", *(row["partial"] or "all" for row in rows)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\nReturns: {returns}.\n"
@@ -54,4 +54,4 @@ def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate], retur
 def _with_score(score: TaskScore | None) -> str:
     if score is None:
         return "–"
-    return f"{figure_text(float(score.returns.mean()))} ({figure_text(float(score.scores.mean()))})"
+    return f"{number_text(float(score.returns.mean()))} ({number_text(float(score.scores.mean()))})"
