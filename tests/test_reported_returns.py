@@ -56,7 +56,7 @@ def test_scores_are_of_the_evaluation_where_all_cells_have_it(tmp_path):
     assert {each.true_baseline for each in found.scores} == {
         500.0,
         -2.0,
-    }  # the true-reward agent's returns are evaluations too
+    }  # evaluations as well
 
 
 def test_results_of_older_versions_are_of_training_and_say_so(tmp_path):
