@@ -229,7 +229,7 @@ def damage(folder, what):
     [
         ("truncated", "left out: its summary.json is damaged"),
         ("mistyped", "left out: its summary.json is damaged"),
-        ("none ended", "left out: no episode came to its end"),
+        ("none ended", "left out: no episode ended"),
         ("other settings", "left out: made with other settings than the suite's"),
         ("config", "left out: its config.json cannot be read"),
     ],
@@ -269,7 +269,7 @@ def test_a_cell_whose_learning_curve_is_cut_keeps_its_final_figures_alone(folder
 
 def test_cells_of_several_versions_are_said(folder):
     damage(folder, "newer")
-    assert "cells of several versions of prefrl stand side by side: 0.1.0, 9.9.9" in analyse([folder]).problems
+    assert "the cells were run by several versions of prefrl: 0.1.0, 9.9.9" in analyse([folder]).problems
 
 
 def test_a_cell_counts_once_however_many_folders_have_it(folder, tmp_path):
@@ -318,7 +318,7 @@ def test_a_report_of_cells_in_which_no_episode_ended_says_so(folder, tmp_path):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"true_return_mean": None}))
     said = refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
     assert "no cell of" in said
-    assert "no episode came to its end" in said
+    assert "no episode ended" in said
     assert not (tmp_path / "out").exists()
     assert "name the folder" in refused(prefrl("bench", "report", "--out", tmp_path / "out"), 2)
     assert not (tmp_path / "out").exists()

@@ -108,7 +108,7 @@ def test_a_run_in_which_no_training_episode_ended_has_its_evaluation(tmp_path):
     made(tmp_path / "mixed", ONE_LACKS)
     (tmp_path / "mixed" / "reacher_ppo_none_s0" / "summary.json").write_text(path.read_text())
     said = analyse([tmp_path / "mixed"]).problems
-    assert "reacher_ppo_none_s0: left out: no episode came to its end" in said
+    assert "reacher_ppo_none_s0: left out: no episode ended" in said
 
 
 def test_two_suites_may_have_returns_of_either_kind_and_each_says_which(tmp_path):

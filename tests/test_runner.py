@@ -87,7 +87,7 @@ def test_finished_cells_are_not_run_again(tmp_path):
     before = content(tmp_path)
     outcome, text = run(ours, tmp_path, again := Pretended())
     assert (again.started, outcome.finished) == ([], names)
-    assert "8 of 8 cells are finished already" in text
+    assert "8 of 8 cells are already finished" in text
     assert content(tmp_path) == before
 
 
@@ -124,7 +124,7 @@ def test_a_cell_of_other_settings_is_moved_aside_and_run_anew(tmp_path):
     outcome, text = run(ours, tmp_path, again := Pretended())
     assert again.started == outcome.finished == [cell.name for cell in ours.cells()]
     name = again.started[0]
-    assert f"{name} was made with other settings; moved to {tmp_path / SUPERSEDED / name}, and run anew" in text
+    assert f"{name} was made with other settings; moved to {tmp_path / SUPERSEDED / name} and run again" in text
     run(suite(tasks=("reacher",), steps=14_000), tmp_path, Pretended())
     kept = {path.name for path in (tmp_path / SUPERSEDED).iterdir()}
     assert {name, f"{name}-2"} <= kept

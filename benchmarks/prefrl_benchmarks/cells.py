@@ -1,4 +1,4 @@
-"""One cell of a benchmark: a run in a process of its own, skipped where it is finished and resumed where it is not."""
+"""One cell of a suite: a run in its own process, which is skipped if finished and resumed otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prefrl.safety.trust import module_of
 from prefrl.storage.files import read_json
 
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
-"""Settings that decide nothing of what a run with a synthetic teacher computes."""
+"""Settings that do not affect the results of a run with a synthetic teacher."""
 
 YOUNGER: dict[str, Any] = {
     "evaluation": dataclasses.asdict(EvaluationConfig()),
@@ -29,8 +29,8 @@ YOUNGER: dict[str, Any] = {
     "true_reward": True,
     "reward.normalise_over": "comparisons",
 }
-"""Settings that are younger than published results, by their path ("reward.name"), with the value at which a run
-computes what it computed before there were such settings. At this value they are left out of the hash."""
+"""Settings added after results were published, by path ("reward.name"), with the value that reproduces the behaviour
+before the setting existed. Settings with this value are left out of the hash."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Cell:
     settings: dict[str, Any] = field(default_factory=dict, hash=False)
     recipe: str = "default"
     variant: str = ""
-    """What its suite calls this way to train."""
+    """Name of the variant in its suite."""
 
     @property
     def name(self) -> str:
-        """Its id: a folder name that says what is in it."""
+        """The cell's id, used as folder name."""
         what = "none" if self.teacher == "none" else f"{self.teacher}-{self.mode}-{self.labels}"
         what += f"-{self.ablation}" if self.ablation else ""
         what += f"-{self.variant}" if self.settings and self.variant else ""
@@ -60,10 +60,10 @@ class Cell:
 
     @property
     def config(self) -> RunConfig:
-        """What `prefrl train` makes of the arguments on this machine.
+        """The configuration that `prefrl train` resolves from the arguments on this machine.
 
         Raises:
-            UsageError: for arguments that it would refuse.
+            UsageError: for arguments that `prefrl train` would refuse.
         """
         chosen: dict[str, Any] = {"steps": self.steps, "seed": self.seed, "mode": self.mode}
         if self.teacher != "none":
@@ -80,7 +80,7 @@ class Cell:
         )
 
     def arguments(self, root: Path) -> list[str]:
-        """The command's arguments."""
+        """The arguments of `prefrl` that start this cell in the run directory `root`."""
         flags = {"teacher": self.teacher, "algo": self.algo, "mode": self.mode, "seed": self.seed, "steps": self.steps}
         words = ["train", self.task, "--out", str(root)]
         for flag, value in flags.items():
@@ -97,11 +97,10 @@ class Cell:
 
 
 def fingerprint(config: RunConfig) -> str:
-    """A hash of what a run computes: of its own task's resolved recipe alone, so that others' may change.
+    """Hash the settings that affect a run's results. Changes to the recipes of other tasks do not affect it.
 
-    A run on the true reward has neither reward model nor queries, so that changes of theirs do not touch it. A setting
-    that is younger than published results counts only where it differs from its default (`YOUNGER`), so that adding one
-    leaves the hashes in their manifests as they are.
+    For runs on the true reward, settings of the reward model and the queries are ignored. Settings in `YOUNGER` count
+    only if they differ from their default, so that adding one does not change the hashes in published manifests.
     """
     left_out = _NOT_COMPUTED if config.learns_reward else _NOT_COMPUTED | {"reward", "queries"}
     kept = {name: value for name, value in config.to_json().items() if name not in left_out}
@@ -111,7 +110,7 @@ def fingerprint(config: RunConfig) -> str:
 
 
 def _leave_out(settings: dict[str, Any], path: list[str], default: Any) -> None:
-    """Take a setting out where it has this value."""
+    """Remove a setting if it has this value."""
     for part in path[:-1]:
         settings = settings.get(part, {})
     if settings.get(path[-1]) == default:
@@ -119,9 +118,9 @@ def _leave_out(settings: dict[str, Any], path: list[str], default: Any) -> None:
 
 
 def fingerprint_of(root: Path) -> str | None:
-    """The hash of a run on disk; None where this version cannot read its configuration.
+    """The hash of a run on disk; None if this version cannot read its configuration.
 
-    A setting that the run's configuration lacks has its default.
+    Settings that are missing from the run's configuration have their defaults.
     """
     try:
         return fingerprint(RunConfig.from_json(read_json(root / "config.json")["config"]))
@@ -130,18 +129,21 @@ def fingerprint_of(root: Path) -> str | None:
 
 
 def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subprocess.Popen[bytes]:
-    """Start or resume a cell in a process that ends with this one, however this one ends.
+    """Start or resume a cell in a process that ends whenever this process ends.
 
     Args:
         cell: The cell.
-        folder: Where its run directory lies, or is to lie; what it says goes to `NAME.log` there.
-        threads: That its process may use; None leaves that to it.
+        folder: Parent of the run directory; output is appended to `NAME.log` in it.
+        threads: Number of threads that the process may use; None does not limit it.
+
+    Returns:
+        The process, which leads its own process group.
     """
     root = folder / cell.name
     words = _resumed(cell, root) if (root / "config.json").exists() else cell.arguments(root)
     log: IO[bytes]
     with (folder / f"{cell.name}.log").open("ab") as log:
-        # In a group of its own: Ctrl-C on the terminal reaches it through the runner alone, once.
+        # With its own process group, Ctrl-C on the terminal reaches the cell once, through the runner.
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "prefrl_benchmarks.executors.child", *words],
             stdin=subprocess.PIPE,
@@ -153,22 +155,22 @@ def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subpr
 
 
 def _resumed(cell: Cell, root: Path) -> list[str]:
-    """A cell's module is the word of whoever runs the suite, be the run directory from another machine."""
+    """Trust the module of the cell's task: whoever runs the suite named it, even if the run is from another machine."""
     module = module_of(cell.task)
     return ["resume", str(root), *(["--trust", module] if module else [])]
 
 
 def environment(threads: int | None) -> dict[str, str]:
-    """A process's environment, in which it may use so many threads; None leaves that to it."""
+    """Environment variables that limit a process to a number of threads; None does not limit it."""
     pinned = {} if threads is None else dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     return os.environ | pinned
 
 
 def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[str, Any] | None:
-    """Run a cell to its end; arguments as for `start_cell`.
+    """Run a cell to completion. Arguments as for `start_cell`.
 
     Returns:
-        Its summary; None if it failed, with the reason in its log.
+        Its summary; None if it failed, in which case the log states the reason.
     """
     root = folder / cell.name
     if is_finished(root):
@@ -178,6 +180,6 @@ def run_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> dict[st
 
 
 def _has_gpu() -> bool:
-    from prefrl.machine.devices import choose_device  # noqa: PLC0415 - torch takes seconds, and only images ask
+    from prefrl.machine.devices import choose_device  # noqa: PLC0415 - importing torch takes seconds
 
     return choose_device("auto") == "cuda"

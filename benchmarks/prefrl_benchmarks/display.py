@@ -1,4 +1,4 @@
-"""What a person sees of a suite at work: a bar for all and one for each running cell; plain lines off a terminal."""
+"""Progress of a running suite: one bar for all cells and one for each running cell; plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _REFRESH_SECONDS = 0.5
 
 
 class SuiteDisplay(Live):
-    """Shows how a suite gets on."""
+    """Shows the progress of a suite."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Show it on standard error, unless told otherwise."""
+        """Create a display; by default on standard error."""
         self._console = console or Console(stderr=True)
         columns = (plain_column("description"), BarColumn(bar_width=24), plain_column("fields[details]"))
         self._live = (
@@ -34,35 +34,35 @@ class SuiteDisplay(Live):
         self.total = self._done = 0
 
     def note(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a permanent line."""
         self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def begin(self, total: int, finished: int) -> None:
-        """Say how much there is to do."""
+        """Show how many cells there are and how many are finished."""
         self.total, self._done = total, finished
         if finished:
-            self.note(f"{finished} of {total} cells are finished already")
+            self.note(f"{finished} of {total} cells are already finished")
         if self._live:
             self._overall = self._live.add_task("all cells", total=total, completed=finished, details=self._count)
 
     def started(self, cell: Cell) -> None:
-        """A cell is at work."""
+        """Show that a cell was started."""
         if self._live:
             self._bars[cell] = self._live.add_task(cell.name, total=cell.steps, details="starting")
 
     def finished(self, cell: Cell, folder: Path) -> None:
-        """A cell has come to its end."""
+        """Show that a cell has finished, with its return."""
         summary = read_summary(folder / cell.name)
         value = return_of(summary, (returns := common_returns([summary])))
         told = "finished" if value is None else f"true return {value:.1f} ({returns_text(returns, [summary])})"
         self._end(cell, told, counts=True)
 
     def failed(self, cell: Cell, reason: str) -> None:
-        """A cell has failed."""
+        """Show that a cell has failed."""
         self._end(cell, f"failed: {reason}", counts=False)
 
     def refresh(self, folder: Path, cells: Iterable[Cell]) -> None:
-        """Show what the running cells last said."""
+        """Update the bars of the running cells."""
         if self._live is None or time.monotonic() - self._refreshed < _REFRESH_SECONDS:
             return
         self._refreshed = time.monotonic()

@@ -1,4 +1,4 @@
-"""A process with all that it has started: paused, continued, killed. Windows has no groups: one by one there."""
+"""Pause, continue and kill process groups. On Windows, which has none, each descendant is signalled separately."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import psutil
 
 
 def pause(process: int) -> None:
-    """Stop a process that leads a group, with the group, until `go_on`."""
+    """Pause the group that a process leads, until `go_on`."""
     _each(process, "SIGSTOP", psutil.Process.suspend)
 
 
 def go_on(process: int) -> None:
-    """Continue a process that leads a group, with the group."""
+    """Continue the group that a process leads."""
     _each(process, "SIGCONT", psutil.Process.resume)
 
 
 def kill(process: int) -> None:
-    """End a process that leads a group, with the group."""
+    """Kill the group that a process leads."""
     _each(process, "SIGKILL", psutil.Process.kill)
 
 
 def _each(leader: int, name: str, act: Callable[[psutil.Process], None]) -> None:
-    """Send a group a signal, or act on the leader and its descendants; nothing where they are gone."""
+    """Send a signal to a group, or act on the leader and its descendants. Processes that have ended are ignored."""
     if hasattr(os, "killpg"):
         with suppress(ProcessLookupError):
             os.killpg(leader, getattr(signal, name))

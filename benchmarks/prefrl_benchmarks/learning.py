@@ -1,6 +1,6 @@
-"""Does it learn? Preference training against training on the true reward, with the same seeds, as a table.
+"""Compare training from labels with training on the true reward, with the same seeds, as a table.
 
-The same runs can be reported with `prefrl bench report`.
+`prefrl bench report` can report the same runs.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from prefrl_benchmarks.runner import run_suite
 from prefrl_benchmarks.suites import Suite, Variant
 
 TRUE = Variant("true", teacher="none")
-"""The yardstick: the task's own reward."""
+"""The baseline that trains on the task's own reward."""
 
 
 def score_lines(results: Results, random_baselines: Mapping[str, float]) -> list[str]:
-    """A table: each task's returns and scores, and each variant's interquartile mean over tasks and seeds.
+    """A table of returns and scores for each task, and of the interquartile mean of each variant.
 
     Args:
-        results: Of one suite.
-        random_baselines: The random policy's return of each task.
+        results: Results of one suite.
+        random_baselines: Mean return of a random policy for each task.
     """
     found = groups(results)
     scores, problems = task_scores(found, random_baselines)
@@ -43,7 +43,7 @@ def score_lines(results: Results, random_baselines: Mapping[str, float]) -> list
 
 
 def write_csv(results: Results, path: Path) -> None:
-    """Write the summaries of the finished runs to one file, a row each."""
+    """Write the summaries of the finished runs to a CSV file, one row per run."""
     rows = [
         {"variant": result.cell.variant, "ablation": result.cell.ablation or "", **(result.summary or {})}
         for result in results.finished
@@ -55,12 +55,12 @@ def write_csv(results: Results, path: Path) -> None:
 
 
 def report(suite: Suite, out: Path, jobs: int) -> int:
-    """Run a suite, some runs at a time, and print what came out; the command's exit status."""
+    """Run a suite, `jobs` runs at a time, and print the results. Returns the exit status."""
     outcome = run_suite(suite.validate(), out, jobs)
     results = read_results([out])
     path = out / f"{suite.name}.csv"
     write_csv(results, path)
-    say([*score_lines(results, random_returns(suite.tasks, [out])), f"all figures: {path}"])
+    say([*score_lines(results, random_returns(suite.tasks, [out])), f"all results: {path}"])
     return 1 if outcome.failed or outcome.stopped else 0
 
 

@@ -1,4 +1,4 @@
-"""Results small enough for a repository: what reports and comparisons read, without labels, clips and weights."""
+"""Copy the files that reports and comparisons read; without labels, clips and weights they fit into a repository."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from prefrl_benchmarks.random_baseline import random_returns
 from prefrl_benchmarks.results import MANIFEST, Results, read_manifest, read_results
 
 _KEPT = ("config.json", "metrics.csv", "summary.json")
-"""Of each finished cell."""
+"""Files that are copied from each finished cell."""
 
 
 def publish(folder: Path, out: Path) -> Results:
-    """Copy what a report of a suite is made from; a later copy is laid over an earlier one.
+    """Copy the files that a report is made from. Existing copies are updated.
 
     Args:
-        folder: The suite's results.
-        out: Where to copy them.
+        folder: Folder of a suite's results.
+        out: Folder to copy to.
 
     Returns:
-        What was copied: the finished cells, and of those that were begun the last words.
+        The copied results: all finished cells, and the last log line of each unfinished one.
 
     Raises:
-        UsageError: if one is no suite's folder, or `out` is another suite's or cannot be written.
+        UsageError: if `folder` holds no suite's results, or `out` holds another suite's or cannot be written.
         PrefrlError: if no cell is finished, or the manifest is damaged.
     """
     results = read_results([folder])
@@ -34,10 +34,12 @@ def publish(folder: Path, out: Path) -> Results:
         raise UsageError(f"{out} holds the suite {held}; choose another folder for {name}")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        random_returns(dict.fromkeys(result.cell.task for result in results.cells), [out, folder])  # kept in the first
+        random_returns(
+            dict.fromkeys(result.cell.task for result in results.cells), [out, folder]
+        )  # stored in the first folder
         for result in results.finished:
             (out / result.cell.name).mkdir(exist_ok=True)
-            (out / f"{result.cell.name}.log").unlink(missing_ok=True)  # of when it was not finished
+            (out / f"{result.cell.name}.log").unlink(missing_ok=True)  # left from before it was finished
             for kept in _KEPT:
                 if (result.root / kept).exists():
                     shutil.copyfile(result.root / kept, out / result.cell.name / kept)

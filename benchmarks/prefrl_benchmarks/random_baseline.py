@@ -1,4 +1,4 @@
-"""What a random policy gets on a task: the zero of normalised scores."""
+"""The mean return of a random policy on a task, which has normalised score 0."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _FILE = "random.json"
 
 
 def random_return(task: str, episodes: int = EPISODES, seed: int = 0) -> float:
-    """Mean true return of uniformly random actions, counted as an evaluation counts a policy's.
+    """Mean true return of uniformly random actions, measured like the evaluation of a policy.
 
     Args:
-        task: A task's name or a Gymnasium id.
-        episodes: How many; games whose ends are hidden count as they are really played.
-        seed: Of the actions and of the first episode; further ones count up.
+        task: Name of a task, or a Gymnasium id.
+        episodes: Number of episodes. Where the ends of games are hidden from the agent, each real game counts.
+        seed: Seed of the actions and the first episode; later episodes use the following seeds.
     """
-    from prefrl.experience.evaluation import play_in_turn  # noqa: PLC0415 - torch takes seconds
+    from prefrl.experience.evaluation import play_in_turn  # noqa: PLC0415 - importing torch takes seconds
 
     env = make_env(find_task(task).env_id)
     env.action_space.seed(seed)
@@ -43,23 +43,26 @@ def random_return(task: str, episodes: int = EPISODES, seed: int = 0) -> float:
 
 
 def _sample(actions: spaces.Space[Any], observations: Array) -> Array:
-    """A random action for each observation."""
+    """Sample one random action per observation."""
     return np.stack([actions.sample() for _ in observations])
 
 
 def random_returns(tasks: Iterable[str], folders: Sequence[Path]) -> dict[str, float]:
-    """`random_return` of several tasks, each measured once and then kept in the first folder.
+    """`random_return` of several tasks, each measured once and then stored in the first folder.
 
     Args:
-        tasks: Tasks.
-        folders: Of results; each may hold some already.
+        tasks: Names of tasks.
+        folders: Folders of results, each of which may already contain stored values.
+
+    Returns:
+        The mean return of a random policy for each task.
     """
     kept: dict[str, float] = {}
     for folder in reversed(folders):
         kept |= _read(folder / _FILE)
     found = {task: kept[task] if task in kept else random_return(task) for task in tasks}
     if found.keys() - _read(folders[0] / _FILE).keys():
-        with suppress(OSError):  # a folder that one may only read: measured again next time
+        with suppress(OSError):  # a read-only folder: measured again next time
             write_json(folders[0] / _FILE, {"episodes": EPISODES, "returns": _read(folders[0] / _FILE) | found})
     return found
 

@@ -1,6 +1,6 @@
-"""What lies in a suite's folder: the manifest that says what was to be run, and what came of each cell.
+"""Read the folder of a suite: the manifest of planned cells, and the result of each cell.
 
-Nothing that is missing or damaged is passed over in silence: `Results.problems` has a line for each.
+Missing and damaged files are always reported: `Results.problems` has a line for each.
 """
 
 from __future__ import annotations
@@ -33,56 +33,56 @@ MANIFEST = "suite.json"
 NOT_BEGUN = "not begun"
 _FORMAT = 1
 _LARGEST_MANIFEST = 8 * MEBIBYTE
-"""A cell takes some 500 bytes."""
+"""An entry of a cell has about 500 bytes."""
 _NAMED = 8
-"""Cells that a line names at most."""
+"""Maximum number of cells that one line lists."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a cell."""
+    """The result of one cell."""
 
     suite: str
     cell: Cell
     hash: str
-    """Of the configuration that it is meant to have."""
+    """Hash of the planned configuration."""
     seedless: str
-    """Of the same without the seed: what cells must share to be averaged."""
+    """Hash of the planned configuration without its seed; only cells that share it are averaged."""
     root: Path
-    """Its run directory."""
+    """The run directory."""
     summary: dict[str, Any] | None
-    """None where it is not finished."""
+    """None if the cell is not finished."""
     why: str = ""
-    """... and why, as far as is known."""
+    """Why it is not finished, if known."""
     returns: Returns = "training"
-    """Which of its returns is reported: the same one for all cells of a suite."""
+    """Which returns are reported; the same for all cells of a suite."""
 
     @property
     def value(self) -> float | None:
-        """The final mean true return; None where there is none."""
+        """The final mean true return; None if there is none."""
         return None if self.summary is None else return_of(self.summary, self.returns)
 
     @property
     def reason(self) -> str:
-        """Why it has no final return; empty where it has one."""
-        return "no episode came to its end" if self.summary is not None and self.value is None else self.why
+        """Why there is no final return; empty if there is one."""
+        return "no episode ended" if self.summary is not None and self.value is None else self.why
 
     @cached_property
     def metrics(self) -> list[Row]:
-        """The complete rows of its `metrics.csv`; none where there is no such file."""
+        """The complete rows of `metrics.csv`; empty if there is no such file."""
         path = self.root / "metrics.csv"
         return read_metrics(path) if path.exists() else []
 
     @property
     def symptoms(self) -> list[str]:
-        """Why not to trust what a finished cell has learned, as far as its figures tell."""
+        """Signs in the metrics that a finished cell has not learned properly."""
         summary = self.summary or {}
         counts = {"answered": summary.get("labels_answered", 0), "equal": summary.get("labels_equal", 0)}
         return [symptom.line for symptom in symptoms(self.cell.config, self.metrics, counts)]
 
     @property
     def flaw(self) -> str:
-        """Why a finished cell has no learning curve, though its final figures stand; empty where it has one."""
+        """Why a finished cell has no learning curve; empty if it has one."""
         steps = self.summary["steps"] if self.summary else 0
         reached = max((int(row["step"] or 0) for row in self.metrics), default=0)
         return "" if reached == steps else f"its metrics.csv ends at step {reached:,} of {steps:,}"
@@ -90,41 +90,41 @@ class Result:
 
 @dataclass(frozen=True)
 class Results:
-    """Every cell that was to be run, of one folder or of several."""
+    """All planned cells of one or more folders."""
 
     folders: tuple[Path, ...]
     manifests: tuple[dict[str, Any], ...]
     cells: tuple[Result, ...]
     problems: tuple[str, ...]
-    """What a reader of the figures has to know, a line each."""
+    """Notes for readers of the results, one line each."""
 
     @property
     def finished(self) -> list[Result]:
-        """Those with a final return."""
+        """Cells with a final return."""
         return [result for result in self.cells if result.value is not None]
 
     @property
     def unfinished(self) -> list[Result]:
-        """Those that were begun, and have none."""
+        """Cells that were started but have no final return."""
         return [result for result in self.cells if result.value is None and result.reason != NOT_BEGUN]
 
     def of_suite(self, suite: str) -> list[dict[str, Any]]:
-        """The summaries of a suite's cells that are finished."""
+        """The summaries of a suite's finished cells."""
         return [each.summary for each in self.cells if each.suite == suite and each.summary is not None]
 
     def returns_text(self, suite: str) -> str:
-        """What the returns of a suite are of, in words."""
+        """Description of a suite's returns."""
         returns = next(each.returns for each in self.cells if each.suite == suite)
         return returns_text(returns, self.of_suite(suite))
 
     def with_returns(self, suite: str, returns: Returns) -> Results:
-        """The same, of whose suite other returns are reported."""
+        """A copy that reports other returns of one suite."""
         cells = [dataclasses.replace(each, returns=returns) if each.suite == suite else each for each in self.cells]
         return dataclasses.replace(self, cells=tuple(cells))
 
     @property
     def not_begun(self) -> list[Result]:
-        """The others."""
+        """Cells that were never started."""
         return [result for result in self.cells if result.reason == NOT_BEGUN]
 
 
@@ -140,7 +140,7 @@ class _Machine(TypedDict):
 
 
 class _Manifest(TypedDict):
-    """What others rely on of `suite.json`."""
+    """The fields of `suite.json` that must be present."""
 
     format: int
     suite: _Named
@@ -153,15 +153,15 @@ class _Manifest(TypedDict):
 
 
 def machine() -> dict[str, Any]:
-    """What figures of speed depend on."""
+    """Description of the machine, for measurements of speed."""
     return {"cores": os.cpu_count(), "processor": _processor(), "system": platform.platform()}
 
 
 def write_manifest(suite: Suite, out: Path) -> None:
-    """Say in the folder what is to be run there.
+    """Write the manifest of a suite's planned cells.
 
     Raises:
-        UsageError: if another suite is.
+        UsageError: if the folder holds another suite.
     """
     path = out / MANIFEST
     if path.exists() and (held := read_manifest(out)["suite"]["name"]) != suite.name:
@@ -173,10 +173,10 @@ def write_manifest(suite: Suite, out: Path) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What was to be run in a folder.
+    """Read the manifest of a folder.
 
     Raises:
-        UsageError: if it is no suite's folder, or a newer version's.
+        UsageError: if the folder holds no suite's results, or was made by a newer version.
         DamagedFileError: if the manifest is damaged.
     """
     path = folder / MANIFEST
@@ -199,10 +199,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def read_results(folders: Sequence[Path]) -> Results:
-    """What came of the suites of some folders.
+    """Read the results of one or more folders.
 
     Raises:
-        UsageError: if there are none, or one is no suite's folder.
+        UsageError: if no folder is given, or one holds no suite's results.
         PrefrlError: if no cell has a final return, or a manifest is damaged.
     """
     if not folders:
@@ -233,7 +233,7 @@ def read_results(folders: Sequence[Path]) -> Results:
 
 
 def last_words(log: Path) -> str:
-    """The last line that a process said, which tells why it ended."""
+    """The last non-empty line of a log, which usually states why the process ended."""
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
     said = [line.strip() for line in lines if line.strip()]
     return said[-1].removeprefix("prefrl: ") if said else NOT_BEGUN
@@ -246,11 +246,11 @@ def _read(folder: Path, suite: str, cell: Cell, hashes: dict[str, str]) -> Resul
         return known(None, last_words(folder / f"{cell.name}.log"))
     if (found := fingerprint_of(root)) != hashes["hash"]:
         why = "made with other settings than the suite's" if found else "its config.json cannot be read"
-        return known(None, f"{why}; `prefrl bench run` runs it anew")
+        return known(None, f"{why}; `prefrl bench run` runs it again")
     try:
         summary = read_summary(root)
     except DamagedFileError:
-        return known(None, "its summary.json is damaged; `prefrl bench run` writes it anew")
+        return known(None, "its summary.json is damaged; `prefrl bench run` writes it again")
     return known(summary)
 
 
@@ -267,12 +267,12 @@ def _problems(results: Results) -> list[str]:
     lines += [line for suite in dict.fromkeys(each.suite for each in results.cells) for line in _mixed(results, suite)]
     versions = sorted({str(result.summary.get("version")) for result in results.finished if result.summary})
     if len(versions) > 1:
-        lines.append(f"cells of several versions of prefrl stand side by side: {', '.join(versions)}")
+        lines.append(f"the cells were run by several versions of prefrl: {', '.join(versions)}")
     return lines
 
 
 def _mixed(results: Results, suite: str) -> list[str]:
-    """A line where only some of a suite's finished cells were evaluated, so that no evaluation is reported."""
+    """A line if only some finished cells of a suite were evaluated, so that training returns are reported."""
     finished = [each for each in results.finished if each.suite == suite]
     lacking = [each.cell.name for each in finished if return_of(each.summary or {}, "evaluation") is None]
     if not 0 < len(lacking) < len(finished):
@@ -291,7 +291,7 @@ def _hashes(cell: Cell) -> dict[str, str]:
 
 
 def _cells(manifest: dict[str, Any]) -> list[tuple[Cell, dict[str, str]]]:
-    """The cells of a manifest, each with its hashes."""
+    """The cells of a manifest with their hashes."""
     names = {each.name for each in dataclasses.fields(Cell)}
     cells = []
     for place, entry in enumerate(manifest["cells"]):

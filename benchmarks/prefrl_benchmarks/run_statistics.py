@@ -1,7 +1,7 @@
-"""Statistics of few runs on several tasks (Agarwal et al., 2021, https://arxiv.org/abs/2108.13264); pure functions.
+"""Statistics for few runs on several tasks (Agarwal et al., 2021, https://arxiv.org/abs/2108.13264), as pure functions.
 
-Shapes: N runs (seeds), M tasks, T points of a curve; `...` stands for any leading dimensions, which statistics keep, so
-that thousands of resamples are computed at once. tests/test_statistics.py holds the figures against those of rliable.
+Shapes: N runs (seeds), M tasks, T points of a curve. `...` stands for any leading dimensions; statistics keep them, so
+that thousands of bootstrap resamples are computed at once. tests/test_statistics.py compares the results with rliable.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
 Statistic = Callable[..., Array]
-"""(..., N, M), once or more often -> (...)."""
+"""Maps one or more arrays of shape (..., N, M) to (...)."""
 
 
 class Interval(NamedTuple):
-    """A confidence interval; NaN where there are too few runs to have one."""
+    """A confidence interval; NaN if there are too few runs."""
 
     low: float
     high: float
 
 
 def normalised(returns: ArrayLike, random_baseline: ArrayLike, true_baseline: ArrayLike) -> Array:
-    """Scores between a random policy (0) and the true-reward agent (1).
+    """Normalise returns so that a random policy scores 0 and the true-reward agent 1.
 
     (return - random baseline) / (true baseline - random baseline)
 
@@ -37,7 +37,7 @@ def normalised(returns: ArrayLike, random_baseline: ArrayLike, true_baseline: Ar
         true_baseline: (M,) mean return of the true-reward agent.
 
     Returns:
-        (..., N, M); NaN for a task whose baselines are equal.
+        (..., N, M); NaN for a task whose two baselines are equal.
     """
     low, high = np.asarray(random_baseline, dtype=float), np.asarray(true_baseline, dtype=float)
     span = np.where(high == low, np.nan, high - low)
@@ -55,15 +55,15 @@ def median(scores: Array) -> Array:
 
 
 def iqm(scores: Array) -> Array:
-    """Interquartile mean, of all runs on all tasks without the lowest and the highest quarter: (..., N, M) -> (...).
+    """Interquartile mean over all runs and tasks: (..., N, M) -> (...).
 
-    Of n = N M scores in order, floor(n / 4) are left out at either end.
+    The lowest and the highest floor(n / 4) of the n = N M scores are left out.
     """
     return np.asarray(scipy.stats.trim_mean(scores.reshape(*scores.shape[:-2], -1), 0.25, axis=-1))
 
 
 def optimality_gap(scores: Array, target: float = 1.0) -> Array:
-    """How far runs fall short of the target: target - mean(min(score, target)), (..., N, M) -> (...)."""
+    """Mean shortfall from the target, target - mean(min(score, target)): (..., N, M) -> (...)."""
     return np.asarray(target - np.minimum(scores, target).mean(axis=(-2, -1)))
 
 
@@ -82,7 +82,7 @@ def improvement(ours: Array, theirs: Array) -> Array:
 
 
 def performance_profile(scores: Array, thresholds: ArrayLike) -> Array:
-    """Performance profile: the share of runs that score more than a threshold, (..., N, M), (T,) -> (..., T)."""
+    """Share of runs that score above each threshold: (..., N, M), (T,) -> (..., T)."""
     above = scores[..., None] > np.asarray(thresholds)
     return np.asarray(above.mean(axis=(-3, -2)))
 
@@ -99,17 +99,17 @@ def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> Array:
 def interval(
     statistic: Statistic, *scores: Array, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Stratified bootstrap percentile interval: runs are drawn with replacement within each task.
+    """Stratified bootstrap percentile interval: runs are resampled with replacement within each task.
 
     Args:
-        statistic: Of as many arrays as are given, e.g. `iqm` of one or `improvement` of two.
-        scores: (N, M) each; they may differ in N, and are resampled independently.
-        confidence: The interval's.
-        resamples: How many.
-        seed: Of the draws: the same interval every time.
+        statistic: Function of as many arrays as are given, e.g. `iqm` of one or `improvement` of two.
+        scores: Arrays of shape (N, M), which may differ in N; they are resampled independently.
+        confidence: Confidence level.
+        resamples: Number of resamples.
+        seed: Seed of the resampling; the same seed gives the same interval.
 
     Returns:
-        The interval; NaN where a task has fewer than two runs, since one run says nothing of the spread.
+        The interval; NaN if there are fewer than two runs.
     """
     if min(len(array) for array in scores) < 2:
         return Interval(np.nan, np.nan)
@@ -128,13 +128,13 @@ def interval(
 
 
 def _of_columns(statistic: Statistic, ends: Array, *columns: Array, axis: int = -1) -> Array:
-    """The statistic of arrays that come as their columns, one a task: each (..., N), runs last."""
+    """Compute the statistic of arrays given as columns of shape (..., N), one per task, with runs last."""
     groups = np.split(np.arange(len(columns)), ends)
     return statistic(*(np.stack([np.moveaxis(columns[i], axis, -1) for i in group], axis=-1) for group in groups))
 
 
 def band(curves: Array, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0) -> Array:
-    """Bootstrap percentile intervals of a mean curve, point by point; NaN for one run: (N, T) -> (2, T) low, high."""
+    """Pointwise bootstrap interval of the mean curve, NaN for one run: (N, T) -> (2, T) low, high."""
     if len(curves) < 2:
         return np.full((2, curves.shape[1]), np.nan)
     result = scipy.stats.bootstrap(

@@ -1,7 +1,7 @@
-"""Runs a suite's cells, some at a time, in a folder that can be left and come back to at any moment.
+"""Run the cells of a suite, several at a time.
 
-All state is the cells' own run directories: one that is finished is skipped, one that is not is resumed. So a runner
-that was stopped, killed or lost its machine is started again with the same command.
+All state is in the run directories of the cells: finished cells are skipped, unfinished ones are resumed. A runner that
+was stopped or killed is therefore restarted with the same command.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from prefrl_benchmarks.results import last_words, write_manifest
 from prefrl_benchmarks.suites import Suite
 
 SUPERSEDED = "superseded"
-"""The folder for what was made with other settings: moved aside, never deleted."""
+"""Folder to which runs with other settings are moved; they are never deleted."""
 _POLL_SECONDS = 0.02
 
 
 @dataclass
 class Outcome:
-    """What came of running a suite."""
+    """The outcome of running a suite."""
 
     finished: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    """Why, by the cell's id."""
+    """Reason of failure for each cell, by name."""
     stopped: bool = False
-    """Whether somebody asked it to stop before the end."""
+    """Whether it was asked to stop before the end."""
 
 
 @dataclass
 class _Stop:
-    """How often somebody asked to stop."""
+    """Counts requests to stop."""
 
     asked: int = 0
 
@@ -51,17 +51,17 @@ class _Stop:
 def run_suite(
     suite: Suite, out: Path, jobs: int, *, executor: Executor = PROCESSES, display: SuiteDisplay | None = None
 ) -> Outcome:
-    """Run what is not finished yet.
+    """Run all cells that are not finished yet.
 
     Args:
-        suite: What to run.
-        out: The folder of its run directories.
-        jobs: Cells at a time; each may use one thread.
-        executor: Where they run.
-        display: Shows how it goes.
+        suite: The suite.
+        out: Folder of the run directories.
+        jobs: Number of cells to run at a time, each with one thread.
+        executor: Starts the cells.
+        display: Shows the progress.
 
     Returns:
-        What came of it; cells that were finished before count as finished.
+        The outcome; cells that were already finished count as finished.
 
     Raises:
         UsageError: if the folder is in use, holds another suite, or cannot be written.
@@ -81,19 +81,19 @@ def run_suite(
 
 
 def prepare(cell: Cell, out: Path, note: Callable[[str], None]) -> bool:
-    """Whether a cell is finished; a run directory of other settings than its own is moved aside.
+    """Whether a cell is finished. A run directory with other settings is moved aside first.
 
     Args:
         cell: The cell.
-        out: The suite's folder.
-        note: Told of what is moved.
+        out: Folder of the suite.
+        note: Called with a line for each run that is moved or resumed.
     """
     root = out / cell.name
     if not root.exists():
         return False
     if fingerprint_of(root) == fingerprint(cell.config):
         if not (finished := is_finished(root)) and (root / "summary.json").exists():
-            note(f"{cell.name}: its summary.json is damaged; resumed to write it anew")
+            note(f"{cell.name}: its summary.json is damaged; resumed to write it again")
         return finished
     aside = _free(out / SUPERSEDED / cell.name)
     aside.parent.mkdir(exist_ok=True)
@@ -101,7 +101,7 @@ def prepare(cell: Cell, out: Path, note: Callable[[str], None]) -> bool:
     log = out / f"{cell.name}.log"
     if log.exists():
         shutil.move(log, aside.with_name(f"{aside.name}.log"))
-    note(f"{cell.name} was made with other settings; moved to {aside}, and run anew")
+    note(f"{cell.name} was made with other settings; moved to {aside} and run again")
     return False
 
 
@@ -137,7 +137,7 @@ def _work(
 
 
 def _settle(cell: Cell, job: Job, out: Path, display: SuiteDisplay, stop: _Stop, outcome: Outcome) -> None:
-    """Note how a cell ended."""
+    """Record how a cell ended."""
     if job.poll() == 0 and is_finished(out / cell.name):
         outcome.finished.append(cell.name)
         display.finished(cell, out)
@@ -162,13 +162,13 @@ def _locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _stop_requests(note: Callable[[str], None]) -> Iterator[_Stop]:
-    """Ctrl-C or SIGTERM asks for a clean stop; a second one does not wait for it."""
+    """Stop cleanly on Ctrl-C or SIGTERM, and at once on a second one."""
     stop = _Stop()
 
     def ask(number: int, frame: object) -> None:
         stop.asked += 1
         if stop.asked == 1:
-            note("stopping after each run's present round; once more to stop at once")
+            note("stopping after the current round of each run; press Ctrl-C again to stop at once")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -179,7 +179,7 @@ def _stop_requests(note: Callable[[str], None]) -> Iterator[_Stop]:
 
 
 def _free(path: Path) -> Path:
-    """The path, or one like it that does not exist yet."""
+    """The path, with a number appended if it already exists."""
     number, free = 1, path
     while free.exists():
         number += 1

@@ -1,7 +1,7 @@
-"""Suites: experiments as data. A suite is a small TOML file, one of those in `suites/` or a user's own.
+"""Suites of experiments, defined in small TOML files: those in `suites/`, or a user's own.
 
-A suite names tasks, seeds, and variants: ways to train that are compared. Each (task, variant, seed) is a cell. The
-variant whose teacher is `none` is the yardstick of the others.
+A suite lists tasks, seeds and the variants to compare. Each combination of task, variant and seed is a cell. The
+variant whose teacher is `none` trains on the true reward and is the baseline of the others.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _FOLDER = Path(__file__).parent / "suites"
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train, which a suite compares with others."""
+    """One training method in a comparison."""
 
     name: str
     teacher: str = "oracle"
     labels: int | None = None
-    """None: as the suite says."""
+    """Label budget; None uses the suite's."""
     mode: str = "sync"
     ablation: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Suite:
-    """What to compare."""
+    """A set of experiments."""
 
     name: str
     tasks: tuple[str, ...]
@@ -52,24 +52,27 @@ class Suite:
     """Agent steps of each run."""
     variants: tuple[Variant, ...]
     labels: int | None = None
-    """Of variants that name none."""
+    """Label budget of variants without one."""
     task_steps: dict[str, int] = field(default_factory=dict)
-    """... of tasks that need more or fewer."""
+    """Agent steps of tasks that differ from `steps`."""
     algo: str = "ppo"
     recipe: str = "default"
     description: str = ""
 
     def cells(self) -> list[Cell]:
-        """Every cell: seed by seed, so that early results cover everything."""
+        """All cells, ordered by seed, so that early results cover all tasks and variants."""
         return [
             self._cell(*which) for which in ((t, v, s) for s in self.seeds for t in self.tasks for v in self.variants)
         ]
 
     def validate(self) -> Suite:
-        """Check that every cell can run; returns self.
+        """Check that every cell can run.
+
+        Returns:
+            The suite itself.
 
         Raises:
-            UsageError: with the first thing that cannot work.
+            UsageError: for the first setting that cannot work.
         """
         if not (self.tasks and self.seeds and self.variants):
             raise UsageError("a suite needs at least one of tasks, seeds and variants")
@@ -105,19 +108,20 @@ class Suite:
 
 
 def known_suites() -> list[str]:
-    """The names of the suites that come with the package."""
+    """Names of the built-in suites."""
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 def find_suite(name: str, trusted: Sequence[str] = ()) -> Suite:
-    """A suite by its name, or from a TOML file.
+    """Find a suite by name, or read it from a TOML file.
 
     Args:
-        name: The name, or the file.
-        trusted: Modules that the person trusts: what a file names is its maker's word.
+        name: Name of a built-in suite, or a path that ends in .toml.
+        trusted: Modules that tasks of a file may import.
 
     Raises:
-        UsageError: if there is neither, or it cannot work, with the nearest names; or if it names another module.
+        UsageError: if there is no such suite (with the nearest names), it cannot run, or a task would import a module
+            that is not trusted.
     """
     path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
     if path.parent == _FOLDER and path.stem not in known_suites():
@@ -140,7 +144,7 @@ def find_suite(name: str, trusted: Sequence[str] = ()) -> Suite:
 
 
 def _check_modules(suite: Suite, trusted: Sequence[str]) -> None:
-    """Raise UsageError where a task would import a module that the person did not name."""
+    """Raise UsageError if a task would import a module that is not trusted."""
     known = {name for task in known_tasks().values() for name in (task.name, task.env_id)}
     for task in suite.tasks:
         module = module_of(task)
@@ -150,10 +154,10 @@ def _check_modules(suite: Suite, trusted: Sequence[str]) -> None:
 
 
 def parse_suite(name: str, data: dict[str, Any]) -> Suite:
-    """A suite from plain data.
+    """Parse a suite from plain data.
 
     Raises:
-        UsageError: for keys that do not exist, are missing, or have a value of the wrong type.
+        UsageError: for unknown or missing keys, and values of the wrong type.
     """
     variants = data.get("variants", {})
     if not isinstance(variants, dict) or not all(isinstance(value, dict) for value in variants.values()):
@@ -172,7 +176,7 @@ _KINDS: dict[str, tuple[type, type | None]] = {
     "task_steps": (dict, int),
     "settings": (dict, None),
 }
-"""Type of a value, and of what is in it; the others are strings."""
+"""Type of each value and of its items; values that are not listed are strings."""
 
 
 def _parse(cls: type[Any], data: dict[str, Any], where: str) -> Any:

@@ -1,1 +1,1 @@
-"""Where cells run: here, on Ray, on Slurm."""
+"""Executors, which run cells on this machine, on Ray or on Slurm."""

@@ -1,6 +1,6 @@
-"""A cell's process: `prefrl`, which dies with the process that holds the other end of its standard input.
+"""The process of a cell: `prefrl`, which ends when its parent ends.
 
-A runner that is killed cannot say goodbye; its end of the pipe closes all the same.
+The parent holds the other end of standard input. That end is closed even if the parent is killed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cells on a Ray cluster (https://docs.ray.io): the extra `ray`.
+"""Run cells on a Ray cluster (https://docs.ray.io). Needs the extra `ray`.
 
-A cell travels to a node as it stands in the suite's folder, and back when it has ended or was stopped. Where a node is
-lost, Ray starts its cells anew on another from what was sent.
+The run directory of a cell is sent to a node and sent back when the cell has ended or was stopped. If a node is lost,
+Ray restarts its cells on another node from what was sent.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ _LOOPBACK = "127.0.0.1"
 
 
 class RayJob:
-    """A cell somewhere on the cluster."""
+    """A cell on the cluster."""
 
     def __init__(self, cell: Cell, folder: Path) -> None:
         self._cell, self._folder = cell, folder
         self._code: int | None = None
         run = take_along(cell, folder)
-        # One method runs, the other stops it; a lost node costs no more than what the cell had done there.
+        # Two concurrent methods: one runs the cell, the other stops it. A lost node loses only the work done there.
         actor: Any = ray.remote(NodeRunner)
         self._actor = actor.options(num_cpus=1, max_concurrency=2, max_restarts=-1, max_task_retries=-1).remote()
         self._returned = self._actor.run.remote(cell, run)
 
     def poll(self) -> int | None:
-        """Its exit status; None while it runs or waits for a node."""
+        """Exit status; None while the cell runs or waits for a node."""
         if self._code is None and ray.wait([self._returned], timeout=0)[0]:
             self._code = self._take()
         return self._code
 
     def stop(self) -> None:
-        """Ask it to stop, so that it can be resumed."""
+        """Ask the cell to stop so that it can be resumed."""
         self._actor.stop.remote()
 
     def kill(self) -> None:
-        """End it; what it did there is lost."""
+        """Kill the cell; its work on the node is lost."""
         ray.kill(self._actor)
 
     def _take(self) -> int:
-        """Put what came back into the suite's folder."""
+        """Store the returned run in the suite's folder."""
         try:
             returned: Returned = ray.get(self._returned)
         except RayError as error:
@@ -65,10 +65,14 @@ def ray_cluster(address: str | None) -> Executor:
     """Connect to a cluster.
 
     Args:
-        address: Of its head, HOST:PORT; None: one of this machine alone, which listens to nobody else.
+        address: Address of the head, HOST:PORT. None starts a cluster on this machine, reachable only from here.
+
+    Returns:
+        An executor that starts cells on the cluster.
 
     Raises:
-        UsageError: if nothing answers there.
+        UsageError: if no cluster answers at the address.
+        PrefrlError: if a local cluster would be reachable from other machines.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     alone = {"address": "local", "include_dashboard": False, "_node_ip_address": _LOOPBACK}
@@ -81,12 +85,12 @@ def ray_cluster(address: str | None) -> Executor:
     own_address: Callable[[], str] = ray.util.get_node_ip_address
     if not address and own_address() != _LOOPBACK:
         ray.shutdown()
-        raise PrefrlError("this version of Ray would listen to other machines too; use --executor process")
+        raise PrefrlError("this version of Ray would accept connections from other machines; use --executor process")
     return _start
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries for minutes, and says so on the screen."""
+    """Check the address first: Ray itself retries for minutes and prints every attempt."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()

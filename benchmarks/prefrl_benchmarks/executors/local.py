@@ -1,4 +1,4 @@
-"""Where cells run. An executor starts one cell and gives back a job to poll; its files end up in the suite's folder."""
+"""Executors start a cell and return a job to poll. The files of the cell end up in the suite's folder."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from prefrl_benchmarks.cells import Cell, start_cell
 
 
 class Job(Protocol):
-    """A cell at work."""
+    """A running cell."""
 
     def poll(self) -> int | None:
-        """Its exit status; None while it runs."""
+        """Exit status; None while the cell runs."""
 
     def stop(self) -> None:
-        """Ask it to stop, so that it can be resumed."""
+        """Ask the cell to stop so that it can be resumed."""
 
     def kill(self) -> None:
-        """End it at once; what it has stored stays."""
+        """Kill the cell; files that it has written are kept."""
 
 
 Executor = Callable[[Cell, Path], Job]
-"""Starts or resumes a cell whose run directory is, or is to be, `folder / cell.name`."""
+"""Starts or resumes a cell whose run directory is `folder / cell.name`."""
 
 
 class ProcessJob:
-    """A cell in a process of this machine."""
+    """A cell in a process on this machine."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
     def poll(self) -> int | None:
-        """Its exit status; None while it runs."""
+        """Exit status; None while the cell runs."""
         code = self._process.poll()
         if code is not None and self._process.stdin:
             self._process.stdin.close()
         return code
 
     def stop(self) -> None:
-        """Ask it to stop after its round; before it has a round to finish, this ends it.
+        """Ask the cell to stop after its current round; if it is still starting, it ends at once.
 
-        Not SIGINT, which a process that was started in the background is born deaf to. Windows has no SIGTERM: there
-        it ends at once, and can be resumed from its newest checkpoint.
+        SIGTERM is used because background processes ignore SIGINT. On Windows, which has no SIGTERM, the cell ends at
+        once and can be resumed from its newest checkpoint.
         """
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it, and the processes that it has beside it."""
+        """Kill the cell and its worker processes."""
         groups.kill(self._process.pid)
         self._process.wait()
         self.poll()
 
 
 def start_process(cell: Cell, folder: Path) -> Job:
-    """Start a cell on one core of this machine."""
+    """Start a cell with one thread on this machine."""
     return ProcessJob(start_cell(cell, folder, threads=1))
 
 
@@ -70,28 +70,28 @@ PROCESSES: Executor = start_process
 
 
 def _alone() -> dict[str, str]:
-    """Of a Ray that is to serve this machine alone; it reads this when it is imported.
+    """Environment variables that make Ray serve this machine only; Ray reads them on import.
 
-    Its servers listen on all interfaces otherwise, and whoever reaches them can run what they like.
+    By default Ray's servers listen on all interfaces, and anyone who can reach them can execute code.
     """
     return {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on Linux too: its name for listening on the loopback address alone
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name, on Linux it selects the loopback address
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
 
 
 def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any] | None = None) -> Executor:
-    """The executor of that name.
+    """Find an executor by name.
 
     Args:
         name: `process`, `ray` or `submitit`.
-        address: Of the Ray cluster's head.
-        slurm: What to ask Slurm for.
+        address: Address of the Ray cluster's head, for `ray`.
+        slurm: Parameters of Slurm jobs, for `submitit`.
 
     Raises:
-        UsageError: if its library is not installed, it does not run on this system, there is no such cluster, or an
-            option is another executor's.
+        UsageError: if the executor's library is not installed, it does not run on this system, no cluster answers, or
+            an option belongs to another executor.
     """
     if address and name != "ray":
         raise UsageError("--address is for --executor ray")
@@ -107,7 +107,7 @@ def find_executor(name: str, *, address: str | None = None, slurm: dict[str, Any
         address = address or os.environ.get("RAY_ADDRESS")
         if not address:
             os.environ |= _alone()
-        from prefrl_benchmarks.executors.cluster import ray_cluster  # noqa: PLC0415 - only who asks for Ray has it
+        from prefrl_benchmarks.executors.cluster import ray_cluster  # noqa: PLC0415 - an extra
 
         return ray_cluster(address)
     from prefrl_benchmarks.executors.slurm import slurm_cluster  # noqa: PLC0415

@@ -1,6 +1,6 @@
-"""A cell on another machine: its run directory travels there and back, so that nodes need share nothing.
+"""Run a cell on another machine. The run directory is copied there and back, so nodes need no shared folder.
 
-A database on a network share is no safe place for labels; a node's own disk is.
+SQLite databases are unsafe on network shares, so each node works on its local disk.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from prefrl_benchmarks.cells import Cell, start_cell
 
 
 class Returned(NamedTuple):
-    """What comes back from a node."""
+    """The result of a cell on a node."""
 
     code: int
-    """The exit status of the cell's process."""
+    """Exit status of the cell's process."""
     run: bytes
-    """Its run directory; empty where the node was lost."""
+    """The packed run directory; empty if the node was lost."""
     log: bytes
-    """What it said."""
+    """The log."""
 
 
 class NodeRunner:
@@ -38,11 +38,11 @@ class NodeRunner:
         self._stopped = self._asked = False
 
     def run(self, cell: Cell, run: bytes) -> Returned:
-        """Go on with a run to its end, or until it is stopped.
+        """Continue a run until it ends or is stopped.
 
         Args:
             cell: The cell.
-            run: Its run directory, packed.
+            run: Packed run directory.
         """
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -54,7 +54,7 @@ class NodeRunner:
             return Returned(code, pack(folder / cell.name), (folder / f"{cell.name}.log").read_bytes())
 
     def stop(self) -> None:
-        """Ask the cell to stop after its round; asked again, it would not wait for that."""
+        """Ask the cell to stop after its current round. Only one signal is sent: a second one would stop it at once."""
         if self._process and not self._asked:
             self._asked = True
             self._process.send_signal(signal.SIGTERM)
@@ -62,7 +62,7 @@ class NodeRunner:
 
 
 def take_along(cell: Cell, folder: Path) -> bytes:
-    """A cell's run directory as it is to travel; made where it is missing, so that every node has one configuration."""
+    """Pack a cell's run directory. A missing one is created here, so that all nodes use the same configuration."""
     root = folder / cell.name
     if not root.exists():
         RunDirectory.create(root, cell.config)
@@ -70,7 +70,7 @@ def take_along(cell: Cell, folder: Path) -> bytes:
 
 
 def put_back(returned: Returned, cell: Cell, folder: Path) -> None:
-    """Put what came back into the suite's folder."""
+    """Store the returned run in the suite's folder."""
     if returned.run:
         unpack(returned.run, folder / cell.name)
     with (folder / f"{cell.name}.log").open("ab") as log:
@@ -78,7 +78,7 @@ def put_back(returned: Returned, cell: Cell, folder: Path) -> None:
 
 
 def pack(root: Path) -> bytes:
-    """A folder as one block of bytes."""
+    """Pack a folder into a compressed tar archive."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
         archive.add(root, arcname=".")
@@ -86,10 +86,10 @@ def pack(root: Path) -> bytes:
 
 
 def unpack(content: bytes, root: Path) -> None:
-    """Put a packed folder where another may be; until it is whole, that one stays.
+    """Unpack a folder. An existing folder is replaced only after unpacking has succeeded.
 
     Raises:
-        PrefrlError: if it is damaged.
+        PrefrlError: if the archive is damaged.
     """
     incoming = root.with_name(f".{root.name}.incoming")
     shutil.rmtree(incoming, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""Cells on a Slurm cluster, through submitit: the extra `submitit`.
+"""Run cells on a Slurm cluster through submitit. Needs the extra `submitit`.
 
-Nodes see the suite's folder, but each works on its own disk; it puts a cell back when that has ended or was stopped,
-and when Slurm is about to take the node away (preemption, the time limit), which queues the cell again. Jobs outlive
-the command that submitted them: begun again, it finds them by their numbers, which it has noted.
+Nodes share the suite's folder, but each works on its local disk. It copies the run back when the cell has ended or was
+stopped, and before Slurm takes the node away (preemption, time limit); the cell is then queued again. Jobs outlive the
+command that submitted them: job ids are stored, so that a restarted command finds its jobs.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from prefrl_benchmarks.executors.local import Executor, Job
 from prefrl_benchmarks.executors.nodes import NodeRunner, Returned, put_back, take_along
 
 FOLDER = ".slurm"
-"""In the suite's folder: scripts, what submitit passes to nodes and back, job numbers, requests to stop."""
+"""Folder in the suite's folder for scripts, submitit's files, job ids and stop requests."""
 _DEFAULTS = {"time": 24 * 60, "cpus_per_task": 1, "signal_delay_s": 180, "job_name": "prefrl"}
-"""Minutes until a cell is put back and queued again, cores, seconds that putting it back may take."""
+"""Time limit in minutes, cores, and seconds reserved for copying a run back before the limit."""
 _RETURNS = 1_000
-"""How often a cell may run into its time limit."""
+"""Maximum number of times a cell may reach its time limit."""
 _POLL_SECONDS, _ASK_SECONDS = 1.0, 20.0
-"""Between two looks for a result, and between two questions to Slurm."""
+"""Seconds between checks for a result file, and between queries to Slurm."""
 _AT_WORK = {"PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "COMPLETING", "CONFIGURING", "PREEMPTED", "SUSPENDED"}
 
 
 class NodeCell:
-    """What a node does.
+    """The job that runs on a node.
 
-    Slurm sends its signals to every process of a job. SIGTERM says that the node is lost: the cell, which hears it too,
-    stops after its round and is put back, and no result is left. SIGUSR2 says, through submitit, that there is time
-    for a checkpoint and another turn.
+    Slurm sends signals to every process of a job. On SIGTERM the node is lost: the cell receives the signal too, stops
+    after its current round and is copied back, and the job leaves no result. On SIGUSR2, which submitit handles, there
+    is time to stop cleanly, and the cell is queued again.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class NodeCell:
         self._lost = False
 
     def __call__(self, cell: Cell, folder: Path) -> int:
-        """Run a cell to its end, or until somebody wants it stopped; its exit status."""
+        """Run a cell until it ends or a stop is requested. Returns the exit status."""
         self._runner = NodeRunner()
         signal.signal(signal.SIGTERM, self._lose)
-        with ThreadPoolExecutor(1) as beside:  # this thread has to hear the signals
-            self._code = beside.submit(self._run, cell, folder)
+        with ThreadPoolExecutor(1) as pool:  # the main thread must stay free to handle signals
+            self._code = pool.submit(self._run, cell, folder)
             while not self._code.done():
                 wait([self._code], timeout=_POLL_SECONDS)
                 if _wish(cell, folder).exists() and not self._lost:
@@ -71,14 +71,14 @@ class NodeCell:
 
     def _run(self, cell: Cell, folder: Path) -> int:
         assert self._runner is not None
-        # The cell is born deaf to what is for submitit alone, and would end it.
+        # Block SIGUSR2 in the cell: it is meant for submitit and would end the cell.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         returned = self._runner.run(cell, take_along(cell, folder))
         put_back(returned, cell, folder)
         return returned.code
 
     def checkpoint(self, cell: Cell, folder: Path) -> submitit.helpers.DelayedSubmission | None:
-        """Put the cell back; submitit calls this when the node is about to be taken, and queues what it returns."""
+        """Copy the run back. submitit calls this before the node is taken away, and queues the returned job."""
         if self._runner and self._code:
             if not self._lost:
                 self._runner.stop()
@@ -87,7 +87,7 @@ class NodeCell:
 
 
 class SlurmJob:
-    """A cell somewhere on the cluster, or waiting for a node."""
+    """A cell that runs on the cluster or waits for a node."""
 
     def __init__(self, cell: Cell, folder: Path, executor: submitit.SlurmExecutor) -> None:
         self._cell, self._folder = cell, folder.resolve()
@@ -99,7 +99,7 @@ class SlurmJob:
         self._job = self._found() or self._submitted(executor)
 
     def _found(self) -> submitit.SlurmJob[int] | None:
-        """The job that an earlier command submitted for this cell, if it is still there."""
+        """The job that an earlier command submitted for this cell, if it still exists."""
         if not self._note.exists():
             return None
         note = read_json(self._note)
@@ -108,13 +108,13 @@ class SlurmJob:
             return None
         if note["fingerprint"] == fingerprint(self._cell.config):
             return job
-        job.cancel(check=False)  # of settings that are no more
+        job.cancel(check=False)  # its settings have changed since
         return None
 
     def _submitted(self, executor: submitit.SlurmExecutor) -> submitit.SlurmJob[int]:
-        take_along(self._cell, self._folder)  # here, so that every node runs the same configuration
+        take_along(self._cell, self._folder)  # created here, so that all nodes use the same configuration
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error too
+            with contextlib.redirect_stderr(io.StringIO()):  # the error contains the output of sbatch
                 submitted = executor.submit(NodeCell(), self._cell, self._folder)
         except (FailedJobError, FailedSubmissionError) as error:
             said = [line for line in str(error).splitlines() if "error" in line]
@@ -126,11 +126,11 @@ class SlurmJob:
         return job
 
     def poll(self) -> int | None:
-        """Its exit status; None while it runs or waits for a node."""
+        """Exit status; None while the cell runs or waits for a node."""
         now = time.monotonic()
         if self._code is None and now > self._next_look:
             self._next_look = now + _POLL_SECONDS
-            # Not `done`, which asks Slurm's accounting: many a cluster has none.
+            # Not `done`, which needs Slurm's accounting; many clusters have none.
             if self._job.paths.result_pickle.exists():
                 self._code = self._take()
             elif now > self._next_question:
@@ -153,26 +153,26 @@ class SlurmJob:
         return 1
 
     def stop(self) -> None:
-        """Ask it to stop, so that it can be resumed; one that waits for a node waits no more."""
+        """Ask the cell to stop so that it can be resumed; a waiting job is cancelled."""
         _wish(self._cell, self._folder).touch()
         if _state(self._job.job_id) == "PENDING":
             self._job.cancel(check=False)
         self._next_question = 0.0
 
     def kill(self) -> None:
-        """End it; what it did there is lost."""
+        """Cancel the job; its work on the node is lost."""
         self._job.cancel(check=False)
         self._note.unlink(missing_ok=True)
 
 
 def slurm_cluster(parameters: dict[str, Any]) -> Executor:
-    """Cells as Slurm's jobs.
+    """An executor that submits cells as Slurm jobs.
 
     Args:
-        parameters: What to ask Slurm for, as submitit names it: `partition`, `time` in minutes, `mem`, ...
+        parameters: Job parameters by submitit's names: `partition`, `time` in minutes, `mem`, ...
 
     Raises:
-        UsageError: if there is no Slurm here, or a parameter is none of its.
+        UsageError: if Slurm's commands are not installed, or a parameter is unknown.
     """
     if missing := [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]:
         raise UsageError(f"--executor submitit needs a machine that submits to Slurm: it has no {missing[0]}")
@@ -184,7 +184,7 @@ def slurm_cluster(parameters: dict[str, Any]) -> Executor:
         return made
 
     try:
-        executor(Path("/nowhere"))  # makes no folder; says now what is wrong with the parameters
+        executor(Path("/nowhere"))  # creates no folder; checks the parameters
     except (ValueError, TypeError) as error:
         raise UsageError(f"--slurm: {str(error).splitlines()[0]}") from None
 
@@ -195,12 +195,12 @@ def slurm_cluster(parameters: dict[str, Any]) -> Executor:
 
 
 def _wish(cell: Cell, folder: Path) -> Path:
-    """The file that asks a node to stop a cell."""
+    """The file whose existence asks a node to stop a cell."""
     return folder / FOLDER / f"{cell.name}.stop"
 
 
 def _state(job: str) -> str | None:
-    """Slurm's word for a job's state; empty where it knows no such job, None where it cannot say."""
+    """Slurm's state of a job; empty if the job is unknown, None if Slurm does not answer."""
     command = ["squeue", "--noheader", "--states", "all", "--jobs", job, "--format", "%T"]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
     if asked.returncode and "Invalid job id" not in asked.stderr:
@@ -209,6 +209,6 @@ def _state(job: str) -> str | None:
 
 
 def _at_work(job: str) -> bool:
-    """Whether a job waits or runs; Slurm's not answering is no sign that it has ended."""
+    """Whether a job waits or runs; if Slurm does not answer, the job counts as running."""
     state = _state(job)
     return state is None or state in _AT_WORK
