@@ -216,7 +216,7 @@ def test_ctrl_c_stops_all_and_the_same_command_resumes(tmp_path):
         assert len(family) == 2
         command.send(signal.SIGINT)
         assert command.wait() == 1
-        assert "the same command goes on" in command.err
+        assert "run the same command to continue" in command.err
         assert "failed" not in command.err
         assert gone(family)
     reached = [progress(root) for root in roots]

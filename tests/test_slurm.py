@@ -231,7 +231,7 @@ def test_a_runner_that_is_stopped_puts_its_cells_back(cluster, tmp_path):
         process.send_signal(signal.SIGTERM)
         code, _, said = end(process)
     assert code == 1
-    assert "the same command goes on" in said
+    assert "run the same command to continue" in said
     until(lambda: not jobs(), "the jobs' end")
     assert all(0 < progress(root)["step"] < LONG for root in cells(tmp_path))
     with runner(tmp_path, LONG) as process:

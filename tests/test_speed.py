@@ -175,7 +175,7 @@ def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     assert 0.05 < result["ratios"]["async"][0] < 3
     assert set(result["split"]) == {"true", "sync", "async"}
     assert "ratio median" in done.out
-    assert "the learner beside it" in done.out
+    assert "; the learner " in done.out
 
 
 def test_every_point_of_growth_is_over_as_many_labels():
@@ -190,7 +190,10 @@ def test_every_point_of_growth_is_over_as_many_labels():
         assert 0 < point["selection_ms"] / 20 < point["asking_ms"]
         assert point["learning_ms"] > 0
     ratio = (points[1]["asking_ms"] + points[1]["learning_ms"]) / (points[0]["asking_ms"] + points[0]["learning_ms"])
-    assert growth.report_lines(result)[-1] == f"a label at 220 costs, asked and learned: {ratio:.2f} over one at 20"
+    assert (
+        growth.report_lines(result)[-1]
+        == f"relative cost of a label (asking and learning) at 220 labels: {ratio:.2f} over one at 20"
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,16 +37,16 @@ def run(
     slurm: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
     trust: Trust = (),
 ) -> int:
-    """Run a suite of experiments; what is finished is skipped, what is not is resumed.
+    """Run a suite of experiments. Finished runs are skipped and unfinished ones resumed.
 
     Args:
         suite: smoke, quick, mujoco, atari, ablations, teachers, queries, or a TOML file of your own.
-        out: A folder for the runs.
-        jobs: Runs at a time; each uses one core.
-        executor: Where they run: in processes of this machine, on a Ray cluster, or on Slurm by way of submitit.
-        address: The Ray cluster's head, HOST:PORT; by default as RAY_ADDRESS says, or a cluster of this machine alone.
-        slurm: What to ask Slurm for, as submitit names it: partition=NAME time=MINUTES mem=8GB gpus_per_node=1 ...
-        trust: A module that a TOML file names, to import it for its environments.
+        out: Folder for the runs.
+        jobs: Number of runs at a time; each uses one core.
+        executor: Where to run: processes on this machine, a Ray cluster, or Slurm through submitit.
+        address: Address of the Ray cluster's head, HOST:PORT (default: RAY_ADDRESS, or a cluster on this machine only).
+        slurm: Parameters of Slurm jobs by submitit's names: partition=NAME time=MINUTES mem=8GB gpus_per_node=1 ...
+        trust: A module that the tasks of a TOML file may import.
     """
     from prefrl_benchmarks.executors.local import find_executor
     from prefrl_benchmarks.runner import run_suite
@@ -58,26 +58,26 @@ def run(
     for name, reason in outcome.failed.items():
         complain(f"prefrl: {name} failed: {reason} (see {out / name}.log)")
     if outcome.stopped:
-        print("prefrl: stopped; the same command goes on", file=sys.stderr)
+        print("prefrl: stopped; run the same command to continue", file=sys.stderr)
     if outcome.failed or outcome.stopped:
         return 1
-    say([f"{out}: {len(outcome.finished)} cells finished; report them with: {command('bench', 'report', out)}"])
+    say([f"{out}: {len(outcome.finished)} cells finished; create a report with: {command('bench', 'report', out)}"])
     return 0
 
 
 @bench.command
 def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None, trust: Trust = ()) -> None:
-    """Report suites' results: tables, figures, and one page to be read offline.
+    """Report the results of suites as tables, figures and one self-contained page.
 
     Args:
-        folders: The --out of one `prefrl bench run` or of several.
-        out: A folder for the report; default: `report` in the folder reported, where it is a single one.
-        trust: A module that results which are not your own may import to make an environment.
+        folders: Output folders of one or more `prefrl bench run`.
+        out: Folder for the report (default: `report` in the folder, if there is only one).
+        trust: A module that results from others may import to create an environment.
     """
     _need_libraries()
     _trust(trust)
     if out is None and len(folders) > 1:
-        raise UsageError("--out is needed where several folders are reported")
+        raise UsageError("--out is required for several folders")
     _admit(folders)
     out = out or Path(*folders, "report")
     from prefrl_benchmarks.report.page import write_report
@@ -90,12 +90,12 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
 
 @bench.command
 def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Copy a suite's figures without labels, clips and weights; `report` and `compare` read the copy like the whole.
+    """Copy the results of a suite without labels, clips and weights. `report` and `compare` can read the copy.
 
     Args:
-        folder: The --out of a `prefrl bench run`.
-        out: Where to copy them, say into a repository.
-        trust: A module that results which are not your own may import to make an environment.
+        folder: Output folder of a `prefrl bench run`.
+        out: Folder to copy to, for example in a repository.
+        trust: A module that results from others may import to create an environment.
     """
     _trust(trust)
     _admit([folder])
@@ -109,12 +109,12 @@ def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust 
 
 @bench.command
 def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Tell what got better or worse between two suites' results, with intervals.
+    """Compare two sets of results: what improved or got worse, with confidence intervals.
 
     Args:
-        old: The --out of a `prefrl bench run`.
-        new: That of another.
-        trust: A module that results which are not your own may import to make an environment.
+        old: Output folder of a `prefrl bench run`.
+        new: Output folder of another one.
+        trust: A module that results from others may import to create an environment.
     """
     _need_libraries()
     _trust(trust)
@@ -140,22 +140,22 @@ def speed(
     turns: float | None = None,
     out: Path | None = None,
 ) -> None:
-    """Compare preference training with plain Stable-Baselines3, in alternation, and say where its time goes.
+    """Measure the speed of preference training relative to plain Stable-Baselines3, and profile it.
 
     Args:
-        task: A task.
+        task: Name of a task.
         algo: ppo, a2c or trpo.
         steps: Agent steps of each run.
         labels: Labels of each preference run.
-        alternations: Runs of each kind; ratios are taken within an alternation.
-        modes: Of the preference runs.
-        threads: That each process may use; by default it decides itself.
-        against: What to compare with: Stable-Baselines3 alone, or prefrl on the true reward.
-        imitation: A Python that has the imitation library (pip install imitation), to run it too.
-        split: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
-        turns: Seconds, say 1: the runs of an alternation then take turns, each stopped while another has its own, so
-            that all meet the same machine; for one whose speed changes from minute to minute.
-        out: Where to write the figures as JSON.
+        alternations: Number of runs of each kind; ratios are taken within an alternation.
+        modes: Modes of the preference runs.
+        threads: Number of threads of each process (default: not limited).
+        against: What to compare with: plain (Stable-Baselines3 alone) or true (prefrl on the true reward).
+        imitation: A Python interpreter with the imitation library (pip install imitation), to measure it as well.
+        split: Profile one additional run of each mode and one on the true reward.
+        turns: Length in seconds, for example 1, of the slices in which the runs of an alternation are interleaved. Use
+            it on machines whose speed changes from minute to minute.
+        out: JSON file for the results.
     """
     from prefrl_benchmarks.measure.speed import measure, report_lines
 
@@ -172,13 +172,13 @@ def speed(
 
 @bench.command
 def defaults(*, task: str = "cheetah", steps: int = 200_000, alternations: int = 3, out: Path | None = None) -> None:
-    """Compare a recipe's agent with Stable-Baselines3's defaults, on the true reward: time to the same return.
+    """Compare a recipe with Stable-Baselines3's defaults on the true reward: time to reach the same return.
 
     Args:
-        task: A task.
+        task: Name of a task.
         steps: Agent steps of each run.
-        alternations: Runs of each.
-        out: Where to write the figures as JSON.
+        alternations: Number of runs with each setting.
+        out: JSON file for the results.
     """
     from prefrl_benchmarks.measure.defaults import measure, report_lines
 
@@ -193,13 +193,13 @@ def growth(
     members: tuple[int, ...] = (1, 3, 10),
     out: Path | None = None,
 ) -> None:
-    """Measure how the cost of a label grows with the labels there are, and with the ensemble's members.
+    """Measure how the cost of a label grows with the number of labels and the size of the ensemble.
 
     Args:
-        task: Whose clips and recipe; its observations must be vectors.
-        labels: How many there are where a figure is taken, ascending.
-        members: Sizes of the ensemble, each measured at the first of the labels.
-        out: Where to write the figures as JSON.
+        task: Name of a task with vector observations.
+        labels: Numbers of labels at which to measure, ascending.
+        members: Ensemble sizes, each measured at the first number of labels.
+        out: JSON file for the results.
     """
     from prefrl_benchmarks.measure.growth import measure, report_lines
 
@@ -208,12 +208,12 @@ def growth(
 
 @bench.command
 def jobs(suite: Positional[str] = "smoke", /, *, at_once: int = 2, out: Path | None = None, trust: Trust = ()) -> None:
-    """Measure what running a suite's cells side by side saves, and what the runner itself costs.
+    """Measure the time saved by running cells in parallel, and the overhead of the runner.
 
     Args:
         suite: As for `prefrl bench run`.
-        at_once: Runs at a time, compared with one.
-        out: Where to write the figures as JSON.
+        at_once: Number of runs at a time, compared with one.
+        out: JSON file for the results.
         trust: As for `prefrl bench run`.
     """
     from prefrl_benchmarks.measure.jobs import measure, report_lines
@@ -231,15 +231,15 @@ def people(
     alternations: int = 3,
     out: Path | None = None,
 ) -> None:
-    """Compare the agent's speed when a person is asked (a scripted one) with that when an oracle is.
+    """Compare the agent's speed with a (scripted) person and with an oracle.
 
     Args:
-        task: A task.
+        task: Name of a task.
         steps: Agent steps of each run.
         labels: Labels of each run.
-        per_minute: How many labels a minute the person gives.
-        alternations: Runs of each kind; ratios are taken within an alternation.
-        out: Where to write the figures as JSON.
+        per_minute: Labels that the person gives per minute.
+        alternations: Number of runs of each kind; ratios are taken within an alternation.
+        out: JSON file for the results.
     """
     from prefrl_benchmarks.measure.people import measure, report_lines
 
@@ -252,13 +252,13 @@ def people(
 
 @bench.command
 def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path | None = None) -> None:
-    """Measure the viewer on a screen of its own: from key to next pair, its share of a core, its start.
+    """Measure the viewer on a virtual screen: response time, CPU use and start-up time.
 
     Args:
-        keys: Answers.
-        starts: Starts.
-        seconds: Over which the share of a core is measured.
-        out: Where to write the figures as JSON.
+        keys: Number of answers to time.
+        starts: Number of starts to time.
+        seconds: Duration of the CPU measurement.
+        out: JSON file for the results.
     """
     from prefrl_benchmarks.measure.viewer import measure, report_lines
 
@@ -267,13 +267,13 @@ def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path |
 
 @bench.command
 def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
-    """Compare how fast a game steps on the C++ engine and with Stable-Baselines3's Python wrappers.
+    """Compare the speed of a game on the C++ engine and with Stable-Baselines3's Python wrappers.
 
     Args:
-        game: A game.
-        envs: Environments stepped together.
+        game: Name of a game.
+        envs: Number of parallel environments.
         steps: Agent steps of each timing.
-        alternations: Timings of each; ratios are taken within an alternation.
+        alternations: Number of timings of each; ratios are taken within an alternation.
     """
     from prefrl_benchmarks.measure.engines import measure, report_lines
 
@@ -292,17 +292,17 @@ def learning(
     labels: int = 700,
     jobs: int = 2,
 ) -> int:
-    """Train from labels and from the true reward with the same seeds, and print normalised scores.
+    """Train from labels and on the true reward with the same seeds, and print normalised scores.
 
     Args:
-        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
-        tasks: Tasks.
+        out: Folder for the runs; finished runs are skipped and unfinished ones resumed.
+        tasks: Names of tasks.
         algo: ppo, a2c or trpo.
-        modes: Of the preference runs.
-        seeds: Seeds 0, 1, ... of each.
+        modes: Modes of the preference runs.
+        seeds: Number of seeds (0, 1, ...) of each variant.
         steps: Agent steps of each run.
         labels: Labels of each preference run.
-        jobs: Runs at a time.
+        jobs: Number of runs at a time.
     """
     _need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
@@ -323,16 +323,16 @@ def ablations(
     labels: int = 700,
     jobs: int = 2,
 ) -> int:
-    """Train with each of the paper's ablations, in sync mode, and print scores beside the full method's.
+    """Train with each of the paper's ablations, in sync mode, and print scores next to those of the full method.
 
     Args:
-        out: A folder for the runs; runs that are finished there are not repeated, unfinished ones are resumed.
-        tasks: Tasks.
+        out: Folder for the runs; finished runs are skipped and unfinished ones resumed.
+        tasks: Names of tasks.
         algo: ppo, a2c or trpo.
-        seeds: Seeds 0, 1, ... of each.
+        seeds: Number of seeds (0, 1, ...) of each variant.
         steps: Agent steps of each run.
         labels: Labels of each run.
-        jobs: Runs at a time.
+        jobs: Number of runs at a time.
     """
     from prefrl.recipes import ABLATIONS
 
@@ -347,7 +347,7 @@ def ablations(
 def _tell(
     measure: Callable[[], dict[str, Any]], lines: Callable[[dict[str, Any]], list[str]], out: Path | None
 ) -> None:
-    """Measure, print the figures in brief, and write all of them where they are wanted."""
+    """Measure, print a summary, and write all results to `out` if given."""
     if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
         raise UsageError(f"--out {out} cannot be written")
     result = measure()
@@ -357,7 +357,7 @@ def _tell(
 
 
 def _trust(modules: tuple[str, ...]) -> None:
-    """Import what the person names, which results may then make environments of."""
+    """Import the trusted modules, which results may then use for environments."""
     from prefrl.safety.trust import import_named
 
     for module in modules:
@@ -365,7 +365,7 @@ def _trust(modules: tuple[str, ...]) -> None:
 
 
 def _admit(folders: Sequence[Path]) -> None:
-    """Refuse results that cannot be read, before what is slow to import."""
+    """Refuse unreadable results before slow imports."""
     from prefrl_benchmarks.results import read_manifest
 
     for folder in folders:
@@ -373,7 +373,7 @@ def _admit(folders: Sequence[Path]) -> None:
 
 
 def _need_libraries() -> None:
-    """Refuse in one line where the extra `bench` is not installed."""
+    """Raise PrefrlError if the extra `bench` is not installed."""
     for module in ("jinja2", "matplotlib", "scipy"):
         if importlib.util.find_spec(module) is None:
             raise PrefrlError(f"this needs {module}: pip install 'prefrl[bench]'")

@@ -1,1 +1,1 @@
-"""Measurements: speed, growth, people's cost, the viewer."""
+"""Measurements of speed, scaling, the cost of human labels, and the viewer."""

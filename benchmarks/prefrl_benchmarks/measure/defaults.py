@@ -1,4 +1,4 @@
-"""What a recipe's agent is worth: how soon it is as good as Stable-Baselines3's defaults become, on the true reward."""
+"""Measure how soon a recipe's agent reaches the final true return of Stable-Baselines3's default settings."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from prefrl_benchmarks.results import machine
 
 
 def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
-    """Train both, in alternation, with a seed for each alternation.
+    """Train with both settings alternately, using one seed per alternation.
 
     Args:
-        task: A task.
+        task: Name of the task.
         steps: Agent steps of each run.
-        alternations: Runs of each.
+        alternations: Number of runs with each setting.
 
     Returns:
-        The rows of each run's metrics, and for each alternation the return that the defaults end with, the seconds that
-        they and the recipe needed to get there, and the ratio; None where the recipe did not.
+        The metrics of each run, and for each alternation the final return of the defaults, the seconds that the
+        defaults and the recipe needed to reach it, and their ratio (None if the recipe did not reach it).
 
     Raises:
-        UsageError: for arguments with which nothing can be measured.
+        UsageError: for tasks with image observations, or fewer than one alternation.
     """
     check_count("alternations", alternations)
     if find_task(task).images:
-        raise UsageError(f"{task} shows images, and the library's defaults are for vectors")
+        raise UsageError(f"{task} has image observations, but the defaults of Stable-Baselines3 are for vectors")
     compared, runs = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(alternations):
@@ -50,10 +50,10 @@ def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
 
 
 def compare(defaults: list[Row], recipe: list[Row]) -> dict[str, float | None]:
-    """The defaults' final return, and the seconds until each of two runs first had it."""
+    """The final return of the defaults, and the seconds until each of the two runs first reached it."""
     goal = defaults[-1]["true_return_mean"]
     if goal is None:
-        raise PrefrlError(f"no episode ended in {defaults[-1]['step']} steps: take more of them")
+        raise PrefrlError(f"no episode ended within {defaults[-1]['step']} steps: use more steps")
     theirs, ours = (_reached(rows, goal) for rows in (defaults, recipe))
     assert theirs is not None  # it ended there
     ratio = None if ours is None else theirs / ours
@@ -70,7 +70,7 @@ def _brief(rows: list[Row]) -> list[Row]:
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """The median ratio of times, and how often the recipe got there."""
+    """The median ratio of times, and how many recipe runs reached the return."""
     ratios = [each["ratio"] for each in result["compared"] if each["ratio"] is not None]
     line = f"{result['task']}: as good as the defaults after {result['steps']} steps: {len(ratios)} of "
     line += f"{len(result['compared'])} runs"

@@ -1,4 +1,4 @@
-"""How fast games step: ale-py's C++ engine through our adapter, against Stable-Baselines3's own Python wrappers."""
+"""Compare the speed of games on ale-py's C++ engine and with Stable-Baselines3's Python wrappers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from prefrl.experience.engines import EngineVecEnv
 
 
 def measure(game: str, *, envs: int, steps: int, alternations: int) -> dict[str, list[float]]:
-    """Step both with random actions, in alternation.
+    """Step both alternately with random actions.
 
     Args:
-        game: A game's task name.
-        envs: Environments stepped together.
-        steps: Agent steps of each timing, over all environments.
-        alternations: Timings of each.
+        game: Task name of the game.
+        envs: Number of parallel environments.
+        steps: Agent steps of each timing, summed over environments.
+        alternations: Number of timings of each engine.
 
     Returns:
-        Agent steps a second, by engine.
+        Agent steps per second of each timing, by engine.
     """
     rates: dict[str, list[float]] = {"engine": [], "python": []}
     for _ in range(alternations):
@@ -58,7 +58,7 @@ def _rate(env: VecEnv, rounds: int) -> float:
 
 
 def report_lines(rates: dict[str, list[float]]) -> list[str]:
-    """Medians and their ratio."""
+    """The medians and their ratio."""
     ratios = [fast / slow for fast, slow in zip(rates["engine"], rates["python"], strict=True)]
     lines = [f"{kind:<7} median {statistics.median(values):>6.0f} steps/s" for kind, values in rates.items()]
     return [*lines, f"ratio   median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]

@@ -1,7 +1,8 @@
-"""How the cost of a label grows with the labels there are already, and with the ensemble's members.
+"""Measure how the cost of a label grows with the number of existing labels, and with the size of the ensemble.
 
-Store, clips, queries, teacher and learner are the real ones; there is no agent, and segments are random walks with the
-shape of a task's. The learner has one thread, as in an asynchronous run, and each ensemble a process of its own.
+Store, clips, queries, teacher and learner are the real ones. There is no agent: segments are random walks with the
+shape of a task's observations. The learner has one thread, as in an asynchronous run; each ensemble runs in its own
+process.
 """
 
 from __future__ import annotations
@@ -42,18 +43,18 @@ from prefrl.types import Segment
 from prefrl_benchmarks.results import machine
 
 _ROUND = 20
-"""Labels asked for at a time, and gradient work for as many agent steps as a round lasts."""
+"""Labels per round; each round has the gradient steps of as many agent steps as it would last in a run."""
 _STEPS_A_LABEL = 430
-"""As in a run of 300,000 steps with 700 labels."""
+"""Agent steps per label, as in a run of 300,000 steps with 700 labels."""
 _MEASURED = 200
-"""Labels over which a figure is the mean."""
+"""Number of labels over which costs are averaged."""
 
 
 class Growing:
-    """A run that gets labels and no agent."""
+    """A run with labels but without an agent."""
 
     def __init__(self, root: Path, config: RunConfig) -> None:
-        """Begin."""
+        """Create the run directory with an empty store."""
         self.config, self._rng = config, stream(0, "made-up clips")
         self.run = RunDirectory.create(root, config)
         self._inputs: Inputs = reward_inputs(config)
@@ -84,7 +85,7 @@ class Growing:
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - started
 
     def grow(self, labels: int) -> None:
-        """Ask for labels up to this many, a round at a time, and fit."""
+        """Ask for labels round by round up to this number, fitting the reward model after each round."""
         while (have := self.store.counts()["answered"]) < labels:
             self._record(_ROUND * 4)
             due = min(have + _ROUND, labels)
@@ -97,37 +98,40 @@ class Growing:
                     self.worker.fit(self._step, None)
 
     def stored_kilobytes(self) -> float:
-        """What the labels take, once SQLite's log is written into its file."""
+        """Size of `labels.sqlite` in kB, after its write-ahead log is merged into it."""
         with contextlib.closing(sqlite3.connect(self.run.labels)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return self.run.labels.stat().st_size / 1024
 
     def select(self) -> float:
-        """Seconds to choose a round's queries."""
+        """Seconds to select the queries of one round."""
         started = time.perf_counter()
         self.asker.choose(self._step, _ROUND)
         return time.perf_counter() - started
 
 
 def measure(task: str, *, labels: tuple[int, ...], members: tuple[int, ...]) -> dict[str, Any]:
-    """Grow runs.
+    """Measure the cost of a label at several numbers of labels and ensemble sizes.
 
     Args:
-        task: Whose segments' shape and recipe they have; its observations must be vectors.
-        labels: How many there are where a figure is taken, ascending, for the recipe's members.
-        members: Ensembles' sizes, each measured at the first of `labels`.
+        task: Task whose recipe and observation shape are used; observations must be vectors.
+        labels: Numbers of labels at which to measure, ascending, with the recipe's ensemble size.
+        members: Ensemble sizes, each measured at the first of `labels`.
 
     Returns:
-        For each point: milliseconds a label for asking (selection, clips, store, answer) and for learning, milliseconds
-        for selecting a round's queries, kilobytes a label on the disk, and the process's peak memory so far.
+        For each point: milliseconds per label for asking (selection, clips, store, answer) and for learning,
+        milliseconds for selecting the queries of a round, kilobytes per label on disk, and the peak memory of the
+        process so far.
 
     Raises:
-        UsageError: for a task of images, and for points that cannot be measured.
+        UsageError: for a task with image observations, and for numbers that cannot be measured.
     """
     if find_task(task).images:
-        raise UsageError(f"{task} shows images; growth is measured with vectors")
+        raise UsageError(f"{task} has image observations; this measurement needs vectors")
     if not labels or any(later - earlier < _MEASURED for earlier, later in itertools.pairwise(labels)):
-        raise UsageError(f"--labels must ascend, by {_MEASURED} at least: so many are measured at each point")
+        raise UsageError(
+            f"--labels must ascend in steps of at least {_MEASURED}, the number of labels measured at each point"
+        )
     if any(count < 1 for count in (labels[0], *members)):
         raise UsageError("--labels and --members must be at least 1")
     default = resolve(task).reward.members
@@ -166,7 +170,7 @@ def _point(run: Growing, labels: int) -> dict[str, float]:
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """A table, and the cost of a label at the most labels over that at each other."""
+    """A table, and the cost of a label at the largest number of labels relative to the others."""
     lines = ["labels  members   asking  learning  selection   store   clips  memory"]
     for point in (*result["by_labels"], *result["by_members"]):
         line = f"{point['labels']:6.0f}  {point['members']:7.0f}  {point['asking_ms']:5.1f}ms"
@@ -176,4 +180,8 @@ def report_lines(result: dict[str, Any]) -> list[str]:
     cost = {point["labels"]: point["asking_ms"] + point["learning_ms"] for point in result["by_labels"]}
     last = max(cost)
     compared = [f"{cost[last] / spent:.2f} over one at {count}" for count, spent in cost.items() if count < last]
-    return [*lines, f"a label at {last} costs, asked and learned: {', '.join(compared)}"] if compared else lines
+    return (
+        [*lines, f"relative cost of a label (asking and learning) at {last} labels: {', '.join(compared)}"]
+        if compared
+        else lines
+    )

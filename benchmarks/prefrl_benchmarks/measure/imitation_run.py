@@ -1,9 +1,10 @@
-"""The imitation library's preference comparisons, with the PPO settings, members, labels and clips of a run of prefrl.
+"""Run the preference comparisons of the imitation library with the settings of a prefrl run.
 
-It runs in a Python that has imitation (`pip install imitation`) and not prefrl: `python imitation_run.py SETTINGS
-SUMMARY` reads the configuration from the one file and leaves the figures in the other. Three epochs a round are
-imitation's own custom; observations are not normalised, which costs it nothing; and it draws steps that the agent does
-not learn from, which are counted apart. One thread unless told otherwise: networks so small are faster so.
+It runs in a Python that has imitation (`pip install imitation`) but not prefrl: `python imitation_run.py SETTINGS
+SUMMARY` reads the configuration from the first file and writes the summary to the second. PPO settings, ensemble size,
+labels and clip length are those of the run. Each round has three epochs, imitation's default. Observations are not
+normalised. imitation also samples steps that the agent does not learn from; they are counted separately. By default it
+uses one thread, which is faster for such small networks.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ _EPOCHS, _CANDIDATES = 3, 10
 
 
 def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
-    """Train.
+    """Train an agent from preferences with imitation.
 
     Args:
-        config: Of a run of prefrl, as JSON.
+        config: Configuration of a prefrl run, as JSON.
 
     Returns:
-        Figures named as in a `summary.json`, with the seconds of reward training, and the comparisons fitted in them.
+        Fields as in `summary.json`, with the number of sampled steps and the comparisons fitted per second.
     """
     agent, reward, queries = config["agent"], config["reward"], config["queries"]
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    np.random.seed(config["seed"])  # noqa: NPY002 - what these libraries draw from
+    np.random.seed(config["seed"])  # noqa: NPY002 - these libraries use the global generator
     torch.manual_seed(config["seed"])
-    rng = np.random.default_rng(config["seed"])  # noqa: TID251 - prefrl is not there
+    rng = np.random.default_rng(config["seed"])  # noqa: TID251 - prefrl is not installed there
     counted: list[_Counted] = []
 
     def make() -> gymnasium.Env[Any, Any]:
@@ -84,7 +85,9 @@ def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
     algorithm = pc.PreferenceComparisons(
         pc.AgentTrainer(ppo, reward_fn=ensemble, venv=env, exploration_frac=0.0, rng=rng),
         ensemble,
-        num_iterations=max(1, config["steps"] // config["round_steps"] - 1),  # it trains once more than it is told
+        num_iterations=max(
+            1, config["steps"] // config["round_steps"] - 1
+        ),  # it trains one iteration more than requested
         fragmenter=fragmenter,
         preference_gatherer=pc.SyntheticGatherer(rng=rng),
         reward_trainer=trainer,
@@ -112,23 +115,23 @@ def compare_preferences(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _peak_rss_mb() -> float | None:
-    """The most memory that this process has held; None on Windows, where only libraries could tell."""
+    """Peak memory of this process; None on Windows, which needs a library to tell."""
     try:
-        import resource  # noqa: PLC0415 - of POSIX alone
+        import resource  # noqa: PLC0415 - POSIX only
     except ImportError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class _Counted(Monitor):
-    """Keeps the true return of every episode, throw-away ones among them; without torque costs, as prefrl's task."""
+    """Records the true return of every episode, also of those not used for training. No control cost, as in prefrl."""
 
     def __init__(self) -> None:
         super().__init__(gymnasium.make("HalfCheetah-v4", ctrl_cost_weight=0.0))
 
 
 class _Stopwatch:
-    """Times reward training, and counts comparisons: every member's epochs over the whole data are one each."""
+    """Measures the time of reward training and the number of fitted comparisons (one epoch counts each once)."""
 
     def __init__(self, trainer: Any) -> None:
         self.seconds, self.fitted = 0.0, 0

@@ -1,4 +1,4 @@
-"""What running cells side by side saves, and what the runner itself costs."""
+"""Measure the time saved by running cells in parallel, and the overhead of the runner."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prefrl_benchmarks.suites import find_suite
 
 
 class _Timed:
-    """The executor of this machine, which notes how long each cell's process lives."""
+    """A local executor that records how long the process of each cell runs."""
 
     def __init__(self) -> None:
         self.lives: list[float] = []
@@ -37,22 +37,22 @@ class _Timed:
 
 
 def measure(suite: str, *, jobs: int = 2, trusted: Sequence[str] = ()) -> dict[str, Any]:
-    """Run a suite with one job, then with several, each from nothing.
+    """Run a suite with one job, then with several, each in an empty folder.
 
     Args:
-        suite: Its name, or a file.
-        jobs: Cells at a time.
-        trusted: Modules that the person trusts to be imported for a file's tasks.
+        suite: Name of a suite, or a TOML file.
+        jobs: Number of cells to run at a time.
+        trusted: Modules that tasks of a file may import.
 
     Returns:
-        The machine, and for each: seconds for the suite, and the sum over cells of their processes' lives.
+        The machine, and for each number of jobs the seconds for the suite and the summed run times of its processes.
 
     Raises:
-        UsageError: for jobs that are not several, or no such suite.
+        UsageError: for fewer than two jobs, or an unknown suite.
         PrefrlError: if a cell fails.
     """
     if jobs < 2:
-        raise UsageError("--at-once must be at least 2: it is compared with one")
+        raise UsageError("--at-once must be at least 2: it is compared with one job")
     found = find_suite(suite, trusted)
     timings = {}
     for count in (1, jobs):
@@ -69,7 +69,7 @@ def measure(suite: str, *, jobs: int = 2, trusted: Sequence[str] = ()) -> dict[s
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """The share of one job's time, and of one job's time what no cell was at work in."""
+    """The time relative to one job, and the share of one job's time in which no cell was running."""
     (_, alone), (count, together) = result["timings"].items()
     overhead = 1 - alone["cells_seconds"] / alone["seconds"]
     return [

@@ -1,8 +1,8 @@
-"""What people cost the agent: its steps per second when a person is asked, over those when an oracle is.
+"""Measure what human labels cost: the agent's steps per second with a person relative to an oracle.
 
-Runs alternate; schedule, labels and settings are the same in both. The person is a process that watches the run as the
-viewer does (it leases pairs, decodes both clips, stores one answer at a time) and answers at a steady pace by the true
-reward. Rates are from the first round on: before it, the agent waits for the first labels.
+Runs alternate and share schedule, labels and settings. The person is simulated by a process that uses the run like the
+viewer does (it leases pairs, decodes both clips and stores one answer at a time) and answers at a steady rate by the
+true reward. Rates are measured from the first round on, because before it the agent waits for the first labels.
 """
 
 from __future__ import annotations
@@ -35,16 +35,20 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
     """Run the alternations.
 
     Args:
-        task: A task.
+        task: Name of the task.
         steps: Agent steps of each run.
         labels: Labels of each run.
-        per_minute: The person's pace.
-        alternations: Runs of each kind.
+        per_minute: Labels that the person gives per minute.
+        alternations: Number of runs of each kind.
 
     Returns:
-        Each run's summary, and the ratios of their rates.
+        The summary of each run, and the ratios of their rates.
+
+    Raises:
+        PrefrlError: if a run fails.
+        UsageError: if a run has fewer than two rounds.
     """
-    # However far behind the person falls, the agent goes on: its speed is what is asked for.
+    # The agent must never wait for the person, because its speed is measured.
     oracle = Cell(task, "ppo", "oracle", "async", 0, steps, labels, settings={"queries.lead": labels})
     runs: dict[str, list[dict[str, Any]]] = {"oracle": [], "human": []}
     with tempfile.TemporaryDirectory() as name:
@@ -60,7 +64,7 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
                 if summary is None:
                     raise PrefrlError(f"a run failed: {last_words(folder / f'{cell.name}.log')}")
                 if (rate := steady_rate(folder / cell.name / "metrics.csv")) is None:
-                    raise UsageError(f"--steps {steps} are too few for a second round")
+                    raise UsageError(f"--steps {steps} is too few for a second round")
                 summary["steady_steps_per_second"] = rate
                 done.append(summary)
                 rate = summary["steady_steps_per_second"]
@@ -73,7 +77,7 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """The ratios, and what was answered meanwhile."""
+    """The ratios, and the number of labels given in each run."""
     ratios, people = result["ratios"], result["runs"]["human"]
     answered = ", ".join(str(run["labels_answered"]) for run in people)
     spread = f"({min(ratios):.3f} to {max(ratios):.3f})"
@@ -81,7 +85,7 @@ def report_lines(result: dict[str, Any]) -> list[str]:
 
 
 def label_by_true_reward(root: Path, per_minute: float) -> None:
-    """Answer a run's pairs at a steady pace until it is finished."""
+    """Answer a run's pairs at a steady rate until it is finished."""
     session: Session | None = None
     while session is None:
         with suppress(UsageError, PrefrlError):
@@ -94,14 +98,14 @@ def label_by_true_reward(root: Path, per_minute: float) -> None:
                 continue
             time.sleep(max(0.0, due - time.monotonic()))
             due = max(due, time.monotonic() - 1) + 60 / per_minute
-            with suppress(UsageError):  # the run has finished meanwhile
+            with suppress(UsageError):  # the run may have finished
                 session.answer(lease, better(session.clips, lease), 60 / per_minute)
         time.sleep(_POLL_SECONDS)
     session.close()
 
 
 def better(clips: ClipFolder, lease: Lease) -> Judgement:
-    """The true reward's verdict on a pair."""
+    """The clip with the higher true reward."""
     left, right = (clips.load(segment)[1].sum() for segment in (lease.segments[0], lease.segments[1]))
     return Judgement.LEFT if left > right else Judgement.RIGHT
 

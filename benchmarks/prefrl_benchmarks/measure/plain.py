@@ -1,6 +1,6 @@
-"""Stable-Baselines3 without prefrl's loop: with a recipe's settings and networks, or with its own defaults.
+"""Train Stable-Baselines3 without prefrl, with the settings of a recipe or with its own defaults.
 
-python -m prefrl_benchmarks.measure.plain CONFIG.json OUT, which is what `prefrl bench speed` starts.
+`prefrl bench speed` runs it as `python -m prefrl_benchmarks.measure.plain CONFIG.json OUT`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from prefrl.storage.files import read_json, write_json
 
 
 def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
-    """The recipe's agent on the true reward, in Stable-Baselines3's own wrappers."""
+    """The recipe's agent on the true reward, with Stable-Baselines3's wrappers."""
     settings = config.agent
     simulators: DummyVecEnv | EngineVecEnv
     if config.native_engine:
@@ -52,12 +52,12 @@ def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
 
 
 def own_defaults(config: RunConfig) -> OnPolicyAlgorithm:
-    """PPO as it comes, for vectors: one environment, nothing normalised."""
+    """PPO with default settings for vector observations: one environment, no normalisation."""
     return PPO("MlpPolicy", VecMonitor(DummyVecEnv([partial(run_env, config)])), seed=config.seed, device="cpu")
 
 
 class _Watch(BaseCallback):
-    """Writes down how far training is, as often as a run of prefrl does."""
+    """Writes metrics as often as a prefrl run does."""
 
     def __init__(self, path: Path, every: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class _Watch(BaseCallback):
         return True
 
     def write(self) -> float | None:
-        """A row; the mean return of the newest 100 episodes."""
+        """Append a row. Returns the mean return of the newest 100 episodes."""
         returns = [info["r"] for info in self.model.ep_info_buffer or ()]
         mean = float(np.mean(returns)) if returns else None
         self._metrics.append(
@@ -84,9 +84,12 @@ def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, 
     """Train, and write `metrics.csv` and `summary.json`.
 
     Args:
-        config: Of a run on the true reward.
-        out: A folder.
-        defaults: Whether with Stable-Baselines3's own settings in place of the recipe's.
+        config: Configuration of a run on the true reward.
+        out: Output folder.
+        defaults: Whether to use Stable-Baselines3's default settings instead of the recipe's.
+
+    Returns:
+        The summary.
     """
     torch.set_num_threads(agent_threads(config, torch.get_num_threads()))
     agent = (own_defaults if defaults else same_settings)(config)

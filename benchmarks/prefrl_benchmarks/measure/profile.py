@@ -1,8 +1,8 @@
-"""Where the time of a run goes: each part's own time, that of the parts it calls left out.
+"""Profile a run: the time spent in each part, without the time of the parts it calls.
 
-`prefrl bench speed` starts it: python -m prefrl_benchmarks.measure.profile CONFIG.json OUT. The parts are wrapped where
-they are defined, so that nothing in prefrl knows that it is measured. Slow imports happen inside functions, since the
-learner's process imports this module too.
+`prefrl bench speed` runs it as `python -m prefrl_benchmarks.measure.profile CONFIG.json OUT`. Methods are wrapped from
+outside, so that prefrl contains no profiling code. Slow imports happen inside functions, because the learner's process
+imports this module too.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "prefrl.bookkeeping.reporter.Reporter": ("say",),
     },
 }
-"""What is counted as what: methods, by class. What no part claims is `REST`."""
+"""The methods of each part, by class. Time outside all parts counts as `REST`."""
 
 
 class Clock:
-    """Each part's own seconds."""
+    """Measures the seconds spent in each part itself."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
         self.start()
 
     def start(self) -> None:
-        """Forget what was counted, and begin."""
+        """Reset all times and start."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._running: list[str] = []
         self._since = self._now()
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time counted for the part, and taken from the one that calls it."""
+        """Wrap a function so that its time counts for a part, and not for the calling part."""
 
         @functools.wraps(function)
         def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -94,13 +94,13 @@ class Clock:
         self._since = now
 
     def finish(self) -> dict[str, float]:
-        """Every part's seconds up to now, the longest first."""
+        """The seconds of each part so far, longest first."""
         self._count(REST)
         return dict(sorted(self.seconds.items(), key=lambda item: -item[1]))
 
 
 def wrap(clock: Clock) -> None:
-    """Time every part in this process, from now on."""
+    """Wrap the methods of all parts in this process."""
     for part, methods in PARTS.items():
         for path, names in methods.items():
             owner = locate(path)
@@ -110,19 +110,21 @@ def wrap(clock: Clock) -> None:
 
 
 def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Train with every part timed, in this process; the parts stay wrapped.
+    """Profile a training run in this process. The methods stay wrapped afterwards.
 
     Args:
-        settings: A run's configuration, as JSON.
-        out: A folder for the run.
+        settings: Configuration of the run, as JSON.
+        out: Folder for the run.
 
     Returns:
-        Each part's share of the agent's wall time, its steps per second, what the learner used of a core where it has a
-        process of its own, the comparisons that each member fits in a second where it has not, and the peak memory of
-        both.
+        The share of each part in the agent's wall time; steps per second; the learner's share of a core if it has its
+        own process, or else the comparisons that each member fits per second; and the peak memory of both processes.
+
+    Raises:
+        PrefrlError: if the run was stopped.
     """
     asynchronous = settings["mode"] == "async" and settings["teacher"] != "none"
-    from prefrl.reward.launch import start_learner  # noqa: PLC0415 - first, as `prefrl train` does
+    from prefrl.reward.launch import start_learner  # noqa: PLC0415 - started first, as `prefrl train` does
 
     learner = start_learner() if asynchronous else None
     from prefrl.config import RunConfig  # noqa: PLC0415
@@ -135,7 +137,7 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     wrap(clock)
 
     def note(progress: Any) -> None:
-        memory["agent_rss_mb"] = peak_rss_mb()  # the learner's ends before the policy is evaluated
+        memory["agent_rss_mb"] = peak_rss_mb()  # the learner's process ends before the evaluation
         memory["learner_rss_mb"] = max(workers_peak_rss_mb(), memory.get("learner_rss_mb", 0.0))
 
     run = RunDirectory.create(out / "run", config)
@@ -147,13 +149,13 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     wall = sum(parts.values())
     fitting = 0.0 if asynchronous else parts.get(FITTING, 0.0)
     fitted = summary["reward_updates"] * config.reward.batch_size
-    ended = os.times()  # Windows knows nothing of children that have ended, and says 0
-    beside = ended.children_user + ended.children_system
+    ended = os.times()  # on Windows, times of ended child processes are 0
+    learner_seconds = ended.children_user + ended.children_system
     return memory | {
         "shares": {part: seconds / wall for part, seconds in parts.items()},
         "steps_per_second": summary["steps"] / wall,
         "fitted_per_second": fitted / fitting if fitting else None,
-        "learner_share": beside / wall if asynchronous and beside else None,
+        "learner_share": learner_seconds / wall if asynchronous and learner_seconds else None,
     }
 
 

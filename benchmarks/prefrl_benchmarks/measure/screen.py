@@ -1,4 +1,4 @@
-"""A screen that nobody sees: an X server of its own, with real keys on it, and pictures of it."""
+"""A virtual X server with simulated key presses and screenshots."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from prefrl.types import Array
 
 _SIZE = (1280, 960)
 _TALLEST_TEXT = 90
-"""Pixels; what is black and taller is the area of the clips."""
+"""Height in pixels; taller black areas belong to the clips."""
 _SMALLEST_CLIP = 60
-"""Pixels of a side."""
+"""Minimum side length of a clip in pixels."""
 
 
 class Box(NamedTuple):
-    """A part of the screen, in pixels."""
+    """A rectangle on the screen, in pixels."""
 
     left: int
     top: int
@@ -32,18 +32,18 @@ class Box(NamedTuple):
     height: int
 
     def of(self, picture: Array) -> Array:
-        """This part of a picture."""
+        """Crop a picture to this rectangle."""
         return picture[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 class Screen:
-    """An Xvfb on a free display number; a context manager."""
+    """An Xvfb server on a free display number. Use it as a context manager."""
 
     def __init__(self, size: tuple[int, int] = _SIZE) -> None:
-        """Start it.
+        """Start the server.
 
         Args:
-            size: Pixels across and down.
+            size: Width and height in pixels.
 
         Raises:
             UsageError: if Xvfb or xdotool is not installed.
@@ -60,22 +60,22 @@ class Screen:
         self._camera = mss.MSS(display=self.display)
 
     def environment(self) -> dict[str, str]:
-        """This process's environment for a child whose windows are to be here."""
+        """Environment variables for processes whose windows should appear on this screen."""
         kept = {name: value for name, value in os.environ.items() if name not in {"QT_QPA_PLATFORM", "WAYLAND_DISPLAY"}}
         return kept | {"DISPLAY": self.display, "OMP_NUM_THREADS": "1"}
 
     def grab(self, box: Box | None = None) -> Array:
-        """What is on the screen now, (H, W, 3) uint8 RGB."""
+        """Take a screenshot, shape (H, W, 3), uint8 RGB."""
         area = box or Box(0, 0, *self.size)
         shot = self._camera.grab({"left": area.left, "top": area.top, "width": area.width, "height": area.height})
         return np.frombuffer(shot.bgra, np.uint8).reshape(area.height, area.width, 4)[:, :, 2::-1]
 
     def focus(self, process: subprocess.Popen[Any], timeout: float = 60) -> None:
-        """Wait for a process's window, and have keys go there: there is no window manager that would.
+        """Wait for the window of a process and give it the keyboard focus; there is no window manager to do so.
 
         Raises:
-            PrefrlError: if the process ends without one.
-            TimeoutError: if there is none in time.
+            PrefrlError: if the process ends without opening a window.
+            TimeoutError: if no window appears in time.
         """
         search = ["xdotool", "search", "--onlyvisible", "--pid", str(process.pid)]
         deadline = time.monotonic() + timeout
@@ -86,22 +86,24 @@ class Screen:
                 return
             if process.poll() is not None:
                 complaints = process.stderr.read().strip() if process.stderr else ""
-                raise PrefrlError(f"there is no window: its process ended with {process.returncode} {complaints}")
+                raise PrefrlError(
+                    f"no window was opened: the process ended with status {process.returncode} {complaints}"
+                )
             time.sleep(0.05)
         raise TimeoutError(f"process {process.pid} has no window after {timeout:.0f} s")
 
     def key(self, name: str) -> None:
-        """Press a key and let it go, as the X server names it: Left, BackSpace, space."""
+        """Press and release a key by its X name: Left, BackSpace, space."""
         self.tell(f"key --delay 0 {name}")
 
     def tell(self, command: str) -> None:
-        """Have xdotool do something; its process is there already, so that a key takes no time of its own."""
+        """Send a command to the running xdotool process, which avoids the delay of starting one per key."""
         assert self._keys.stdin is not None
         self._keys.stdin.write(f"{command}\n")
         self._keys.stdin.flush()
 
     def close(self) -> None:
-        """End it, and with it every window."""
+        """Stop the server, which closes all windows."""
         self._camera.close()
         for process in (self._keys, self._server):
             process.terminate()
@@ -118,7 +120,7 @@ class Screen:
 
 
 def clip_areas(picture: Array) -> tuple[Box, Box] | None:
-    """Where the left and the right clip are on a picture of the viewer: inside its two frames; None without."""
+    """Find the left and the right clip on a screenshot of the viewer; None if there are not exactly two."""
     lines = (picture == np.array(FRAME_COLOUR, np.uint8)).all(axis=2).astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(lines, connectivity=4)
     frames = [
@@ -133,7 +135,7 @@ def clip_areas(picture: Array) -> tuple[Box, Box] | None:
 
 
 def message_area(picture: Array) -> Box | None:
-    """Where the viewer says why there is no pair: the largest area of black that is not the screen's own."""
+    """Find the area where the viewer explains why there is no pair; None if there is none."""
     black = (picture.max(axis=2) == 0).astype(np.uint8)
     _, _, stats, _ = cv2.connectedComponentsWithStats(black, connectivity=4)
     inner = [Box(*box) for box in stats[1:, :4].tolist() if box[3] > _TALLEST_TEXT and box[0] > 0]

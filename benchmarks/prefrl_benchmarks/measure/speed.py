@@ -1,8 +1,8 @@
-"""What reward learning costs: steps per second of preference training over those of Stable-Baselines3 alone.
+"""Measure the cost of reward learning: steps per second of preference training relative to Stable-Baselines3 alone.
 
-Runs alternate (plain, sync, async, plain, ...), and ratios are taken within an alternation, so that a machine whose
-speed drifts does not bias them; where it changes from minute to minute, the runs of an alternation can take turns of a
-second. The agent's settings are the same in all.
+Runs alternate (plain, sync, async, plain, ...), and ratios are taken within an alternation, so that slow drifts of the
+machine's speed do not bias them. If the speed changes from minute to minute, the runs of an alternation can be
+interleaved in slices of a second. The settings of the agent are the same in all runs.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from prefrl_benchmarks.results import last_words, machine
 
 PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
 KINDS = {PLAIN: ("none", "sync"), TRUE: ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
-"""Teacher and mode of each kind of run: Stable-Baselines3 alone, and prefrl on the true reward and from labels."""
+"""Teacher and mode of each kind of run: Stable-Baselines3 alone, prefrl on the true reward, prefrl from labels."""
 DEFAULTS, PROFILE = "defaults", "profile"
 _MODULES = {
     PLAIN: "prefrl_benchmarks.measure.plain",
     DEFAULTS: "prefrl_benchmarks.measure.plain",
     PROFILE: "prefrl_benchmarks.measure.profile",
 }
-"""What is not a `prefrl train`, by the module that runs it."""
+"""Modules that run the kinds other than `prefrl train`."""
 _UNEVALUATED = {"evaluation.episodes": 0}
-"""Settings of what is timed: training alone."""
+"""Settings of timed runs, which measure training only."""
 
 
 class Timed(NamedTuple):
-    """A process that is to be timed."""
+    """A process to be timed."""
 
     start: Start
     root: Path
-    """Its folder; what it says is beside it."""
+    """Its folder; the log is next to it."""
 
 
 def measure(
@@ -68,22 +68,26 @@ def measure(
     """Run the alternations.
 
     Args:
-        task: A task.
-        algo: The agent's algorithm.
+        task: Name of the task.
+        algo: Algorithm of the agent.
         steps: Agent steps of each run.
         labels: Labels of each preference run.
-        alternations: Runs of each kind.
-        modes: Of the preference runs.
-        threads: Of each process; None leaves that to the run.
-        against: What they are compared with: `plain`, or `true` for prefrl on the true reward.
-        imitation: A Python that has the imitation library, which then takes part.
-        profile: Whether to add a run of each mode, and one on the true reward, whose parts are timed.
+        alternations: Number of runs of each kind.
+        modes: Modes of the preference runs.
+        threads: Number of threads of each process; None does not limit it.
+        against: What to compare with: `plain` (Stable-Baselines3), or `true` (prefrl on the true reward).
+        imitation: A Python interpreter with the imitation library, to include it.
+        profile: Whether to profile one additional run of each mode and one on the true reward.
         interleave: Seconds after which one run of an alternation is paused and the next continues; None runs each to
             completion.
 
     Returns:
-        The machine, each run's summary, for each mode its ratios to the steps per second of what it is compared with
-        (over whole runs, and from the first round on, when the reward model is pretrained), and each part's share.
+        The machine, the summary of each run, the ratios of steps per second of each mode (over whole runs, and from the
+        first round on, when the reward model is pretrained), and the profiles.
+
+    Raises:
+        UsageError: for arguments with which nothing can be measured.
+        PrefrlError: if a run fails.
     """
     _check(task, algo, alternations, modes, imitation, interleave)
     kinds = (against, *modes, *([IMITATION] if imitation else []))
@@ -99,7 +103,7 @@ def measure(
                 cell = Cell(
                     task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels, settings=_UNEVALUATED
                 )
-                if len(group) > 1:  # the clock goes on while others have their turns: as many checkpoints as without
+                if len(group) > 1:  # paused runs keep ageing: keep the number of checkpoints the same
                     seconds = cell.config.checkpoint_seconds * len(group)
                     cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
                 timed.append(_prepare(kind, cell, folder, threads, imitation))
@@ -127,10 +131,10 @@ def measure(
 def _check(
     task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None, interleave: float | None
 ) -> None:
-    """Refuse now what would fail after hours.
+    """Check the arguments before hours of work.
 
     Raises:
-        UsageError: saying why.
+        UsageError: for an argument that would fail later.
     """
     check_count("alternations", alternations)
     find_task(task)
@@ -141,7 +145,7 @@ def _check(
     if imitation is None:
         return
     if algo != "ppo" or task != "cheetah":
-        raise UsageError("--imitation takes part in --task cheetah --algo ppo alone")
+        raise UsageError("--imitation works with --task cheetah --algo ppo only")
     try:
         found = subprocess.run([str(imitation), "-c", "import imitation"], capture_output=True, check=False)
     except OSError:
@@ -151,13 +155,13 @@ def _check(
 
 
 def check_count(name: str, count: int) -> None:
-    """Raise UsageError for less than one."""
+    """Raise UsageError if a count is less than one."""
     if count < 1:
         raise UsageError(f"--{name} must be at least 1")
 
 
 def _prepare(kind: str, cell: Cell, folder: Path, threads: int | None, imitation: Path | None) -> Timed:
-    """A run of some kind, ready to be started."""
+    """Prepare a run of the given kind."""
     if kind == PLAIN:
         return _module(kind, cell, folder, threads)
     if kind == IMITATION:
@@ -167,13 +171,16 @@ def _prepare(kind: str, cell: Cell, folder: Path, threads: int | None, imitation
 
 
 def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) -> Path:
-    """Run a module on a cell's configuration, in a process of its own; the folder with what it wrote.
+    """Run a module on the configuration of a cell in its own process.
 
     Args:
         kind: `plain`, `defaults` for the same with Stable-Baselines3's own settings, or `profile`.
         cell: The cell.
-        folder: Where the folder is to be.
-        threads: That it may use; None leaves that to it.
+        folder: Parent of the output folder.
+        threads: Number of threads; None does not limit it.
+
+    Returns:
+        The output folder.
     """
     timed = _module(kind, cell, folder, threads)
     _run_to_the_end([timed], None)
@@ -188,7 +195,7 @@ def _module(kind: str, cell: Cell, folder: Path, threads: int | None) -> Timed:
 
 
 def _imitation(cell: Cell, folder: Path, threads: int | None, python: Path) -> Timed:
-    """The imitation library's preference comparisons, with the same labels."""
+    """Prepare a run of the imitation library with the same settings."""
     root = folder / f"{IMITATION}-{cell.name}"
     root.mkdir()
     write_json(root / "settings.json", {"config": cell.config.to_json()})
@@ -206,7 +213,7 @@ def _start(command: list[str], log: Path, threads: int | None) -> subprocess.Pop
 
 
 def _log(root: Path) -> Path:
-    """What a process says, whose folder this is."""
+    """The log of the process that writes to this folder."""
     return root.with_name(f"{root.name}.log")
 
 
@@ -224,13 +231,13 @@ def _run_to_the_end(timed: Sequence[Timed], seconds: float | None) -> list[list[
 
 
 def _run(timed: Sequence[Timed], seconds: float | None) -> list[dict[str, Any]]:
-    """Run to the end; the summaries, with rates over the time in which a run was not stopped."""
+    """Run to completion. Returns the summaries, with rates over the time in which each run was not paused."""
     spans = _run_to_the_end(timed, seconds)
     return [_summary(each.root, own) for each, own in zip(timed, spans, strict=True)]
 
 
 def _summary(root: Path, spans: Sequence[Span]) -> dict[str, Any]:
-    """A run's summary, which it wrote when its training ended, and its steady rate."""
+    """The summary of a run, with its rates. The summary is written when training ends."""
     summary: dict[str, Any] = read_json(root / "summary.json")
     metrics = root / "metrics.csv"
     end = (root / "summary.json").stat().st_mtime
@@ -245,12 +252,12 @@ def _ratio(rate: float | None, base: float | None) -> float | None:
 
 
 def steady_rate(metrics: Path, start: float = 0.0, spans: Sequence[Span] = ((0.0, math.inf),)) -> float | None:
-    """Steps per second from a run's first round to its last; None where there is only one.
+    """Steps per second from a run's first round to its last; None if there is only one.
 
     Args:
-        metrics: Its `metrics.csv`.
-        start: When it started.
-        spans: When it was not paused.
+        metrics: Path of `metrics.csv`.
+        start: Start time of the run.
+        spans: Slices in which the run was not paused.
     """
     rows = [(row["step"] or 0, start + (row["time_seconds"] or 0.0)) for row in read_metrics(metrics)]
     (first, begin), (last, end) = rows[0], rows[-1]
@@ -258,7 +265,7 @@ def steady_rate(metrics: Path, start: float = 0.0, spans: Sequence[Span] = ((0.0
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """Ratios with their spread, beside the returns and correlations of the same runs; and where the time went."""
+    """Ratios with their range, returns and correlations of the same runs, and the profiles."""
     return [_kind_line(kind, result) for kind in result["runs"]] + [
         _profile_line(kind, profile) for kind, profile in result["split"].items()
     ]
@@ -288,7 +295,7 @@ def _profile_line(kind: str, profile: dict[str, Any]) -> str:
     line = f"{kind}: " + ", ".join(f"{part} {share:.1%}" for part, share in profile["shares"].items())
     line += f"; {profile['agent_rss_mb']:.0f} MB"
     if profile["learner_share"] is not None:
-        line += f"; the learner beside it {profile['learner_share']:.0%} of a core, {profile['learner_rss_mb']:.0f} MB"
+        line += f"; the learner {profile['learner_share']:.0%} of a core, {profile['learner_rss_mb']:.0f} MB"
     if profile["fitted_per_second"]:
         line += f"; {profile['fitted_per_second']:.0f} comparisons fitted a second"
     return line

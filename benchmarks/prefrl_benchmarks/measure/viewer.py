@@ -1,4 +1,4 @@
-"""How fast the viewer is, measured from outside: real keys and pictures of the screen, on an X server of its own."""
+"""Measure the speed of the viewer from outside, with key presses and screenshots on a virtual X server."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from prefrl.types import Array, Segment
 from prefrl_benchmarks.measure.screen import Box, Screen, clip_areas
 
 _SIZE, _FPS, _FRAMES = 480, 30, 60
-_FILMS = 8
-"""Different ones; pairs take them in turn."""
+_VIDEOS = 8
+"""Number of different videos, which the pairs share."""
 _BETWEEN_KEYS = 1.0
-"""Seconds; people need more."""
+"""Seconds between answers; people need longer."""
 _SEEN = 0.3
-"""Seconds that a pair must be on the screen before the viewer takes an answer."""
+"""Seconds that a pair must be shown before the viewer accepts an answer."""
 _SETTLE = 5.0
-"""Seconds until further pairs are in hand."""
+"""Seconds until the viewer has loaded further pairs."""
 _TIMEOUT = 60.0
 
 
 def measure(*, keys: int, starts: int, seconds: float) -> dict[str, Any]:
-    """Take all three figures.
+    """Measure response time, CPU use and start-up time.
 
     Args:
-        keys: Answers whose next pair is timed.
-        starts: Starts of the viewer that are timed.
-        seconds: Over which the processor's time is counted while two clips play.
+        keys: Number of answers to time.
+        starts: Number of starts to time.
+        seconds: Duration over which CPU time is measured while two clips play.
 
     Returns:
-        Milliseconds from key to next pair, the share of one core, seconds from start to first pair.
+        Milliseconds from a key press to the next pair, the share of one core, and seconds from start to the first pair.
     """
     with tempfile.TemporaryDirectory() as folder, Screen() as screen:
         root = _make_run(Path(folder) / "run", pairs=keys + 10)
@@ -76,10 +76,10 @@ def measure(*, keys: int, starts: int, seconds: float) -> dict[str, Any]:
 
 
 def report_lines(result: dict[str, Any]) -> list[str]:
-    """The figures as a small table."""
+    """The results as a small table."""
     key, start = result["key_to_pair_ms"], result["start_to_pair_seconds"]
     return [
-        f"two clips of {result['clips']}; the machine's load was {result['load']:.1f}",
+        f"two clips of {result['clips']}; load average {result['load']:.1f}",
         f"key to next pair    p50 {key['p50']:.0f} ms, p99 {key['p99']:.0f} ms, most {key['most']:.0f} ms",
         f"playing             {100 * result['core_share']:.1f} % of a core",
         f"start to first pair median {start['median']:.2f} s, most {start['most']:.2f} s",
@@ -87,7 +87,7 @@ def report_lines(result: dict[str, Any]) -> list[str]:
 
 
 def _make_run(root: Path, pairs: int) -> Path:
-    """A run in which pairs wait: checkered floors that move, as MuJoCo's do, each in a colour of its own."""
+    """Create a run with waiting pairs: moving checkered floors as in MuJoCo, each in its own colour."""
     settings = {"playback_fps": _FPS, "queries.labels": 10 * pairs, "queries.segment_length": _FRAMES}
     run = RunDirectory.create(root, resolve("hopper", teacher="human", settings=settings))
     store, clips = LabelStore(run.labels, create=True), ClipFolder(run.clips)
@@ -97,17 +97,17 @@ def _make_run(root: Path, pairs: int) -> Path:
         clips.save(segment)
     store.add_queries([pair_query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
     for number in range(2 * pairs):
-        if number < _FILMS:
+        if number < _VIDEOS:
             write_film(clips.video(number), _floor(number), _FPS)
         else:
-            clips.video(number).hardlink_to(clips.video(number % _FILMS))
+            clips.video(number).hardlink_to(clips.video(number % _VIDEOS))
         LabelQueue(store).rendered(number, _FRAMES)
     store.close()
     return root
 
 
 def _floor(number: int) -> Array:
-    """(F, H, W, 3): squares of a shade of their own, with the noise of MuJoCo's sky above."""
+    """Frames of a checkered floor below a noisy sky, shape (F, H, W, 3)."""
     rng = stream(0, "made-up clips", number)
     place = np.arange(_SIZE)
     frames = []
@@ -121,7 +121,7 @@ def _floor(number: int) -> Array:
 
 @contextmanager
 def _viewer(screen: Screen, root: Path, shown: Callable[[], bool]) -> Iterator[tuple[psutil.Process, float]]:
-    """The viewer's process with its first pair on the screen, and how many seconds that took."""
+    """Start the viewer; yields its process and the seconds until the first pair was shown."""
     command = [sys.executable, "-m", "prefrl", "label", str(root), "--labeller", "bench"]
     started = time.perf_counter()
     with subprocess.Popen(command, env=screen.environment()) as process:
@@ -140,7 +140,7 @@ def _viewer(screen: Screen, root: Path, shown: Callable[[], bool]) -> Iterator[t
 
 
 def _both_painted(screen: Screen, places: tuple[Box, Box]) -> bool:
-    """Whether the middles of both clips are no longer black, as they are without a window and without a pair."""
+    """Whether the centres of both clips are no longer black, as they are before the first pair."""
     return all(_middle(place, screen).max() > 0 for place in places)
 
 
@@ -156,8 +156,10 @@ def _share(process: psutil.Process, seconds: float) -> float:
 
 
 def _answer(screen: Screen, places: tuple[Box, Box]) -> float:
-    """Milliseconds from a key until other clips than before are on both sides."""
-    until(lambda: clip_areas(screen.grab()) is not None, "a pair to answer")  # a busy machine may still be reading it
+    """Milliseconds from a key press until both clips have changed."""
+    until(
+        lambda: clip_areas(screen.grab()) is not None, "a pair to answer"
+    )  # on a busy machine it may still be loading
     time.sleep(_SEEN)
     before = [_middle(place, screen) for place in places]
     pressed = time.perf_counter()
@@ -169,7 +171,7 @@ def _answer(screen: Screen, places: tuple[Box, Box]) -> float:
 
 
 def until(probe: Callable[[], bool], what: str, between: float = 0.001) -> None:
-    """Wait for something; what it is goes into the error."""
+    """Wait until a condition holds; `what` describes it in the error message."""
     deadline = time.monotonic() + _TIMEOUT
     while not probe():
         if time.monotonic() > deadline:

@@ -1,1 +1,1 @@
-"""One-off scripts that make pictures and figures for the documentation."""
+"""One-off scripts that create pictures and numbers for the documentation."""

@@ -1,4 +1,4 @@
-"""How often a trained hopper flips, and a strip of pictures of it doing so.
+"""Count the backflips of a trained hopper, and draw a strip of pictures of one episode.
 
 `python -m prefrl_benchmarks.scripts.backflips RUN STRIP.png`
 """
@@ -17,13 +17,13 @@ from prefrl.trained.playing import load_policy
 
 EPISODES = 20
 _EVERY, _COLUMNS = 10, 10
-"""Steps between two pictures (0.08 s), and pictures in a row."""
+"""Steps between two pictures (0.08 s), and pictures per row."""
 
 
 def flips(root: Path, strip: Path) -> list[int]:
-    """Play episodes of a run's policy; the whole turns backward in each, and a strip of the first in a file."""
+    """Play episodes of a run's policy and save a strip of the first one. Returns the backflips of each episode."""
     os.environ.setdefault("MUJOCO_GL", "egl")
-    from prefrl.experience.frames import prepare, render  # noqa: PLC0415 - after the choice of how MuJoCo draws
+    from prefrl.experience.frames import prepare, render  # noqa: PLC0415 - MUJOCO_GL must be set first
 
     policy = load_policy(root)
     env = make_env("prefrl/HopperBackflip-v0", render_mode="rgb_array")
@@ -48,4 +48,4 @@ def flips(root: Path, strip: Path) -> list[int]:
 
 if __name__ == "__main__":
     done = flips(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(f"flips an episode: mean {np.mean(done):.2f}, {min(done):d} to {max(done):d}, over {len(done)} episodes")
+    print(f"flips per episode: mean {np.mean(done):.2f}, {min(done):d} to {max(done):d}, over {len(done)} episodes")

@@ -1,4 +1,4 @@
-"""A picture for each game of what its masks cover: the screen, the masks outlined on it, and what the agent sees.
+"""Draw the score masks of each game: the screen, the screen with its masks outlined, and the observation.
 
 `python -m prefrl_benchmarks.scripts.masks FOLDER`
 """
@@ -21,7 +21,7 @@ _STEPS = 150
 
 
 def picture(game: str) -> Array:
-    """Three panels side by side, (630, 3 * 480, 3) BGR."""
+    """Three panels side by side, shape (630, 3 * 480, 3), BGR."""
     env = AtariGame(game, noops=0)
     env.reset(seed=0)
     rng, actions = stream(0, "random actions"), env.action_space

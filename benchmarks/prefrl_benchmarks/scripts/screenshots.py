@@ -1,7 +1,7 @@
-"""Pictures of the viewer on a run whose clips wait, light and dark.
+"""Take screenshots of the viewer in the light and the dark theme. The run must have clips to compare.
 
 Run it as `python -m prefrl_benchmarks.scripts.screenshots RUN FOLDER [KEY ...]`. The keys (`Left` and so on) are
-pressed first: they show a pace, and are real answers.
+pressed first and are stored as real answers; the viewer then shows a labelling rate.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from prefrl_benchmarks.measure.screen import Screen, clip_areas
 from prefrl_benchmarks.measure.viewer import until
 
 _COLOURS = 160
-"""Fewer than there are, for a smaller file."""
+"""Reduced to make the file smaller."""
 _BETWEEN_KEYS = 2.0
 
 
 def take(screen: Screen, path: Path) -> None:
-    """Save what is on the screen, but for the black around the window."""
+    """Save the screen without the black area around the window."""
     picture = screen.grab()
     used = picture.max(axis=2) > 0
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
@@ -32,7 +32,7 @@ def take(screen: Screen, path: Path) -> None:
 
 
 def main(run: Path, folder: Path, keys: list[str]) -> None:
-    """Open the viewer, press the keys, and take both pictures."""
+    """Open the viewer, press the keys, and take both screenshots."""
     folder.mkdir(parents=True, exist_ok=True)
     with Screen() as screen:
         command = [sys.executable, "-m", "prefrl", "label", str(run), "--theme", "light"]

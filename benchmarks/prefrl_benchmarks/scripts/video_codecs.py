@@ -1,6 +1,6 @@
-"""What lossless codecs make of a run's clips: size, and processor time to write and to read.
+"""Compare lossless video codecs on a run's clips: file size, and CPU time for writing and reading.
 
-`python -m prefrl_benchmarks.scripts.films RUN`
+`python -m prefrl_benchmarks.scripts.video_codecs RUN`
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CLIPS, _REPEATS = 6, 3
 
 
 class Codec(NamedTuple):
-    """A way to write a film."""
+    """A video codec with its options."""
 
     name: str
     pixels: str
@@ -42,10 +42,10 @@ CODECS = (
 )
 
 
-def measure(codec: Codec, films: list[Array]) -> tuple[float, float, float]:
-    """Write and read each film; KB a frame, and the least milliseconds of one core to write and to read one."""
+def measure(codec: Codec, clips: list[Array]) -> tuple[float, float, float]:
+    """Write and read each clip. Returns KB per frame, and the minimum CPU milliseconds to write and read a frame."""
     size, writing, reading = 0, [], []
-    for frames in films:
+    for frames in clips:
         for _ in range(_REPEATS):
             started = time.process_time()
             content = _written(codec, frames)
@@ -57,7 +57,7 @@ def measure(codec: Codec, films: list[Array]) -> tuple[float, float, float]:
         if not np.array_equal(np.stack(again), frames):
             raise ValueError(f"{codec} is not lossless")
         size += len(content)
-    return size / 1024 / sum(map(len, films)), 1e3 * min(writing), 1e3 * min(reading)
+    return size / 1024 / sum(map(len, clips)), 1e3 * min(writing), 1e3 * min(reading)
 
 
 def _written(codec: Codec, frames: Array) -> bytes:
@@ -74,8 +74,8 @@ def _written(codec: Codec, frames: Array) -> bytes:
 
 
 if __name__ == "__main__":
-    clips = sorted(path for path in Path(sys.argv[1], "clips").iterdir() if path.suffix in {".avi", ".mkv"})
-    shown = [read_film(path) for path in clips[:_CLIPS]]
+    paths = sorted(path for path in Path(sys.argv[1], "clips").iterdir() if path.suffix in {".avi", ".mkv"})
+    shown = [read_film(path) for path in paths[:_CLIPS]]
     print(f"{len(shown)} clips of {shown[0].shape}")
     for one in CODECS:
         size, write, read = measure(one, shown)
