@@ -1,4 +1,4 @@
-"""The buttons, which do what keys do: rows that fit the window, and no second press by a double click."""
+"""Buttons for the same actions as the keys, in rows that fit the window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clip_viewer.theme import enlarge
 
 
 class ActionButton(QPushButton):
-    """Does an action. What is written on it is what a screen reader reads."""
+    """A button for an action. Screen readers read its text."""
 
     def __init__(self, action: Action, perform: Perform, letters: float, height: int) -> None:
         parts = (action.name, action.sign) if action.key == Qt.Key.Key_Right else (action.sign, action.name)
@@ -22,12 +22,12 @@ class ActionButton(QPushButton):
         self.action = action
         enlarge(self, letters)
         self.setMinimumHeight(height)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys are answers, whatever was clicked last
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # keys must keep working after a click
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.clicked.connect(lambda: perform(action))
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
-        """The second press of a double click: no second answer, but another step or speed."""
+        """Ignore the second press of a double click for answers; other actions are repeated."""
         if self.action.says:
             event.accept()
         else:
@@ -35,7 +35,7 @@ class ActionButton(QPushButton):
 
 
 class ButtonRows(QWidget):
-    """Buttons in one row where there is room, else in as few rows as fit."""
+    """Buttons in as few rows as fit the width."""
 
     def __init__(self, actions: Iterable[Action], perform: Perform, letters: float, height: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ButtonRows(QWidget):
         self._arrange(len(self._buttons))
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Choose how many go into a row."""
+        """Adapt the number of buttons per row."""
         super().resizeEvent(event)
         widest = max(button.sizeHint().width() for button in self._buttons) + self._grid.horizontalSpacing()
         rows = -(-len(self._buttons) // max(1, self.width() // widest))
@@ -64,17 +64,17 @@ class ButtonRows(QWidget):
             self._grid.addWidget(button, *divmod(place, columns))
 
     def enable(self, disabled: Iterable[Action]) -> None:
-        """Have all buttons alive but these."""
+        """Enable all buttons except the given ones."""
         dead = set(disabled)
         for button in self._buttons:
             button.setEnabled(button.action not in dead)
 
 
 def answer_buttons(keys: Keys, perform: Perform) -> ButtonRows:
-    """The answers, large; those that prefer a clip below it."""
+    """Large buttons for the answers, each below the clip that it prefers."""
     return ButtonRows(keys.answers, perform, 1.4, 44)
 
 
 def other_buttons(perform: Perform) -> ButtonRows:
-    """All else, small."""
+    """Small buttons for all other actions."""
     return ButtonRows(OTHERS, perform, 1.0, 26)

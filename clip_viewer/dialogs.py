@@ -1,4 +1,4 @@
-"""What is asked and told in a box over the window."""
+"""Dialogs of the window."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from clip_viewer.keys import Keys
 from clip_viewer.situation import resume
 from clip_viewer.texts import breakable
 
-YES, NO = "Finish for everyone", "Go on labelling"
+YES, NO = "Finish for everyone", "Continue labelling"
 
 
 def confirm_finish(parent: QWidget, root: Path, answered: int, budget: int) -> bool:
-    """Ask whether labelling is to end for everyone; say what that means, and what undoes it."""
+    """Ask for confirmation before ending labelling for everyone; explain the consequences."""
     text = (
         "End labelling for everyone who labels this run, not only for you?\n\n"
-        f"The agent then trains on to its end with the labels so far ({answered:,} of {budget:,}). "
+        f"The agent then finishes training with the labels so far ({answered:,} of {budget:,}). "
         "No answer can be undone afterwards.\n\n"
         f"To ask for labels again later, stop the run if it is running, then:\n{breakable(resume(str(root), budget))}"
     )
@@ -31,7 +31,7 @@ def confirm_finish(parent: QWidget, root: Path, answered: int, budget: int) -> b
 
 
 def show_help(parent: QWidget, keys: Keys) -> None:
-    """Show the keys."""
+    """Show the list of keys."""
     table, button = f"<table>{keys.help}</table>", QMessageBox.StandardButton.Ok
     box = QMessageBox(QMessageBox.Icon.NoIcon, "Keys", table, button, parent)
     box.setModal(False)

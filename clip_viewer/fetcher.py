@@ -1,4 +1,4 @@
-"""Fetches and decodes the next pairs off the window's thread, so that each answer is followed by one at once."""
+"""Fetch and decode the next pairs in a background thread, so that the next pair appears without delay."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A query's clips, ready to be painted."""
+    """The clips of a query as images."""
 
     lease: Lease
-    films: tuple[list[QImage], ...]
+    clips: tuple[list[QImage], ...]
+    """Frames of each clip."""
 
 
 def images(frames: Array) -> list[QImage]:
-    """(F, H, W, 3) frames as images that own their pixels, in the format that the screen takes without conversion."""
+    """Convert frames of shape (F, H, W, 3) to images in the screen's format, which own their pixels."""
     height, width = frames.shape[1:3]
     kept = (np.ascontiguousarray(frame) for frame in frames)
     views = (QImage(frame.data, width, height, 3 * width, QImage.Format.Format_RGB888) for frame in kept)
@@ -35,17 +36,17 @@ def images(frames: Array) -> list[QImage]:
 
 
 class Fetcher(QObject):
-    """A thread that keeps some pairs ready."""
+    """A background thread that keeps the next pairs ready."""
 
     ready = Signal(object)
-    """A `Shown` pair."""
+    """Emits a `Shown` pair."""
     progressed = Signal(object)
-    """A `Progress`."""
+    """Emits a `Progress`."""
     failed = Signal(str)
-    """Something is wrong with the run's files."""
+    """Emits a message if the files of the run cannot be read."""
 
     def __init__(self, session: Session) -> None:
-        """Get ready for a session; `start` begins."""
+        """Create the thread; call `start` to begin."""
         super().__init__()
         self._session = session
         self._known: set[int] = set()
@@ -54,21 +55,21 @@ class Fetcher(QObject):
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self) -> None:
-        """Begin to fetch."""
+        """Start fetching."""
         self._thread.start()
 
     def wake(self, forget: int | None = None) -> None:
-        """Look for pairs at once.
+        """Check for new pairs immediately.
 
         Args:
-            forget: A query that is to be fetched again.
+            forget: Id of a query to fetch again.
         """
         with self._lock:
             self._known.discard(forget or -1)
         self._wake.set()
 
     def close(self) -> None:
-        """Stop; waits for what it is at."""
+        """Stop the thread and wait for it."""
         self._stopped = True
         self._wake.set()
         self._thread.join(timeout=5)
@@ -84,8 +85,8 @@ class Fetcher(QObject):
                         new = lease.query_id not in self._known
                         self._known.add(lease.query_id)
                     if new and (pair := self._session.load(lease)):
-                        self.ready.emit(Shown(lease, tuple(images(film) for film in pair.films)))
-            except Exception as error:  # a thread that died would leave what it said last on the screen, true or not
+                        self.ready.emit(Shown(lease, tuple(images(frames) for frames in pair.frames)))
+            except Exception as error:  # if the thread died, outdated information would stay on the screen
                 self.failed.emit(f"The run's files cannot be read: {explain(error)}")
             self._wake.wait(_POLL_SECONDS)
             self._wake.clear()

@@ -1,4 +1,4 @@
-"""What a person can do, as data: from it come the keys, the buttons and the help."""
+"""The actions of the window as data, from which keys, buttons and help are made."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ Perform = Callable[["Action"], None]
 
 
 class Action(NamedTuple):
-    """Something that a key and a button do."""
+    """An action that a key and a button trigger."""
 
     key: Qt.Key
     sign: str
-    """The key, as it is written."""
+    """Label of the key."""
     name: str
-    """The button's."""
+    """Label of the button."""
     does: str
     method: str
-    """Of the window."""
+    """Name of the window's method."""
     arguments: tuple[Any, ...] = ()
     says: bool = False
-    """Whether it changes what is stored of a pair, so that a second press must not count by mistake."""
+    """Whether it changes stored data, so that accidental repeats must be ignored."""
 
 
 _KEY = Qt.Key
-UNDO = Action(_KEY.Key_Backspace, "⌫", "Undo", "take back what you said last (also Ctrl+Z)", "undo", says=True)
-CLOSE = Action(_KEY.Key_Q, "Ctrl+Q", "Close", "close the window; the run goes on", "close")
-FLAG = Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair is not asked again", "flag", says=True)
+UNDO = Action(_KEY.Key_Backspace, "⌫", "Undo", "undo your last answer (also Ctrl+Z)", "undo", says=True)
+CLOSE = Action(_KEY.Key_Q, "Ctrl+Q", "Close", "close the window; the run continues", "close")
+FLAG = Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair will not be asked again", "flag", says=True)
 FINISH = Action(_KEY.Key_F, "F", "Finish", "end labelling for everyone, with the labels so far", "finish")
 PLAYBACK = (
-    Action(_KEY.Key_Space, "Space", "Pause", "pause, or play on", "pause"),
-    Action(_KEY.Key_Comma, ",", "Step back", "pause, and one frame back", "step", (-1,)),
-    Action(_KEY.Key_Period, ".", "Step on", "pause, and one frame on", "step", (1,)),
+    Action(_KEY.Key_Space, "Space", "Pause", "pause or resume", "pause"),
+    Action(_KEY.Key_Comma, ",", "Step back", "pause and go one frame back", "step", (-1,)),
+    Action(_KEY.Key_Period, ".", "Step forward", "pause and go one frame forward", "step", (1,)),
     Action(_KEY.Key_BracketLeft, "[", "Slower", "play slower", "speed", (-1,)),
     Action(_KEY.Key_BracketRight, "]", "Faster", "play faster", "speed", (1,)),
 )
@@ -45,9 +45,9 @@ OTHERS = (
     UNDO,
     *PLAYBACK,
     FLAG,
-    Action(_KEY.Key_D, "D", "Dark", "dark, or light", "theme"),
+    Action(_KEY.Key_D, "D", "Dark", "dark or light theme", "theme"),
     FINISH,
-    Action(_KEY.Key_H, "H", "Help", "this help", "help"),
+    Action(_KEY.Key_H, "H", "Help", "show this help", "help"),
 )
 SCROLLS = (
     Action(_KEY.Key_PageDown, "Page ↓", "Scroll on", "scroll a long instruction", "page", (1,)),
@@ -56,22 +56,22 @@ SCROLLS = (
 _WITH_CONTROL = {int(_KEY.Key_Z): UNDO, int(_KEY.Key_Q): CLOSE}
 
 _PLACES = {16: "Q", 26: "[", 27: "]", 32: "D", 33: "F", 35: "H", 44: "Z", 45: "X", 51: ",", 52: "."}
-"""Where keys are on the keyboard, as Linux and Windows number them, and what a Latin layout has there."""
+"""Scan codes of keys on Linux and Windows, with their letters on a Latin layout."""
 _X_OFFSET = 8
-"""X11 and Wayland count them from here."""
+"""Offset of scan codes under X11 and Wayland."""
 _SPECIAL = 0x01000000
-"""Key codes from here on are keys without a letter, arrows for example."""
+"""Key codes from here on are special keys such as arrows."""
 _IGNORED = Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchModifier
-"""Arrows of the keypad are arrows; brackets that need AltGr are brackets."""
+"""Modifiers to ignore: arrows on the keypad, and brackets that need AltGr."""
 
 
 class Keys:
-    """The keys, for queries of one kind."""
+    """The keys for one feedback kind."""
 
     def __init__(self, kind: FeedbackKind) -> None:
         self.answers = tuple(_answer(choice) for choice in kind.choices)
         self.of_a_query = (*self.answers, *PLAYBACK, FLAG)
-        """What does nothing where nothing is asked."""
+        """Actions that need a current query."""
         self.by_key = {int(action.key): action for action in (*self.answers, *OTHERS, *SCROLLS)}
         self.help = "".join(
             f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
@@ -79,14 +79,14 @@ class Keys:
         )
 
     def action_of(self, event: QKeyEvent) -> Action | None:
-        """What a key means; with Ctrl, Alt, Shift or Super it is none of ours, but for Ctrl+Z and Ctrl+Q."""
+        """The action of a key, if any. With modifiers, only Ctrl+Z and Ctrl+Q have one."""
         modifiers = event.modifiers() & ~_IGNORED
         if modifiers == Qt.KeyboardModifier.ControlModifier:
             return _WITH_CONTROL.get(self._letter(event))
         return None if modifiers else self.by_key.get(self._letter(event))
 
     def _letter(self, event: QKeyEvent) -> int:
-        """The key's code; where the layout has no Latin letter there, that of the key at its place on a Latin one."""
+        """The key code. On layouts without Latin letters, that of the key at the same position on a Latin layout."""
         key = event.key()
         if key in self.by_key or key >= _SPECIAL or ord("A") <= key <= ord("Z"):
             return key

@@ -1,4 +1,4 @@
-"""What is written below the clips: the state, what was said last, counts and pace."""
+"""The panel below the clips: state, last answer, progress and labelling rate."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from prefrl.feedback.leases import TakenBack
 from prefrl.printable import printable
 
 _NOTE_SECONDS = 4.0
-"""How long news stays before the usual line returns."""
+"""Duration of a temporary message."""
 
 
 def said_in(taken: TakenBack) -> str:
-    """What somebody said, as the button has it."""
+    """The button label of an answer."""
     names = {choice.value: choice.name for choice in KINDS[taken.kind].choices}
     return "Broken clip" if taken.value is None else names.get(taken.value, str(taken.value))
 
 
 class StatusPanel(QGridLayout):
-    """The present state in large letters, how the clips play, what was said last, and how far the labelling is."""
+    """Shows state, playback, last answer and progress."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,45 +52,45 @@ class StatusPanel(QGridLayout):
         self._news_until = 0.0
 
     def news(self, text: str, seconds: float = _NOTE_SECONDS) -> None:
-        """Say what has just happened; it stays for a while."""
+        """Show a temporary message."""
         self.status.say(printable(text))
         self._news_until = time.monotonic() + seconds
 
     def tell(self, text: str) -> None:
-        """Say how things are, unless there is news."""
+        """Show the state, unless a temporary message is visible."""
         self._usual = text
         if time.monotonic() >= self._news_until:
             self.status.say(text)
 
     def forget_news(self) -> None:
-        """Say how things are at once: what was news is answered."""
+        """Show the state immediately and drop temporary messages."""
         self._news_until = 0.0
         self.status.say(self._usual)
 
     def show_playing(self, paused: bool, speed: float) -> None:
-        """Say whether the clips play, and how fast."""
+        """Show whether the clips play, and their speed."""
         self.playing.say(f"{'❚❚ paused' if paused else '▶ playing'} ×{speed:g}")
 
     def show_nothing_playing(self) -> None:
-        """There are no clips."""
+        """Show no playback state, as there are no clips."""
         self.playing.say("")
 
     def show_last(self, last: TakenBack | None) -> None:
-        """Say what an undo would take back."""
+        """Show the answer that undo would take back."""
         self.last.say("" if last is None else f"Your last: {said_in(last)}")
         self.last.setHidden(last is None)
 
     def show_notice(self, text: str) -> None:
-        """Say what there is to be known beside a pair."""
+        """Show a note below a pair."""
         self.notice.say(text)
         self.notice.setHidden(not text)
 
     def show_progress(self, progress: Progress, pace: Pace) -> None:
-        """Fill the bar: labels of the budget, what is no label, pace, time left."""
+        """Update the progress bar: labels, budget, uncounted answers, rate and remaining time."""
         self.done.setMaximum(max(1, progress.budget, progress.answered))
         self.done.setValue(progress.answered)
         self.done.setFormat("   ·   ".join(_counts(progress) + _pace(progress, pace)))
-        self.done.setAccessibleName(self.done.text())  # the number alone is what it says otherwise
+        self.done.setAccessibleName(self.done.text())  # otherwise screen readers read only the number
 
 
 def _counts(progress: Progress) -> list[str]:

@@ -1,6 +1,6 @@
-"""One person's labelling of one run: pairs in hand, answers, undo, progress. Knows nothing of windows.
+"""The labelling session of one person on one run: leased pairs, answers, undo and progress. Independent of Qt.
 
-Everything a person says is in the store before the next pair is shown.
+Every answer is stored before the next pair is shown.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ from prefrl.runs.directory import RunDirectory
 from prefrl.types import Array
 
 IN_HAND = 4
-"""Pairs that a viewer has ready: the one shown, and the next."""
+"""Number of pairs that a viewer leases: the current one and the next ones."""
 _LONGEST_NAME = 64
 _LONGEST_FILE_NAME = 100
 _PROBLEMS = 20
-"""Newest withdrawals of which a viewer knows."""
-_OVER = "the run is finished: nothing can be changed in it any more"
+"""Number of newest withdrawals that a viewer keeps track of."""
+_OVER = "the run is finished and can no longer be changed"
 
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """What a query is about: its clips, with all their frames."""
+    """The clips of a query, with all frames."""
 
     lease: Lease
-    films: tuple[Array, ...]
-    """(F, H, W, 3) uint8, each"""
+    frames: tuple[Array, ...]
+    """Frames of each clip, shape (F, H, W, 3), uint8."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the labelling has come, and what is going on."""
+    """The progress of labelling and the state of the run."""
 
     answered: int
-    """Left, right or equal, by whomever."""
+    """Labels given by anyone (left, right or equal)."""
     budget: int
     situation: Situation
     seconds: float = 0.0
-    """How long the situation's state has lasted, as far as this viewer has seen it."""
+    """Seconds since this viewer first saw the current state."""
     incomparable: int = 0
-    """Pairs of which somebody could not tell: no labels."""
+    """Pairs answered with `can't tell`, which do not count as labels."""
     repeats: int = 0
-    """Answers to pairs that were asked before: no labels."""
+    """Answers to repeated pairs, which do not count as labels."""
     has_store: bool = True
-    """Whether the run has come so far as to have labels."""
+    """Whether the run has created its label store."""
     problems: tuple[Withdrawal, ...] = ()
-    """The newest pairs that were withdrawn, but for what this labeller said of them."""
+    """The newest pairs withdrawn by others."""
 
 
 class Session:
@@ -75,12 +75,12 @@ class Session:
         """Join a run.
 
         Args:
-            root: The run.
+            root: The run directory.
             labeller: The person's name.
 
         Raises:
-            UsageError: for a folder that is no run, a run that asks nobody or is finished, or a name that labels there
-                already.
+            UsageError: if the folder is not a run, the run does not ask people or is finished, or a labeller of that
+                name is already connected.
             PrefrlError: if the run's files are damaged.
         """
         self.run = RunDirectory.open(root)
@@ -89,7 +89,7 @@ class Session:
             hint = "start one that does with `prefrl train TASK --teacher human`"
             raise UsageError(f"{root} asks {config.teacher}, not people: {hint}")
         if self.run.finished:
-            raise UsageError(f"{root} is finished; `prefrl resume {root} --labels N --steps N` gives it more of either")
+            raise UsageError(f"{root} is finished; `prefrl resume {root} --labels N --steps N` extends it")
         self.labeller = _checked_name(labeller)
         self._lock = self._join(root)
         self._person = f"{self.labeller}@{socket.gethostname()}:"
@@ -109,16 +109,16 @@ class Session:
             raise UsageError(f"{self.labeller} is labelling {root} in another window; use another --labeller") from None
 
     def _connect(self) -> LabelQueue | None:
-        """The queue; None where the run has not come so far as to have one."""
+        """The queue; None if the run has not created its label store yet."""
         if self._queue is None and self.run.labels.exists():
             self._store = self._opened.enter_context(run_store(self.run))
             self._queue = LabelQueue(self._store)
-            self._queue.release_all(self._person)  # what a viewer of theirs had that was killed
+            self._queue.release_all(self._person)  # leases of a killed viewer of the same person
             self._repeats = Repeats(self._store, self._queue, self.run.config.queries.repeats, self.run.config.seed)
         return self._queue
 
     def leases(self, wanted: int = IN_HAND) -> list[Lease]:
-        """The pairs in hand, topped up."""
+        """Renew the leased pairs and lease more up to `wanted`."""
         queue = self._connect()
         if queue is None or self.run.finished:
             self._in_hand = 0
@@ -130,29 +130,32 @@ class Session:
         return leases
 
     def load(self, lease: Lease) -> Clips | None:
-        """Read a pair's clips; one that cannot be read is withdrawn, and None."""
+        """Read the clips of a pair. If they cannot be read, the pair is withdrawn and None returned."""
         length = self.run.config.queries.segment_length
         try:
-            films = [read_film(self.clips.video(segment), length) for segment in lease.segments]
+            frames = [read_film(self.clips.video(segment), length) for segment in lease.segments]
             for segment in lease.segments:
-                self.clips.load(segment)  # an answer to what the learner cannot read would be lost on it
+                self.clips.load(segment)  # the learner must be able to read it as well
         except PrefrlError as error:
             queue = self._connect()
             assert queue is not None
             queue.withdraw(lease.query_id, str(error))
             return None
-        return Clips(lease, tuple(films))
+        return Clips(lease, tuple(frames))
 
     def answer(self, lease: Lease, value: Any, seconds: float) -> bool:
-        """Store an answer, durably.
+        """Store an answer durably.
 
         Args:
             lease: The pair.
-            value: What the person says of it: a value of its kind.
-            seconds: How long they took.
+            value: The answer, a value of the query's feedback kind.
+            seconds: Response time.
 
         Returns:
-            False where somebody else has answered the pair meanwhile.
+            False if somebody else has already answered the pair.
+
+        Raises:
+            UsageError: if the run is finished or has no labels yet.
         """
         queue = self._asking()
         progress = self.run.read_progress()
@@ -161,28 +164,28 @@ class Session:
         return queue.answer(answer, self.viewer)
 
     def flag(self, lease: Lease) -> None:
-        """Take a pair out of the queue, a clip of which this person finds broken."""
+        """Withdraw a pair because one of its clips is broken."""
         self._asking().withdraw(lease.query_id, "a clip is broken", self.labeller)
 
     def undo(self) -> TakenBack | None:
-        """Take back what this person said last; its query is the next in hand. None where there is nothing.
+        """Undo this person's last answer or flag. Its query is leased next. None if there is nothing to undo.
 
         Raises:
-            UsageError: if labelling or the run is finished: nothing is changed then.
+            UsageError: if labelling or the run is finished.
         """
         return self._asking().take_back(self.viewer, self.labeller) if self._connect() else None
 
     def last(self) -> TakenBack | None:
-        """What `undo` would take back."""
+        """The answer or flag that `undo` would take back."""
         queue = self._connect()
         return queue.last_said(self.labeller) if queue and not self.run.finished else None
 
     def is_repeat(self, lease: Lease) -> bool:
-        """Whether a pair was asked before, so that its answer measures people and is no label."""
+        """Whether a pair is a repeat, whose answer measures consistency and does not count."""
         return self._connect() is not None and self._repeats.is_repeat(lease.query_id)
 
     def finish(self) -> None:
-        """Ask nobody any more: the run goes on to its end with the labels there are.
+        """End labelling for everyone; the run continues with the labels collected so far.
 
         Raises:
             UsageError: if there are no labels yet, or the run is finished.
@@ -193,7 +196,7 @@ class Session:
         queue.release(self.viewer)
 
     def _asking(self) -> LabelQueue:
-        """The queue of a run that can still be changed."""
+        """The queue, if the run can still be changed."""
         if self.run.finished:
             raise UsageError(_OVER)
         if (queue := self._connect()) is None:
@@ -201,7 +204,7 @@ class Session:
         return queue
 
     def _reread(self) -> None:
-        """Meet a configuration that was changed: `prefrl resume` can raise the budget under an open viewer."""
+        """Reload the configuration if it has changed: `prefrl resume` can raise the budget while a viewer is open."""
         written = self._written()
         if written != self._config_written:
             self.run, self._config_written = RunDirectory.open(self.run.root), written
@@ -210,7 +213,7 @@ class Session:
         return (self.run.root / "config.json").stat().st_mtime_ns
 
     def progress(self) -> Progress:
-        """How far the labelling has come, and what is going on."""
+        """The progress of labelling and the state of the run."""
         self._reread()
         queue, facts = self._connect(), self._facts()
         situation = describe(facts)
@@ -249,7 +252,7 @@ class Session:
         )
 
     def close(self) -> None:
-        """Give back what is in hand."""
+        """Release all leased pairs and disconnect."""
         if self._queue:
             self._queue.release(self.viewer)
         self._opened.close()
@@ -257,7 +260,7 @@ class Session:
 
 
 def _checked_name(labeller: str) -> str:
-    """A person's name as it is stored.
+    """Check a labeller's name and strip spaces around it.
 
     Raises:
         UsageError: if it cannot be used.
@@ -273,7 +276,7 @@ def _checked_name(labeller: str) -> str:
 
 
 def _file_name(labeller: str) -> str:
-    """The name as a part of a file's, which must not be long."""
+    """A short file name for a labeller."""
     name = "".join(letter if letter.isalnum() else f"%{ord(letter):x}" for letter in labeller)
     if len(name.encode()) <= _LONGEST_FILE_NAME:
         return name

@@ -1,4 +1,4 @@
-"""What is going on with a run, and what a labeller is told of it: pure functions from facts to sentences."""
+"""Describe the state of a run to a labeller: pure functions from facts to sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefrl.runs.progress import Phase, Progress
 
 
 class Life(StrEnum):
-    """What became of the agent's process."""
+    """State of the agent's process."""
 
     NOT_STARTED = "not started"
     RUNNING = "running"
@@ -22,7 +22,7 @@ class Life(StrEnum):
 
 
 class State(StrEnum):
-    """What a labeller can do now, and what is waited for where that is nothing."""
+    """What a labeller can do now, or what the run is waiting for."""
 
     PAIR = "pair"
     STARTING = "starting"
@@ -30,54 +30,54 @@ class State(StrEnum):
     WAITING = "waiting"
     OTHERS = "others"
     HALTED = "halted"
-    """There is nothing to label, and no agent that would ask for more."""
+    """There is nothing to label, and no running agent that would ask for more."""
     DONE = "done"
     CLOSED = "closed"
     FINISHED = "finished"
 
 
 PASSING = frozenset({State.STARTING, State.RENDERING, State.WAITING, State.OTHERS})
-"""States that end by themselves, so that it matters how long they have lasted."""
+"""States that end by themselves; their duration is shown."""
 ENDED = frozenset({State.CLOSED, State.FINISHED})
-"""States in which nobody is asked anything."""
+"""States in which nobody is asked."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run, from its store and its files."""
+    """Facts about a run from its store and its files."""
 
     root: str
     life: Life
     said: Progress | None = None
-    """What the agent last said of itself."""
+    """The last progress report of the agent."""
     answered: int = 0
     budget: int = 0
     has_store: bool = True
     closed: bool = False
     ready: int = 0
-    """Open pairs whose clips are there, those in somebody's hand included."""
+    """Open pairs with rendered clips, including leased ones."""
     unrendered: int = 0
     leased: int = 0
-    """Pairs in anybody's hand."""
+    """Pairs leased by any viewer."""
     in_hand: int = 0
-    """Pairs in this viewer's hand."""
+    """Pairs leased by this viewer."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a labeller is told."""
+    """The description shown to a labeller."""
 
     state: State
     headline: str
-    """A few words."""
+    """A short summary."""
     explanation: str
-    """The whole of it, where there is no pair to show."""
+    """The full explanation, shown if there is no pair."""
     notice: str = ""
-    """What there is to be known of the agent while a pair is shown."""
+    """A note about the agent, shown with a pair."""
 
 
 def life_of(*, running: bool, finished: bool, said: Progress | None) -> Life:
-    """What became of the agent's process, by its lock, its summary and its last words."""
+    """Determine the state of the agent's process from its lock, summary and last progress report."""
     if finished:
         return Life.FINISHED
     if running:
@@ -88,7 +88,7 @@ def life_of(*, running: bool, finished: bool, said: Progress | None) -> Life:
 
 
 def state_of(facts: Facts) -> State:
-    """The state that the facts amount to: the first whose condition holds."""
+    """Determine the state: the first one whose condition holds."""
     conditions = {
         State.FINISHED: facts.life is Life.FINISHED,
         State.CLOSED: facts.closed,
@@ -104,7 +104,7 @@ def state_of(facts: Facts) -> State:
 
 
 def describe(facts: Facts) -> Situation:
-    """The state, in sentences."""
+    """Describe the state in sentences."""
     state = state_of(facts)
     headline, explanation = _SENTENCES[state](facts)
     return Situation(state, headline, explanation, _notice(facts) if state is State.PAIR else "")
@@ -121,7 +121,7 @@ def _rendering(facts: Facts) -> tuple[str, str]:
 def _waiting(facts: Facts) -> tuple[str, str]:
     return (
         "Waiting for the agent",
-        f"All pairs so far are dealt with; the agent asks for more as it goes. {_agent(facts)}",
+        f"All pairs so far are answered. The agent will ask for more. {_agent(facts)}",
     )
 
 
@@ -178,7 +178,9 @@ _SENTENCES = {
 
 def _notice(facts: Facts) -> str:
     if facts.life is not Life.RUNNING:
-        return f"{_gone(facts)} You can label on; answers are kept. To start it again: {resume(facts.root)}"
+        return (
+            f"{_gone(facts)} You can continue labelling; answers are kept. To restart the agent: {resume(facts.root)}"
+        )
     return (
         f"The agent waits for labels: {_count(facts.ready + facts.unrendered, 'pair')} open."
         if _agent_waits(facts)
@@ -187,17 +189,17 @@ def _notice(facts: Facts) -> str:
 
 
 def _agent(facts: Facts) -> str:
-    """What the agent does now; or that it does nothing, that answers are kept, and how to go on."""
+    """What the agent is doing, or how to resume it."""
     if facts.life is Life.RUNNING:
         starting = facts.said is None or facts.said.phase in ENDED_PHASES
         doing = "starting" if starting or facts.said is None else in_words(facts.said)
         return f"The agent is {doing}{_at_step(facts)}."
     kept = f"All answers are kept ({_count(facts.answered, 'label')}). " if facts.has_store else ""
-    return f"{_gone(facts)} {kept}Go on with:\n{resume(facts.root)}"
+    return f"{_gone(facts)} {kept}Resume it with:\n{resume(facts.root)}"
 
 
 def _gone(facts: Facts) -> str:
-    """Why no process is at work on the run."""
+    """Why no process is running."""
     return {
         Life.NOT_STARTED: "No process is at work on the run yet.",
         Life.STOPPED: f"The agent was stopped{_why(facts)}{_at_step(facts)}.",
@@ -207,7 +209,7 @@ def _gone(facts: Facts) -> str:
 
 
 def _why(facts: Facts) -> str:
-    """The reason that the agent gave for its end, in brackets; nothing where it gave none."""
+    """The error that ended the agent, in brackets; empty if there is none."""
     return f" ({printable(facts.said.problem, 200)!r})" if facts.said and facts.said.problem else ""
 
 
@@ -225,5 +227,5 @@ def _count(number: int, what: str) -> str:
 
 
 def resume(root: str, labels: int | None = None) -> str:
-    """The command that goes on with a run, as it can be typed."""
+    """The command that resumes a run."""
     return command("resume", root, *(() if labels is None else ("--labels", labels)))

@@ -1,4 +1,4 @@
-"""Texts that were written by others, as labels show them: as they were typed, and never wider than the window."""
+"""Labels that show plain text and never get wider than the window."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from clip_viewer.theme import enlarge
 
 _INSTRUCTION_LINES = 5
 _INSTRUCTION_SHARE = 0.2
-"""The most of the window's height that an instruction takes; what is longer is scrolled."""
+"""Maximum share of the window's height for an instruction; longer ones scroll."""
 _LETTERS = range(20, 9, -1)
-"""Pixels of the letters that say why there is no pair, the best first."""
+"""Font sizes in pixels for messages, in order of preference."""
 
 
 def breakable(text: str) -> str:
-    """The text with a place for a line to end after each slash, and within what would be wider than a window."""
+    """Allow line breaks after each slash and within very long words."""
     return re.sub(r"(/|[^\s/]{24})(?=\S)", "\\1\u200b", text)
 
 
 class PlainLabel(QLabel):
-    """Shows text as it was typed. Has no accessible name of its own: a screen reader reads what is shown."""
+    """Shows plain text. Without an accessible name, screen readers read the text itself."""
 
     def __init__(self, text: str = "", *, letters: float = 1.0, bold: bool = False) -> None:
         super().__init__()
@@ -33,25 +33,25 @@ class PlainLabel(QLabel):
         self.say(text)
 
     def say(self, text: str) -> None:
-        """Show a text."""
+        """Set the text."""
         if (shown := breakable(text)) != self.text():
             self.setText(shown)
 
 
 class FittingLabel(PlainLabel):
-    """Takes the room that it gets, in the largest letters with which its text fits there."""
+    """Shows text in the largest font size that fits."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
 
     def say(self, text: str) -> None:
-        """Show a text."""
+        """Set the text."""
         super().say(text)
         self._fit()
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Fit the new room."""
+        """Adapt the font size."""
         super().resizeEvent(event)
         self._fit()
 
@@ -65,7 +65,7 @@ class FittingLabel(PlainLabel):
 
 
 class Instruction(QScrollArea):
-    """What is to be preferred; always in view, and scrolled where it is long, so that the clips keep their room."""
+    """The instruction. It is always visible, and scrolls if it is long, so that the clips keep their space."""
 
     def __init__(self, text: str) -> None:
         super().__init__(widgetResizable=True)
@@ -74,28 +74,28 @@ class Instruction(QScrollArea):
         self.label.setMargin(4)
         self.label.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.setWidget(self.label)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # arrows are answers
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # arrow keys are answers
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def page(self, pages: int) -> None:
-        """Go on by pages, or back."""
+        """Scroll by a number of pages."""
         bar = self.verticalScrollBar()
         bar.setValue(bar.value() + pages * bar.pageStep())
 
     def fit(self) -> None:
-        """Take the height that the text needs, up to a share of the window's."""
+        """Adapt the height to the text, up to a share of the window's height."""
         window: QWidget = self.window()
         line = self.label.fontMetrics().lineSpacing()
-        lines = min(_INSTRUCTION_LINES, max(2, int(_INSTRUCTION_SHARE * window.height() / line)))  # whole ones
+        lines = min(_INSTRUCTION_LINES, max(2, int(_INSTRUCTION_SHARE * window.height() / line)))  # whole lines
         needed = self.label.heightForWidth(self.width())
         self.setFixedHeight(min(needed, lines * line + self.label.margin()))
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Take the height for the new width."""
+        """Adapt the height to the new width."""
         super().resizeEvent(event)
         self.fit()
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
-        """Take the height for the first width."""
+        """Adapt the height to the initial width."""
         super().showEvent(event)
         self.fit()

@@ -1,4 +1,4 @@
-"""Light and dark, in the style that has both on every system; and large letters."""
+"""Light and dark themes, and font sizes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _SCHEMES = {"auto": Qt.ColorScheme.Unknown, "light": Qt.ColorScheme.Light, "dark
 
 
 def set_theme(theme: Theme) -> None:
-    """Choose the colours of the whole application; `auto` follows the desktop."""
+    """Set the colours of the application; `auto` follows the desktop."""
     QApplication.setStyle("Fusion")
     hints = QGuiApplication.styleHints()
     hints.setColorScheme(_SCHEMES[theme])
     palette = QApplication.style().standardPalette()
-    if theme == "dark" and hints.colorScheme() != Qt.ColorScheme.Dark:  # a desktop of which Qt knows no colours
+    if theme == "dark" and hints.colorScheme() != Qt.ColorScheme.Dark:  # Qt cannot set the colours on this desktop
         palette = QPalette(QColor("#3a3f45"), QColor("#25282c"))
         palette.setColor(QPalette.ColorRole.Highlight, QColor("#2f6fb5"))
     QApplication.setPalette(palette)
 
 
 def toggle_theme() -> None:
-    """From light to dark, or back."""
+    """Toggle between light and dark."""
     dark = QApplication.palette().window().color().lightness() < 128
     set_theme("light" if dark else "dark")
 
 
 def enlarge(widget: QWidget, factor: float, *, bold: bool = False) -> None:
-    """Give it larger letters; by its font, since what has a style sheet keeps its colours when the theme changes."""
+    """Scale the font. A style sheet would keep its colours when the theme changes."""
     font = widget.font()
     font.setPointSizeF(factor * font.pointSizeF())
     font.setBold(bold)

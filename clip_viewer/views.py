@@ -1,4 +1,4 @@
-"""What is painted of a query: its clips in frames on black, or in their place the reason why there are none."""
+"""Show the clips of a query, or a message in their place."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from clip_viewer.texts import FittingLabel
 
 _BLACK = "background: black"
 _MARGIN = 8
-"""Pixels of black around each clip."""
+"""Width in pixels of the black margin around each clip."""
 FRAME = 2
-"""Pixels of the line around each clip, without which dark ones end nowhere."""
+"""Width in pixels of the line around each clip, which makes the edges of dark clips visible."""
 FRAME_COLOUR = (0x8C, 0x96, 0xA1)
 _SMALLEST = 80
-"""Pixels of a clip's side, on the smallest of windows."""
+"""Minimum side length of a clip in pixels."""
 _WORTH_SCALING = 1.25
-"""Enlarging by less only blurs, and costs most of what playing costs."""
+"""Minimum enlargement; smaller ones only blur the image and take most of the playback time."""
 
 
 def shown_scale(width: int, height: int, room_across: int, room_down: int) -> float:
-    """How many times its size a picture is shown: as large as fits, or pixel for pixel where that is little smaller."""
+    """The scale of an image: as large as fits, or 1 if that is only slightly smaller."""
     scale = min(room_across / width, room_down / height)
     return 1.0 if 1 <= scale < _WORTH_SCALING else scale
 
 
 class ClipView(QWidget):
-    """One clip's present frame, with a line around it, on black."""
+    """Shows the current frame of a clip on black, with a line around it."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(accessibleName=name)  # it has no text that this could hide
+        super().__init__(accessibleName=name)  # it has no text
         self.setMinimumSize(_SMALLEST, _SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # everything is painted here: nothing before it
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # the background need not be painted
         self._image: QImage | None = None
 
     def show_image(self, image: QImage | None) -> None:
-        """Paint an image from now on; None for black."""
+        """Show an image; None shows black."""
         if image is self._image:
             return
         same_place = image is not None and self._image is not None and image.size() == self._image.size()
@@ -47,7 +47,7 @@ class ClipView(QWidget):
         self.update(self.picture()) if same_place else self.update()
 
     def picture(self) -> QRect:
-        """Where the image lies in the view."""
+        """The rectangle of the image in the view."""
         if self._image is None:
             return QRect()
         room_across, room_down = self.width() - 2 * FRAME, self.height() - 2 * FRAME
@@ -56,7 +56,7 @@ class ClipView(QWidget):
         return QRect((self.width() - width) // 2, (self.height() - height) // 2, width, height)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Paint the frame, smoothly where it is scaled."""
+        """Paint the frame, with smooth scaling."""
         painter, picture = QPainter(self), self.picture()
         if not picture.contains(event.rect()):
             painter.fillRect(event.rect(), Qt.GlobalColor.black)
@@ -69,7 +69,7 @@ class ClipView(QWidget):
 
 
 class ClipArea(QStackedWidget):
-    """Clips side by side, each below its title, or a message."""
+    """Shows clips next to each other, each below its title, or a message."""
 
     def __init__(self, titles: Sequence[str]) -> None:
         super().__init__()
@@ -95,18 +95,18 @@ class ClipArea(QStackedWidget):
         self.addWidget(clips)
 
     def show_frames(self, images: Iterable[QImage]) -> None:
-        """Show a frame of each clip from now on."""
+        """Show one frame of each clip."""
         for view, image in zip(self.views, images, strict=True):
             view.show_image(image)
         self.setCurrentIndex(1)
 
     def show_message(self, reason: str) -> None:
-        """Say why there is nothing to answer, where the clips would be."""
+        """Show a message in place of the clips."""
         self.message.say(reason)
         self.setCurrentIndex(0)
 
     def paint_now(self) -> None:
-        """Have on the screen what was shown last before anything else happens."""
+        """Repaint immediately."""
         if (current := self.currentWidget()) is not None:
             current.repaint()
         for view in self.views:

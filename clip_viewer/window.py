@@ -36,15 +36,15 @@ from prefrl.printable import printable
 
 _SIZE = (1120, 820)
 _TITLE_BAR = 40
-"""Pixels that a desktop may put above a window."""
+"""Height in pixels reserved for the desktop's title bar."""
 _RETURN_SECONDS = 5.0
-"""Within this, a pair whose answer was taken back is in view again, or somebody else has it."""
+"""Time within which a pair reappears after undo; afterwards it is assumed to be lost to someone else."""
 
 _P = ParamSpec("_P")
 
 
 def _storing(act: Callable[_P, None]) -> Callable[_P, None]:
-    """What cannot be stored, on a full disk, say, was not said: the pair stays, with one line about it."""
+    """If an answer cannot be stored, for example because the disk is full, keep the pair and show the reason."""
 
     @functools.wraps(act)
     def safely(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -59,14 +59,14 @@ def _storing(act: Callable[_P, None]) -> Callable[_P, None]:
 
 
 class LabelWindow(QMainWindow):
-    """Shows a session's pairs and takes a person's answers."""
+    """The main window, which shows pairs and accepts answers."""
 
     def __init__(self, session: Session, fetcher: Fetcher) -> None:
-        """Make the window.
+        """Create the window.
 
         Args:
-            session: The labelling.
-            fetcher: Its pairs; is started here.
+            session: The labelling session.
+            fetcher: Fetches the session's pairs; it is started here.
         """
         super().__init__()
         self._session, self._fetcher = session, fetcher
@@ -74,7 +74,7 @@ class LabelWindow(QMainWindow):
         self.player, self.pace, self._guard = Player(config.playback_fps), Pace(), Guard()
         self.pairs: deque[Shown] = deque()
         self._done: set[int] = set()
-        self._problems: set[Withdrawal] | None = None  # what there was before is no news
+        self._problems: set[Withdrawal] | None = None  # earlier problems are not reported
         self._returning: int | None = None
         self._returns_until = 0.0
         self._state, self._last, self._can_finish = State.STARTING, self._session.last(), False
@@ -110,7 +110,7 @@ class LabelWindow(QMainWindow):
         self._show_what_can_be_done()
 
     def _ask_for(self, kind: FeedbackKind) -> None:
-        """Have the clips, keys and buttons of another kind of query."""
+        """Switch clips, keys and buttons to another feedback kind."""
         self._kind, self.keys = kind, Keys(kind)
         clips, answers = ClipArea(kind.titles), answer_buttons(self.keys, self._perform)
         for old, new in ((self.clips, clips), (self._answers, answers)):
@@ -120,24 +120,24 @@ class LabelWindow(QMainWindow):
         self.clips, self._answers = clips, answers
 
     def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
-        """Keep the instruction's share of the height."""
+        """Keep the relative height of the instruction."""
         super().resizeEvent(event)
         self.instruction.fit()
 
-    # -- what a person does -------------------------------------------------------------------------------------------
+    # -- actions ------------------------------------------------------------------------------------------------------
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
-        """Keys are answers."""
+        """Perform the action of a key."""
         action = self.keys.action_of(event)
         if action is None:
             super().keyPressEvent(event)
-        elif event.isAutoRepeat():  # a key held down is one answer
+        elif event.isAutoRepeat():  # holding a key down counts as one press
             self._guard.touched(action, time.monotonic())
         else:
             self._perform(action)
 
     def keyReleaseEvent(self, event: QKeyEvent) -> None:  # noqa: N802 - Qt's name
-        """A key that is held is let go again and again, on some systems."""
+        """Register releases: some systems send repeated releases while a key is held."""
         if (action := self.keys.action_of(event)) is not None:
             self._guard.touched(action, time.monotonic())
         super().keyReleaseEvent(event)
@@ -148,10 +148,10 @@ class LabelWindow(QMainWindow):
         if action in self.keys.of_a_query and self._in_view is None:
             return
         getattr(self, action.method)(*action.arguments)
-        self._guard.touched(action, time.monotonic())  # what was pressed while this was stored is a repeat too
+        self._guard.touched(action, time.monotonic())  # presses while the answer was stored are repeats
 
     def _answerable(self) -> Shown | None:
-        """The pair that can be answered, once it has been on the screen for long enough to be seen."""
+        """The current pair, if it has been visible long enough to be answered."""
         if self._in_view is not None and self._guard.too_soon(time.monotonic()):
             self.panel.news("Too fast: that pair has only just appeared")
             return None
@@ -159,7 +159,7 @@ class LabelWindow(QMainWindow):
 
     @_storing
     def answer(self, value: Any) -> None:
-        """Store an answer to the pair that is shown, and show the next."""
+        """Store an answer to the current pair and show the next one."""
         if (shown := self._answerable()) is None:
             return
         now, repeat, asked = time.monotonic(), self._session.is_repeat(shown.lease), self._kind
@@ -176,15 +176,15 @@ class LabelWindow(QMainWindow):
 
     @_storing
     def flag(self) -> None:
-        """Take a pair with a broken clip out of the queue."""
+        """Withdraw the current pair because a clip is broken."""
         if (shown := self._answerable()) is not None:
             self._session.flag(shown.lease)
             self._next()
-            self.panel.news("You said that a clip is broken: that pair is not asked again. Undo takes it back")
+            self.panel.news("Marked as broken: that pair will not be asked again. Undo reverts this")
             self._look_at_last()
 
     def undo(self) -> None:
-        """Take back what was said last, and show its pair again."""
+        """Undo the last answer and show its pair again."""
         self.panel.forget_news()
         try:
             taken = self._session.undo()
@@ -192,46 +192,46 @@ class LabelWindow(QMainWindow):
             self.panel.news(f"Not taken back: {explain(error)}")
             return
         if taken is None:
-            self.panel.news("There is no answer of yours to take back")
+            self.panel.news("You have no answer to undo")
             return
         self.panel.news(f"Taken back: {said_in(taken)}. Answer again")
         self._look_at_last()
         self._done.discard(taken.query_id)
-        # Until it is in view, keys answer nothing: they would be meant for it.
+        # Ignore keys until the pair is visible again: they are meant for it.
         self._returning, self._returns_until = taken.query_id, time.monotonic() + _RETURN_SECONDS
-        self.clips.show_message("The last pair comes back.")
+        self.clips.show_message("Returning to the last pair.")
         self._show_what_can_be_done()
         self._fetcher.wake(forget=taken.query_id)
 
     def pause(self) -> None:
-        """Pause, or play on."""
+        """Pause or resume playback."""
         self.player.paused = not self.player.paused
         self._show_what_can_be_done()
 
     def step(self, frames: int) -> None:
-        """Pause, and go a frame on or back."""
+        """Pause and step by a number of frames."""
         self.player.step(frames)
         self._show_what_can_be_done()
 
     def speed(self, steps: int) -> None:
-        """Play faster, or slower."""
+        """Change the playback speed."""
         self.player.faster(steps)
         self._show_what_can_be_done()
 
     def page(self, pages: int) -> None:
-        """Scroll a long instruction."""
+        """Scroll the instruction."""
         self.instruction.page(pages)
 
     def theme(self) -> None:
-        """Dark, or light."""
+        """Toggle between the dark and the light theme."""
         toggle_theme()
 
     @_storing
     def finish(self) -> None:
-        """Ask whether labelling is to end for everyone, and end it."""
+        """Ask for confirmation, then end labelling for everyone."""
         if not self._can_finish:
             over = self._state in ENDED
-            self.panel.news("Labelling is finished already" if over else "There are no labels to finish with yet")
+            self.panel.news("Labelling is already finished" if over else "The run has no labels yet")
             return
         run, answered = self._session.run, self.panel.done.value()
         if confirm_finish(self, run.root, answered, run.config.queries.labels):
@@ -244,41 +244,41 @@ class LabelWindow(QMainWindow):
         show_help(self, self.keys)
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
-        """Closing the window never hurts the run."""
+        """Release the pairs and close. The run is not affected."""
         self._clock.stop()
         self._fetcher.close()
         self._session.close()
         super().closeEvent(event)
 
-    # -- what happens meanwhile ---------------------------------------------------------------------------------------
+    # -- updates ------------------------------------------------------------------------------------------------------
 
     @property
     def _in_view(self) -> Shown | None:
-        """The pair that can be answered."""
+        """The current pair, if it can be answered."""
         return self.pairs[0] if self.pairs and self._returning is None else None
 
     def _next(self) -> None:
-        """The first pair is dealt with."""
+        """Go to the next pair."""
         self._done.add(self.pairs.popleft().lease.query_id)
         self._present()
         self._fetcher.wake()
 
     def _look_at_last(self) -> None:
-        """Show what an undo would take back now."""
-        with suppress(PrefrlError, OSError):  # what was said is stored, whether or not it can be read just now
+        """Show which answer undo would take back."""
+        with suppress(PrefrlError, OSError):  # the answer is stored even if it cannot be read back now
             self._last = self._session.last()
         self.panel.show_last(self._last)
         self._show_what_can_be_done()
 
     def _drop_pairs(self) -> None:
-        """Nothing is asked any more; should the run be made to ask again, the pairs come back."""
+        """Drop all pairs; they are fetched again if labelling is reopened."""
         for pair in self.pairs:
             self._fetcher.wake(forget=pair.lease.query_id)
         self.pairs.clear()
         self._present()
 
     def _show_what_can_be_done(self) -> None:
-        """Buttons that would do nothing are dead, and nothing plays where there is no pair."""
+        """Disable buttons that would have no effect, and show the playback state."""
         dead = {
             *(() if self._last else (UNDO,)),
             *(() if self._can_finish else (FINISH,)),
@@ -294,7 +294,7 @@ class LabelWindow(QMainWindow):
     def _on_pair(self, shown: Shown) -> None:
         number = shown.lease.query_id
         if number in self._done or any(pair.lease.query_id == number for pair in self.pairs):
-            return  # it was on its way while it was answered, or comes twice
+            return  # already answered, or fetched twice
         before = self._in_view
         if number == self._returning:
             self.pairs.appendleft(shown)
@@ -305,11 +305,11 @@ class LabelWindow(QMainWindow):
             self._present()
 
     def _present(self) -> None:
-        """Show the first pair from its beginning, at once."""
+        """Show the first pair from its start."""
         if self._in_view is not None:
             if self._in_view.lease.kind != self._kind.name:
                 self._ask_for(KINDS[self._in_view.lease.kind])
-            self.player.load(len(self._in_view.films[0]))
+            self.player.load(len(self._in_view.clips[0]))
             self.panel.tell(self._kind.question)
         else:
             self.clips.show_message("The next clips are being read.")
@@ -327,7 +327,7 @@ class LabelWindow(QMainWindow):
 
     def _paint(self) -> None:
         if (pair := self._in_view) is not None:
-            self.clips.show_frames(film[self.player.frame] for film in pair.films)
+            self.clips.show_frames(frames[self.player.frame] for frames in pair.clips)
 
     def _on_progress(self, progress: Progress) -> None:
         self._state = progress.situation.state
@@ -341,7 +341,7 @@ class LabelWindow(QMainWindow):
         if self._state in ENDED and self.pairs:
             self._drop_pairs()
         if self._returning is not None and time.monotonic() > self._returns_until:
-            self._returning = None  # its clip is damaged, or another viewer has it
+            self._returning = None  # a clip is damaged, or another viewer has leased the pair
             self._present()
         self.panel.show_notice(progress.situation.notice)
         if self._in_view is not None:
@@ -351,7 +351,7 @@ class LabelWindow(QMainWindow):
         self._show_what_can_be_done()
 
     def _say_why(self, progress: Progress) -> None:
-        """Say what is going on, in place of the clips."""
+        """Show the state of the run in place of the clips."""
         situation = progress.situation
         waited = f"\n\nWaiting for {clock(progress.seconds)}" if situation.state in PASSING else ""
         self.clips.show_message(situation.explanation + waited)

@@ -1,4 +1,4 @@
-"""Runs that ask people, with pairs to show: made in milliseconds."""
+"""Runs that ask people, with pairs to show, created in milliseconds."""
 
 import numpy as np
 from helpers import segments

@@ -1,4 +1,4 @@
-"""Suites' folders made up for tests: runs that look finished without having been trained."""
+"""Suite folders for tests, with runs that look finished without training."""
 
 import json
 

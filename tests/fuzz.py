@@ -1,4 +1,4 @@
-"""Breaks run directories, archives and result folders at random, and runs every command that reads them.
+"""Damage run directories, archives and result folders at random, and run every command that reads them.
 
 Whatever is broken: exit status 0, 1 or 2, at most one line of error, none that is unexpected, nothing a terminal acts
 on, and an end in good time. A short part with set seeds runs in the suite; a longer one by hand:

@@ -1,4 +1,4 @@
-"""Short synchronous runs whose figures a change of structure must not change.
+"""Short synchronous runs whose results must not change when the code is restructured.
 
 `python tests/golden.py` writes what they give now to `tests/data/golden`. Run it only after a change that is meant to
 change results, and say in the commit which of them changed and why.

@@ -1,4 +1,4 @@
-"""What several test files share: random segments, tiny environments, and trees taken through a file."""
+"""Helpers shared by several test files: random segments, tiny environments, and saving to files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runs that were never trained, with labels in them: made in milliseconds."""
+"""Untrained runs with labels, created in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person without a window, in a process of its own that may be killed: says each answer once it is stored.
+"""A scripted labeller in its own process, which tests may kill. It prints each answer once it is stored.
 
 `python labeller.py RUN NAME`
 """

@@ -1,4 +1,4 @@
-"""A scripted person at the real window of a live run: did they ever wait, and is every answer stored as it was seen?
+"""Measure a scripted person at the window of a running training: waiting times, and whether answers are stored right.
 
 python tests/measure_person.py hopper --labels 200 --steps 1000000 --pairs 100 --per-minute 15
 

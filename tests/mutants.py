@@ -1,4 +1,4 @@
-"""The mutants of a source text: small changes, one at a time, each of which some test should notice."""
+"""Mutants of a source text: single small changes that some test should detect."""
 
 from __future__ import annotations
 

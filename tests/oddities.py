@@ -1,4 +1,4 @@
-"""Small environments, each with one oddity that users' own environments have: a lamp on a row that is to be reached.
+"""Small environments, each with one oddity found in users' environments. The agent moves along a row to a lamp.
 
 A test writes this file's text into a folder of modules, or imports it.
 """

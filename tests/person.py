@@ -1,4 +1,4 @@
-"""A scripted person at the real window: looks at the screen, and presses keys.
+"""A scripted person at the real window, who reads screenshots and presses keys.
 
 What is on which side it knows from the screen alone: it compares the pictures there with the films of the pairs that
 viewers have in hand.

@@ -1,4 +1,4 @@
-"""Cuts the power under a run, as far as that can be done without pulling a plug, and says which labels were lost.
+"""Simulate power cuts during a run, and report which labels were lost.
 
 `python tests/power.py [CUTS]` (as root, on Linux) trains on an ext4 file system in a file, and stops the writer again
 and again. A copy of that file, taken then, holds what a disk would hold had the power gone: what the file system had

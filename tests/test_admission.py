@@ -1,4 +1,4 @@
-"""What is checked of a file of labels on its way into a run, and what a crash on the way leaves."""
+"""Checks of a label file before it is imported, and what a crash during import leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels outlive their run: out of one into a file, checked on the way in, and into others."""
+"""Labels outlive their run: exported to a file, checked on import, and used by other runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agent and reward learner as two processes: neither waits for the other, and none outlives the other's end."""
+"""Agent and reward learner as two processes: neither blocks the other, and none outlives the other."""
 
 from __future__ import annotations
 

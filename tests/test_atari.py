@@ -1,4 +1,4 @@
-"""The seven games: two engines that see the same, endings hidden, scores masked to the pixel."""
+"""The seven games: both engines give the same observations, endings are hidden, scores are masked."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""Arguments and settings that cannot be: one clear line, exit status 2, and nothing made."""
+"""Invalid arguments and settings: one clear line, exit status 2, and no files created."""
 
 from __future__ import annotations
 

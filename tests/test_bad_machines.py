@@ -1,4 +1,4 @@
-"""A machine without a GPU, full and read-only disks: one clear line, and nothing stored is lost."""
+"""No GPU, full and read-only disks: one clear line, and stored data is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that are no runs, newer or damaged ones: one clear line, and nothing stored is lost."""
+"""Folders that are not runs, and runs that are newer or damaged: one clear line, and stored data is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The studies' bookkeeping; what they run is tested elsewhere."""
+"""The bookkeeping of suites; training itself is tested elsewhere."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""A bit that turns in a label or its clip is noticed, costs that label alone, and is told."""
+"""A flipped bit in a label or its clip is detected, costs only that label, and is reported."""
 
 from __future__ import annotations
 

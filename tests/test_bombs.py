@@ -1,4 +1,4 @@
-"""Small files that would grow: refused in one line, in little time and memory."""
+"""Small files that would decompress to gigabytes are refused in one line, quickly and with little memory."""
 
 from __future__ import annotations
 

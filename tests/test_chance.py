@@ -1,4 +1,4 @@
-"""Random streams: each purpose, and each key, has one of its own; those that decide oracles' runs are as they were."""
+"""Random streams: each purpose and key has its own, and the streams of oracle runs have not changed."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The command line's own contract: exit status, what goes to which stream, and how soon it answers."""
+"""The contract of the command line: exit status, output streams, and start-up time."""
 
 from __future__ import annotations
 

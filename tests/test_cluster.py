@@ -1,4 +1,4 @@
-"""Cells on a Ray cluster; skipped where the extra `ray` is not installed, but for what is refused without it."""
+"""Cells on a Ray cluster. Most tests are skipped without the extra `ray`."""
 
 import contextlib
 import importlib.util

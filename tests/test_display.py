@@ -1,4 +1,4 @@
-"""What a training says of itself where there is no terminal."""
+"""Progress output of a training run without a terminal."""
 
 import io
 from dataclasses import replace

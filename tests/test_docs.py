@@ -1,4 +1,4 @@
-"""The README and the documentation: examples run, commands can be parsed, paths exist, links lead somewhere."""
+"""README and documentation: examples run, commands parse, and paths and links exist."""
 
 from __future__ import annotations
 

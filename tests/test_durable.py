@@ -1,4 +1,4 @@
-"""What the disk has when something that refers to it is there for good: by the order in which files are synced."""
+"""Files are synced to disk before anything that refers to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From one command to a policy that plays: what a run leaves behind, and what can be made of it."""
+"""From one command to a policy that plays: the files of a run and their uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What simulated teachers take for usual: sums of the rewards that clips are judged by, over the newest episodes."""
+"""How simulated teachers estimate typical returns: sums of the rewards of the newest episodes."""
 
 import numpy as np
 import pytest

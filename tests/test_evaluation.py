@@ -1,4 +1,4 @@
-"""Evaluations: whole episodes of the mean action, with values worked by hand, that leave a run as it was."""
+"""Evaluations: whole episodes of the mean action, against values worked by hand, without side effects on the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs evaluate their policy, at their end and on the way, and are the same run as without it."""
+"""Runs evaluate their policy at the end and during training, which does not change their results."""
 
 from __future__ import annotations
 

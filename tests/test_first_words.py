@@ -1,4 +1,4 @@
-"""Words at the beginning: names that were meant, memory that is lacking, and what takes long."""
+"""Early messages: suggestions for misspelled names, insufficient memory, and slow starts."""
 
 from __future__ import annotations
 

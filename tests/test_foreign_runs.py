@@ -1,4 +1,4 @@
-"""Runs that somebody made to harm whoever opens them: refused in one line, and nothing is written, deleted or run."""
+"""Malicious runs are refused in one line; nothing is written, deleted or executed."""
 
 from __future__ import annotations
 

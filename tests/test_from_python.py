@@ -1,4 +1,4 @@
-"""What Python offers beside the command line: own environments, exported agents, a learned reward as a wrapper."""
+"""Python functions beyond the command line: own environments, exported agents, a learned reward as a wrapper."""
 
 from __future__ import annotations
 

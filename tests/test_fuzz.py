@@ -1,4 +1,4 @@
-"""A short part of the fuzzing, with set seeds; `tests/fuzz.py` does a longer one by hand."""
+"""A short fuzzing run with fixed seeds; `tests/fuzz.py` runs longer ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Synchronous results are equal, to the last digit, to those of before the code was put in its present order."""
+"""Results of synchronous runs are equal to stored ones to the last digit."""
 
 from __future__ import annotations
 

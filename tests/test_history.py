@@ -1,4 +1,4 @@
-"""What was taken back, asked again or flagged goes with the labels, and nothing that was taken back comes again."""
+"""Undone, repeated and flagged answers are exported with the labels, and undone answers never return."""
 
 from __future__ import annotations
 

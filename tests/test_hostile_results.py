@@ -1,4 +1,4 @@
-"""Result folders and suites that somebody else made: one line, and nothing imported that nobody named."""
+"""Result folders and suites from others: one line, and no untrusted import."""
 
 import json
 import os

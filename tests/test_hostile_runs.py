@@ -1,4 +1,4 @@
-"""Run directories that somebody made to do harm, or that are merely odd: one line, at once, and nothing done."""
+"""Malicious or odd run directories: one line at once, without side effects."""
 
 from __future__ import annotations
 

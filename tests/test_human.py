@@ -1,4 +1,4 @@
-"""People in the loop, without a window: a scripted person answers through the queue, as a viewer does."""
+"""People in the loop without a window: a scripted person answers through the queue like a viewer."""
 
 import os
 import subprocess

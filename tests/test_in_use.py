@@ -1,4 +1,4 @@
-"""Runs that others have in their hands: who looks takes nothing, who waits is told, and what was left is cleared."""
+"""Runs in use by other processes: reading needs no lock, waiting is reported, and leftovers are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that take turns: never two at once, and each to its end."""
+"""Interleaved processes: never two at once, and each runs to completion."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""Which keys mean what, on which keyboard."""
+"""The meaning of keys on different keyboards."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Whatever is killed, whenever: no stored answer is lost, none stands twice, and the run gets all its labels."""
+"""Processes killed at any time: no stored answer is lost or duplicated, and the run gets all its labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A feedback kind of one's own: a rating of one segment from 1 to 5. Nothing but this file knows of it."""
+"""A custom feedback kind, a rating of one segment from 1 to 5, defined in this file only."""
 
 import contextlib
 import json

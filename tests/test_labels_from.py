@@ -1,4 +1,4 @@
-"""Runs that train from a file of labels."""
+"""Runs that train from a label file."""
 
 from __future__ import annotations
 

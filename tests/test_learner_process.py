@@ -1,4 +1,4 @@
-"""The learner's own process, run here: what it is told, when it fits, publishes and saves, and how it stops."""
+"""The learner's process: what it receives, when it fits, publishes and saves, and how it stops."""
 
 import dataclasses
 import multiprocessing

@@ -1,4 +1,4 @@
-"""A run that really learns from labels, in about a minute."""
+"""A run that learns from labels, in about a minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Novel behaviours: scripted rewards that pay for what they are named after."""
+"""Novel behaviours: scripted rewards pay for the behaviour they are named after."""
 
 import gymnasium
 import mujoco

@@ -1,4 +1,4 @@
-"""The pixel path: films instead of stacks, the paper's convolutional reward model, and runs on both kinds of image."""
+"""Image observations: frame storage, the convolutional reward model, and runs on both kinds of image."""
 
 from __future__ import annotations
 

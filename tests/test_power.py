@@ -1,4 +1,4 @@
-"""The power is cut under a run at work: every label that was committed can still be used."""
+"""Power cuts during a run: every committed label can still be used."""
 
 from __future__ import annotations
 

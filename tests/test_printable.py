@@ -1,4 +1,4 @@
-"""What others wrote is shown on one line, and a terminal acts on none of it."""
+"""Text from others is printed on one line without terminal control sequences."""
 
 import ast
 import pickle

@@ -1,4 +1,4 @@
-"""Processes beside the agent, and the signals that come while they start."""
+"""The agent's worker processes, and signals that arrive while they start."""
 
 import os
 import signal

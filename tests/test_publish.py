@@ -1,4 +1,4 @@
-"""What is published of a suite: all that a report reads, and nothing else."""
+"""Published results contain what a report reads, and nothing else."""
 
 import json
 from pathlib import Path

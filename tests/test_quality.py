@@ -1,4 +1,4 @@
-"""Figures of label quality, against values worked by hand."""
+"""Measures of label quality, against values worked by hand."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files that anybody may have made are read as ordinary, bounded files, and as the types say."""
+"""Files from others are read only if they are ordinary, bounded in size and of the expected types."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A run that is stopped before its first labels are complete goes on with the clips that it recorded."""
+"""A run that is stopped before its first labels are complete resumes with its recorded clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others made is refused before anything slow is imported for it, and nothing but the one line is printed."""
+"""Invalid input is refused before slow imports, in one line."""
 
 from __future__ import annotations
 

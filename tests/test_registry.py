@@ -1,4 +1,4 @@
-"""Networks and losses are chosen by name; one of a user's own is one registration."""
+"""Networks and losses are chosen by name; a custom one needs one registration."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What people see of a segment is what the agent did: scenes, replays, lossless films."""
+"""People see exactly what the agent did: scenes, replays, lossless videos."""
 
 import itertools
 import multiprocessing

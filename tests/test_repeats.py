@@ -1,4 +1,4 @@
-"""Pairs that people are asked about again, sides swapped: when, which, and that they are no labels."""
+"""Repeated pairs with swapped sides: when and which, and that they do not count as labels."""
 
 import itertools
 

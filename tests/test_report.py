@@ -1,4 +1,4 @@
-"""The report: figures worked by hand, what is missing said and never averaged in silence, a page that stands alone."""
+"""The report: values worked by hand, missing results are reported and never averaged, a self-contained page."""
 
 import csv
 import dataclasses

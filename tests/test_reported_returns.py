@@ -1,4 +1,4 @@
-"""Scores and tables say which return they are of: the evaluation's where all runs have it, never a mixture."""
+"""Scores and tables state which returns they use, and never mix evaluation and training returns."""
 
 import csv
 import json

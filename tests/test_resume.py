@@ -1,4 +1,4 @@
-"""A run that is stopped, killed or damaged goes on where it was."""
+"""A run that was stopped, killed or damaged resumes where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Returns that are reported, against values worked by hand: of training, of a random policy, of games."""
+"""Reported returns of training, of a random policy and of games, against values worked by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reward models fitted offline: the figures, what is held out, and that they mean something."""
+"""Reward models fitted offline: metrics, held-out labels, and whether the metrics are meaningful."""
 
 from __future__ import annotations
 

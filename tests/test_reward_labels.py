@@ -1,4 +1,4 @@
-"""What a reward learner reads: answers that are whole, with clips that hold what the model reads."""
+"""The labels that a reward learner reads: intact answers with complete clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runner: what it skips, resumes, moves aside and reports; that it stops cleanly and leaves nothing behind."""
+"""The runner skips, resumes, moves aside and reports cells, stops cleanly and leaves no processes behind."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""What shows segments to people goes with them through a recorder."""
+"""Scenes for rendering are recorded together with segments."""
 
 import numpy as np
 from helpers import CountingEnv, take_rollout, through_file

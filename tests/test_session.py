@@ -1,4 +1,4 @@
-"""What the viewer shows and stores, without a window."""
+"""The viewer's session model, without a window."""
 
 import os
 
@@ -58,7 +58,7 @@ def test_a_pause_is_no_part_of_the_pace():
 def test_clips_are_on_the_side_that_is_stored(session):
     for lease in session.leases():
         pair = session.load(lease)
-        assert (pair.films[0][0, 0, 0, 0], pair.films[1][0, 0, 0, 0]) == (lease.segments[0], lease.segments[1])
+        assert (pair.frames[0][0, 0, 0, 0], pair.frames[1][0, 0, 0, 0]) == (lease.segments[0], lease.segments[1])
 
 
 def test_an_answer_is_stored_with_who_gave_it_and_how_long_they_took(session, run):

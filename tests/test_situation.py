@@ -1,4 +1,4 @@
-"""What a labeller is told of a run, and which presses count: pure functions."""
+"""Descriptions of a run for labellers, and which key presses count, as pure functions."""
 
 import pytest
 from helpers import quick
@@ -73,7 +73,7 @@ TOLD = [
         ["for everyone", "3 of 20", "training", f"{RESUME} --labels 20", "stop the run"],
     ),
     (facts(STOPPED, "stopped; resumable", closed=True), State.CLOSED, ["was stopped", "kept", f"{RESUME} --labels 20"]),
-    (facts(KILLED, closed=True, ready=3), State.CLOSED, ["was killed", "kept", f"Go on with:\n{RESUME}"]),
+    (facts(KILLED, closed=True, ready=3), State.CLOSED, ["was killed", "kept", f"Resume it with:\n{RESUME}"]),
     (facts(Life.FINISHED), State.FINISHED, ["finished", "answers are kept (3 labels)", f"{RESUME} --labels N"]),
     (facts(Life.FINISHED, closed=True, ready=3), State.FINISHED, ["finished", "kept"]),
 ]

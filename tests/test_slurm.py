@@ -1,4 +1,4 @@
-"""Cells on a real Slurm of one node on this machine; skipped where it is not installed, or this is not root."""
+"""Cells on a real single-node Slurm on this machine. Skipped if Slurm is not installed, or without root."""
 
 import contextlib
 import os

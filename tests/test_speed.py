@@ -1,4 +1,4 @@
-"""What `prefrl bench` measures of speed: the bookkeeping by hand, and each command once for real."""
+"""Speed measurements of `prefrl bench`: their arithmetic, and one real run of each command."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Every state of the window, looked at as a person would: what is on the picture is what the store says."""
+"""Every state of the window: the screenshot shows what the store contains."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Statistics of runs x tasks: values worked by hand, rliable's own output, and what must hold for any scores."""
+"""Statistics of runs x tasks: values worked by hand, rliable's output, and invariants."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Suites as data: those of the package, a user's own, what is refused, and what a cell's hash covers."""
+"""Suites: the built-in ones, TOML files of users, invalid ones, and the hash of a cell."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run says of itself where it does not learn; the limits hold for every published run."""
+"""Symptoms of runs that do not learn; the thresholds hold for every published run."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Numbers as a report shows them."""
+"""Number formats of reports."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""torch's random states in checkpoints, GPUs' included: simulated ones, since these tests run without any."""
+"""torch's random states in checkpoints, including simulated GPUs."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a run names is not imported, unless the person named it or made the run."""
+"""Modules named by a run are imported only if the user trusts them or created the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was taken back is forgotten by the learner: in both modes, at once, and in the same way by a resumed run."""
+"""The learner forgets undone answers: in both modes, immediately, and equally after resuming."""
 
 import itertools
 import multiprocessing

@@ -1,4 +1,4 @@
-"""A store of version 4, as prefrl 0.1.0 made it, with one of everything that a store can hold."""
+"""Upgrades of a version 4 store from prefrl 0.1.0 that contains one of everything."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""Users' own environments, each with an oddity: they train, or are refused in one line before there is a run."""
+"""Users' environments with oddities: they train, or are refused in one line before a run is created."""
 
 from __future__ import annotations
 

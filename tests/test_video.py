@@ -1,4 +1,4 @@
-"""A video has exactly the frames that were written, in their order."""
+"""A video contains exactly the written frames, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The viewer's window, offscreen: presses that nobody can mean, and what was said taken back."""
+"""The viewer's window, offscreen: accidental presses, and undo."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The viewer's window, offscreen: what it says to whoever labels."""
+"""The viewer's window, offscreen: its messages."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from prefrl.feedback.terms import Answer
 def test_the_person_who_pressed_x_is_told_what_they_did_and_others_that_somebody_did(window, run, qtbot):
     qtbot.waitUntil(lambda: window._problems is not None, timeout=5000)
     press(qtbot, window, Qt.Key.Key_X)
-    assert "You said that a clip is broken" in window.panel.status.text()
+    assert "Marked as broken" in window.panel.status.text()
     qtbot.wait(1200)
     assert "You said" in window.panel.status.text()
     LabelQueue(run[1]).withdraw(6, "a clip is broken", "b<b>e\x1b[2Jn")
@@ -63,7 +63,7 @@ def test_what_finish_does_and_how_to_reverse_it_is_said_and_the_budget_stays(win
     qtbot.waitUntil(lambda: "labelling is finished" in window.panel.done.text(), timeout=5000)
     assert window.panel.done.text().startswith("1 of 20 labels")
     press(qtbot, window, Qt.Key.Key_F)
-    assert "finished already" in window.panel.status.text()
+    assert "already finished" in window.panel.status.text()
     assert len(told) == 1
 
 

@@ -1,4 +1,4 @@
-"""A run that does not learn is no unremarked success: the screen, `status`, the summary and the report say so."""
+"""Runs that do not learn are reported on screen, and in `status`, the summary and the report."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The real window on a real screen, with real keys: what a person sees and says is what is stored."""
+"""The real window on a virtual screen with real key presses: what a person sees and answers is what is stored."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""What a configuration says reaches the parts of a run: each figure is worked out again from what was recorded."""
+"""Settings reach the parts of a run: each value is recomputed from the recorded data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks where the system has only what Windows has: simulated, as prefrl was never run there."""
+"""The benchmarks without POSIX features, which is simulated: prefrl was never run on Windows."""
 
 import contextlib
 import subprocess

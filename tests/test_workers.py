@@ -1,4 +1,4 @@
-"""The ways to run the learner, from the agent's side: what it is asked to do, what it is given, and how it ends."""
+"""Inline and process learners from the agent's side: requests, results, and how they end."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""A person at the viewer: what they press, and what came of it."""
+"""Helpers to press keys in the viewer and read the results."""
 
 import os
 

@@ -5,7 +5,7 @@ Through PyAV and not moviepy, which keeps colours at half the resolution and may
 Each frame is deflated by itself, in an AVI file: a hopper's clips are a tenth smaller than with FFV1 and decode in a
 quarter of the time, which is what a viewer costs beside the agent. FFV1's range coder would save another quarter of the
 disk for seven times the time; lossless H.264 and VP9 take more of both. All are tiny for games and dots
-(`python -m prefrl_benchmarks.scripts.films RUN`).
+(`python -m prefrl_benchmarks.scripts.video_codecs RUN`).
 """
 
 from __future__ import annotations
