@@ -31,11 +31,12 @@ class Beginning:
         """
         self._parts, self._feedback = parts, feedback
         self._records, self._reporter = keeper.records, keeper.reporter
+        self._most = keeper.largest_checkpoint
 
     def restore(self) -> None:
         """Go back to where a run stood that was stopped or killed here; a new run stays as it is."""
         parts, run, recorder = self._parts, self._parts.run, self._feedback.recorder
-        exact, state = True, run.load_recording(parts.control.warn)
+        exact, state = True, run.load_recording(parts.control.warn, self._most)
         if state is not None:
             with taken_from(run.recording):
                 exact = parts.env.load_state_dict(state["env"])

@@ -279,6 +279,14 @@ def test_a_whole_checkpoint_of_giant_arrays_is_not_taken_into_memory(place: str,
     assert peak(lambda: prefrl("status", unfinished))[1] < GIANT // 2
 
 
+def test_a_checkpoint_larger_than_the_training_is_not_taken_into_memory(unfinished: Path) -> None:
+    for path in checkpoints(unfinished):
+        save_tree(path, load_tree(path) | {"giant": np.zeros(GIANT, np.uint8)})
+    done, most = peak(lambda: prefrl("resume", unfinished))
+    assert (done.code, "is whole" in done.err) == (1, True)
+    assert most < GIANT // 2
+
+
 def test_published_weights_of_a_giant_size(unfinished: Path) -> None:
     paths = list((unfinished / "reward_model").iterdir())
     assert paths

@@ -11,7 +11,8 @@ from prefrl.parts import Parts
 from prefrl.runs.control import StopTraining
 from prefrl.runs.progress import Phase
 from prefrl.storage.durable import sync
-from prefrl.storage.files import Tree, taken_from
+from prefrl.storage.files import LARGEST_TREE, Tree, size_of, taken_from
+from prefrl.storage.reading import MEBIBYTE
 
 
 class Keeper:
@@ -31,12 +32,25 @@ class Keeper:
     def restore(self) -> bool:
         """Go back to the newest checkpoint; whether there was one."""
         parts = self._parts
-        state = parts.run.load_checkpoint(parts.control.warn)
+        state = parts.run.load_checkpoint(parts.control.warn, self.largest_checkpoint)
         if state is not None:
             with taken_from(parts.run.checkpoints):
                 self.load_state_dict(state)
         self.records.open()
         return state is not None
+
+    @property
+    def largest_checkpoint(self) -> int:
+        """Bytes that a checkpoint of this training may have.
+
+        It holds what there is now, and the moments of two optimisers and a full pool besides. What it takes to show a
+        clip to people depends on the simulator, so that only the general limit holds for it.
+        """
+        if self._parts.config.asks_people:
+            return LARGEST_TREE
+        feedback = self._parts.feedback
+        pool = feedback.recorder.largest_state if feedback else 0
+        return 4 * size_of(self.state_dict()) + 2 * pool + 64 * MEBIBYTE
 
     def begin(self) -> None:
         """Save the training as it is before its first round."""

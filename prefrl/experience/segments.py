@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,6 +93,13 @@ class SegmentRecorder(VecEnvWrapper):
         self._kept = [0] * self.num_envs
         """How many of these are in a segment already, of the same episode."""
         self._rollout: list[tuple[Array, Array, Array, Array, Array]] = []
+
+    @property
+    def largest_state(self) -> int:
+        """Bytes that the pool and the segments that have begun can have, scenes aside."""
+        steps = sum(math.prod(part.shape[1:]) * part.itemsize for part in self._nothing)
+        assert self.pool.maxlen is not None
+        return (self.pool.maxlen + 2 * self.num_envs) * (self._length + self._stack) * steps
 
     def reset(self) -> VecEnvObs:
         """Reset every environment; segments that had begun are dropped, and so is a rollout that was not taken."""

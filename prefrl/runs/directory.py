@@ -30,6 +30,7 @@ from prefrl.safety import store_schema, trust
 from prefrl.storage import locks
 from prefrl.storage.durable import make_folder
 from prefrl.storage.files import (
+    LARGEST_TREE,
     DamagedFileError,
     Tree,
     check_tree,
@@ -245,10 +246,10 @@ class RunDirectory:
         """Write what there is to go on with before the first checkpoint, which takes its place."""
         save_tree(self.recording, stamped("checkpoint", tree), durable=True)
 
-    def load_recording(self, warn: Callable[[str], None]) -> Tree | None:
+    def load_recording(self, warn: Callable[[str], None], most: int = LARGEST_TREE) -> Tree | None:
         """What `save_recording` has written; None where there is none, or it is damaged, of which `warn` is told."""
         try:
-            return opened("checkpoint", load_tree(self.recording), self.recording)
+            return opened("checkpoint", load_tree(self.recording, most), self.recording)
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
@@ -266,11 +267,12 @@ class RunDirectory:
             raise self._no_checkpoint()
         return self
 
-    def load_checkpoint(self, warn: Callable[[str], None]) -> Tree | None:
+    def load_checkpoint(self, warn: Callable[[str], None], most: int = LARGEST_TREE) -> Tree | None:
         """The newest checkpoint that is whole; None before the first.
 
         Args:
             warn: Told of each damaged one that is passed over.
+            most: Bytes that it may have.
 
         Raises:
             PrefrlError: if there are some, and all are damaged.
@@ -278,7 +280,7 @@ class RunDirectory:
         files = self._checkpoint_files()
         for path in reversed(files):
             try:
-                return opened("checkpoint", load_tree(path), path)
+                return opened("checkpoint", load_tree(path, most), path)
             except DamagedFileError as error:
                 warn(str(error))
         if files:

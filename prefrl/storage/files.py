@@ -106,6 +106,13 @@ def save_tree(path: Path, tree: Tree, *, durable: bool = False, private: bool = 
     write_atomically(path, safetensors.numpy.save(arrays, metadata), durable=durable, private=private)
 
 
+def size_of(tree: Any) -> int:
+    """Bytes of a tree's arrays and tensors."""
+    if isinstance(tree, dict):
+        return sum(map(size_of, tree.values()))
+    return int(getattr(tree, "nbytes", 0))
+
+
 def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:
     """Read a tree back; every array is a NumPy array of its own.
 
