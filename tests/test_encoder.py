@@ -31,3 +31,14 @@ def test_images_are_read_as_they_are(shape, axes):
 def test_bytes_in_a_row_are_a_vector():
     ram = np.array([[0, 255]], np.uint8)
     assert encode(ram, np.ones((1, 1), np.float32)).tolist() == [[0, 255, 1]]
+
+
+def test_features_of_images_are_the_images_and_of_anything_else_rows_of_single_precision():
+    pictures = np.arange(2 * 3 * 4 * 8 * 9).reshape(2, 3, 4, 8, 9).astype(np.uint8)
+    assert encode(pictures, np.ones((2, 3, 2), np.float32), 2) is pictures
+    grey = pictures[:, :, 0]
+    assert encode(grey, np.ones((2, 3, 2), np.float32), 2) is grey
+    grids = np.arange(2 * 3 * 4.0).reshape(2, 3, 2, 2)
+    rows = encode(grids, np.full((2, 3, 2), 0.5, np.float32), 2)
+    assert (rows.shape, rows.dtype) == ((2, 3, 6), np.float32)
+    assert rows[1, 2].tolist() == [20.0, 21.0, 22.0, 23.0, 0.5, 0.5]

@@ -326,17 +326,6 @@ def test_features_are_flattened_observations_and_actions():
     assert len(segment) == 2
 
 
-def test_features_of_images_are_the_images_and_of_anything_else_rows_of_single_precision():
-    env, pictures = recorder(), np.arange(2 * 3 * 4 * 8 * 9).reshape(2, 3, 4, 8, 9).astype(np.uint8)
-    assert env._features(pictures, np.ones((2, 3, 2), np.float32)) is pictures
-    grey = pictures[:, :, 0]
-    assert env._features(grey, np.ones((2, 3, 2), np.float32)) is grey
-    grids = np.arange(2 * 3 * 4.0).reshape(2, 3, 2, 2)
-    rows = env._features(grids, np.full((2, 3, 2), 0.5, np.float32))
-    assert (rows.shape, rows.dtype) == ((2, 3, 6), np.float32)
-    assert rows[1, 2].tolist() == [20.0, 21.0, 22.0, 23.0, 0.5, 0.5]
-
-
 def test_a_saved_pool_is_in_the_order_of_its_ids_however_the_state_lists_it():
     saved, loaded = recorder(), recorder()
     roll(saved, 40)
