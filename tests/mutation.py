@@ -335,7 +335,7 @@ def patience(names: Sequence[str], seen: dict[str, dict[str, Any]]) -> float:
 
 
 def from_disk(file: str, mutant: Mutant, seen: dict[str, dict[str, Any]]) -> int | None:
-    """Run a mutant's tests on the file as it is then, imported anew."""
+    """Run the tests of a mutant on the mutated file, with fresh imports."""
     names = covering(file, mutant, seen)
     path = TREE / file
     original = path.read_text()

@@ -220,7 +220,7 @@ def test_a_damaged_database(damage: Damage, command: str, unfinished: Path) -> N
 
 @pytest.mark.parametrize("page", range(1, 10, 2))
 def test_a_damaged_page_of_the_database(page: int, unfinished: Path) -> None:
-    """Whichever page it is, a run that goes on has every label that it had, and otherwise says what is damaged."""
+    """Whichever page is damaged, the run either resumes with all its labels or reports the damage."""
     path = unfinished / "labels.sqlite"
     labels = stored_labels(unfinished)
     _no_side_files(unfinished)
@@ -285,7 +285,7 @@ def test_what_the_learner_wrote_is_damaged(damage: Damage, name: str, unfinished
     damage(root / name)
     done = spawned("resume", root)
     assert stored_labels(root)[: len(labels)] == labels
-    assert done.code == 0, done.err  # labels and clips are whole: the learner can fit anew
+    assert done.code == 0, done.err  # labels and clips are intact: the learner can fit again
     assert label_counts(root) == (LABELS, LABELS)
 
 

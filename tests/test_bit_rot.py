@@ -185,7 +185,7 @@ def test_a_summary_tells_how_many_labels_could_not_be_used(unfinished: Path) -> 
 
 
 def test_a_run_whose_clips_are_gone_does_not_pretend_to_repeat_itself(unfinished: Path) -> None:
-    """It goes on with new pairs after what there is, in place of meeting its old answers as if it had all of them."""
+    """It continues with new pairs instead of replaying its old answers, which are incomplete."""
     run = RunDirectory.open(unfinished)
     store = LabelStore(run.labels)
     last, asked = store.last_round(), len(store.asked_pairs())

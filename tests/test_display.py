@@ -88,7 +88,7 @@ def test_the_time_that_is_left_does_not_count_waiting_as_training(shown):
 
 def test_a_rate_needs_steps(shown):
     display, said, _ = shown
-    display.report(status(step=500, seconds=50.0))  # of a run that goes on: what it did before is not this session's
+    display.report(status(step=500, seconds=50.0))  # a resumed run: earlier steps do not count for the rate
     assert "steps/s" not in said.getvalue()
 
 

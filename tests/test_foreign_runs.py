@@ -47,7 +47,7 @@ def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def assert_refused(root: Path, *commands: str, word: str = "") -> None:
-    """Every command says one line, quickly, and leaves the run and what is beside it as they are."""
+    """Every command quickly prints one line and changes neither the run nor other files."""
     before = everything(root.parent)
     for command in commands or ("status", "resume", "labels report", "play"):
         started = time.process_time()
@@ -242,7 +242,7 @@ def test_a_query_without_end_is_ended(root: Path, monkeypatch: pytest.MonkeyPatc
     store = LabelStore(root / "labels.sqlite")
     with pytest.raises(PrefrlError, match="comes to no end"), store.database.read() as connection:
         connection.exec_driver_sql(ENDLESS.replace("SELECT i FROM n", "SELECT sum(i) FROM n"))
-    assert store.counts()["answered"] == 6  # and the store goes on
+    assert store.counts()["answered"] == 6  # the store still works
     store.close()
 
 

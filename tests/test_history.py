@@ -28,7 +28,7 @@ from prefrl.feedback.transfer import export_labels, import_archive
 from prefrl.runs.directory import RunDirectory
 
 LABELS = 36
-"""Of whom Ann and Bjørn gave twelve each: enough to be asked again."""
+"""Ann and Bjørn gave twelve each: enough to be asked again."""
 
 
 class People(NamedTuple):
@@ -349,7 +349,7 @@ def test_files_of_the_first_format_are_read(full: Path, theirs: People, tmp_path
     assert archive.labels == now.labels
     assert archive.history == ((), (), (), (), ())
     assert import_archive(old, theirs.run.root) == (LABELS - 1, 0)
-    assert import_archive(full, theirs.run.root) == (0, 0)  # what is known beside comes later
+    assert import_archive(full, theirs.run.root) == (0, 0)  # the rest of the history is imported later
     assert len(read_history(theirs.store).repeats) == len(read_history(theirs.store).taken_back) == 1
 
 
@@ -366,7 +366,7 @@ def test_files_of_the_second_format_are_read(full: Path, theirs: People, tmp_pat
     old = forged(full, tmp_path / "old.zip", older)
     assert read_archive(old).history == now.history._replace(late=(), flags_taken_back=())
     import_archive(old, theirs.run.root)
-    import_archive(full, theirs.run.root)  # what is known beside comes later
+    import_archive(full, theirs.run.root)  # the rest of the history is imported later
     assert theirs.store.late_answers() == len(read_history(theirs.store).flags_taken_back) == 1
 
 

@@ -89,7 +89,7 @@ teacher = "none"
 
 @pytest.fixture
 def evil_suite(tmp_path, monkeypatch):
-    """A suite that names a module beside it; where it notes that it was imported."""
+    """A suite that names a module in its folder, and the file that the module writes when imported."""
     (tmp_path / "evil_suite.py").write_text(EVIL)
     (tmp_path / "mine.toml").write_text(SUITE.format(tasks='"reacher", "evil_suite:Env-v0"'))
     monkeypatch.setenv("WITNESS", str(tmp_path / "witness"))

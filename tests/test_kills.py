@@ -112,6 +112,6 @@ def test_no_answer_is_lost_whichever_process_is_killed(tmp_path: Path, seed: int
     assert set(said) <= set(stored)
     answers, queries = label_counts(scene.root)
     assert answers == queries  # none has two
-    assert summary(scene.root)["labels_answered"] == LABELS  # and some were asked again, beside the budget
+    assert summary(scene.root)["labels_answered"] == LABELS  # repeats do not count towards the budget
     assert "Traceback" not in scene.log.read_text()
     RunDirectory.open(scene.root).lock().release()  # nobody is left at work on it

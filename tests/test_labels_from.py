@@ -158,7 +158,7 @@ def test_a_file_without_a_label_to_learn_from_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("newest_is_lost", [False, True])
-@pytest.mark.parametrize("labels", [25, 150])  # all there when it goes on, or some still to be asked for
+@pytest.mark.parametrize("labels", [25, 150])  # all present when it resumes, or some still missing
 def test_labels_added_to_a_stopped_run_are_all_learned_from(
     labels: int, newest_is_lost: bool, trained: Path, tmp_path: Path
 ) -> None:

@@ -189,7 +189,7 @@ def test_what_slurm_refuses_is_reported_in_one_line(cluster, tmp_path):
 @with_slurm
 @pytest.mark.slow
 def test_a_preempted_node_loses_no_work(cluster, tmp_path):
-    """Preempted, a cell goes on from where it was put back."""
+    """A preempted cell resumes from the copied-back run."""
     with runner(tmp_path, LONG) as process:
         until(at_work, "two cells at work")
         for job in jobs():

@@ -39,7 +39,7 @@ def test_rates_count_only_a_run_s_own_turns(tmp_path):
 
 
 class Hours:
-    """A clock that goes on only when it is told to."""
+    """A clock that advances only on request."""
 
     def __init__(self):
         self.now = 100.0

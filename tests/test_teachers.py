@@ -192,7 +192,7 @@ def test_people_like_ties_and_errors_are_at_people_s_rates():
 
 
 def test_chance_is_the_query_s_own():
-    """A query asked again after a resume is judged as it was, whatever is asked beside it; another seed's is not."""
+    """A query asked again after a resume gets the same answer, whatever else is asked; another seed may change it."""
     asked = {n: query([1.0], [0.5], rank=n % 20)._replace(round=1 + n // 20) for n in range(600)}
 
     def said(numbers, *, seed=0, at_once=False):

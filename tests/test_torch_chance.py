@@ -133,7 +133,7 @@ def test_one_part_s_states_continue_from_a_checkpoint(tmp_path, monkeypatch):
         with chance.drawn():
             drawn.append((gpus.draw(0), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
-    resumed.load_state_dict(OwnChance(7, "cpu").state_dict())  # a run that goes on on a GPU
+    resumed.load_state_dict(OwnChance(7, "cpu").state_dict())  # a run resumed on a GPU
 
 
 def test_a_learner_on_the_cpu_draws_and_saves_nothing_of_a_gpu(monkeypatch):

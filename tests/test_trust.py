@@ -22,7 +22,7 @@ from prefrl.safety import signing, trust
 
 WALK = """
 import gymnasium
-import helper  # which lies beside it
+import helper  # in the same folder
 
 
 class Walk(gymnasium.Env):
@@ -79,7 +79,7 @@ def rename(root: Path, **values: object) -> None:
 
 @pytest.fixture
 def evil(unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run that names a module in its own folder, beside others that stand in for libraries."""
+    """A run that names a module in its own folder, which also contains fake libraries."""
     witness = tmp_path / "witness"
     monkeypatch.setenv("WITNESS", str(witness))
     rename(unfinished, env_id="evil:Env-v0", task="evil:Env-v0")

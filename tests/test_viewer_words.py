@@ -28,7 +28,7 @@ def test_flags_are_confirmed_to_the_labeller_and_reported_to_others(window, run,
     press(qtbot, window, Qt.Key.Key_X)
     assert "Marked as broken" in window.panel.status.text()
     qtbot.wait(1200)
-    assert "You said" in window.panel.status.text()
+    assert "Marked as broken" in window.panel.status.text()
     LabelQueue(run[1]).withdraw(6, "a clip is broken", "b<b>e\x1b[2Jn")
     told = "A pair was dropped: b<b>e\\x1b[2Jn says: a clip is broken"
     qtbot.waitUntil(lambda: window.panel.status.text().replace("\u200b", "") == told, timeout=5000)
