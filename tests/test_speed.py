@@ -105,7 +105,7 @@ def test_the_defaults_may_end_at_a_return_of_zero():
 
 
 def test_training_too_short_for_an_episode_is_reported():
-    with pytest.raises(PrefrlError, match="no episode ended in 1 steps"):
+    with pytest.raises(PrefrlError, match="no episode ended within 1 steps"):
         defaults.compare(rows((1, None, 1.0)), rows((1, None, 1.0)))
 
 
@@ -207,8 +207,8 @@ def test_every_point_of_growth_is_over_as_many_labels():
         (("speed", "--imitation", sys.executable, "--task", "hopper"), "cheetah"),
         (("speed", "--out", "/no/such/folder/speed.json"), "cannot be written"),
         (("defaults", "--alternations", "0"), "--alternations"),
-        (("defaults", "--task", "pong"), "images"),
-        (("growth", "--task", "pong"), "images"),
+        (("defaults", "--task", "pong"), "image observations"),
+        (("growth", "--task", "pong"), "image observations"),
         (("growth", "--labels", "500", "100"), "ascend"),
         (("growth", "--labels", "100", "200"), "ascend"),
         (("growth", "--members", "0"), "at least 1"),
