@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -93,6 +97,22 @@ def check_clips(config: RunConfig) -> None:
 
 def _shown(config: RunConfig) -> tuple[int, int] | None:
     """Height and width of the pictures that people see; None where none can be made, which the renderer tells."""
+    with _quiet_destructors():
+        return _picture_size(config)
+
+
+@contextmanager
+def _quiet_destructors() -> Iterator[None]:
+    """A viewer that could not be made complains when it is destroyed; that it cannot render is reported elsewhere."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+
+
+def _picture_size(config: RunConfig) -> tuple[int, int] | None:
     try:
         env = stage_env(config.env_id, config.env_kwargs)
     except PrefrlError:

@@ -207,7 +207,7 @@ def test_a_rollout_can_be_normalised_by_itself(ahead):
     assert rewards.mean() == pytest.approx(0, abs=1e-5)
     assert rewards.std() == pytest.approx(0.5, rel=1e-4)
     features = np.array([features_of(simulator) for simulator in recorder.venv.envs])
-    worker.ensemble.target_std = 0.5
+    worker.ensemble.output_normaliser._target_std = 0.5
     worker.ensemble.fit_output_normalisation(torch.from_numpy(features.reshape(-1, features.shape[-1])))
     for env, rewarded in enumerate(features):  # that of the ensemble divides by N - 1
         np.testing.assert_allclose(rewards[:, env], worker.ensemble.score(rewarded), rtol=0.05, atol=1e-3)

@@ -209,7 +209,7 @@ def test_train_from_python(tmp_path: Path) -> None:
     assert run.summary == summary(run.root)
     assert run.summary["labels_answered"] == 10
     assert run.root == tmp_path / "run"
-    assert seen[-1]["step"] == run.summary["steps"]
+    assert seen[-1].step == run.summary["steps"]
     command = tmp_path / "command"
     flags = ("--labels", "10", "--steps", "3000", "--mode", "sync", "--seed", "1", "--out", command)
     pairs = [f"{name}={value}" for name, value in settings.items()]
@@ -308,7 +308,7 @@ def test_the_wheel_works_from_a_folder_with_its_own_envs_and_benchmarks(tmp_path
     assert "reacher" in python("-m", "prefrl", "tasks")
     cells = "from prefrl_benchmarks.suites import find_suite; print(len(find_suite('smoke').cells()))"
     assert int(python("-c", cells)) > 0
-    assert (target / "prefrl_benchmarks" / "report.html.jinja").exists()
+    assert (target / "prefrl_benchmarks" / "report" / "report.html.jinja").exists()
     out = python("-m", "prefrl", *tiny("reacher", elsewhere / "run", steps=2500))
     assert "finished" in out
     assert summary(elsewhere / "run")["labels_answered"] == LABELS

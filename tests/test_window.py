@@ -261,7 +261,7 @@ def interrupted(view, event):
 
 views.ClipView.paintEvent = interrupted
 from pathlib import Path
-sys.exit(app.label(Path(sys.argv[1]), "ann"))
+sys.exit(app.open_viewer(Path(sys.argv[1]), "ann"))
 """
 
 
