@@ -27,7 +27,7 @@ from prefrl.machine.processes import WorkerProcess
 from prefrl.parts import Feedback, Parts
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import IMAGES_AT_ONCE
-from prefrl.reward.normalisation import RolloutNormalisation
+from prefrl.reward.normalisation import NORMALISATIONS
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.runs.control import Control, StopTraining
 from prefrl.runs.directory import RunDirectory
@@ -91,8 +91,7 @@ def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWo
     agent = config.agent
     # A synchronous agent has every core to itself, and would only be slowed down.
     ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and not config.synchronous else None
-    over_rollouts = config.reward.normalise_over == "rollouts"
-    normalisation = RolloutNormalisation(config.reward.target_std) if over_rollouts else None
+    normalisation = NORMALISATIONS[config.reward.normalise_over](config.reward.target_std)
     predicted = PredictedReward(recorder, learner, ahead, normalisation)
     terms: dict[str, RewardTerm] = {}
     if agent.ent_coef and not ALGORITHMS[config.algo].has_entropy_bonus:

@@ -33,6 +33,20 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where `store` is."""
+    return tmp_path / "labels.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[LabelStore]:
+    """A label store with nothing in it."""
+    opened = LabelStore(path, create=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A folder with what an older version made: runs `finished`, `unfinished`, `image`, `labels.zip`, `published`."""
     folder = tmp_path / "old"

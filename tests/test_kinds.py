@@ -63,18 +63,6 @@ def rating(monkeypatch):
     return kind
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "labels.sqlite"
-
-
-@pytest.fixture
-def store(path):
-    opened = LabelStore(path, create=True)
-    yield opened
-    opened.close()
-
-
 def ask(store, count=3, *, wanted=1, first=0):
     queries = [Query("rating", (POOL[first + rank],), 1, first + rank, 100, wanted) for rank in range(count)]
     return list(store.add_queries(queries))

@@ -35,13 +35,6 @@ def clock():
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = LabelStore(tmp_path / "labels.sqlite", create=True)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def queue(store, clock):
     return LabelQueue(store, clock=clock)
 

@@ -1,12 +1,14 @@
 """The agent's worker processes, and signals that arrive while they start."""
 
+import multiprocessing
 import os
 import signal
+import threading
 from multiprocessing.context import SpawnProcess
 
 import pytest
 
-from prefrl.machine.processes import start_worker
+from prefrl.machine.processes import WorkerProcess, start_worker
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -25,3 +27,20 @@ def test_a_signal_that_comes_while_a_process_starts_is_not_lost(monkeypatch, num
     beside.pipe.close()
     assert came == [number]
     assert beside.process.exitcode == 0
+
+
+def test_a_worker_that_reads_nothing_blocks_nobody():
+    """A learner may hang for hours while it is sent the step every second; a pipe holds a few thousand messages."""
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    worker = WorkerProcess(None, writer)
+    sending = threading.Thread(target=lambda: [worker.send(step) for step in range(50_000)], daemon=True)
+    sending.start()
+    sending.join(30)
+    assert not sending.is_alive()
+    held = []
+    while reader.poll():
+        held.append(reader.recv())
+    assert held == list(range(len(held)))
+    assert 100 < len(held) < 50_000
+    worker.send(50_000)
+    assert reader.recv() == 50_000

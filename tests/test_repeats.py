@@ -16,13 +16,6 @@ POOL = segments(240)
 
 
 @pytest.fixture
-def store(tmp_path):
-    opened = LabelStore(tmp_path / "labels.sqlite", create=True)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
 def queue(store):
     return asked(store)
 

@@ -19,18 +19,6 @@ from prefrl.types import Comparison
 POOL = segments(40)
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "labels.sqlite"
-
-
-@pytest.fixture
-def store(path):
-    opened = LabelStore(path, create=True)
-    yield opened
-    opened.close()
-
-
 def queries(count, *, first=0, round_=1, step=100):
     return [
         pair_query(round_, rank, POOL[2 * (first + rank)], POOL[2 * (first + rank) + 1], step) for rank in range(count)

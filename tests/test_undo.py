@@ -6,7 +6,6 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from helpers import Library, laid_out, quick, same_tree, segments, through_file, tiny_reward
 from hypothesis import given
@@ -33,13 +32,6 @@ LEFT, RIGHT, EQUAL, NEITHER = Judgement
 
 
 # -- the history ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store(tmp_path):
-    opened = LabelStore(tmp_path / "labels.sqlite", create=True)
-    yield opened
-    opened.close()
 
 
 POOL = segments(24, rewards=np.arange(5.0))

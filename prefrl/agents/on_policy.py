@@ -80,10 +80,6 @@ class OnPolicyAgent:
         """True returns of the last 100 episodes that have ended."""
         return np.array([info["r"] for info in self._model.ep_info_buffer or ()], dtype=np.float64)
 
-    def restart(self) -> None:
-        """Start new episodes in every environment."""
-        self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
-
     def state_dict(self) -> Tree:
         """Everything that the next step depends on, torch's and NumPy's global random states included."""
         return agent_state(self._model)
@@ -91,7 +87,7 @@ class OnPolicyAgent:
     def load_state_dict(self, state: Tree, *, exact: bool) -> None:
         """Go back to a saved state; `exact` says whether the environments stand where they stood."""
         if not exact:
-            self.restart()
+            self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
         load_agent_state(self._model, state, simulators_restored=exact)
 
 

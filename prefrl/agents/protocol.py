@@ -46,9 +46,6 @@ class Agent(Protocol):
     def recent_returns(self) -> Floats:
         """True returns of the last 100 episodes that have ended."""
 
-    def restart(self) -> None:
-        """Start new episodes, where the environments could not be restored."""
-
     def state_dict(self) -> Tree:
         """Everything that the next step depends on, the global random states included."""
 

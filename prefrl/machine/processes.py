@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -26,9 +27,10 @@ class WorkerProcess(NamedTuple):
     pipe: Connection
 
     def send(self, message: Any) -> None:
-        """Send it something; nothing where it is gone, which its `process` tells."""
+        """Send a short message. It is dropped if the process is gone, or has not read until the pipe is full."""
         with suppress(OSError):
-            self.pipe.send(message)
+            if _has_room(self.pipe):
+                self.pipe.send(message)
 
     def stop(self, timeout: float = 30) -> bool:
         """Let it finish what it is at; one that does not is killed. Whether it ended by itself."""
@@ -45,6 +47,15 @@ class WorkerProcess(NamedTuple):
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
+
+
+def _has_room(pipe: Connection) -> bool:
+    """Whether a short message can be sent without waiting; where the system cannot say (Windows), it may wait."""
+    if not hasattr(select, "poll"):
+        return True
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLOUT)
+    return bool(waiting.poll(0))
 
 
 def start_worker(name: str, target: Callable[..., None], *arguments: Any) -> WorkerProcess:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -119,3 +119,10 @@ class RolloutNormalisation:
         for place in sorted(state, key=int):
             part = state[place]
             self._newest.append(Moments(part["steps"], *(torch.from_numpy(part[name]) for name in ("mean", "square"))))
+
+
+NORMALISATIONS: dict[str, Callable[[float], RolloutNormalisation | None]] = {
+    "comparisons": lambda target_std: None,
+    "rollouts": RolloutNormalisation,
+}
+"""By `reward.normalise_over`, made with the target deviation; None leaves it to the normalisation of the weights."""
