@@ -6,7 +6,7 @@ number, in order; a newer file is refused. `restored` goes back to the first for
 stay what they were.
 
 `metrics.csv` has no room for a number: its header says which columns it has, and `present_name` renames them.
-`labels.sqlite` has versions of its own, in `prefrl.feedback.schema`.
+`labels.sqlite` has versions of its own, in `prefrl.safety.store_schema`.
 """
 
 from __future__ import annotations
