@@ -47,6 +47,12 @@ def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] =
     return UsageError(f"unknown {kind} {printable(repr(name), 80)}; {hint}")
 
 
+def near(name: str, known: Iterable[str]) -> str:
+    """What to add to a message about a name that does not exist: the nearest that does; nothing where none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or what caused it, is a full disk: the system's own, or SQLite's report of it."""
     cause: BaseException | None = error

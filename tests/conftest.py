@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from asking import make_run as make_asking_run
 from labelled import LABELS as IN_FILE
 from labelled import add_labels, make_run
-from runs import LABELS, SETTINGS, checkpoints, prefrl, tiny
+from runs import LABELS, OLD, SETTINGS, checkpoints, prefrl, tiny
 
 from clip_viewer.session import Session
 from prefrl.feedback.kinds.comparison import Judgement
@@ -29,6 +30,15 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("state")
     with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder)}):
         yield folder
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A folder with what an older version made: runs `finished`, `unfinished`, `image`, `labels.zip`, `published`."""
+    folder = tmp_path / "old"
+    with zipfile.ZipFile(OLD) as file:
+        file.extractall(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from prefrl_benchmarks import cells
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.suites import find_suite, known_suites
 
 from prefrl import recipes
+from prefrl.config import migrations
+from prefrl.config.migrations import Add
 from prefrl.errors import UsageError
 from prefrl.recipes import ABLATIONS
 from prefrl.runs.directory import RunDirectory
@@ -153,7 +154,7 @@ def test_a_younger_setting_counts_where_it_differs_from_its_default(monkeypatch)
     before = hash_of()
     assert hash_of(settings={"evaluation.episodes": 10}) == before
     assert hash_of(settings={"evaluation.episodes": 3}) != before
-    monkeypatch.setitem(cells.YOUNGER, "reward.members", 3)
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, Add("config", 3, "reward.members", 3)))
     without = hash_of()
     assert without != before
     assert hash_of(settings={"reward.members": 5}) not in (before, without)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -12,25 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from prefrl.config import EvaluationConfig, RunConfig
+from prefrl.config import RunConfig
+from prefrl.config.migrations import restored
 from prefrl.errors import PrefrlError
 from prefrl.experience.tasks import find_task
 from prefrl.recipes import resolve
-from prefrl.runs.directory import is_finished, read_summary
+from prefrl.runs.directory import is_finished, read_config, read_summary
 from prefrl.safety.trust import module_of
-from prefrl.storage.files import read_json
 
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 """Settings that do not affect the results of a run with a synthetic teacher."""
-
-YOUNGER: dict[str, Any] = {
-    "evaluation": dataclasses.asdict(EvaluationConfig()),
-    "env_kwargs": {},
-    "true_reward": True,
-    "reward.normalise_over": "comparisons",
-}
-"""Settings added after results were published, by path ("reward.name"), with the value that reproduces the behaviour
-before the setting existed. Settings with this value are left out of the hash."""
 
 
 @dataclass(frozen=True)
@@ -99,32 +89,20 @@ class Cell:
 def fingerprint(config: RunConfig) -> str:
     """Hash the settings that affect a run's results. Changes to the recipes of other tasks do not affect it.
 
-    For runs on the true reward, settings of the reward model and the queries are ignored. Settings in `YOUNGER` count
-    only if they differ from their default, so that adding one does not change the hashes in published manifests.
+    For runs on the true reward, settings of the reward model and the queries are ignored. The hash is of the
+    configuration as format 1 would state it, so that renaming a setting, or adding one, does not change the hashes in
+    published manifests.
     """
     left_out = _NOT_COMPUTED if config.learns_reward else _NOT_COMPUTED | {"reward", "queries"}
-    kept = {name: value for name, value in config.to_json().items() if name not in left_out}
-    for path, default in YOUNGER.items():
-        _leave_out(kept, path.split("."), default)
+    kept = {name: value for name, value in restored("config", config.to_json()).items() if name not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _leave_out(settings: dict[str, Any], path: list[str], default: Any) -> None:
-    """Remove a setting if it has this value."""
-    for part in path[:-1]:
-        settings = settings.get(part, {})
-    if settings.get(path[-1]) == default:
-        del settings[path[-1]]
-
-
 def fingerprint_of(root: Path) -> str | None:
-    """The hash of a run on disk; None if this version cannot read its configuration.
-
-    Settings that are missing from the run's configuration have their defaults.
-    """
+    """The hash of a run on disk; None where this version cannot read its configuration."""
     try:
-        return fingerprint(RunConfig.from_json(read_json(root / "config.json")["config"]))
-    except (PrefrlError, OSError, KeyError, TypeError):
+        return fingerprint(read_config(root / "config.json")[0])
+    except (PrefrlError, OSError):
         return None
 
 

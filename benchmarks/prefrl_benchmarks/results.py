@@ -16,6 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+from prefrl.config.migrations import check_format, present, upgraded
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import printable
@@ -31,7 +32,6 @@ from prefrl_benchmarks.suites import Suite
 
 MANIFEST = "suite.json"
 NOT_BEGUN = "not begun"
-_FORMAT = 1
 _LARGEST_MANIFEST = 8 * MEBIBYTE
 """An entry of a cell has about 500 bytes."""
 _NAMED = 8
@@ -169,7 +169,9 @@ def write_manifest(suite: Suite, out: Path) -> None:
     cells = [_hashes(cell) | dataclasses.asdict(cell) for cell in suite.cells()]
     about = {"prefrl": version(), "commit": commit(), "python": platform.python_version(), "machine": machine()}
     about["command"] = shlex.join(["prefrl", *sys.argv[1:]])
-    write_json(path, {"format": _FORMAT, "suite": dataclasses.asdict(suite)} | about | {"cells": cells}, durable=True)
+    write_json(
+        path, {"format": present("suite"), "suite": dataclasses.asdict(suite)} | about | {"cells": cells}, durable=True
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -183,9 +185,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise UsageError(f"{folder} holds no suite's results: it has no {MANIFEST}")
     data = read_json(path, _LARGEST_MANIFEST)
-    if isinstance(data, dict) and type(data.get("format")) is int and data["format"] > _FORMAT:
-        newer = printable(data.get("prefrl"), 40)
-        raise UsageError(f"{printable(path)} was made by a newer version of prefrl ({newer})")
+    said = data if isinstance(data, dict) else {}
+    found = check_format("suite", said.get("format"), path, said.get("prefrl"))
+    data = upgraded("suite", data, found, path)
     try:
         manifest: dict[str, Any] = conform(_Manifest, data, "")
         cells = _cells(manifest)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -352,25 +351,6 @@ class RunConfig:
         """
         config: RunConfig = conform(cls, data, "")
         return config.validate()
-
-
-def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """A copy with dotted settings changed, e.g. {"reward.members": 1}.
-
-    Raises:
-        UsageError: for a name that does not exist or a value of the wrong type.
-    """
-    data = json.loads(json.dumps(config.to_json()))
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        node = data
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
-            raise UsageError(f"there is no setting {key!r}")
-        node[last] = value
-    changed: RunConfig = conform(RunConfig, data, "")
-    return changed
 
 
 def _check_widths(name: str, widths: tuple[int, ...], *, copies: int) -> None:

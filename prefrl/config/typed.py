@@ -8,7 +8,7 @@ import reprlib
 import types
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from prefrl.errors import UsageError
+from prefrl.errors import UsageError, near
 from prefrl.printable import printable
 
 _LARGEST = 2**63
@@ -92,7 +92,7 @@ def _instance(cls: type[Any], data: Any, name: str) -> Any:
         raise UsageError(f"{name or 'the configuration'} must be an object")
     fields = {each.name: each for each in dataclasses.fields(cls)}
     if extra := sorted(set(data) - set(fields)):
-        raise UsageError(f"there is no setting {prefix}{shown(extra[0])}")
+        raise UsageError(f"there is no setting {shown(prefix + extra[0])}{near(extra[0], fields)}")
     values = {}
     for each, hint in get_type_hints(cls).items():
         if each in data:

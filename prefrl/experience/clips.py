@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.config.migrations import opened, stamped
 from prefrl.errors import PrefrlError
 from prefrl.storage.durable import sync
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
@@ -55,7 +56,7 @@ class ClipFolder:
             except DamagedFileError:
                 return False
         tree = {"features": _packed(segment.features), "true_rewards": segment.true_rewards}
-        save_tree(path, tree, private=True)
+        save_tree(path, stamped("clip", tree), private=True)
         return True
 
     def save_scene(self, segment: Segment) -> None:
@@ -65,7 +66,8 @@ class ClipFolder:
             return
         self._written.append(path)
         if not path.exists():
-            save_tree(path, {"scene": segment.scene, "actions": segment.actions}, private=True)
+            tree = {"scene": segment.scene, "actions": segment.actions}
+            save_tree(path, stamped("scene", tree), private=True)
 
     def sync(self) -> None:
         """Wait until the disk has what was saved, so that a label of it can never be without it.
@@ -82,10 +84,11 @@ class ClipFolder:
             PrefrlError: if it is missing or damaged.
         """
         try:
-            tree = load_tree(self._scene_file(segment_id), _LARGEST_SCENE)
+            tree = load_tree(path := self._scene_file(segment_id), _LARGEST_SCENE)
         except FileNotFoundError:
             raise PrefrlError(f"the scene {self._scene_file(segment_id)} is missing") from None
-        with taken_from(self._scene_file(segment_id)):
+        tree = opened("scene", tree, path)
+        with taken_from(path):
             return dict(tree["scene"]), np.asarray(tree["actions"])
 
     def video(self, segment_id: int) -> Path:
@@ -118,10 +121,11 @@ class ClipFolder:
             PrefrlError: if the clip is missing or damaged.
         """
         try:
-            tree = load_tree(self.file(segment_id), most + MEBIBYTE)
+            tree = load_tree(path := self.file(segment_id), most + MEBIBYTE)
         except FileNotFoundError:
             raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
-        with taken_from(self.file(segment_id)):
+        tree = opened("clip", tree, path)
+        with taken_from(path):
             return _numbers(_unpacked(tree["features"], most)), _numbers(np.asarray(tree["true_rewards"]))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prefrl.config.migrations import present
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.experience.clips import LARGEST_FILM, ClipFolder
 from prefrl.experience.inputs import Inputs
@@ -29,9 +30,6 @@ from prefrl.feedback.label_history import NO_HISTORY, History, Label
 from prefrl.storage.files import DamagedFileError, replacing
 from prefrl.storage.reading import MEBIBYTE
 
-FORMAT_VERSION = 3
-HISTORY_OF = {1: (), 2: ("taken_back", "repeats", "flags"), FORMAT_VERSION: History._fields}
-"""What a file holds beside the labels that stand, by its format."""
 KIND, CONTENTS = "prefrl labels", "labels.json"
 
 
@@ -159,7 +157,8 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
     inputs = task.inputs
     contents = {
         "kind": KIND,
-        "format": FORMAT_VERSION,
+        "format": present("archive"),
+        "label_format": present("label"),
         "prefrl": version,
         "task": task.name,
         "instruction": task.instruction,
@@ -183,15 +182,13 @@ def segments_of(labels: Iterable[Label], history: History = NO_HISTORY) -> list[
     return sorted({segment for pair in pairs for segment in pair})
 
 
-def counts_of(
-    labels: Sequence[Label], videos: int, history: History, beside: Sequence[str] = History._fields
-) -> dict[str, int]:
-    """How much there is of everything; labels also by judgement, and of the history the lists named."""
+def counts_of(labels: Sequence[Label], videos: int, history: History) -> dict[str, int]:
+    """How much there is of everything; labels also by judgement."""
     said = Counter(label.judgement.value for label in labels)
     by_judgement = {name.value: said[name.value] for name in Judgement}
-    lists = {name: len(getattr(history, name)) for name in beside}
+    beside = {name: len(entries) for name, entries in history._asdict().items()}
     clips = len(segments_of(labels, history))
-    return {"labels": len(labels), **by_judgement, **lists, "clips": clips, "videos": videos}
+    return {"labels": len(labels), **by_judgement, **beside, "clips": clips, "videos": videos}
 
 
 def clip_name(segment: int) -> str:

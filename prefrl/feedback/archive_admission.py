@@ -12,13 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_type_hints
 
+from prefrl.config.migrations import check_format, upgraded
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.archive import (
     CONTENTS,
-    FORMAT_VERSION,
-    HISTORY_OF,
     KIND,
     LabelArchive,
     LabelledTask,
@@ -93,21 +92,28 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     if contents.get("kind") != KIND:
         raise ValueError("another program's")
     version = _name(contents, "prefrl")
-    if _whole(contents["format"], "format") > FORMAT_VERSION:
-        raise UsageError(f"{path} was made by a newer version of prefrl ({version})")
+    contents = _upgraded(path, contents, version)
     task = _task(contents)
     labels = tuple(_label(row) for row in _typed(list, contents["labels"], "labels"))
-    beside = HISTORY_OF[contents["format"]]
-    history = _history(contents, beside)
+    history = _history(contents)
     _check_ids(labels, history)
     segments = segments_of(labels, history)
     videos = frozenset(segment for segment in segments if video_name(segment) in file.NameToInfo)
-    if contents["counts"] != counts_of(labels, len(videos), history, beside):
+    if contents["counts"] != counts_of(labels, len(videos), history):
         raise ValueError("it does not hold as much as it says")
     for segment in videos:
         read_member(file, video_name(segment), LARGEST_FILM)
     digests = _digests(file, segments, task)
     return LabelArchive(path, version, task, labels, digests, videos, history)
+
+
+def _upgraded(path: Path, contents: dict[str, Any], version: str) -> dict[str, Any]:
+    """What an archive says, in this version's formats: the archive's own, and that of its labels."""
+    found = check_format("label", contents.get("label_format", 1), path, version)
+    contents = upgraded("archive", contents, check_format("archive", contents["format"], path, version), path)
+    for name in ("labels", "taken_back", "repeats", "late"):
+        contents[name] = [upgraded("label", row, found, path) for row in _typed(list, contents[name], name)]
+    return contents
 
 
 def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask) -> dict[int, str]:
@@ -152,8 +158,8 @@ def _label(row: Any) -> Label:
     return label._replace(judgement=Judgement(label.judgement))
 
 
-def _history(contents: dict[str, Any], beside: Iterable[str]) -> History:
-    lists = dict.fromkeys(History._fields, ()) | {name: _typed(list, contents[name], name) for name in beside}
+def _history(contents: dict[str, Any]) -> History:
+    lists = {name: _typed(list, contents[name], name) for name in History._fields}
     taken_back = tuple(TakenBack(*_label_with("undone_at", row)) for row in lists["taken_back"])
     repeats = tuple(Repeat(*_label_with("repeats", row)) for row in lists["repeats"])
     unflagged = tuple(Unflagged(_flag(row), at) for row, at in map(_with_undone_at, lists["flags_taken_back"]))

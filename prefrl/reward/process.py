@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from prefrl.config.migrations import opened, stamped
 from prefrl.errors import explain
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.run_store import run_store
@@ -97,17 +98,18 @@ def _learn_from(labels: Labels, orders: Orders, run: RunDirectory, inputs: Input
         if idle:
             orders.listen(_IDLE_SECONDS)
         if now - saved > config.checkpoint_seconds:
-            save_tree(run.learner_state, learner.state_dict(), durable=True)
+            save_tree(run.learner_state, stamped("learner", learner.state_dict()), durable=True)
             saved = now
     if learner.pretrained:
         learner.publish(run.weights)
-    save_tree(run.learner_state, learner.state_dict(), durable=True)
+    save_tree(run.learner_state, stamped("learner", learner.state_dict()), durable=True)
 
 
 def _saved_state(run: RunDirectory, learner: RewardLearner) -> Tree | None:
     """The learner's last checkpoint; None where there is none that is whole (the labels are all there, to fit anew)."""
     try:
         # The weights, two moments of each in the optimiser, and the rest.
-        return load_tree(run.learner_state, 3 * largest_weights(learner.ensemble))
+        tree = load_tree(run.learner_state, 3 * largest_weights(learner.ensemble))
+        return opened("learner", tree, run.learner_state)
     except (FileNotFoundError, DamagedFileError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prefrl.config.migrations import opened, stamped
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.storage.reading import MEBIBYTE
@@ -25,7 +26,8 @@ class Publisher:
             metrics: What to say of them.
         """
         self.version += 1
-        save_tree(path, {"weights": dict(self._ensemble.state_dict()), "metrics": metrics | {"version": self.version}})
+        tree = {"weights": dict(self._ensemble.state_dict()), "metrics": metrics | {"version": self.version}}
+        save_tree(path, stamped("weights", tree))
 
     def state_dict(self) -> Tree:
         """The version."""
@@ -58,7 +60,7 @@ class PublishedReward:
         if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
             return False
         try:
-            tree = load_tree(self._path, largest_weights(self.ensemble))
+            tree = opened("weights", load_tree(self._path, largest_weights(self.ensemble)), self._path)
         except DamagedFileError:
             return False  # the learner replaces it whole
         with taken_from(self._path):

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import torch
 
+from prefrl.config.migrations import stamped
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.store import LabelStore
@@ -189,7 +190,8 @@ class LearnerProcess:
         if self._pretraining:
             self._pretraining.fit(agent_step, max_round)
             if self._pretraining.ready:
-                save_tree(self._run.learner_state, self._pretraining.state_dict(), durable=True)
+                state = stamped("learner", self._pretraining.state_dict())
+                save_tree(self._run.learner_state, state, durable=True)
                 self._pretraining = None
         self.refresh()
 

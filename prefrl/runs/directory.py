@@ -19,6 +19,7 @@ import psutil
 from filelock import FileLock
 
 from prefrl.config import RunConfig
+from prefrl.config.migrations import check_format, opened, present, stamped, upgraded
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import command, printable
@@ -39,7 +40,6 @@ from prefrl.storage.files import (
     write_json,
 )
 
-FORMAT_VERSION = 1
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
 _CHECKPOINTS_KEPT = 2
 _ACTING = ("agent/policy/", "env/normaliser/")
@@ -155,17 +155,7 @@ class RunDirectory:
         admit_run(root)
         if (root / "labels.sqlite").exists():
             store_schema.admit(root / "labels.sqlite")
-        data = read_json(path)
-        if not isinstance(data, dict) or type(data.get("format")) is not int:
-            raise DamagedFileError(f"{printable(path)} is damaged: it names no format")
-        if data["format"] > FORMAT_VERSION:
-            newer = printable(data.get("prefrl", "unknown"), 40)
-            raise UsageError(f"{printable(root)} was made by a newer version of prefrl ({newer})")
-        try:
-            config = RunConfig.from_json(data.get("config"))  # type: ignore[arg-type]
-            origin = conform(trust.Origin | None, data.get("origin"), "origin")
-        except UsageError as error:
-            raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
+        config, origin = read_config(path)
         return cls(root, config, origin)
 
     def admit(self, trusted: Sequence[str] = ()) -> RunDirectory:
@@ -184,7 +174,7 @@ class RunDirectory:
         """Write `config.json`."""
         packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
         content = {
-            "format": FORMAT_VERSION,
+            "format": present("config"),
             "prefrl": version(),
             "commit": commit(),
             "seed": self.config.seed,
@@ -246,19 +236,19 @@ class RunDirectory:
 
     def save_checkpoint(self, step: int, tree: Tree) -> None:
         """Write a checkpoint; older ones go, but for the last but one."""
-        save_tree(self.checkpoints / f"{step:012d}.safetensors", tree, durable=True)
+        save_tree(self.checkpoints / f"{step:012d}.safetensors", stamped("checkpoint", tree), durable=True)
         for path in self._checkpoint_files()[:-_CHECKPOINTS_KEPT]:
             path.unlink()
         self.recording.unlink(missing_ok=True)
 
     def save_recording(self, tree: Tree) -> None:
         """Write what there is to go on with before the first checkpoint, which takes its place."""
-        save_tree(self.recording, tree, durable=True)
+        save_tree(self.recording, stamped("checkpoint", tree), durable=True)
 
     def load_recording(self, warn: Callable[[str], None]) -> Tree | None:
         """What `save_recording` has written; None where there is none, or it is damaged, of which `warn` is told."""
         try:
-            return load_tree(self.recording)
+            return opened("checkpoint", load_tree(self.recording), self.recording)
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
@@ -288,7 +278,7 @@ class RunDirectory:
         files = self._checkpoint_files()
         for path in reversed(files):
             try:
-                return load_tree(path)
+                return opened("checkpoint", load_tree(path), path)
             except DamagedFileError as error:
                 warn(str(error))
         if files:
@@ -307,7 +297,7 @@ class RunDirectory:
         files = self._checkpoint_files()
         for path in reversed(files):
             with contextlib.suppress(DamagedFileError):
-                return load_parts(path, _ACTING, most)
+                return opened("checkpoint", load_parts(path, _ACTING, most), path)
         if files:
             raise self._no_checkpoint()
         return None
@@ -326,6 +316,24 @@ def _is_whole(path: Path) -> bool:
     except DamagedFileError:
         return False
     return True
+
+
+def read_config(path: Path) -> tuple[RunConfig, trust.Origin | None]:
+    """What a `config.json` of this or an older version says: the configuration, and where it comes from.
+
+    Raises:
+        UsageError: if it was made by a newer version.
+        DamagedFileError: if it is damaged, or cannot be brought up to date.
+    """
+    data = read_json(path)
+    said = data if isinstance(data, dict) else {}
+    found = check_format("config", said.get("format"), path, said.get("prefrl"))
+    upgraded_config = upgraded("config", said.get("config"), found, path)
+    try:
+        config = RunConfig.from_json(upgraded_config)
+        return config, conform(trust.Origin | None, said.get("origin"), "origin")
+    except UsageError as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
 
 
 def _check_path(root: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prefrl.config.migrations import present_name
 from prefrl.storage.files import write_atomically
 from prefrl.storage.reading import MEBIBYTE, read_bytes
 from prefrl.types import Floats
@@ -93,10 +94,10 @@ def read_metrics(path: Path) -> list[Row]:
     while True:
         try:
             raw = next(reader)
-            header = reader.fieldnames or ()
-            if "step" not in header:
+            header = {name: present_name("metrics", name) for name in reader.fieldnames or ()}
+            if "step" not in header.values():
                 return []
-            row = {name: _parse(raw[name]) if name in COLUMNS else _number(raw[name]) for name in header}
+            row = {new: _parse(raw[old]) if new in COLUMNS else _number(raw[old]) for old, new in header.items()}
             rows.append(dict.fromkeys(COLUMNS) | row)
         except StopIteration:
             return rows

@@ -17,6 +17,7 @@ from torch import nn
 
 from prefrl.agents.algorithms import policy_kwargs
 from prefrl.config import RunConfig
+from prefrl.config.migrations import opened
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.actions import as_numbers, from_environment, to_environment
 from prefrl.experience.adapter import Adapter
@@ -203,7 +204,7 @@ def load_reward(
     made.close()
     observations = observed_space(run.config, made.observation_space).shape or ()
     ensemble = RewardEnsemble(run.config.reward, inputs_of(run.config, observations, spaces.flatdim(made.action_space)))
-    tree = load_tree(path, largest_weights(ensemble))
+    tree = opened("weights", load_tree(path, largest_weights(ensemble)), path)
     try:
         ensemble.load_arrays(tree["weights"])
     except WRONG_CONTENT:
