@@ -80,7 +80,7 @@ def test_its_archive_is_read_imported_and_trained_from(old, tmp_path):
     archive = read_archive(old / "labels.zip")
     assert (len(archive.labels), len(archive.digests)) == (12, 17)
 
-    assert prefrl("labels", "import", old / "labels.zip", old / "unfinished").code == 0
+    assert prefrl("labels", "import", old / "labels.zip", "--into", old / "unfinished").code == 0
     settings = ["agent.n_envs=4", "agent.n_steps=64", "reward.pretrain_comparisons=64", "round_steps=512"]
     budget = ["--steps", 1000, "--labels", 14, "--mode", "sync", "--labels-from", old / "labels.zip"]
     result = prefrl("train", "reacher", *budget, "--out", tmp_path / "new", "--set", *settings)
