@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 from prefrl.bookkeeping.records import Summary
 from prefrl.config import RunConfig, replace
+from prefrl.config.request import Budget, Request
+from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
 from prefrl.experience.own import OwnEnvironment, check_json, maker_of, readmit, register_own
 from prefrl.feedback.archive import LabelArchive
@@ -45,8 +48,8 @@ def train(
     labels_from: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
-    mode: str = "async",
-    device: str = "auto",
+    mode: Mode = "async",
+    device: Device = "auto",
     out: str | Path | None = None,
     ablation: str | None = None,
     recipe: str = "default",
@@ -89,65 +92,48 @@ def train(
         PrefrlError: for what else a user can cause; the run can be resumed.
     """
     leave_unguarded_import()
-    run = create_run(
-        task,
+    request = Request(
+        task if isinstance(task, str) else register_own(task),
         teacher=teacher,
         algo=algo,
         labels=labels,
-        labels_from=labels_from,
+        labels_from=Path(labels_from) if labels_from else None,
         steps=steps,
         seed=seed,
         mode=mode,
         device=device,
-        out=out,
+        out=Path(out) if out else None,
         ablation=ablation,
         recipe=recipe,
-        settings=settings,
-        env_kwargs=env_kwargs,
+        settings=settings or {},
+        env_kwargs=env_kwargs or {},
     )
+    run = create_run(request)
     return TrainedRun(run.root, train_run(run, Control(report=report or (lambda progress: None))))
 
 
-def create_run(
-    task: str | OwnEnvironment,
-    *,
-    teacher: str,
-    algo: str,
-    labels: int | None,
-    labels_from: str | Path | LabelArchive | None = None,
-    steps: int | None,
-    seed: int,
-    mode: str,
-    device: str,
-    out: str | Path | None,
-    ablation: str | None,
-    recipe: str,
-    settings: dict[str, Any] | None,
-    env_kwargs: dict[str, Any] | None = None,
-) -> RunDirectory:
-    """Make the directory of a run that is not trained yet; arguments and errors as for `train`."""
-    chosen: dict[str, Any] = {"queries.labels": labels, "steps": steps, "seed": seed, "mode": mode, "device": device}
-    chosen = {name: value for name, value in chosen.items() if value is not None} | (settings or {})
-    archive = read_archive(Path(labels_from).expanduser()) if isinstance(labels_from, str | Path) else labels_from
-    if archive:
-        chosen = {"queries.labels": archive.answered} | chosen
-    gpu = choose_device(str(chosen["device"])) == "cuda"
-    name = task if isinstance(task, str) else register_own(task)
-    config = resolve(
-        name,
-        teacher=teacher,
-        algo=algo,
-        recipe=recipe,
-        ablation=ablation,
-        settings=chosen,
-        gpu=gpu,
-        env_kwargs=check_json(env_kwargs),
-    )
+def create_run(request: Request, archive: LabelArchive | None = None) -> RunDirectory:
+    """Make the directory of a run that is not trained yet.
+
+    Args:
+        request: What is asked for.
+        archive: What `request.labels_from` holds, where that was read before.
+
+    Raises:
+        UsageError: for arguments that cannot be used.
+        PrefrlError: for what else a user can cause.
+    """
+    request = dataclasses.replace(request, env_kwargs=check_json(request.env_kwargs))
+    if request.labels_from and archive is None:
+        archive = read_archive(request.labels_from.expanduser())
+    if archive and request.labels is None:
+        request = dataclasses.replace(request, labels=archive.answered)
+    config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:
         maker_of(config.env_id)
     check_clips(config)
     check_memory(config)
-    root = Path(out).expanduser() if out else default_root(config.task, algo, teacher, seed)
+    root = request.out.expanduser() if request.out else default_root(config)
     if archive is None:
         return RunDirectory.create(root, config)
     _check_labels(archive, config)
@@ -191,9 +177,7 @@ def resume(
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     readmit(run.config, env)
     reopened = labels is not None and is_closed(run)
-    raised = {"queries.labels": labels, "steps": steps}
-    changes = {name: value for name, value in raised.items() if value is not None}
-    config = replace(run.config, changes).validate()
+    config = replace(run.config, Budget(labels=labels, steps=steps).chosen).validate()
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
         have = f"{root} has --labels {run.config.queries.labels} --steps {run.config.steps}"
         raise UsageError(f"--labels and --steps can only be raised when a run is resumed: {have}")
@@ -211,7 +195,7 @@ def resume(
     return TrainedRun(run.root, train_run(run, control))
 
 
-def default_root(task: str, algo: str, teacher: str, seed: int) -> Path:
+def default_root(config: RunConfig) -> Path:
     """A new folder under `runs/`."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{task.replace('/', '-')}-{algo}-{teacher}-s{seed}-{now}"
+    return Path("runs") / f"{config.task.replace('/', '-')}-{config.algo}-{config.teacher}-s{config.seed}-{now}"

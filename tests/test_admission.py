@@ -19,6 +19,7 @@ from runs import content, prefrl, refused
 
 import prefrl as package
 from prefrl import api
+from prefrl.config.request import Request
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback import merge, transfer
@@ -307,9 +308,8 @@ def test_a_run_is_none_until_it_has_its_labels(
     assert not (root / "config.json").exists()
     assert "not a run" in refused(prefrl("resume", root), 2)
     monkeypatch.undo()
-    options: dict[str, Any] = dict.fromkeys(("labels", "ablation", "settings")) | {"seed": 0, "mode": "sync"}
-    options |= {"teacher": "oracle", "algo": "ppo", "device": "cpu", "recipe": "default", "steps": 4000}
-    begun = api.create_run("reacher", labels_from=file, out=root, **options)  # clears away what was left
+    request = Request("reacher", labels_from=file, out=root, mode="sync", device="cpu", steps=4000)
+    begun = api.create_run(request)  # clears away what was left
     assert len(labels_of(begun)) == LABELS
     assert not (root / ".beginning").exists()
     archive = read_archive(file)

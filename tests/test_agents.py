@@ -134,7 +134,7 @@ def test_the_algorithm_is_built_from_the_configuration():
     assert ppo.target_kl is None
     assert ppo.policy.mlp_extractor.policy_net[0].out_features == 8
     stack.top.close()
-    stack, ppo = build("reacher", "ppo", **{"agent.stopping_kl": 0.03})
+    stack, ppo = build("reacher", "ppo", **{"agent.target_kl": 0.03})
     assert ppo.target_kl == 0.03
     stack.top.close()
     for clip, limit, normalise in ((0.1, 0.3, False), (0.3, 0.7, True)):
@@ -152,6 +152,9 @@ def test_the_algorithm_is_built_from_the_configuration():
     stack, trpo = build("reacher", "trpo", **{"agent.target_kl": 0.02})
     assert isinstance(trpo, TRPO)
     assert (trpo.target_kl, trpo.gae_lambda, trpo.n_critic_updates) == (0.02, 0.97, 2)
+    stack.top.close()
+    stack, trpo = build("reacher", "trpo")
+    assert trpo.target_kl == 0.01
     stack.top.close()
 
 

@@ -92,7 +92,7 @@ def test_a_setting_that_cannot_be(setting: str, told: str, tmp_path: Path) -> No
         (["--set", "agent.gae_lambda=-0.1"], "gae_lambda"),
         (["--set", "agent.clip_range=0"], "agent.clip_range"),
         (["--set", "agent.clip_range=-0.2"], "agent.clip_range"),
-        (["--set", "agent.stopping_kl=0"], "agent.stopping_kl"),
+        (["--set", "agent.target_kl=0"], "agent.target_kl"),
         (["--set", "agent.max_grad_norm=-1"], "agent.max_grad_norm"),
         (["--set", "agent.net_arch=[0]"], "agent.net_arch"),
         (["--set", "reward.members=0"], "reward.members"),

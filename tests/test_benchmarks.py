@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 from bench_runs import finish, finish_suite, suite
@@ -15,13 +16,14 @@ FULL, RANDOM = Variant("full"), Variant("random-queries", ablation="random-queri
 
 
 def test_a_cell_s_arguments_are_those_of_the_command(tmp_path):
-    words = Cell("hopper", "ppo", "oracle", "sync", 3, 1000, 50, "target", {"agent.n_envs": 2}).arguments(tmp_path)
+    cell = Cell("hopper", mode="sync", seed=3, steps=1000, labels=50, ablation="target", settings={"agent.n_envs": 2})
+    words = cell.arguments(tmp_path)
     assert words[:2] == ["train", "hopper"]
     pairs = dict(zip(words[2::2], words[3::2], strict=True))
     assert pairs["--labels"] == "50"
     assert pairs["--ablation"] == "target"
     assert pairs["--set"] == "agent.n_envs=2"
-    assert "--labels" not in Cell("hopper", "ppo", "none", "sync", 3, 1000, 50).arguments(tmp_path)
+    assert "--labels" not in replace(cell, teacher="none").arguments(tmp_path)
 
 
 def test_scores_are_normalised_between_random_actions_and_the_true_reward(tmp_path):

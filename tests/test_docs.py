@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -21,7 +22,8 @@ import yaml
 from labelled import add_labels, make_run, query
 
 from prefrl.commands import cli
-from prefrl.commands.arguments import parse_settings, refused_in_one_line
+from prefrl.commands.arguments import refused_in_one_line
+from prefrl.config.request import Request
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
 
@@ -83,15 +85,16 @@ ALL_COMMANDS = sorted({" ".join(each) for page in PAGES for each in commands(pag
 
 @pytest.mark.parametrize("line", ALL_COMMANDS)
 def test_a_command_that_is_shown_can_be_used(line):
-    function, (first, *_), kwargs = (found := parse(shlex.split(line)))[0], found[1] or (None,), found[2]
+    function, _, kwargs = parse(shlex.split(line))
     if function is cli.train:
-        choices = {name: kwargs[name] for name in ("teacher", "algo", "recipe", "ablation") if name in kwargs}
-        resolve(OWN.get(first, first), settings=parse_settings("set", kwargs.get("settings", ())), gpu=False, **choices)
+        request = kwargs["request"]
+        task = OWN.get(request.task, request.task)
+        resolve(dataclasses.replace(request, task=task, mode="async", labels=None, steps=None, env_kwargs={}))
 
 
 def test_commands_are_found_and_wrong_ones_refused():
     assert len(ALL_COMMANDS) > 40
-    assert parse(["train", "hopper", "--labels", "350"])[2]["labels"] == 350
+    assert parse(["train", "hopper", "--labels", "350"])[2]["request"] == Request("hopper", labels=350)
     with pytest.raises(UsageError, match="--label"):
         parse(["train", "hopper", "--label-count", "350"])
     with pytest.raises(UsageError, match="walk"):

@@ -13,6 +13,7 @@ from runs import SETTINGS, assert_equal_runs, checkpoints, content, figures, pre
 import prefrl as package
 from prefrl import api
 from prefrl.commands.wording import in_words
+from prefrl.config.request import Request
 from prefrl.errors import UsageError
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement
@@ -93,11 +94,17 @@ def test_the_same_seed_and_file_give_the_same_run(trained: Path, tmp_path: Path)
 @pytest.mark.parametrize("labels", [20, 30])
 def test_a_run_from_a_file_resumes_exactly(labels: int, trained: Path, tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", trained, labels=labels)
-    options: dict[str, Any] = dict.fromkeys(("ablation",)) | {"recipe": "default", "device": "auto"}
     pieces = api.create_run(
-        "reacher", teacher="oracle", algo="ppo", labels=labels, labels_from=trained, steps=STEPS, seed=0, mode="sync",
-        out=tmp_path / "pieces", settings=TINY, **options,
-    )  # fmt: skip
+        Request(
+            "reacher",
+            labels=labels,
+            labels_from=trained,
+            steps=STEPS,
+            mode="sync",
+            out=tmp_path / "pieces",
+            settings=TINY,
+        )
+    )
     for step in (0, 2000):  # 0: while it pretrains
         stop_at(pieces.root, step)
     assert api.resume(pieces.root).summary is not None

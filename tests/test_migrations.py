@@ -13,7 +13,7 @@ from prefrl_benchmarks.results import read_manifest, read_results
 from runs import OLD, prefrl
 from test_admission import forged
 
-from prefrl.config import RewardConfig, RunConfig, migrations
+from prefrl.config import RewardConfig, RunConfig, migrations, replace
 from prefrl.config.migrations import Add, Change, Rename, check_format, opened, present, restored, stamped, upgraded
 from prefrl.errors import DamagedFileError, UsageError
 from prefrl.experience.clips import ClipFolder
@@ -177,6 +177,28 @@ def test_a_clip_of_a_newer_version_is_refused(tmp_path):
     save_tree(clips.file(3), {"format": 9, "features": np.zeros((2, 2)), "true_rewards": np.zeros(2)})
     with pytest.raises(UsageError, match="newer version"):
         clips.load(3)
+
+
+OLD_KLS = {"target_kl": 0.02, "stopping_kl": 0.03}
+
+
+@pytest.mark.parametrize(("algo", "given"), [("ppo", 0.03), ("a2c", 0.03), ("trpo", 0.02)])
+def test_each_algorithm_keeps_the_kl_bound_that_it_read(algo, given):
+    now = upgraded("config", {"algo": algo, "agent": OLD_KLS}, 1, PATH)
+    assert now["agent"] == {"target_kl": given}
+    expected = {"ppo": {"target_kl": 0.01, "stopping_kl": 0.03}, "trpo": {"target_kl": 0.02, "stopping_kl": None}}
+    assert restored("config", now)["agent"] == expected.get(algo, expected["ppo"])
+
+
+def test_the_default_kl_bounds_have_the_hashes_that_they_had():
+    for algo in ("ppo", "trpo"):
+        data = {"algo": algo, "agent": {"target_kl": None}}
+        assert restored("config", data)["agent"] == {"target_kl": 0.01, "stopping_kl": None}
+
+
+def test_a_setting_may_be_given_by_its_older_name():
+    config = RunConfig("hopper", "prefrl/Hopper-v0")
+    assert replace(config, {"agent.stopping_kl": 0.03}) == replace(config, {"agent.target_kl": 0.03})
 
 
 # -- archives ---------------------------------------------------------------------------------------------------------

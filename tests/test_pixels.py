@@ -361,13 +361,13 @@ def test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one(tmp_path) -> None
         control = Control()
         if name == "halves":
             from prefrl.api import create_run
+            from prefrl.config.request import Request
             from prefrl.training import train_run
 
             control.report = lambda progress, control=control: setattr(control, "stop", progress.step >= 384)
             run = create_run(
-                "moving-dot", teacher="oracle", algo="ppo", labels=12, steps=768, seed=0, mode="sync", device="cpu",
-                out=root, ablation=None, recipe="default", settings=SMALL,
-            )  # fmt: skip
+                Request("moving-dot", labels=12, steps=768, mode="sync", device="cpu", out=root, settings=SMALL)
+            )
             assert train_run(run, control) is None
             resume(root)
         else:

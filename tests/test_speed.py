@@ -109,7 +109,7 @@ def test_training_too_short_for_an_episode_is_said():
         defaults.compare(rows((1, None, 1.0)), rows((1, None, 1.0)))
 
 
-TRUE = Cell("reacher", "ppo", "none", "sync", 0, 6000, 0)
+TRUE = Cell("reacher", teacher="none", mode="sync", steps=6000, labels=0)
 
 
 def test_plain_training_has_the_recipe_s_settings_and_nothing_of_prefrl_s_loop():
@@ -149,7 +149,7 @@ def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_the_split_of_a_run_adds_up_and_names_what_it_did(mode, tmp_path):
-    root = speed.run_module("profile", Cell("pendulum", "ppo", "oracle", mode, 0, 6000, 20), tmp_path)
+    root = speed.run_module("profile", Cell("pendulum", mode=mode, steps=6000, labels=20), tmp_path)
     result = read_json(root / "profile.json")
     assert sum(result["shares"].values()) == pytest.approx(1.0)
     assert set(result["shares"]) == {*PARTS, REST}

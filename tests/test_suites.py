@@ -28,7 +28,7 @@ labels = 10
 settings = { "reward.members" = 1 }
 """
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
-CELL = Cell("hopper", "ppo", "oracle", "sync", 0, 100_000, 300)
+CELL = Cell("hopper", mode="sync", steps=100_000, labels=300)
 
 
 def hash_of(**changes):
@@ -79,8 +79,8 @@ def test_a_suite_of_one_s_own(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("steps = 1000", "stepz = 1000", "unknown key 'stepz'; did you mean steps"),
-        ("labels = 10", "lables = 10", "variant few: unknown key 'lables'; did you mean labels"),
+        ("steps = 1000", "stepz = 1000", "there is no setting 'stepz'; did you mean steps?"),
+        ("labels = 10", "lables = 10", "there is no setting 'variants.few.lables'; did you mean labels?"),
         ('["reacher"]', '["reecher"]', "unknown task 'reecher'; did you mean reacher"),
         ('teacher = "none"', 'teacher = "nobody"\nlabels = 1', "unknown teacher 'nobody'"),
         ('teacher = "none"', 'teacher = "human"\nlabels = 1', "cannot ask people"),

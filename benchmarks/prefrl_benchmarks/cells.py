@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import IO, Any
 
 from prefrl.config import RunConfig
 from prefrl.config.migrations import restored
+from prefrl.config.request import Request
 from prefrl.errors import PrefrlError
 from prefrl.experience.tasks import find_task
 from prefrl.recipes import resolve
@@ -24,29 +26,29 @@ _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """The arguments of one `prefrl train`."""
+class Cell(Request):
+    """What a suite asks of one `prefrl train`."""
 
-    task: str
-    algo: str
-    teacher: str
-    mode: str
-    seed: int
-    steps: int
-    labels: int
-    ablation: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict, hash=False)
-    recipe: str = "default"
-    variant: str = ""
+    variant: str = field(default="", kw_only=True)
     """Name of the variant in its suite."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it trains on the true reward."""
+        return self.teacher == "none"
 
     @property
     def name(self) -> str:
         """The cell's id, used as folder name."""
-        what = "none" if self.teacher == "none" else f"{self.teacher}-{self.mode}-{self.labels}"
+        what = "none" if self.is_baseline else f"{self.teacher}-{self.mode}-{self.labels}"
         what += f"-{self.ablation}" if self.ablation else ""
         what += f"-{self.variant}" if self.settings and self.variant else ""
         return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"
+
+    @property
+    def request(self) -> Request:
+        """The same, without labels where none are used: there a suite says 0."""
+        return dataclasses.replace(self, labels=None) if self.is_baseline else self
 
     @property
     def config(self) -> RunConfig:
@@ -55,35 +57,11 @@ class Cell:
         Raises:
             UsageError: for arguments that `prefrl train` would refuse.
         """
-        chosen: dict[str, Any] = {"steps": self.steps, "seed": self.seed, "mode": self.mode}
-        if self.teacher != "none":
-            chosen["queries.labels"] = self.labels
-        gpu = find_task(self.task).images and _has_gpu()
-        return resolve(
-            self.task,
-            teacher=self.teacher,
-            algo=self.algo,
-            recipe=self.recipe,
-            ablation=self.ablation,
-            settings=chosen | self.settings,
-            gpu=gpu,
-        )
+        return resolve(self.request, gpu=find_task(self.task).images and _has_gpu())
 
     def arguments(self, root: Path) -> list[str]:
         """The arguments of `prefrl` that start this cell in the run directory `root`."""
-        flags = {"teacher": self.teacher, "algo": self.algo, "mode": self.mode, "seed": self.seed, "steps": self.steps}
-        words = ["train", self.task, "--out", str(root)]
-        for flag, value in flags.items():
-            words += [f"--{flag}", str(value)]
-        if self.teacher != "none":
-            words += ["--labels", str(self.labels)]
-        if self.ablation:
-            words += ["--ablation", self.ablation]
-        if self.recipe != "default":
-            words += ["--recipe", self.recipe]
-        if self.settings:
-            words += ["--set", *(f"{key}={json.dumps(value)}" for key, value in self.settings.items())]
-        return words
+        return ["train", *dataclasses.replace(self.request, out=root).words()]
 
 
 def fingerprint(config: RunConfig) -> str:

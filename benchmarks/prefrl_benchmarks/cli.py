@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from prefrl.commands.arguments import Trust, parse_settings
+from prefrl.commands.arguments import Trust
+from prefrl.config.request import parse_settings
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import command, complain, say
 

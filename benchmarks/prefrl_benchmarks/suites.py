@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prefrl.config.schema import Mode
+from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError, unknown
 from prefrl.experience.tasks import known_tasks
 from prefrl.printable import printable
@@ -31,7 +33,8 @@ class Variant:
     teacher: str = "oracle"
     labels: int | None = None
     """Label budget; None uses the suite's."""
-    mode: str = "sync"
+    mode: Mode = "sync"
+    """Synchronous, unlike the default of `prefrl train`, so that cells are repeatable."""
     ablation: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -94,16 +97,16 @@ class Suite:
             raise UsageError(f"variant {variant.name} needs labels, its own or the suite's")
         return Cell(
             task,
-            self.algo,
-            variant.teacher,
-            variant.mode,
-            seed,
-            self.task_steps.get(task, self.steps),
-            labels,
-            variant.ablation,
-            variant.settings,
-            self.recipe,
-            variant.name,
+            teacher=variant.teacher,
+            algo=self.algo,
+            labels=labels,
+            steps=self.task_steps.get(task, self.steps),
+            seed=seed,
+            mode=variant.mode,
+            ablation=variant.ablation,
+            recipe=self.recipe,
+            settings=variant.settings,
+            variant=variant.name,
         )
 
 
@@ -159,43 +162,9 @@ def parse_suite(name: str, data: dict[str, Any]) -> Suite:
     Raises:
         UsageError: for unknown or missing keys, and values of the wrong type.
     """
-    variants = data.get("variants", {})
-    if not isinstance(variants, dict) or not all(isinstance(value, dict) for value in variants.values()):
+    tables = data.get("variants", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise UsageError("variants must be tables: [variants.NAME]")
-    parsed = tuple(_parse(Variant, {"name": key} | value, f"variant {key}: ") for key, value in variants.items())
-    suite: Suite = _parse(Suite, {"name": name} | data | {"variants": parsed}, "")
-    return suite
-
-
-_KINDS: dict[str, tuple[type, type | None]] = {
-    "tasks": (tuple, str),
-    "seeds": (tuple, int),
-    "variants": (tuple, Variant),
-    "steps": (int, None),
-    "labels": (int, None),
-    "task_steps": (dict, int),
-    "settings": (dict, None),
-}
-"""Type of each value and of its items; values that are not listed are strings."""
-
-
-def _parse(cls: type[Any], data: dict[str, Any], where: str) -> Any:
-    fields = {each.name: each for each in dataclasses.fields(cls)}
-    for name in data:
-        if name not in fields:
-            known = unknown("key", name, (each for each in fields if each != "name"))
-            raise UsageError(f"{where}{known}")
-    required = (dataclasses.MISSING, dataclasses.MISSING)
-    for name, each in fields.items():
-        if name not in data and (each.default, each.default_factory) == required:
-            raise UsageError(f"{where}{name} is missing")
-    return cls(**{name: _checked(name, value, where) for name, value in data.items()})
-
-
-def _checked(name: str, value: Any, where: str) -> Any:
-    kind, inner = _KINDS.get(name, (str, None))
-    value = tuple(value) if kind is tuple and isinstance(value, list) else value
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else ()
-    if type(value) is not kind or (inner and any(type(item) is not inner for item in items)):
-        raise UsageError(f"{where}{name} cannot be {value!r}")
-    return value
+    variants = [conform(Variant, {"name": key} | table, f"variants.{key}") for key, table in tables.items()]
+    suite: Suite = conform(Suite, {"name": name} | data | {"variants": ()}, "")
+    return dataclasses.replace(suite, variants=tuple(variants))

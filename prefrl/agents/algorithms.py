@@ -40,7 +40,7 @@ def _ppo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
         batch_size=batch_size,
         n_epochs=agent.n_epochs,
         clip_range=agent.clip_range,
-        target_kl=agent.stopping_kl,
+        target_kl=agent.target_kl,
     )
 
 
@@ -49,7 +49,8 @@ def _a2c(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
 
 
 def _trpo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
-    return TRPO(**shared, batch_size=agent.batch_size, n_critic_updates=agent.n_epochs, target_kl=agent.target_kl)
+    bound: dict[str, Any] = {} if agent.target_kl is None else {"target_kl": agent.target_kl}
+    return TRPO(**shared, **bound, batch_size=agent.batch_size, n_critic_updates=agent.n_epochs)
 
 
 def _bonuses(agent: AgentConfig) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
@@ -47,28 +46,6 @@ def refused_in_one_line(app: tyro.extras.SubcommandApp, arguments: Sequence[str]
 
     with on_parse_error(refuse):
         yield
-
-
-def parse_settings(option: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs; a value is JSON, or else the text that it is.
-
-    Args:
-        option: Whose they are.
-        pairs: As they were written.
-
-    Raises:
-        UsageError: for one that is no pair.
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--{option} {pair}: write {'NAME' if option == 'env-kwargs' else 'KEY'}=VALUE")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
-    return settings
 
 
 def _explained(event: Any, names: list[str]) -> str | None:

@@ -12,14 +12,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from prefrl.commands.arguments import PROGRAM, Trust, parse_settings, refused_in_one_line
+from prefrl.commands.arguments import PROGRAM, Trust, refused_in_one_line
 from prefrl.commands.label_commands import labels_app, reward_app
 from prefrl.commands.plugins import mount_plugins
+from prefrl.config.request import Budget, Request
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.printable import LONGEST_LINE, command, complain, printable, say
 
@@ -31,8 +32,7 @@ mount_plugins(app)
 app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
-EnvKwargs = Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")]
-Settings = Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")]
+_UNCHANGED = Budget()
 
 
 @app.command
@@ -44,96 +44,46 @@ def tasks() -> None:
 
 
 @app.command
-def train(
-    task: Positional[str],
-    /,
-    *,
-    teacher: str = "oracle",
-    algo: str = "ppo",
-    labels: int | None = None,
-    labels_from: Path | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    mode: Literal["async", "sync"] = "async",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    out: Path | None = None,
-    ablation: str | None = None,
-    recipe: str = "default",
-    settings: Settings = (),
-    env_kwargs: EnvKwargs = (),
-    track: bool = False,
-    wandb_project_name: str = "prefrl",
-) -> int:
+def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_project_name: str = "prefrl") -> int:
     """Train an agent from comparisons of its clips.
 
     Args:
-        task: A task's name (see `prefrl tasks`), or any Gymnasium id.
-        teacher: Who compares: oracle, human (with `prefrl label`), mistake and others of B-Pref's, or none to train on
-            the true reward.
-        algo: ppo, a2c or trpo.
-        labels: Comparisons in all (default 700, or as many as --labels-from holds).
-        labels_from: A file of labels to start from, made by `prefrl labels export`.
-        steps: Agent steps in all (default: the recipe's).
-        seed: Of everything random.
-        mode: Whether the reward learner runs beside the agent (async) or alternates with it, repeatably (sync).
-        device: Where the reward model computes.
-        out: The run directory (default: a new one under runs/).
-        ablation: One of the paper's ablations.
-        recipe: default, or paper for the paper's own scale.
-        settings: Single settings of the recipe, e.g. reward.members=5.
-        env_kwargs: Arguments of the environment's constructor, e.g. level=3; values are JSON, or else text.
+        request: What the run is.
         track: Whether to log to Weights & Biases too.
         wandb_project_name: The project there.
     """
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
 
-    recipe_settings, constructor = parse_settings("set", settings), parse_settings("env-kwargs", env_kwargs)
     archive: LabelArchive | None = None
 
     def read() -> None:
         nonlocal archive
-        if labels_from:
+        if request.labels_from:
             from prefrl.feedback.archive_admission import read_archive
 
-            archive = read_archive(labels_from.expanduser())
+            archive = read_archive(request.labels_from.expanduser())
 
     def create() -> Path:
         from prefrl.api import create_run
 
-        run = create_run(
-            task,
-            teacher=teacher,
-            algo=algo,
-            labels=labels,
-            labels_from=archive,
-            steps=steps,
-            seed=seed,
-            mode=mode,
-            device=device,
-            out=out,
-            ablation=ablation,
-            recipe=recipe,
-            settings=recipe_settings,
-            env_kwargs=constructor,
-        )
+        run = create_run(request, archive)
         if track:
             _track(wandb_project_name, run)
-        if teacher == "human":
+        if request.teacher == "human":
             complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
         return run.root
 
-    return _train(create, first=read, beside=mode == "async" and teacher != "none")
+    return _train(create, first=read, beside=request.mode == "async" and request.teacher != "none")
 
 
 @app.command
-def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | None = None, trust: Trust = ()) -> int:
+def resume(run: Positional[Path], /, *, budget: OmitArgPrefixes[Budget], trust: Trust = ()) -> int:
     """Go on with a run where it stopped.
 
     Args:
         run: The run directory.
-        labels: A higher label budget.
-        steps: More steps in all.
+        budget: What to raise.
         trust: A module that a run which is not your own may import to make its environment.
     """
 
@@ -146,7 +96,7 @@ def resume(run: Positional[Path], /, *, labels: int | None = None, steps: int | 
 
             check(admitted)
 
-    return _train(lambda: run, first=admit, labels=labels, steps=steps, trust=trust)
+    return _train(lambda: run, first=admit, budget=budget, trust=trust)
 
 
 @app.command
@@ -275,8 +225,7 @@ def _train(
     find: Callable[[], Path],
     *,
     first: Callable[[], object],
-    labels: int | None = None,
-    steps: int | None = None,
+    budget: Budget = _UNCHANGED,
     beside: bool = False,
     trust: Sequence[str] = (),
 ) -> int:
@@ -285,8 +234,7 @@ def _train(
     Args:
         find: Gives the run directory.
         first: Looks at what others made, and refuses it before anything slow is imported.
-        labels: A new budget.
-        steps: A new end.
+        budget: What to raise of a run that is there.
         trust: Modules that the person trusts.
         beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
     """
@@ -310,7 +258,7 @@ def _train(
         with TrainingDisplay() as display:
             control.report, control.warn = then(speaker.stop, display.report), display.warn
             try:
-                done = resume_run(root, labels=labels, steps=steps, control=control, trust=trust)
+                done = resume_run(root, labels=budget.labels, steps=budget.steps, control=control, trust=trust)
             except UsageError:
                 raise
             except (PrefrlError, OSError) as error:

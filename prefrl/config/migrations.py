@@ -92,6 +92,23 @@ class Change:
     downgrade: Callable[[Data], None]
 
 
+def _one_kl(data: Data) -> None:
+    """TRPO's bound was apart, as `agent.target_kl`, which other algorithms had too and did not read."""
+    agent = data.get("agent")
+    if isinstance(agent, dict) and "target_kl" in agent:
+        bound = agent.pop("target_kl")
+        agent["stopping_kl"] = bound if data.get("algo") == "trpo" else agent.get("stopping_kl")
+
+
+def _two_kls(data: Data) -> None:
+    agent = data["agent"]
+    agent["target_kl"] = _TRPO_KL
+    if data["algo"] == "trpo":
+        agent["target_kl"], agent["stopping_kl"] = agent["stopping_kl"] or _TRPO_KL, None
+
+
+_TRPO_KL = 0.01
+"""Stable-Baselines3's default."""
 _EVALUATION = {"episodes": 10, "every": None, "every_episodes": 3, "max_steps": 27_000}
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -109,6 +126,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 2, "env_kwargs", {}),
     Add("config", 2, "true_reward", True),
     Add("config", 2, "reward.normalise_over", "comparisons"),
+    Change("config", 2, _one_kl, _two_kls),
+    Rename("config", 2, "agent.stopping_kl", "agent.target_kl"),
 )
 """All of them, a kind's in the order of their numbers."""
 

@@ -40,11 +40,10 @@ class AgentConfig:
     """Steps in a minibatch (PPO; TRPO's value network)."""
     n_epochs: int = 10
     """Passes over a rollout (PPO); of the value network's fit alone (TRPO)."""
-    target_kl: float = 0.01
-    """The furthest a step may take the policy (TRPO)."""
-    stopping_kl: float | None = None
-    """PPO leaves a rollout once the policy is 1.5 times this far from the one that rolled it, by an estimate of the KL
-    divergence over a minibatch; null: never."""
+    target_kl: float | None = None
+    """How far a rollout's update may take the policy, as a KL divergence; null: Stable-Baselines3's default. TRPO: the
+    bound of a step, by default 0.01. PPO: the update ends at 1.5 times this, estimated over a minibatch; by default it
+    does not."""
     clip_range: float = 0.2
     """PPO's clipping."""
     gamma: float = 0.99
@@ -76,9 +75,9 @@ class AgentConfig:
         _at_most("agent.n_envs times agent.n_steps", self.n_envs * self.n_steps, 2**22)
         _at_most("agent.n_epochs", self.n_epochs, 10_000)
         _at_most("agent.batch_size", self.batch_size, 2**22)
-        for name in ("learning_rate", "clip_range", "max_grad_norm", "target_kl"):
+        for name in ("learning_rate", "clip_range", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"agent.{name} must be positive")
-        _require(self.stopping_kl is None or self.stopping_kl > 0, "agent.stopping_kl must be positive, or null")
+        _require(self.target_kl is None or self.target_kl > 0, "agent.target_kl must be positive, or null")
         _require(self.batch_size >= 2, "agent.batch_size must be at least 2")
         _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
         _require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")

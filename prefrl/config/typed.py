@@ -93,11 +93,11 @@ def _instance(cls: type[Any], data: Any, name: str) -> Any:
     fields = {each.name: each for each in dataclasses.fields(cls)}
     if extra := sorted(set(data) - set(fields)):
         raise UsageError(f"there is no setting {shown(prefix + extra[0])}{near(extra[0], fields)}")
-    values = {}
-    for each, hint in get_type_hints(cls).items():
+    hints, values = get_type_hints(cls), {}
+    for each, its in fields.items():
         if each in data:
-            values[each] = conform(hint, data[each], prefix + each)
-        elif fields[each].default is dataclasses.MISSING and fields[each].default_factory is dataclasses.MISSING:
+            values[each] = conform(hints[each], data[each], prefix + each)
+        elif its.default is dataclasses.MISSING and its.default_factory is dataclasses.MISSING:
             raise UsageError(f"the setting {prefix}{each} is missing")
     return cls(**values)
 

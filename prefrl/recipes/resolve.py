@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from prefrl.config import RunConfig, replace
+from prefrl.config.request import Request
 from prefrl.errors import UsageError, unknown
 from prefrl.experience.tasks import GymnasiumTask, TaskFacts, find_task
 from prefrl.recipes.ablations import ABLATIONS
@@ -32,42 +32,30 @@ from prefrl.registry import NETWORKS
 from prefrl.teachers import check_teacher
 
 
-def resolve(
-    task: str,
-    *,
-    teacher: str = "oracle",
-    algo: str = "ppo",
-    recipe: str = "default",
-    ablation: str | None = None,
-    settings: Settings | None = None,
-    gpu: bool = False,
-    env_kwargs: Mapping[str, Any] | None = None,
-) -> RunConfig:
+def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> RunConfig:
     """The whole configuration of a run.
 
     Args:
-        task: A task's name or a Gymnasium id.
-        teacher: Who answers; `none` trains on the true reward.
-        algo: `ppo`, `a2c` or `trpo`.
-        recipe: A name in `RECIPES`.
-        ablation: A name in `ABLATIONS`.
-        settings: Dotted settings laid over everything else, e.g. {"reward.members": 1}.
+        request: What is asked for; or its task alone.
         gpu: Whether the run will have a GPU: images are worth more gradient work then.
-        env_kwargs: The arguments of the environment's constructor, as JSON values.
+        arguments: With a task alone, the other arguments of its `Request`.
 
     Raises:
         UsageError: for a name that does not exist, or settings that cannot work.
     """
-    facts = find_task(task, env_kwargs, people=teacher == "human")
+    if isinstance(request, str):
+        request = Request(request, **arguments)
+    algo, recipe, ablation = request.algo, request.recipe, request.ablation
+    facts = find_task(request.task, request.env_kwargs, people=request.teacher == "human")
     for kind, name, known in (("algo", algo, ALGOS), ("recipe", recipe, RECIPES), ("ablation", ablation, ABLATIONS)):
         if name is not None and name not in known:
             raise unknown(kind, name, known)
     base = RunConfig(
         task=facts.name,
         env_id=facts.env_id,
-        env_kwargs=dict(env_kwargs or {}),
+        env_kwargs=dict(request.env_kwargs),
         true_reward=not isinstance(facts, GymnasiumTask) or facts.true_reward,
-        teacher=check_teacher(teacher),
+        teacher=check_teacher(request.teacher),
         recipe=recipe,
     )
     layers: list[Settings] = [
@@ -92,7 +80,7 @@ def resolve(
         _paper(facts, algo) if recipe == "paper" else {},
         _evaluation(facts) if base.asks_people or recipe == "paper" else {},
         ABLATIONS[ablation] if ablation else {},
-        settings or {},
+        request.chosen,
     ]
     merged: Settings = {}
     for layer in layers:

@@ -233,7 +233,7 @@ def play(
     *,
     episodes: int = 5,
     video: Path | None = None,
-    seed: int = 0,
+    seed: int = 1000,
     max_frames: int = 1000,
     trust: Sequence[str] = (),
 ) -> Played:

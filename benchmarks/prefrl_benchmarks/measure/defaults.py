@@ -38,7 +38,7 @@ def measure(task: str, *, steps: int, alternations: int) -> dict[str, Any]:
     compared, runs = [], []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(alternations):
-            cell = Cell(task, "ppo", "none", "sync", seed, steps, 0)
+            cell = Cell(task, teacher="none", mode="sync", seed=seed, steps=steps, labels=0)
             defaults, recipe = (
                 read_metrics(run_module(kind, cell, Path(folder)) / "metrics.csv") for kind in (DEFAULTS, PLAIN)
             )

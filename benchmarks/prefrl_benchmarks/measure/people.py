@@ -49,7 +49,7 @@ def measure(task: str, *, steps: int, labels: int, per_minute: float, alternatio
         UsageError: if a run has fewer than two rounds.
     """
     # The agent must never wait for the person, because its speed is measured.
-    oracle = Cell(task, "ppo", "oracle", "async", 0, steps, labels, settings={"queries.lead": labels})
+    oracle = Cell(task, steps=steps, labels=labels, settings={"queries.lead": labels})
     runs: dict[str, list[dict[str, Any]]] = {"oracle": [], "human": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prefrl.config.schema import Mode
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.tasks import find_task
 from prefrl.printable import printable
@@ -30,7 +31,12 @@ from prefrl_benchmarks.measure.interleave import Span, Start, run_interleaved, w
 from prefrl_benchmarks.results import last_words, machine
 
 PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
-KINDS = {PLAIN: ("none", "sync"), TRUE: ("none", "sync"), "sync": ("oracle", "sync"), "async": ("oracle", "async")}
+KINDS: dict[str, tuple[str, Mode]] = {
+    PLAIN: ("none", "sync"),
+    TRUE: ("none", "sync"),
+    "sync": ("oracle", "sync"),
+    "async": ("oracle", "async"),
+}
 """Teacher and mode of each kind of run: Stable-Baselines3 alone, prefrl on the true reward, prefrl from labels."""
 DEFAULTS, PROFILE = "defaults", "profile"
 _MODULES = {
@@ -100,9 +106,7 @@ def measure(
         ):
             timed = []
             for kind in group:
-                cell = Cell(
-                    task, algo, *KINDS.get(kind, ("oracle", "sync")), seed, steps, labels, settings=_UNEVALUATED
-                )
+                cell = _cell(task, algo, kind, seed, steps, labels)
                 if len(group) > 1:  # paused runs keep ageing: keep the number of checkpoints the same
                     seconds = cell.config.checkpoint_seconds * len(group)
                     cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
@@ -112,7 +116,7 @@ def measure(
                 rate = summary["steps_per_second"]
                 print(printable(f"{seed + 1}/{alternations} {kind}: {rate:.0f} steps/s"), flush=True)
         for kind in (TRUE, *modes) if profile else ():
-            cell = Cell(task, algo, *KINDS[kind], alternations, steps, labels, settings=_UNEVALUATED)
+            cell = _cell(task, algo, kind, alternations, steps, labels)
             profiles[kind] = read_json(run_module(PROFILE, cell, folder, threads) / "profile.json")
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
@@ -126,6 +130,12 @@ def measure(
     settings["turns"] = interleave
     about = {"settings": settings, "machine": machine(), "version": version(), "commit": commit()}
     return about | {"ratios": ratios, "steady_ratios": steady, "split": profiles, "runs": runs}
+
+
+def _cell(task: str, algo: str, kind: str, seed: int, steps: int, labels: int) -> Cell:
+    teacher, mode = KINDS.get(kind, ("oracle", "sync"))
+    budget = {"steps": steps, "labels": labels}
+    return Cell(task, teacher=teacher, algo=algo, mode=mode, seed=seed, settings=_UNEVALUATED, **budget)
 
 
 def _check(
