@@ -134,8 +134,8 @@ def measure(
 
 def _cell(task: str, algo: str, kind: str, seed: int, steps: int, labels: int) -> Cell:
     teacher, mode = KINDS.get(kind, ("oracle", "sync"))
-    budget = {"steps": steps, "labels": labels}
-    return Cell(task, teacher=teacher, algo=algo, mode=mode, seed=seed, settings=_UNEVALUATED, **budget)
+    own = _UNEVALUATED
+    return Cell(task, teacher=teacher, algo=algo, labels=labels, steps=steps, seed=seed, mode=mode, settings=own)
 
 
 def _check(

@@ -126,7 +126,7 @@ def groups(results: Results) -> list[Group]:
     return [
         Group(
             *key,
-            cells[0].cell.labels,
+            cells[0].cell.labels or 0,
             tuple(sorted((each for each in cells if each.value is not None), key=lambda each: each.cell.seed)),
             len(cells),
             cells[0].returns,
