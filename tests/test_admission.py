@@ -290,7 +290,7 @@ def test_an_import_that_is_killed_adds_nothing_and_can_be_repeated(
 
 
 @pytest.mark.parametrize("moment", ["before", "between", "after"])
-def test_a_run_is_none_until_it_has_its_labels(
+def test_a_folder_is_not_a_run_until_its_labels_are_written(
     moment: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def add(run: RunDirectory, archive: Any) -> int:

@@ -55,7 +55,7 @@ def finished(stack, model):
 
 
 @pytest.mark.parametrize(("task", "algo"), TASKS)
-def test_training_goes_on_bit_for_bit_from_a_saved_state(tmp_path, task, algo):
+def test_training_resumes_exactly_from_a_saved_state(tmp_path, task, algo):
     stack, model = build(task, algo)
     saved = {}
     model.learn(320, AtRollout(3, lambda m: saved.update(through_file(tmp_path, finished(stack, m)))))

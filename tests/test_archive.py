@@ -141,7 +141,7 @@ def test_the_same_labels_give_the_same_file(source: RunDirectory, file: Path, tm
     assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()
 
 
-def test_an_answer_that_was_taken_back_does_not_outlive_its_run(tmp_path: Path) -> None:
+def test_an_answer_that_was_undone_does_not_outlive_its_run(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     add_labels(run, 4)
     store = LabelStore(run.labels)

@@ -174,7 +174,7 @@ def test_a_pool_without_new_pairs_ends_the_asking(tmp_path):
     bench.close()
 
 
-def test_a_teacher_who_can_never_tell_does_not_hang_the_run(tmp_path):
+def test_a_teacher_that_never_answers_does_not_hang_the_run(tmp_path):
     bench = Bench(tmp_path, Moody(0, 1.0), grow=0, pool=6)
     bench.begin()
     assert bench.store.counts()["answered"] == 0
@@ -336,7 +336,7 @@ def test_a_synchronous_run_that_went_back_does_not_see_labels_of_its_future(tmp_
 
 
 @pytest.mark.parametrize("last", [400, STEPS])
-def test_a_run_that_goes_on_differently_after_going_back_keeps_all_labels_and_meets_the_budget(tmp_path, last):
+def test_a_run_that_continues_differently_after_going_back_keeps_all_labels_and_meets_the_budget(tmp_path, last):
     first, again = roll_back(tmp_path, Moody(9, 0.3), at=200, shift=1000, last=last)
     before = labels(first.store)
     clips = {c.left: first.clips.load(c.left)[0] for c in before}
@@ -350,7 +350,7 @@ def test_a_run_that_goes_on_differently_after_going_back_keeps_all_labels_and_me
 
 
 @pytest.mark.parametrize(("mode", "exact"), [("async", True), ("async", False), ("sync", False)])
-def test_any_other_run_keeps_its_later_labels_and_goes_on_after_them(tmp_path, mode, exact):
+def test_any_other_run_keeps_its_later_labels_and_continues_after_them(tmp_path, mode, exact):
     first, again = roll_back(tmp_path, Moody(9, 0.3), at=200, mode=mode, exact=exact, last=400)
     before = labels(first.store)
     assert again.asker.counts["answered"] == len(before)

@@ -68,7 +68,7 @@ def all_gone(family: list[psutil.Process]) -> None:
     until(lambda: gone(family), f"the end of {family}", timeout=SECONDS)
 
 
-def test_an_undisturbed_run_learns_beside_the_agent(tmp_path: Path) -> None:
+def test_an_undisturbed_run_learns_in_parallel_with_the_agent(tmp_path: Path) -> None:
     root = tmp_path / "run"
     done = spawned(*tiny("reacher", root, "--mode", "async", "--algo", "a2c"))
     assert done.code == 0, done.err
@@ -81,7 +81,7 @@ def test_an_undisturbed_run_learns_beside_the_agent(tmp_path: Path) -> None:
     assert pretraining <= figures["reward_updates"] <= most + 1
 
 
-def test_a_killed_learner_is_noticed_and_the_run_goes_on_when_resumed(tmp_path: Path) -> None:
+def test_a_killed_learner_is_noticed_and_the_run_continues_when_resumed(tmp_path: Path) -> None:
     root = tmp_path / "run"
     with live(tmp_path / "log", *training(root)) as command:
         command.until_step(root, 1500)
@@ -265,7 +265,7 @@ def test_the_learner_does_not_wait_for_an_agent_that_stands_still(tmp_path: Path
         goes_on(command, root, 1000)
 
 
-def test_a_learner_that_fails_says_why(tmp_path: Path) -> None:
+def test_a_learner_that_fails_gives_the_reason(tmp_path: Path) -> None:
     root = tmp_path / "run"
     with live(tmp_path / "log", *training(root)) as command:
         command.until_step(root, 1500)

@@ -104,7 +104,7 @@ def tmp_copy(root: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def test_resuming_while_the_disk_is_full_says_so(small_disk: Path, halfway: Path) -> None:
+def test_resuming_with_a_full_disk_is_reported(small_disk: Path, halfway: Path) -> None:
     root = small_disk / "run"
     shutil.copytree(halfway, root)
     labels = stored_labels(root)

@@ -320,7 +320,7 @@ def other_json(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, garbage, other_json])
-def test_a_damaged_summary_is_said_and_written_anew(damage: Damage, finished: Path, tmp_path: Path) -> None:
+def test_a_damaged_summary_is_reported_and_written_again(damage: Damage, finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     shutil.copytree(finished, root)
     path = root / "summary.json"

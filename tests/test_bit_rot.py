@@ -91,7 +91,7 @@ def test_imported_answers_have_one_too(file: Path, tmp_path: Path) -> None:
     assert damaged(made) == {2}
 
 
-def test_a_damaged_answer_trains_nothing_and_is_said_once(
+def test_a_damaged_answer_trains_nothing_and_is_reported_once(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     turn(run, ROT[0])
@@ -146,7 +146,7 @@ def test_labels_that_cannot_be_used_are_neither_exported_nor_reported(statement:
     assert json.loads(done.out)["all"]["answers"] == 5
 
 
-def test_an_answer_that_was_taken_back_and_cannot_be_read_hinders_nothing(run: RunDirectory) -> None:
+def test_an_undone_unreadable_answer_does_no_harm(run: RunDirectory) -> None:
     store = LabelStore(run.labels)
     store.undo(3)
     store.close()
@@ -169,7 +169,7 @@ def test_labels_whose_clip_is_gone_are_counted(damage, run: RunDirectory) -> Non
     assert "2 of the labels cannot be used" in prefrl("status", run.root).out
 
 
-def test_where_nothing_is_wrong_nothing_is_said(run: RunDirectory) -> None:
+def test_status_of_an_intact_run_reports_no_damage(run: RunDirectory) -> None:
     assert "cannot" not in prefrl("status", run.root).out
 
 

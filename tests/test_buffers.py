@@ -188,7 +188,7 @@ def test_what_is_scored_ahead_is_what_would_be_scored_at_the_end(ahead):
     assert (here in threads) == (12 % ahead > 0)  # the rest is scored at the end
 
 
-def test_what_goes_wrong_ahead_is_said():
+def test_errors_while_predicting_ahead_are_reported():
     worker = Worker()
     worker.ensemble.predict = lambda steps: 1 / 0
     with pytest.raises(ZeroDivisionError):
@@ -249,7 +249,7 @@ def test_return_scaling_is_that_of_vec_normalize():
     assert scaler.state_dict()["count"] == pytest.approx(reference.ret_rms.count)
 
 
-def test_return_scaling_goes_on_from_a_saved_state(tmp_path):
+def test_return_scaling_continues_from_a_saved_state(tmp_path):
     rng = np.random.default_rng(0)
     parts = [(rng.normal(size=(6, 3)).astype(np.float32), rng.random((6, 3)) < 0.2) for _ in range(4)]
     through, resumed = ReturnScaler(3, 0.99), ReturnScaler(3, 0.99)

@@ -201,7 +201,7 @@ def test_doctor_looks_at_everything() -> None:
     assert all(lines[i + 1].strip().startswith("mend with: ") for i in lacking if "timeout" not in lines[i])
 
 
-def test_doctor_tells_what_is_lacking_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_lists_missing_parts_and_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     done = prefrl("doctor")
     lines = done.out.splitlines()

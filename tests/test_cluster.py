@@ -128,7 +128,7 @@ ray.shutdown()
 
 @with_ray
 @pytest.mark.slow
-def test_a_cluster_of_this_machine_listens_to_nobody_else(tmp_path):
+def test_a_local_cluster_is_not_reachable_from_other_machines(tmp_path):
     variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     variables |= {"HOME": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-c", LISTENING]

@@ -24,7 +24,7 @@ def status(phase=Phase.TRAINING, step=0, seconds=0.0):
     return Progress(phase, step=step, steps=1000, labels=7, labels_budget=40, labels_pending=3, seconds=seconds)
 
 
-def test_waiting_is_said_once_and_then_now_and_then(shown):
+def test_waiting_is_shown_once_and_then_occasionally(shown):
     display, said, clock = shown
     for second in range(21):
         clock[0] = float(second)
@@ -39,7 +39,7 @@ def test_the_last_step_of_training_is_always_said(shown):
     assert "1,000/1,000" in said.getvalue()
 
 
-def test_an_evaluation_is_said_where_it_begins_and_where_it_has_ended(shown):
+def test_an_evaluation_is_shown_at_its_start_and_its_end(shown):
     display, said, _ = shown
     for ended in range(11):
         display.report(replace(status(Phase.EVALUATING, 1000), evaluated=ended, evaluation_episodes=10))
@@ -49,7 +49,7 @@ def test_an_evaluation_is_said_where_it_begins_and_where_it_has_ended(shown):
     assert "evaluation 3.0" in last
 
 
-def test_a_long_evaluation_is_said_now_and_then(shown):
+def test_a_long_evaluation_is_shown_occasionally(shown):
     display, said, clock = shown
     for ended in range(4):
         clock[0] = 11.0 * ended
@@ -59,7 +59,7 @@ def test_a_long_evaluation_is_said_now_and_then(shown):
     ]
 
 
-def test_one_answer_after_the_other_is_said_now_and_then(shown):
+def test_the_progress_of_answers_is_shown_occasionally(shown):
     display, said, clock = shown
     for answered in range(25):
         clock[0] = float(answered)
@@ -92,7 +92,7 @@ def test_a_rate_needs_steps(shown):
     assert "steps/s" not in said.getvalue()
 
 
-def test_a_count_is_said_at_once_and_then_now_and_then(monkeypatch):
+def test_a_count_is_shown_at_once_and_then_occasionally(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(display.time, "monotonic", lambda: clock[0])
     said = io.StringIO()

@@ -131,7 +131,7 @@ def test_the_checks_for_pickles_know_one(tmp_path: Path) -> None:
         assert not is_safetensors(file)
 
 
-def test_a_header_whose_length_reads_as_an_opcode_is_no_pickle(tmp_path: Path) -> None:
+def test_a_header_whose_length_reads_as_an_opcode_is_not_a_pickle(tmp_path: Path) -> None:
     """A header of 0x..58 bytes starts like a pickled text."""
     file = tmp_path / "x.safetensors"
     for size in range(600):

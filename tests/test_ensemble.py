@@ -103,7 +103,7 @@ def test_inputs_are_normalised_by_the_model_s_own_statistics():
     )
 
 
-def test_a_feature_far_outside_what_was_labelled_is_clipped():
+def test_a_feature_far_outside_the_labelled_range_is_clipped():
     model = ensemble()
     far, farther = torch.full((1, 4), 1e3), torch.full((1, 4), 1e9)
     torch.testing.assert_close(model(far), model(farther))

@@ -29,7 +29,7 @@ def test_means_are_over_the_newest_ten_whatever_environment_they_are_of():
     assert sums.newest == Episodes((4 * 200 - 12 - 11 - 10 - 9 - 8 - 7) / 10, (4 * 2 + 6 * 1) / 10)
 
 
-def test_episodes_under_way_count_for_nothing_once_reset():
+def test_unfinished_episodes_are_dropped_on_reset():
     sums = EpisodeSums(1)
     sums.step(np.array([5.0], np.float32), [True])
     sums.step(np.array([70.0], np.float32), [False])
@@ -54,7 +54,7 @@ def test_a_saved_state_takes_the_place_of_what_was_counted_and_stays_as_it_is():
 
 @quick
 @given(st.lists(st.tuples(st.floats(-9, 9, width=32), st.booleans()), min_size=1, max_size=60), st.integers(0, 20))
-def test_sums_go_on_from_a_saved_state(tmp_path_factory, steps, at):
+def test_sums_continue_from_a_saved_state(tmp_path_factory, steps, at):
     through, resumed = EpisodeSums(1), EpisodeSums(1)
     for number, (reward, over) in enumerate(steps):
         if number == at:

@@ -165,7 +165,7 @@ def test_an_evaluation_says_how_far_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, -1])
-def test_a_run_that_was_stopped_while_it_was_evaluated_goes_on_as_if_it_had_not_been(
+def test_a_run_stopped_during_an_evaluation_resumes_as_if_undisturbed(
     which: int, evaluated: Path, tmp_path: Path
 ) -> None:
     root = create(tmp_path / "run", *ON).root
@@ -201,7 +201,7 @@ def test_a_second_interrupt_leaves_a_resumable_run_too(evaluated: Path, tmp_path
     assert_equal_runs(root, evaluated)
 
 
-def test_a_finished_run_with_more_labels_or_steps_is_evaluated_anew(evaluated: Path, tmp_path: Path) -> None:
+def test_a_finished_run_with_more_labels_or_steps_is_evaluated_again(evaluated: Path, tmp_path: Path) -> None:
     root = create(tmp_path / "run", *ON).root
     finish(root)
     finish(root, labels=LABELS + 4)
@@ -215,7 +215,7 @@ def test_a_finished_run_with_more_labels_or_steps_is_evaluated_anew(evaluated: P
     assert old["evaluation_return_mean"] == f"{summary(evaluated)['evaluation_return_mean']:.9g}"
 
 
-def test_a_task_that_cannot_be_evaluated_is_said_and_the_run_ends(
+def test_a_task_that_cannot_be_evaluated_is_reported_and_the_run_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = create(tmp_path / "run", task="Noisy-v0", steps=2000).root
@@ -229,7 +229,7 @@ def test_a_task_that_cannot_be_evaluated_is_said_and_the_run_ends(
     assert summary(root)["true_return_mean"] is not None
 
 
-def test_episodes_that_do_not_end_are_cut_and_said(tmp_path: Path) -> None:
+def test_episodes_that_do_not_end_are_cut_and_reported(tmp_path: Path) -> None:
     root = create(tmp_path / "run", "evaluation.max_steps=7", "evaluation.episodes=3", task="Noisy-v0", steps=1000).root
     warned: list[str] = []
     assert resume(root, control=Control(warn=warned.append)).summary is not None

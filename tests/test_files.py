@@ -80,7 +80,7 @@ def test_loaded_arrays_can_be_written_to(tmp_path):
 
 
 @pytest.mark.parametrize("leaf", [object(), {1, 2}, b"bytes", 1j, lambda: None])
-def test_a_leaf_that_is_no_plain_data_is_refused_before_anything_is_written(tmp_path, leaf):
+def test_a_leaf_that_is_not_plain_data_is_refused_before_anything_is_written(tmp_path, leaf):
     save_tree(tmp_path / "tree", {"a": 1})
     with pytest.raises(TypeError):
         save_tree(tmp_path / "tree", {"a": leaf})

@@ -52,7 +52,7 @@ def test_few_labels_take_little_memory() -> None:
     assert of_many == 3000 * 2 * 28 * 84 * 84
 
 
-def test_what_takes_long_is_said_and_what_does_not_is_not() -> None:
+def test_only_slow_operations_are_announced() -> None:
     said = io.StringIO()
     speaker = patience.Patience(said)
     speaker.start()
@@ -61,7 +61,7 @@ def test_what_takes_long_is_said_and_what_does_not_is_not() -> None:
     assert said.getvalue() == "starting: loading libraries\n"
 
 
-def test_what_is_new_is_said_within_two_seconds_and_the_same_seldom() -> None:
+def test_changes_are_shown_within_two_seconds_and_repetitions_rarely() -> None:
     said = io.StringIO()
     speaker = patience.Patience(said, "playing")
     speaker.start()
@@ -75,7 +75,7 @@ def test_what_is_new_is_said_within_two_seconds_and_the_same_seldom() -> None:
     assert said.getvalue() == "playing: loading libraries\nplaying: 5 episodes\n"
 
 
-def test_playing_says_so_before_its_result(tmp_path: Path) -> None:
+def test_playing_is_announced_before_its_result(tmp_path: Path) -> None:
     flags = ("--steps", "64", "--teacher", "none", "--out", tmp_path / "run")
     settings = ("--set", "agent.n_envs=2", "agent.n_steps=32", "agent.n_epochs=1", "agent.batch_size=32")
     assert prefrl("train", "oddities:Lamp-v0", *flags, *settings).code == 0

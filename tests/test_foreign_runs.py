@@ -247,7 +247,7 @@ def test_a_query_without_end_is_ended(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("version", ["²", "", "1e3", "-1", "0", "1", b"\xff\xfe", "9" * 400])
-def test_a_version_that_is_none_of_the_store_s(version: object, root: Path) -> None:
+def test_an_unknown_store_version_is_refused(version: object, root: Path) -> None:
     with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (version,))
         connection.commit()

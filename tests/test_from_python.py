@@ -125,7 +125,7 @@ def test_a_learned_reward_takes_the_place_of_an_environment_s_own(tmp_path: Path
         before = after
 
 
-def test_a_script_without_its_guard_is_told_of_it(tmp_path: Path) -> None:
+def test_a_script_without_its_guard_is_warned(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import prefrl\nprefrl.train('reacher', out='run', steps=6000, labels=20)\n")
     done = subprocess.run(

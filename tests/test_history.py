@@ -80,7 +80,7 @@ def all_told(run: RunDirectory) -> list[tuple[Any, ...]]:
 # -- what was taken back ----------------------------------------------------------------------------------------------
 
 
-def test_an_answer_that_was_taken_back_after_the_export_does_not_come_again(ours: People, tmp_path: Path) -> None:
+def test_an_answer_that_was_undone_after_the_export_does_not_come_again(ours: People, tmp_path: Path) -> None:
     early = ours.export(tmp_path / "early.zip")
     assert ours.queue.take_back("viewer", "Ann") is not None
     before, whole = labels_of(ours.run), content(ours.run.root)
@@ -90,7 +90,7 @@ def test_an_answer_that_was_taken_back_after_the_export_does_not_come_again(ours
     assert content(ours.run.root) == whole
 
 
-def test_an_answer_that_was_given_anew_comes_with_the_one_before_it(
+def test_an_answer_that_was_given_again_comes_with_the_one_before_it(
     ours: People, theirs: People, tmp_path: Path
 ) -> None:
     early = ours.export(tmp_path / "early.zip")
@@ -119,7 +119,7 @@ def test_a_run_that_has_it_takes_it_back_too(ours: People, theirs: People, tmp_p
     assert import_archive(late, theirs.run.root) == (0, 0)
 
 
-def test_what_was_taken_back_elsewhere_is_asked_of_nobody(ours: People, theirs: People, tmp_path: Path) -> None:
+def test_what_was_undone_elsewhere_is_asked_of_nobody(ours: People, theirs: People, tmp_path: Path) -> None:
     ours.queue.take_back("viewer", "Ann")
     import_archive(ours.export(tmp_path / "labels.zip"), theirs.run.root)
     assert theirs.store.counts()["pending"] == 0
@@ -230,7 +230,7 @@ def test_a_flag_goes_with_the_labels(ours: People, theirs: People, tmp_path: Pat
     assert "beside them: 1 flags" in prefrl("labels", "import", file).out
 
 
-def test_a_flag_that_was_taken_back_does_not_come_again(ours: People, tmp_path: Path) -> None:
+def test_a_flag_that_was_undone_does_not_come_again(ours: People, tmp_path: Path) -> None:
     flag(ours)
     file = ours.export(tmp_path / "labels.zip")
     taken = ours.queue.take_back("viewer", "Ann")
@@ -252,7 +252,7 @@ def test_a_flagged_pair_whose_clip_is_damaged_stays_behind(ours: People, theirs:
     assert import_archive(file, ours.run.root) == (0, 0)  # nor does it keep others out
 
 
-def test_a_flag_that_was_taken_back_goes_with_the_labels(ours: People, theirs: People, tmp_path: Path) -> None:
+def test_a_flag_that_was_undone_goes_with_the_labels(ours: People, theirs: People, tmp_path: Path) -> None:
     flag(ours)
     standing = ours.export(tmp_path / "standing.zip")
     ours.queue.take_back("viewer", "Ann")
@@ -268,7 +268,7 @@ def test_a_flag_that_was_taken_back_goes_with_the_labels(ours: People, theirs: P
     assert theirs.store.counts()["pending"] == 0
 
 
-def test_a_flag_that_was_taken_back_elsewhere_is_taken_back(ours: People, theirs: People, tmp_path: Path) -> None:
+def test_a_flag_that_was_undone_elsewhere_is_undone(ours: People, theirs: People, tmp_path: Path) -> None:
     flag(ours)
     import_archive(ours.export(tmp_path / "standing.zip"), theirs.run.root)
     ours.queue.take_back("viewer", "Ann")
@@ -313,7 +313,7 @@ def test_a_late_answer_comes_to_labels_that_are_there_already(ours: People, thei
     assert query(theirs.run, "SELECT count(*) FROM queries") == queries  # it is about a pair that is there
 
 
-def test_a_repeat_s_answer_that_was_taken_back_goes_with_the_labels(ours: People, tmp_path: Path) -> None:
+def test_a_repeat_s_answer_that_was_undone_goes_with_the_labels(ours: People, tmp_path: Path) -> None:
     ours.ask_again("Ann")
     ours.queue.take_back("viewer", "Ann")
     (back,) = read_archive(ours.export(tmp_path / "labels.zip")).history.taken_back
@@ -433,7 +433,7 @@ def test_a_history_with_something_wrong_in_it(what: str, full: Path, tmp_path: P
     assert f"{bad} is damaged" in refused(prefrl("labels", "import", bad), 1)
 
 
-def test_a_file_that_says_a_label_twice_is_refused_into_a_run_too(full: Path, theirs: People, tmp_path: Path) -> None:
+def test_importing_a_file_with_a_duplicate_label_is_refused(full: Path, theirs: People, tmp_path: Path) -> None:
     bad = forged(full, tmp_path / "bad.zip", twice("labels"))
     assert "are the same one" in refused(prefrl("labels", "import", bad, "--into", theirs.run.root), 1)
     assert labels_of(theirs.run) == []
@@ -442,7 +442,7 @@ def test_a_file_that_says_a_label_twice_is_refused_into_a_run_too(full: Path, th
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_csv_file_is_a_table_of_what_stands(ours: People, tmp_path: Path) -> None:
+def test_a_csv_file_is_a_table_of_the_standing_answers(ours: People, tmp_path: Path) -> None:
     ours.queue.take_back("viewer", "Bjørn")
     ours.ask_again("Ann")
     (repeat,) = read_history(ours.store).repeats

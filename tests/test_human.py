@@ -74,7 +74,7 @@ def test_an_agent_trains_from_a_person_s_answers(tmp_path, mode):
     store.close()
 
 
-def test_the_agent_waits_where_people_fall_too_far_behind_and_goes_on_by_itself(tmp_path):
+def test_the_agent_waits_where_people_fall_too_far_behind_and_continues_by_itself(tmp_path):
     root = tmp_path / "run"
     seen = []
     control_states = lambda progress: seen.append(in_words(progress))  # noqa: E731
@@ -117,7 +117,7 @@ def test_a_run_finishes_with_the_labels_there_are_and_takes_more_later(tmp_path,
     assert again.summary["steps"] >= 3000
 
 
-def test_a_machine_that_can_show_nothing_is_told_at_once(tmp_path, monkeypatch, capfd):
+def test_a_machine_without_rendering_is_refused_at_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MUJOCO_GL", "no-such-library")
     result = prefrl_cli(
         *("train", "hopper", "--teacher", "human", "--labels", "12", "--steps", "20000", "--out", tmp_path / "run"),

@@ -161,7 +161,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hurried")
-def test_a_long_transaction_of_another_program_s_is_waited_for_and_said_once(run: RunDirectory) -> None:
+def test_a_long_transaction_of_another_program_s_is_waited_for_and_reported_once(run: RunDirectory) -> None:
     said: list[str] = []
     with in_other_hands(run) as other:
 
@@ -243,7 +243,7 @@ def test_only_what_can_be_resumed_is_said_to_be(unfinished: Path) -> None:
     assert "can be resumed" not in error_line(done)
 
 
-def test_a_run_whose_labels_are_damaged_is_not_said_to_be_resumable(unfinished: Path) -> None:
+def test_a_run_with_damaged_labels_is_not_called_resumable(unfinished: Path) -> None:
     (unfinished / "labels.sqlite").write_bytes(b"something else")
     for side in ("-wal", "-shm"):
         (unfinished / f"labels.sqlite{side}").unlink(missing_ok=True)

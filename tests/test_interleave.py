@@ -51,7 +51,7 @@ class Watched:
         self.returncode = self.pid % 10
 
 
-def test_each_has_the_machine_to_itself_for_a_turn_and_they_end_when_they_have_had_what_they_need(monkeypatch):
+def test_processes_run_alone_in_slices_until_they_end(monkeypatch):
     clock, sent = SimpleNamespace(time=100.0), []
     monkeypatch.setattr(interleave.time, "time", lambda: clock.time)
     monkeypatch.setattr(interleave.os, "killpg", lambda group, number: sent.append((group, number)))

@@ -87,7 +87,7 @@ def leases_end(root: Path, pid: int) -> float:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_nothing_said_is_lost_whoever_is_killed_whenever(tmp_path: Path, seed: int) -> None:
+def test_no_answer_is_lost_whichever_process_is_killed(tmp_path: Path, seed: int) -> None:
     moments, scene = random.Random(seed), Scene(tmp_path / "run")
     to_kill = moments.sample(KILLS, len(KILLS))
     deadline = time.monotonic() + 3 * DEADLINE

@@ -177,7 +177,7 @@ def test_a_store_with_an_unknown_kind_is_refused(store, path, monkeypatch):
         LabelStore(path)
 
 
-def test_an_unknown_kind_is_told_with_the_nearest():
+def test_an_unknown_kind_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="unknown feedback kind 'ratings'; did you mean rating"):
         KINDS["ratings"]
 

@@ -185,7 +185,7 @@ def make_config(labels: int) -> Any:
     )
 
 
-def test_a_finished_run_that_gets_labels_goes_on_when_its_budget_is_raised(trained: Path, tmp_path: Path) -> None:
+def test_a_finished_run_that_gets_labels_continues_when_its_budget_is_raised(trained: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     package.train("reacher", labels=10, steps=STEPS, mode="sync", seed=1, out=root, settings=TINY)
     assert import_labels(trained, root) == 20

@@ -406,7 +406,7 @@ def test_the_same_seed_fits_the_same_weights():
 
 
 @pytest.mark.parametrize("labels", [20, 64, 100])
-def test_training_goes_on_bit_for_bit_from_a_saved_state(tmp_path, labels):
+def test_training_resumes_exactly_from_a_saved_state(tmp_path, labels):
     library = Library(300)
     through = make(library, upto=labels)
     through.train(80)
@@ -424,7 +424,7 @@ def test_training_goes_on_bit_for_bit_from_a_saved_state(tmp_path, labels):
     assert held(through) == held(resumed)
 
 
-def test_a_state_saved_before_any_training_goes_on_too(tmp_path):
+def test_a_state_saved_before_any_training_continues_too(tmp_path):
     library = Library(60)
     fresh, resumed = make(), make(seed=0)
     resumed.load_state_dict(through_file(tmp_path, fresh.state_dict()), [], library.read)
@@ -434,7 +434,7 @@ def test_a_state_saved_before_any_training_goes_on_too(tmp_path):
     assert same_tree(fresh.state_dict(), resumed.state_dict())
 
 
-def test_resuming_after_an_answer_was_taken_back_trains_on_what_still_stands(tmp_path):
+def test_resuming_after_an_answer_was_undone_trains_on_what_still_stands(tmp_path):
     library = Library(60)
     before = make(library)
     before.train(40)
@@ -447,7 +447,7 @@ def test_resuming_after_an_answer_was_taken_back_trains_on_what_still_stands(tmp
     assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in standing)
 
 
-def test_input_statistics_forget_what_was_taken_back_as_they_forget_nothing_else(tmp_path):
+def test_input_statistics_forget_what_was_undone_as_they_forget_nothing_else(tmp_path):
     """A feature that is 3 or 5 in turn, with a mean of 4 and a deviation of 1 whatever stands."""
     library = Library(60)
     library.features[..., 1] = np.where(np.arange(60) % 2, 5.0, 3.0)[:, None]
@@ -465,7 +465,7 @@ def test_input_statistics_forget_what_was_taken_back_as_they_forget_nothing_else
     assert resumed.ensemble.input_normaliser.std[1].item() == pytest.approx((squares - means**2) ** 0.5, rel=1e-3)
 
 
-def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_taken_back(tmp_path):
+def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_undone(tmp_path):
     library = Library(300)
     before = make(library, upto=100)
     state = through_file(tmp_path, before.state_dict())

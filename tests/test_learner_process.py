@@ -261,7 +261,7 @@ def test_its_state_is_saved_every_few_seconds_and_at_the_end(run, monkeypatch):
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_it_goes_on_from_its_state_and_publishes_what_had_been_published(version, run, monkeypatch):
+def test_it_continues_from_its_state_and_publishes_what_had_been_published(version, run, monkeypatch):
     save_tree(run.learner_state, {"counters": {"last_id": 2}})
     learner, _ = learned(monkeypatch, run, 1, version=version, pretrained=False)
     assert learner.told[0] == (0, "load", 2, [1, 2])
@@ -316,7 +316,7 @@ def test_one_learner_at_a_time_works_on_a_run_and_the_next_waits_for_it(run, mon
     run.lock("learner").release()  # given back
 
 
-def test_a_process_that_fails_says_why_and_ends_with_an_error(tmp_path, monkeypatch, capsys):
+def test_a_process_that_fails_gives_the_reason_and_ends_with_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(process.torch, "set_num_threads", lambda number: None)
     with pytest.raises(SystemExit) as ended:
         process.learn(tmp_path, INPUTS, "cpu", None)

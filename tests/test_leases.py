@@ -142,7 +142,7 @@ def test_a_lease_that_is_renewed_does_not_expire(store, queue, clock):
     assert held(queue, "b") == []
 
 
-def test_a_lease_from_before_the_machine_started_anew_is_free(store, clock):
+def test_a_lease_from_before_the_machine_restarted_is_free(store, clock):
     ids = ask(store, 1)
     before, after = (LabelQueue(store, clock=clock, boot=boot) for boot in ("one", "two"))
     render_all(before)
@@ -210,7 +210,7 @@ def test_the_first_answer_stands_and_the_second_is_told(store, queue, clock):
     assert late["created_at"].endswith("+00:00")
 
 
-def test_an_answer_that_was_taken_back_comes_again(store, queue):
+def test_an_answer_that_was_undone_comes_again(store, queue):
     (first,) = ask(store, 1)
     render_all(queue)
     held(queue, "a")
@@ -339,7 +339,7 @@ def test_undo_takes_back_what_was_said_last_be_it_an_answer_or_a_broken_clip(sto
     assert held(queue, "a", len(ids)) == ids
 
 
-def test_a_withdrawal_that_was_taken_back_can_be_made_again_and_taken_back_again(store, queue):
+def test_a_withdrawal_that_was_undone_can_be_made_again_and_taken_back_again(store, queue):
     (first,) = ask(store, 1)
     for _ in range(3):
         do(queue, first, "broken")

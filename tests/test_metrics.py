@@ -34,7 +34,7 @@ def test_columns_in_another_order_are_read_by_name(path):
     ]
 
 
-def test_what_an_older_version_wrote_stays_when_a_run_goes_on(path):
+def test_what_an_older_version_wrote_stays_when_a_run_continues(path):
     path.write_text("step,labels\n2048,3\n4096,4\n")
     MetricsFile(path, upto=2048).append({"step": 5000, "labels": 5, "l2": 0.5})
     assert [(row["step"], row["labels"], row["l2"]) for row in read_metrics(path)] == [(2048, 3, None), (5000, 5, 0.5)]

@@ -70,7 +70,7 @@ def test_a_model_that_gives_one_value_gives_no_reward_and_no_nan():
     assert RolloutNormalisation(1.0)(torch.full((3, 10), 0.25)).tolist() == [0.0] * 10
 
 
-def test_it_goes_on_from_a_saved_state(tmp_path):
+def test_it_continues_from_a_saved_state(tmp_path):
     rng = np.random.default_rng(3)
     rollouts = [outputs(rng, 700) for _ in range(14)]
     through, resumed = RolloutNormalisation(1.0), RolloutNormalisation(1.0)
@@ -94,7 +94,7 @@ def test_a_saved_state_of_many_rollouts_takes_the_place_of_what_there_was_in_the
         np.testing.assert_array_equal(through(rollout), resumed(rollout))
 
 
-def test_recipes_normalise_over_rollouts_and_runs_of_older_versions_go_on_as_they_were():
+def test_recipes_normalise_over_rollouts_and_runs_of_older_versions_continue_as_they_were():
     config = resolve("cheetah")
     assert config.reward.normalise_over == "rollouts"
     older = config.to_json()

@@ -98,7 +98,7 @@ def rows(page: str) -> list[list[str]]:
     return [row for row in cells if row[0] != "detail" and not set(row[0]) <= {"-", ":"}]
 
 
-def test_every_link_points_at_a_line_that_says_so() -> None:
+def test_every_link_points_at_the_line_of_its_text() -> None:
     found = links(PAPER.read_text())
     assert len(found) > 100
     assert not [str(link) for link in found if stale(link)], "mend them with: python tests/test_paper.py"

@@ -56,7 +56,7 @@ def test_the_learner_s_view_of_a_film_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("game", [True, False])
-def test_recorded_films_are_what_the_agent_saw(game: bool) -> None:
+def test_recorded_frames_are_what_the_agent_saw(game: bool) -> None:
     env = EngineVecEnv(AtariGames(2, "breakout")) if game else DummyVecEnv([MovingDot, MovingDot])
     recorder = SegmentRecorder(env, 10, 100, stack=4)
     rng = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def test_recorded_films_are_what_the_agent_saw(game: bool) -> None:
         np.testing.assert_array_equal(segment.observations, [obs[env_index] for obs in seen[start : start + 10]])
 
 
-def test_a_recorder_of_films_goes_on_from_a_saved_state(tmp_path) -> None:
+def test_a_recorder_of_films_continues_from_a_saved_state(tmp_path) -> None:
     recorders = [SegmentRecorder(DummyVecEnv([MovingDot]), 10, 100, stack=4) for _ in range(2)]
     for recorder in recorders:
         recorder.seed(0)
@@ -184,7 +184,7 @@ def test_prediction_is_what_the_layers_give_one_after_the_other(monkeypatch: pyt
             torch.testing.assert_close(predicted, member(images / 255)[:, 0], rtol=1e-4, atol=1e-6)
 
 
-def test_images_are_divided_by_255_and_nothing_else() -> None:
+def test_images_are_only_divided_by_255() -> None:
     learner = RewardLearner(resolve("moving-dot").reward, DOT, 15, seed=0)
     films = {number: (film(15, size=SIZE, seed=number).features, np.zeros(15, np.float32)) for number in range(4)}
     learner.add([Comparison(1, 0, 1, 1.0), Comparison(2, 2, 3, 0.0)], films.__getitem__)
@@ -223,7 +223,7 @@ def test_output_deviation_is_the_paper_s() -> None:
     assert resolve("hopper").reward.target_std == 1.0
 
 
-def test_a_learner_of_images_learns_and_goes_on_bit_for_bit(tmp_path) -> None:
+def test_a_learner_of_images_learns_and_resumes_exactly(tmp_path) -> None:
     """Brighter films are better; dropout's random state is part of the saved state."""
     config = resolve("moving-dot", settings={"reward.batch_size": 8, "reward.learning_rate": 3e-3}).reward
     bright = np.linspace(0, 250, 24)
@@ -278,7 +278,7 @@ def test_validation_neither_drops_out_nor_moves_the_batch_statistics() -> None:
     assert {int(layer.num_batches_tracked) for layer in layers} == {8}
 
 
-def test_dropout_goes_on_where_the_last_call_left_off() -> None:
+def test_dropout_continues_where_the_last_call_left_off() -> None:
     whole, parts = image_learner(), image_learner()
     whole.train(4 * 8)
     parts.train(4 * 4)

@@ -62,7 +62,7 @@ def test_a_line_stays_one_line(capsys):
     assert capsys.readouterr().out.splitlines() == ["run: reacher", r"given by: Ann\nlabels: 700 answered\x1b[2J"]
 
 
-def test_a_command_to_copy_does_what_it_says_and_nothing_else():
+def test_printed_commands_can_be_copied_safely():
     assert command("resume", "runs/cheetah", "--labels", "N") == "prefrl resume runs/cheetah --labels N"
     for name in ("$(reboot)", "a b; rm -rf ~", "`id`", "it's", "x\nreboot", "\x1b]0;t\x07"):
         words = shlex.split(command("resume", name))

@@ -83,7 +83,7 @@ def test_rates_and_times():
     assert found["agrees_with_reward"] == 1 / 2
 
 
-def test_nothing_is_said_of_nothing():
+def test_without_answers_there_are_no_measures():
     found = figures([])
     assert found["answers"] == found["repeats"] == 0
     assert {value for name, value in found.items() if name not in {"answers", "repeats"}} == {None}

@@ -162,7 +162,7 @@ def test_what_conforms_comes_back_as_its_type():
         (Inner, {"width": 1, "\ud800": 2}),
     ],
 )
-def test_what_does_not_is_said_in_one_line(hint, value):
+def test_what_does_not_is_reported_in_one_line(hint, value):
     with pytest.raises(UsageError) as error:
         conform(hint, value, "x")
     assert str(error.value).isprintable()
@@ -210,7 +210,7 @@ def test_a_safetensors_file_of_somebody_elses(header, tmp_path):
     assert str(error.value).isprintable()
 
 
-def test_a_whole_tree_of_other_content_is_said_in_one_line(tmp_path):
+def test_a_whole_tree_of_other_content_is_reported_in_one_line(tmp_path):
     path = tmp_path / "tree.safetensors"
     save_tree(path, {"agent": {"policy": 3}, "deep": {"a": np.ones(2)}})
     with pytest.raises(DamagedFileError, match="holds something else"), taken_from(path):

@@ -96,7 +96,7 @@ def test_a_run_that_records_once_and_is_stopped_again_and_again(whole: Path, tmp
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
-def test_people_go_on_with_the_clips_and_answers_there_are(mode: str, tmp_path: Path) -> None:
+def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     run = create_for_people(root, mode=mode)
     person = Person(root, until=2)
@@ -159,7 +159,7 @@ def test_a_human_run_that_is_killed_while_people_label_records_nothing_again(tmp
 # -- what can be wrong ------------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_recording_is_said_and_recorded_anew(whole: Path, tmp_path: Path) -> None:
+def test_a_damaged_recording_is_reported_and_recorded_again(whole: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     run = create(root, **{"queries.initial_fraction": 1.0, "queries.labels": 160})
     stop_when(root, "pretraining")

@@ -39,7 +39,7 @@ def noise(frames=7, height=33, width=48):
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 48), (48, 33), (1, 1)])
-def test_a_film_is_what_was_written_to_the_pixel(tmp_path, height, width):
+def test_a_video_is_lossless(tmp_path, height, width):
     frames = noise(height=height, width=width)
     write_film(tmp_path / "a.avi", frames, 30)
     np.testing.assert_array_equal(read_film(tmp_path / "a.avi", 7), frames)
@@ -230,7 +230,7 @@ def test_an_environment_that_cannot_be_filmed_any_more_has_failed():
 
 
 @pytest.mark.parametrize("kind", ["replayed", "filmed"])
-def test_scenes_of_last_steps_go_on_from_a_checkpoint(kind, tmp_path):
+def test_scenes_of_last_steps_continue_from_a_checkpoint(kind, tmp_path):
     """The segment before, from which they are replayed, was cut before the checkpoint."""
 
     def stack():
@@ -255,7 +255,7 @@ def test_scenes_of_last_steps_go_on_from_a_checkpoint(kind, tmp_path):
         assert any("lead" in segment.scene for segment in through.pool)
 
 
-def test_scenes_go_on_from_a_checkpoint():
+def test_scenes_continue_from_a_checkpoint():
     def stack():
         env = make_env("prefrl/MovingDot-v0")
         return SegmentRecorder(DummyVecEnv([lambda: env]), 15, 100, scenes=Scenes([env], 15))
@@ -300,7 +300,7 @@ def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
     assert len(read_film(clips.video(lease.segments[0]), 15)) == 15
 
 
-def test_a_clip_without_a_scene_is_an_error_that_says_so(tmp_path, queue):
+def test_a_clip_without_a_scene_is_a_clear_error(tmp_path, queue):
     queue, store = queue
     pool = segments(2)
     store.add_queries([pair_query(1, 0, pool[0], pool[1], 0)])
@@ -367,7 +367,7 @@ def test_a_renderer_that_can_show_nothing_any_more_gives_up(tmp_path, monkeypatc
         beside.check()
 
 
-def test_a_renderer_goes_on_while_some_clips_are_shown(tmp_path, monkeypatch):
+def test_a_renderer_continues_while_some_clips_are_shown(tmp_path, monkeypatch):
     run, store = _asked_about(tmp_path, monkeypatch, lambda turn: turn % 10 == 9)
     polls = itertools.count()
     _render_until(SimpleNamespace(poll=lambda *_: next(polls) > 30), run)
@@ -375,7 +375,7 @@ def test_a_renderer_goes_on_while_some_clips_are_shown(tmp_path, monkeypatch):
     store.close()
 
 
-def test_a_renderer_that_gave_up_says_so_by_its_exit_status(tmp_path, monkeypatch, capsys):
+def test_a_renderer_that_gave_up_has_a_nonzero_exit_status(tmp_path, monkeypatch, capsys):
     run, store = _asked_about(tmp_path, monkeypatch, lambda turn: False)
     store.close()
     monkeypatch.setattr(os, "nice", lambda _: None)

@@ -65,7 +65,7 @@ def test_one_in_twenty_is_asked_again(store, queue):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01])
-def test_few_or_none_where_the_share_says_so(store, queue, share):
+def test_few_or_no_repeats_for_small_shares(store, queue, share):
     label(queue, Repeats(store, queue, share), 60)
     assert repeated(store) == {}
 

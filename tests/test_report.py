@@ -137,7 +137,7 @@ def test_names_of_a_user_s_own_are_no_markup(tmp_path):
     assert "<script>" not in (tmp_path / "report" / "report.html").read_text()
 
 
-def test_missing_seeds_are_said_and_the_others_of_the_task_s_seeds_are_taken(tmp_path):
+def test_missing_seeds_are_reported_and_the_others_of_the_task_s_seeds_are_taken(tmp_path):
     found = analyse([made(tmp_path / "r", without(("reacher", "full")))])
     (full,) = (each for each in found.aggregates if each.variant == "full")
     assert (full.seeds, full.missing) == ((0,), "1 of 2 seeds")
@@ -234,7 +234,7 @@ def damage(folder, what):
         ("config", "left out: its config.json cannot be read"),
     ],
 )
-def test_a_cell_that_cannot_be_taken_at_its_word_is_left_out(folder, what, said):
+def test_a_cell_with_unreliable_files_is_left_out(folder, what, said):
     damage(folder, what)
     found = analyse([folder])
     assert [line for line in found.problems if line.startswith("cheetah_ppo_oracle-sync-50_s1") and said in line]
@@ -267,7 +267,7 @@ def test_a_cell_whose_learning_curve_is_cut_keeps_its_final_figures_alone(folder
     assert len(full.curve[1]) == 1
 
 
-def test_cells_of_several_versions_are_said(folder):
+def test_cells_of_several_versions_are_reported(folder):
     damage(folder, "newer")
     assert "the cells were run by several versions of prefrl: 0.1.0, 9.9.9" in analyse([folder]).problems
 
@@ -313,7 +313,7 @@ def test_a_report_of_nothing_is_refused_in_one_line(tmp_path):
     assert "no cell of" in refused(prefrl("bench", "report", nothing, "--out", tmp_path / "out"), 1)
 
 
-def test_a_report_of_cells_in_which_no_episode_ended_says_so(folder, tmp_path):
+def test_a_report_names_cells_in_which_no_episode_ended(folder, tmp_path):
     for path in folder.glob("*/summary.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"true_return_mean": None}))
     said = refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
@@ -383,7 +383,7 @@ def test_comparing_tells_better_from_worse(folder, tmp_path):
     assert f"scores are normalised by the true-reward agents of {folder}" in lines
 
 
-def test_comparing_says_where_runs_are_longer(folder, tmp_path):
+def test_comparing_reports_differing_steps(folder, tmp_path):
     longer = made(tmp_path / "longer", steps=20_000)
     assert "cheetah, full: 10,000 steps before, 20,000 after" in compare_folders(folder, longer)
     assert not [line for line in compare_folders(folder, folder) if "steps before" in line]

@@ -59,7 +59,7 @@ def test_scores_are_of_the_evaluation_where_all_cells_have_it(tmp_path):
     }  # evaluations as well
 
 
-def test_results_of_older_versions_are_of_training_and_say_so(tmp_path):
+def test_results_of_older_versions_report_training_returns(tmp_path):
     found = analyse([made(tmp_path / "r")])
     assert found.problems == []
     assert scores_of(found)["cheetah", "full"] == pytest.approx([0.6, 1.0])
@@ -68,7 +68,7 @@ def test_results_of_older_versions_are_of_training_and_say_so(tmp_path):
 @pytest.mark.parametrize(
     ("evaluations", "text", "kind"), [(EVALUATIONS, TEXT, "evaluation"), (None, OLD_TEXT, "training")]
 )
-def test_every_table_and_page_says_what_its_returns_are_of(tmp_path, evaluations, text, kind):
+def test_every_table_and_page_states_which_returns_it_uses(tmp_path, evaluations, text, kind):
     folder, out = made(tmp_path / "r", evaluations), tmp_path / "report"
     write_report([folder], out)
     table = (out / "summary.md").read_text().splitlines()
@@ -84,7 +84,7 @@ def test_every_table_and_page_says_what_its_returns_are_of(tmp_path, evaluations
     assert f"returns: {text}" in compare_folders(folder, folder)
 
 
-def test_a_mixture_is_of_training_and_names_what_was_not_evaluated(tmp_path):
+def test_a_mixture_reports_training_returns_and_names_unevaluated_cells(tmp_path):
     found = analyse([made(tmp_path / "r", ONE_LACKS)])
     assert scores_of(found) == scores_of(analyse([made(tmp_path / "old")]))
     assert found.problems == [

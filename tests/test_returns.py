@@ -67,7 +67,7 @@ def test_the_random_policy_s_return_of_what_never_ends_is_that_of_its_first_step
     assert random_return("Numbered-v0", episodes=1) == 2.0 * 27_000
 
 
-def test_an_engine_s_score_starts_anew_with_every_game() -> None:
+def test_an_engine_s_score_restarts_with_every_game() -> None:
     """Pong pays every point as it is, so that rewards since the last game's end add up to the score of this one."""
     games = AtariGames(2, "pong")
     games.reset(seed=0)
@@ -86,7 +86,7 @@ def test_an_engine_s_score_starts_anew_with_every_game() -> None:
     assert all(-21 <= score < 0 for scores in ends for score in scores)  # a game ends at 21 points for either
 
 
-def test_a_game_in_python_starts_its_score_anew_too() -> None:
+def test_the_score_of_a_python_game_restarts_as_well() -> None:
     env = AtariGame("pong")
     env.reset(seed=0)
     rng = np.random.default_rng(0)

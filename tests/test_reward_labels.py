@@ -77,7 +77,7 @@ def test_the_clips_of_the_newest_comparison_are_read_once(
     assert loaded == [0, 1, 1, 2]
 
 
-def test_a_clip_that_is_gone_costs_its_labels_and_each_is_said_once(
+def test_a_clip_that_is_gone_costs_its_labels_and_each_is_reported_once(
     run: RunDirectory, store: LabelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ClipFolder(run.clips).file(2).unlink()

@@ -118,7 +118,7 @@ def test_a_failure_stops_no_other_cell(tmp_path):
     assert not outcome.failed
 
 
-def test_a_cell_of_other_settings_is_moved_aside_and_run_anew(tmp_path):
+def test_a_cell_with_other_settings_is_moved_aside_and_run_again(tmp_path):
     run(suite(tasks=("reacher",)), tmp_path, Pretended())
     ours = suite(tasks=("reacher",), labels=50, steps=12_000)
     outcome, text = run(ours, tmp_path, again := Pretended())
@@ -131,7 +131,7 @@ def test_a_cell_of_other_settings_is_moved_aside_and_run_anew(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut off", "never written"])
-def test_a_cell_whose_configuration_is_damaged_is_run_anew(tmp_path, damage):
+def test_a_cell_whose_configuration_is_damaged_is_run_again(tmp_path, damage):
     ours = suite(tasks=("reacher",), seeds=(0,))
     run(ours, tmp_path, Pretended())
     config = tmp_path / ours.cells()[0].name / "config.json"
@@ -245,7 +245,7 @@ def test_the_runs_of_a_killed_runner_end_with_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_suite_that_goes_on_equals_one_that_was_let_be(tmp_path):
+def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
     path = tmp_path / "small.toml"
     path.write_text(LONG.replace("2_000_000", "20_000").replace("[0, 1]", "[0]") + "[variants.few]\nlabels = 20\n")
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -127,7 +127,7 @@ def test_segments_of_several_environments_are_in_the_order_of_their_first_steps(
     ]
 
 
-def test_a_state_of_an_older_version_goes_on_without_the_steps_it_did_not_keep(tmp_path):
+def test_a_state_of_an_older_version_continues_without_the_steps_it_did_not_keep(tmp_path):
     through, other = recorder(envs=1, length=5, lengths=(7,)), recorder(envs=1, length=5, lengths=(7,))
     roll(through, 6)
     roll(other.venv, 6)
@@ -285,7 +285,7 @@ def test_hidden_endings_look_like_time_limits(hide):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 8, 23])
-def test_recording_goes_on_from_a_saved_state_with_partial_segments(tmp_path, steps):
+def test_recording_continues_from_a_saved_state_with_partial_segments(tmp_path, steps):
     through, other = recorder(length=3, pool=4), recorder(length=3, pool=4)
     roll(through, steps)
     roll(other.venv, steps)  # the same environments, stepped alike, not recorded
@@ -319,7 +319,7 @@ def test_a_segment_needs_arrays_of_one_length():
         Segment(0, np.zeros((3, 2)), np.zeros((2, 1)), np.zeros(3))
 
 
-def test_features_are_flattened_observations_beside_actions():
+def test_features_are_flattened_observations_and_actions():
     segment = Segment(0, np.arange(12.0).reshape(2, 3, 2), np.array([[20.0], [30.0]]), np.zeros(2))
     assert segment.features.tolist() == [[0, 1, 2, 3, 4, 5, 20], [6, 7, 8, 9, 10, 11, 30]]
     assert segment.features.dtype == np.float32

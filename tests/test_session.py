@@ -86,7 +86,7 @@ def test_undo_goes_back_ten_answers_also_after_a_restart(run):
     second.close()
 
 
-def test_only_one_s_own_answers_are_taken_back(run):
+def test_only_one_s_own_answers_are_undone(run):
     ann, ben = Session(run[0].root, "ann"), Session(run[0].root, "ben")
     ann.answer(ann.leases(1)[0], Judgement.LEFT, 1.0)
     assert ben.undo() is None
@@ -110,7 +110,7 @@ def test_a_missing_run_is_refused(tmp_path):
         Session(tmp_path / "none", "ann")
 
 
-def test_a_finished_run_is_refused_with_what_gives_it_more(run):
+def test_a_finished_run_is_refused_with_the_command_that_extends_it(run):
     run[0].summary.write_text(SUMMARY)
     with pytest.raises(UsageError, match=r"resume .* --labels"):
         Session(run[0].root, "ann")
@@ -162,7 +162,7 @@ def test_starting_before_the_run_has_anything_works(tmp_path):
     session.close()
 
 
-def test_a_truncated_clip_is_withdrawn_and_said(session):
+def test_a_truncated_clip_is_withdrawn_and_reported(session):
     lease = session.leases(1)[0]
     path = session.clips.video(lease.segments[0])
     path.write_bytes(path.read_bytes()[:100])
@@ -200,7 +200,7 @@ def test_pairs_in_other_hands_are_the_reason_why_there_is_none(session, run):
     ben.close()
 
 
-def test_clips_that_nobody_renders_are_not_said_to_be_rendered(tmp_path):
+def test_clips_without_a_renderer_are_not_reported_as_being_rendered(tmp_path):
     made, store = make_run(tmp_path, pairs=1)
     store.add_queries([pair_query(2, 0, POOL[10], POOL[11], 20)])
     session = Session(made.root, "ann")
@@ -211,7 +211,7 @@ def test_clips_that_nobody_renders_are_not_said_to_be_rendered(tmp_path):
     store.close()
 
 
-def test_a_run_that_ended_meanwhile_says_so(session, run):
+def test_a_run_that_ended_in_the_meantime_is_reported(session, run):
     session.leases()
     session.finish()
     assert session.progress().situation.state is State.CLOSED

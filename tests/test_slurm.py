@@ -152,7 +152,7 @@ def test_without_submitit_the_command_says_what_to_install(tmp_path, monkeypatch
     assert not (tmp_path / "out").exists()
 
 
-def test_without_slurm_it_says_so(tmp_path, monkeypatch):
+def test_without_slurm_the_executor_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm.shutil, "which", lambda name: None)
     done = prefrl("bench", "run", "smoke", "--out", tmp_path / "out", "--executor", "submitit")
     assert "it has no sbatch" in refused(done, 2)
@@ -178,7 +178,7 @@ def test_a_parameter_that_is_none(tmp_path):
 
 @with_slurm
 @pytest.mark.slow
-def test_what_slurm_refuses_is_said_in_one_line(cluster, tmp_path):
+def test_what_slurm_refuses_is_reported_in_one_line(cluster, tmp_path):
     code, _, said = end(runner(tmp_path, SHORT, "--slurm", "partition=nowhere"))
     assert code == 1
     assert said.splitlines()[-1] == (
@@ -188,7 +188,7 @@ def test_what_slurm_refuses_is_said_in_one_line(cluster, tmp_path):
 
 @with_slurm
 @pytest.mark.slow
-def test_a_node_that_is_taken_away_costs_nothing(cluster, tmp_path):
+def test_a_preempted_node_loses_no_work(cluster, tmp_path):
     """Preempted, a cell goes on from where it was put back."""
     with runner(tmp_path, LONG) as process:
         until(at_work, "two cells at work")

@@ -74,7 +74,7 @@ def test_a_snapshot_does_not_change_with_the_environment():
 
 
 @pytest.mark.parametrize("env_id", ["prefrl/Reacher-v0", "Pendulum-v1"])
-def test_the_time_limit_goes_on_where_it_stood(tmp_path, env_id):
+def test_the_time_limit_continues_where_it_stood(tmp_path, env_id):
     env, other = make_env(env_id), make_env(env_id)
     env.reset(seed=0)
     play(env, 40, seed=0)

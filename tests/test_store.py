@@ -128,7 +128,7 @@ def test_undo_adds_a_row_and_the_answer_stays_in_the_history(store, path):
     assert [row[0] for row in store.pending()] == [ids[0]]
 
 
-def test_a_query_whose_answer_was_taken_back_can_be_answered_again_under_a_new_id(store, path):
+def test_a_query_whose_answer_was_undone_can_be_answered_again_under_a_new_id(store, path):
     (query_id,) = store.add_queries(queries(1))
     store.add_answers([answer(query_id, Judgement.LEFT)])
     store.undo(1)
@@ -327,7 +327,7 @@ def test_a_store_of_a_newer_version_is_refused(store, path):
 
 
 @pytest.mark.parametrize("version", ["", "one", "\x00"])
-def test_a_version_that_is_no_number_is_damage(store, path, version):
+def test_a_version_that_is_not_a_number_counts_as_damage(store, path, version):
     store.close()
     set_version(path, version)
     with pytest.raises(PrefrlError, match="damaged"):

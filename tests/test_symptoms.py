@@ -135,5 +135,5 @@ def test_early_in_a_run_more_ties_are_usual():
     assert kinds(symptoms(config(), first, labels(100, 100))) == ["ties"]
 
 
-def test_nothing_is_said_before_the_first_row():
+def test_nothing_is_reported_before_the_first_row():
     assert symptoms(config(), [], labels(100, 100)) == []

@@ -87,7 +87,7 @@ BASES = {
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_an_episode_goes_on_where_gymnasium_s_would_have_ended_and_the_fall_shows_in_the_reward(name):
+def test_an_episode_continues_where_gymnasium_s_would_have_ended_and_the_fall_shows_in_the_reward(name):
     env, base = make_env(FACTS[name][0]), gymnasium.make(BASES[name])
     env.reset(seed=3)
     base.reset(seed=3)

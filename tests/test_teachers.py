@@ -80,7 +80,7 @@ def test_judgements_have_the_paper_s_distributions():
     assert [judgement.mu for judgement in Judgement] == [1.0, 0.0, 0.5, None]
 
 
-def test_teachers_are_made_anew_each_time():
+def test_teachers_are_made_again_each_time():
     assert made() is not made()
     assert all(check_teacher(name) == name for name in [*TEACHERS, "none"])
 

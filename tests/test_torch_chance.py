@@ -122,7 +122,7 @@ def test_what_is_drawn_for_one_part_leaves_everybody_else_s_states_alone(device,
     assert torch.equal(before["gpu_rng"][str(used)], after["gpu_rng"][str(used)])
 
 
-def test_one_part_s_states_go_on_from_a_checkpoint(tmp_path, monkeypatch):
+def test_one_part_s_states_continue_from_a_checkpoint(tmp_path, monkeypatch):
     gpus = GPUs(1).install(monkeypatch)
     through, resumed = OwnChance(7, "cuda"), OwnChance(80, "cuda")
     with through.drawn():

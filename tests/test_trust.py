@@ -107,9 +107,7 @@ def test_nothing_of_another_persons_run_is_imported(module: bool, evil: Path, tm
     assert not (tmp_path / "witness").exists()
 
 
-def test_the_processes_beside_the_agent_import_nothing_of_the_working_folder(
-    unfinished_async: Path, tmp_path: Path
-) -> None:
+def test_worker_processes_import_nothing_from_the_working_folder(unfinished_async: Path, tmp_path: Path) -> None:
     witness = tmp_path / "witness"
     for name in ("multiprocessing", "torch", "numpy", "json"):
         (unfinished_async / f"{name}.py").write_text(EVIL)
@@ -118,7 +116,7 @@ def test_the_processes_beside_the_agent_import_nothing_of_the_working_folder(
     assert not witness.exists()
 
 
-def test_from_python_neither(evil: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_functions_import_nothing_untrusted(evil: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(evil)
     for load in (package.load_policy, package.load_reward):
         with pytest.raises(UsageError, match=r"trust=\('evil',\)"):
@@ -315,7 +313,7 @@ def test_where_the_key_lies(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(signing.key_file()) == "/state/prefrl/key"
 
 
-def test_arguments_of_an_environment_are_the_makers_word_too(
+def test_arguments_of_an_environment_need_trust_as_well(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A registered environment that somebody else's run makes with arguments of its own."""

@@ -56,7 +56,7 @@ def say(store, query_id, judgement=LEFT, labeller="ann"):
     store.add_answers([Answer(query_id, Judgement(judgement), "human", 0, labeller)])
 
 
-def test_changes_are_comparisons_that_stand_and_answers_that_were_taken_back_since(store):
+def test_changes_are_comparisons_that_stand_and_answers_that_were_undone_since(store):
     history = Following(store)
     one, two = ask(store, 1, 2)
     say(store, one)  # row 1
@@ -73,7 +73,7 @@ def test_changes_are_comparisons_that_stand_and_answers_that_were_taken_back_sin
     assert history.changes(after=5) == []
 
 
-def test_what_stood_as_of_a_row_is_told_whatever_was_taken_back_later(store):
+def test_what_stood_as_of_a_row_is_told_whatever_was_undone_later(store):
     history = Following(store)
     (one,) = ask(store, 1)
     say(store, one)
@@ -105,7 +105,7 @@ def test_where_a_round_ended_is_noted_for_each_step_once_people_answer(store):
     assert history.followed(1, 5) == 4
 
 
-def test_a_learner_that_follows_in_steps_has_what_stands_at_each(store):
+def test_a_learner_that_follows_in_steps_has_the_standing_answers_at_each(store):
     rng = np.random.default_rng(0)
     history, followed, at, standing = Following(store), {}, 0, {}
     for round_ in range(1, 40):
@@ -172,7 +172,7 @@ def net(rows):
 
 @quick
 @given(histories(), st.sampled_from([1, 3, 6, 64]))
-def test_a_learner_is_as_one_that_got_only_what_stands(batches, capacity):
+def test_a_learner_equals_one_that_saw_only_standing_answers(batches, capacity):
     library, followed, fresh = Library(60), learner(capacity), learner(capacity)
     for batch in batches:
         followed.add(batch, library.read)
@@ -208,7 +208,7 @@ def test_a_resumed_learner_is_one_that_followed_to_the_last_bit(tmp_path_factory
         assert_equal(through, resumed)
 
 
-def test_an_answer_that_was_taken_back_leaves_the_held_out_sets_too():
+def test_an_answer_that_was_undone_leaves_the_held_out_sets_too():
     number = next(n for n in range(1, 100) if multiplicity(0, n, 3).min() == 0 < multiplicity(0, n, 3).max())
     library, followed = Library(4), learner()
     followed.add([Comparison(number, 0, 1, 1.0), Comparison(number + 1, 2, 3, 1.0)], library.read)

@@ -76,7 +76,7 @@ def test_backspace_brings_the_last_pair_back(window, run, qtbot):
     assert run[1].counts()["right"] == 1
 
 
-def test_until_the_pair_that_was_taken_back_is_in_view_keys_answer_nothing(window, run, qtbot):
+def test_until_the_pair_that_was_undone_is_in_view_keys_answer_nothing(window, run, qtbot):
     first = window.pairs[0].lease.query_id
     press(qtbot, window, Qt.Key.Key_Left)
     second = window.pairs[0].lease.query_id
@@ -133,14 +133,14 @@ def test_the_state_is_told(window, run, qtbot):
     assert "a minute" in window.panel.done.text()
 
 
-def test_a_broken_clip_is_flagged_and_asked_no_more(window, run, qtbot):
+def test_a_broken_clip_is_flagged_and_not_asked_again(window, run, qtbot):
     first = window.pairs[0].lease.query_id
     press(qtbot, window, Qt.Key.Key_X)
     assert "broken" in LabelQueue(run[1]).problems()[0]
     assert all(pair.lease.query_id != first for pair in window.pairs)
 
 
-def test_all_pairs_are_shown_once_and_then_it_says_why_there_are_none(window, run, qtbot):
+def test_all_pairs_are_shown_once_and_then_the_reason_for_waiting(window, run, qtbot):
     seen = []
     for _ in range(6):
         qtbot.waitUntil(lambda: bool(window.pairs), timeout=5000)

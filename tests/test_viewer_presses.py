@@ -125,7 +125,7 @@ def dump(run):
 
 @pytest.mark.parametrize("over", ["closed", "finished"])
 @pytest.mark.parametrize("key", [Qt.Key.Key_Left, Qt.Key.Key_X])
-def test_undo_after_the_end_is_refused_and_says_why(window, run, qtbot, over, key):
+def test_undo_after_the_end_is_refused_and_gives_the_reason(window, run, qtbot, over, key):
     press(qtbot, window, key)
     before = dump(run)
     if over == "closed":

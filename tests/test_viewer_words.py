@@ -23,7 +23,7 @@ from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.terms import Answer
 
 
-def test_the_person_who_pressed_x_is_told_what_they_did_and_others_that_somebody_did(window, run, qtbot):
+def test_flags_are_confirmed_to_the_labeller_and_reported_to_others(window, run, qtbot):
     qtbot.waitUntil(lambda: window._problems is not None, timeout=5000)
     press(qtbot, window, Qt.Key.Key_X)
     assert "Marked as broken" in window.panel.status.text()
@@ -34,7 +34,7 @@ def test_the_person_who_pressed_x_is_told_what_they_did_and_others_that_somebody
     qtbot.waitUntil(lambda: window.panel.status.text().replace("\u200b", "") == told, timeout=5000)
 
 
-def test_answers_that_do_not_move_the_bar_say_why(tmp_path, qtbot):
+def test_uncounted_answers_show_the_reason(tmp_path, qtbot):
     made, store = make_run(tmp_path, pairs=16, **{"queries.repeats": 0.1})
     session = Session(made.root, "ann")
     window = LabelWindow(session, Fetcher(session))
@@ -52,7 +52,7 @@ def test_answers_that_do_not_move_the_bar_say_why(tmp_path, qtbot):
     store.close()
 
 
-def test_what_finish_does_and_how_to_reverse_it_is_said_and_the_budget_stays(window, run, qtbot, monkeypatch):
+def test_what_finish_does_and_how_to_reverse_it_is_reported_and_the_budget_stays(window, run, qtbot, monkeypatch):
     told = []
     answer = lambda box: (told.append(box.text()), next(b for b in box.buttons() if b.text() == YES).click())  # noqa: E731
     monkeypatch.setattr(QMessageBox, "exec", answer)
@@ -67,7 +67,7 @@ def test_what_finish_does_and_how_to_reverse_it_is_said_and_the_budget_stays(win
     assert len(told) == 1
 
 
-def test_a_full_disk_is_said_until_an_answer_is_stored(window, run, qtbot, monkeypatch):
+def test_a_full_disk_is_reported_until_an_answer_is_stored(window, run, qtbot, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_said_until_an_answer_is_stored(window, run, qtbot, monke
     assert window.panel.status.text() == "Which is better?"
 
 
-def test_a_pair_that_somebody_else_answered_is_said(window, run, qtbot):
+def test_a_pair_that_somebody_else_answered_is_reported(window, run, qtbot):
     lease = window.pairs[0].lease
     run[1].add_answers([Answer(lease.query_id, Judgement.RIGHT, "human", 10, "ben", 1.0)])
     press(qtbot, window, Qt.Key.Key_Left)
@@ -91,7 +91,7 @@ def test_a_pair_that_somebody_else_answered_is_said(window, run, qtbot):
     assert window.pairs[0].lease.query_id != lease.query_id
 
 
-def test_a_damaged_clip_is_said_and_the_next_pair_comes(run, qtbot):
+def test_a_damaged_clip_is_reported_and_the_next_pair_comes(run, qtbot):
     damaged = ClipFolder(run[0].clips).video(8)  # of the fifth pair, not in hand at first
     damaged.write_bytes(damaged.read_bytes()[:100])
     session = Session(run[0].root, "ann")
@@ -105,7 +105,7 @@ def test_a_damaged_clip_is_said_and_the_next_pair_comes(run, qtbot):
     window.close()
 
 
-def test_files_that_cannot_be_read_are_said_and_looked_at_again(window, run, qtbot, monkeypatch):
+def test_files_that_cannot_be_read_are_reported_and_looked_at_again(window, run, qtbot, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(window._session, "progress", lambda: 1 / 0)
         qtbot.waitUntil(lambda: "cannot be read" in window.panel.status.text(), timeout=3000)

@@ -11,7 +11,7 @@ from prefrl.runs.metrics import MetricsFile
 GUESS = "the reward model predicted held-out labels no better than a guess since step "
 
 
-def test_a_reward_model_that_guesses_is_said_once_and_early_and_in_the_end(tmp_path):
+def test_a_reward_model_that_guesses_is_reported_once_and_early_and_in_the_end(tmp_path):
     root = tmp_path / "run"
     # So strong a penalty leaves all weights at zero.
     settings = ("round_steps=512", "reward.l2=1000.0", "reward.l2_rate=0.0", "reward.learning_rate=0.01")
@@ -28,7 +28,7 @@ def test_a_reward_model_that_guesses_is_said_once_and_early_and_in_the_end(tmp_p
     assert json.loads(prefrl("status", root, "--json").out)["warnings"] == [line]
 
 
-def test_labels_that_are_ties_are_said_before_the_agent_has_trained_far(tmp_path):
+def test_labels_that_are_ties_are_reported_before_the_agent_has_trained_far(tmp_path):
     root = tmp_path / "run"
     # Every step of a pole that stands pays one.
     settings = ("queries.labels=60", "queries.initial_fraction=0.9", "queries.segment_length=8")

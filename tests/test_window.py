@@ -104,7 +104,7 @@ def test_the_window_says_what_it_waits_for_and_shows_real_clips(tmp_path, screen
 
 
 @pytest.mark.parametrize("display", [":4711", ""])
-def test_without_a_screen_one_line_says_so(tmp_path, monkeypatch, display):
+def test_without_a_display_there_is_one_line(tmp_path, monkeypatch, display):
     root = tmp_path / "run"
     from runs import refused, spawned
 
@@ -224,7 +224,7 @@ def _differs(screen, used):
     return ((screen.grab().max(axis=2) > 0) != used).mean() > 0.02
 
 
-def test_a_killed_agent_is_said_to_be_within_two_seconds(tmp_path, screen):
+def test_a_killed_agent_is_reported_within_two_seconds(tmp_path, screen):
     """The agent is killed while the window waits for it, and the words where the clips would be change."""
     root = tmp_path / "run"
     with Person(screen, root) as person, train(root, **{"queries.lead": 0}) as run:

@@ -171,7 +171,7 @@ def stepped(steps: int = 60, **settings: Any) -> tuple[Any, list[Any], list[Any]
     return stack, [first, *(step[0] for step in given)], [given, below]
 
 
-def test_observations_are_normalised_where_the_configuration_says_so() -> None:
+def test_observations_are_normalised_if_configured() -> None:
     stack, given, (_, below) = stepped(normalise_observations=True)
     raw = np.concatenate([observations for observations, *_ in below])
     expected = (below[-1][0] - raw.mean(axis=0)) / raw.std(axis=0)

@@ -73,7 +73,7 @@ def family():
 
 
 @pytest.mark.usefixtures("system")
-def test_a_process_is_paused_and_goes_on_with_all_that_it_started(family):
+def test_a_process_is_paused_and_continues_with_all_that_it_started(family):
     leader, child = family
     both = [psutil.Process(leader.pid), child]
     groups.pause(leader.pid)

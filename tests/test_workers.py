@@ -200,7 +200,7 @@ def test_a_script_without_its_guard_is_told_so(tmp_path):
         worker.finish()
 
 
-def test_a_process_that_was_killed_for_being_slow_at_the_end_is_no_error(tmp_path):
+def test_a_process_that_was_killed_for_being_slow_at_the_end_is_not_an_error(tmp_path):
     other_process = FakeProcess(in_time=False)
     _, _, worker = two(tmp_path, other_process)
     other_process.exitcode = -9
