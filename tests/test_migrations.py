@@ -60,7 +60,7 @@ def test_what_a_migration_does_not_find_is_left_to_the_check_of_types(data, add_
 
 
 @pytest.mark.parametrize("data", [{"a": 1, "b": 2}, {"a": 1, "b": None}])
-def test_a_migration_that_cannot_be_made_is_said_in_one_line(data, add_migrations):
+def test_a_migration_that_cannot_be_made_is_reported_in_one_line(data, add_migrations):
     add_migrations(Rename("new", 2, "a", "b"))
     with pytest.raises(DamagedFileError, match=r"^file cannot be brought up to date: a is called b now"):
         upgraded("new", data, 1, PATH)

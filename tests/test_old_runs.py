@@ -59,7 +59,7 @@ def test_it_is_resumed_where_it_stopped(old):
     assert json.loads((root / "summary.json").read_text())["labels_answered"] == 40
 
 
-def test_a_finished_one_goes_on_with_a_higher_budget_and_says_the_new_format_then(old):
+def test_a_finished_one_continues_with_a_higher_budget_and_says_the_new_format_then(old):
     root = old / "finished"
     result = prefrl("resume", root)
     assert result.code == 0

@@ -104,7 +104,7 @@ def test_the_defaults_may_end_at_a_return_of_zero():
     assert defaults.compare(theirs, ours)["ratio"] == 5.0
 
 
-def test_training_too_short_for_an_episode_is_said():
+def test_training_too_short_for_an_episode_is_reported():
     with pytest.raises(PrefrlError, match="no episode ended in 1 steps"):
         defaults.compare(rows((1, None, 1.0)), rows((1, None, 1.0)))
 
@@ -148,7 +148,7 @@ def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_the_split_of_a_run_adds_up_and_names_what_it_did(mode, tmp_path):
+def test_the_profile_of_a_run_adds_up_and_names_its_parts(mode, tmp_path):
     root = speed.run_module("profile", Cell("pendulum", mode=mode, steps=6000, labels=20), tmp_path)
     result = read_json(root / "profile.json")
     assert sum(result["shares"].values()) == pytest.approx(1.0)
