@@ -12,13 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from prefrl.encoder import encode
+
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
-
-
-def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Whether arrays of this shape and type are images or frames, and not numbers that mean something each."""
-    return len(shape) in {2, 3} and dtype == np.uint8
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +53,8 @@ class Segment:
 
     @property
     def features(self) -> Array:
-        """What a reward model reads: images as they are kept, or (L, F) observations, flattened, beside actions."""
-        if is_image(self.frames.shape[1:], self.frames.dtype):
-            return self.frames
-        steps = len(self)
-        parts = (self.observations.reshape(steps, -1), self.actions.reshape(steps, -1))
-        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+        """What a reward model reads: images as they are kept, or (L, F) observations, flattened, with actions."""
+        return encode(self.frames, self.actions)
 
 
 class Comparison(NamedTuple):

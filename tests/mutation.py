@@ -46,6 +46,7 @@ TESTS = {
     "prefrl/reward/loss.py": ("loss", "learner"),
     "prefrl/reward/networks.py": ("ensemble", "pixels"),
     "prefrl/reward/ensemble.py": ("ensemble", "pixels", "normalisation"),
+    "prefrl/encoder.py": ("encoder", "segments", "pixels"),
     "prefrl/experience/inputs.py": ("ensemble", "pixels"),
     "prefrl/reward/figures.py": ("reward_fit",),
     "prefrl/reward/labels.py": ("reward_labels", "undo"),

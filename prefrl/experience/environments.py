@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import (
 )
 
 from prefrl.config import RunConfig
+from prefrl.encoder import is_image
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.experience.making import RENDERED, make_engine, run_env
@@ -26,7 +27,6 @@ from prefrl.experience.scenes import Scenes
 from prefrl.experience.segments import SegmentRecorder
 from prefrl.experience.snapshots import load_env, save_env
 from prefrl.storage.files import Tree
-from prefrl.types import is_image
 
 OBSERVATION_CLIP = 10.0
 

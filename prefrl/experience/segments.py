@@ -11,11 +11,12 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.encoder import encode
 from prefrl.experience.actions import as_numbers
 from prefrl.experience.episodes import EpisodeSums
 from prefrl.experience.scenes import Scenes
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats, Segment, is_image
+from prefrl.types import Array, Floats, Segment
 
 _Steps = tuple[Array, Array, Floats]
 """Observations, actions and true rewards of as many steps."""
@@ -132,7 +133,7 @@ class SegmentRecorder(VecEnvWrapper):
     def look(self, start: int) -> Array:
         """The features of the rollout's steps from `start` on; all of them stay to be taken."""
         observations, actions = (np.stack(arrays) for arrays in list(zip(*self._rollout[start:], strict=True))[:2])
-        return self._features(observations, as_numbers(self._actions, actions))
+        return encode(observations, as_numbers(self._actions, actions), axes=2)
 
     def take(self) -> Experience:
         """Hand over the steps since the last call."""
@@ -141,15 +142,8 @@ class SegmentRecorder(VecEnvWrapper):
         )
         self._rollout.clear()
         actions = as_numbers(self._actions, actions)
-        features = self._features(observations, actions)
+        features = encode(observations, actions, axes=2)
         return Experience(observations, actions, rewards.astype(np.float32), dones, terminated, features)
-
-    def _features(self, observations: Array, actions: Array) -> Array:
-        """What the reward model reads of (T, E) steps."""
-        if is_image(observations.shape[2:], observations.dtype):
-            return observations
-        parts = (part.reshape(*part.shape[:2], -1) for part in (observations, actions))
-        return np.concatenate(list(parts), axis=2, dtype=np.float32, casting="same_kind")
 
     def _film(self, observations: Array) -> Array:
         """A segment's frames, each once: the first observation's whole stack, then the newest frame of each other."""

@@ -16,6 +16,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import TimeLimit
 
+from prefrl.encoder import is_image
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter, one_number
 from prefrl.experience.faults import EnvironmentFaultError
@@ -24,7 +25,6 @@ from prefrl.experience.making import RENDERED, make_env
 from prefrl.experience.observations import mismatch, out_of_bounds
 from prefrl.machine.patience import doing
 from prefrl.printable import printable
-from prefrl.types import is_image
 
 _EPISODES, _STEPS = 10, 1000
 """How many are played with random actions, at most."""

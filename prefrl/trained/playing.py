@@ -18,6 +18,7 @@ from torch import nn
 from prefrl.agents.algorithms import policy_kwargs
 from prefrl.config import RunConfig
 from prefrl.config.migrations import opened
+from prefrl.encoder import encode
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.actions import as_numbers, from_environment, to_environment
 from prefrl.experience.adapter import Adapter
@@ -124,8 +125,7 @@ class Reward:
             taken = as_numbers(
                 self._actions, from_environment(self._own, actions if many else np.asarray(actions)[None])
             )
-            parts = (seen.reshape(len(seen), -1), taken.reshape(len(seen), -1))
-            scores = self.ensemble.score(np.concatenate(parts, axis=1).astype(np.float32))
+            scores = self.ensemble.score(encode(seen, taken))
         return scores if many else float(scores[0])
 
 
