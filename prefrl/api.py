@@ -21,7 +21,7 @@ from prefrl.feedback.finishing import finish_asking, is_closed
 from prefrl.feedback.transfer import add_labels, check_task
 from prefrl.machine.devices import choose_device
 from prefrl.machine.processes import leave_unguarded_import
-from prefrl.needs import check_clips, check_memory
+from prefrl.memory_check import check_clips, check_memory
 from prefrl.recipes import resolve
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from runs import live, prefrl, refused, spawned, until
 
-from prefrl import needs
+from prefrl import memory_check
 from prefrl.machine import patience, processes
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.recipes import resolve
@@ -38,7 +38,7 @@ def test_a_name_that_there_is_not_gets_the_one_that_was_meant(name: str, meant: 
 
 
 def test_a_run_that_needs_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "available", lambda: 2**30)
+    monkeypatch.setattr(memory_check, "available", lambda: 2**30)
     line = refused(prefrl("train", "pong", "--labels", "3000", "--out", tmp_path / "run"), 2)
     assert "1.0 GB are free" in line
     assert "--labels" in line or "queries.pool" in line or "reward.batch_size" in line
@@ -46,7 +46,7 @@ def test_a_run_that_needs_more_memory_than_there_is(tmp_path: Path, monkeypatch:
 
 
 def test_few_labels_take_little_memory() -> None:
-    few, many = (needs.memory_needs(resolve("pong", settings={"queries.labels": labels})) for labels in (12, 3000))
+    few, many = (memory_check.memory_use(resolve("pong", settings={"queries.labels": labels})) for labels in (12, 3000))
     (of_few,), (of_many,) = ([size for what, size in each.items() if "comparisons" in what] for each in (few, many))
     assert of_few == 12 * 2 * 28 * 84 * 84
     assert of_many == 3000 * 2 * 28 * 84 * 84

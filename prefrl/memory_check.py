@@ -25,7 +25,7 @@ _KEPT_ACTIVATIONS = 4
 """Copies of a convolution's output that a gradient step keeps: itself, normalised, rectified, and its gradient."""
 
 
-def memory_needs(config: RunConfig) -> dict[str, int]:
+def memory_use(config: RunConfig) -> dict[str, int]:
     """Bytes that the large parts of a run take, by what they are; each with the settings that make it smaller.
 
     Raises:
@@ -60,7 +60,7 @@ def check_memory(config: RunConfig) -> None:
     Raises:
         UsageError: with what it would take, and what makes it less.
     """
-    needs, left = memory_needs(config), available()
+    needs, left = memory_use(config), available()
     total = _BASE + sum(needs.values())
     if total <= left:
         return
