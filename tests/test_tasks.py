@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 
 from prefrl.errors import UsageError
-from prefrl.experience.making import make_env, unsuitable
+from prefrl.experience.make_env import make_env, unsuitable
 from prefrl.experience.tasks import GymnasiumTask, find_task, known_tasks
 
 FACTS = {  # name: Gymnasium id, horizon, clip steps, playback rate

@@ -17,7 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 import prefrl as package
 from prefrl.errors import UsageError
 from prefrl.experience import tryout
-from prefrl.experience.making import make_env
+from prefrl.experience.make_env import make_env
 from prefrl.experience.tryout import try_out
 from prefrl.recipes import resolve
 

@@ -94,7 +94,7 @@ def _mujoco() -> Finding:
 def _rendering() -> Finding:
     """Renders one frame in a process of its own: a broken GL library may take the process with it."""
     script = (
-        "import prefrl.experience.making as m; e = m.make_env('Hopper-v5', render_mode='rgb_array'); "
+        "import prefrl.experience.make_env as m; e = m.make_env('Hopper-v5', render_mode='rgb_array'); "
         "e.reset(); f = e.render(); print(f.shape, f.max())"
     )
     environment = {"MUJOCO_GL": "egl"} | dict(os.environ)

@@ -189,7 +189,7 @@ def adapt(env: Env) -> Adapter:
     Raises:
         UsageError: if it is unsuitable for an agent.
     """
-    from prefrl.experience.making import unsuitable  # noqa: PLC0415 - which makes adapters
+    from prefrl.experience.make_env import unsuitable  # noqa: PLC0415 - which makes adapters
 
     name = env.spec.id if env.spec else type(env.unwrapped).__name__
     if reason := unsuitable(env):

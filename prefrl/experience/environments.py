@@ -22,7 +22,7 @@ from prefrl.config import RunConfig
 from prefrl.encoder import is_image
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs, inputs_of
-from prefrl.experience.making import RENDERED, make_engine, run_env
+from prefrl.experience.make_env import RENDERED, make_engine, run_env
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.segments import SegmentRecorder
 from prefrl.experience.snapshots import load_env, save_env

@@ -12,7 +12,7 @@ import numpy as np
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.faults import EnvironmentFaultError
-from prefrl.experience.making import RENDERED, make_env
+from prefrl.experience.make_env import RENDERED, make_env
 from prefrl.types import Array
 
 SIZE = 320

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import gymnasium
 
 from prefrl.errors import UsageError
-from prefrl.experience.making import make_env
+from prefrl.experience.make_env import make_env
 from prefrl.experience.suggestions import unknown_task
 from prefrl.experience.tryout import try_out
 from prefrl.safety import trust

@@ -21,7 +21,7 @@ from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter, one_number
 from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.experience.frames import picture
-from prefrl.experience.making import RENDERED, make_env
+from prefrl.experience.make_env import RENDERED, make_env
 from prefrl.experience.observations import mismatch, out_of_bounds
 from prefrl.machine.patience import doing
 from prefrl.printable import printable

@@ -26,7 +26,7 @@ from prefrl.experience.environments import OBSERVATION_CLIP, observed_space
 from prefrl.experience.evaluation import play_in_turn
 from prefrl.experience.frames import prepare, render
 from prefrl.experience.inputs import inputs_of
-from prefrl.experience.making import RENDERED, run_env
+from prefrl.experience.make_env import RENDERED, run_env
 from prefrl.experience.own import OwnEnvironment, readmit
 from prefrl.machine.patience import doing
 from prefrl.reward.ensemble import RewardEnsemble
