@@ -14,7 +14,7 @@ from prefrl.config import RunConfig, replace
 from prefrl.config.request import Budget, Request
 from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
-from prefrl.experience.own import OwnEnvironment, check_json, maker_of, readmit, register_own
+from prefrl.experience.user_envs import UserEnv, check_json, user_env_maker, restore_user_env, register_user_env
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.finishing import finish_asking, is_closed
@@ -40,7 +40,7 @@ class TrainedRun:
 
 
 def train(
-    task: str | OwnEnvironment,
+    task: str | UserEnv,
     *,
     teacher: str = "oracle",
     algo: str = "ppo",
@@ -93,7 +93,7 @@ def train(
     """
     leave_unguarded_import()
     request = Request(
-        task if isinstance(task, str) else register_own(task),
+        task if isinstance(task, str) else register_user_env(task),
         teacher=teacher,
         algo=algo,
         labels=labels,
@@ -130,7 +130,7 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
         request = dataclasses.replace(request, labels=archive.answered)
     config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:
-        maker_of(config.env_id)
+        user_env_maker(config.env_id)
     check_clips(config)
     check_memory(config)
     root = request.out.expanduser() if request.out else default_root(config)
@@ -157,7 +157,7 @@ def resume(
     steps: int | None = None,
     control: Control | None = None,
     trust: Sequence[str] = (),
-    env: OwnEnvironment | None = None,
+    env: UserEnv | None = None,
 ) -> TrainedRun:
     """Go on with a run where it stopped; a finished one stays as it is unless its budget is raised.
 
@@ -175,7 +175,7 @@ def resume(
     """
     leave_unguarded_import()
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     reopened = labels is not None and is_closed(run)
     config = replace(run.config, Budget(labels=labels, steps=steps).chosen).validate()
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:

@@ -17,7 +17,7 @@ from prefrl.experience.actions import unsuitable_actions
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.faults import raised
 from prefrl.experience.observations import unsuitable_observations
-from prefrl.experience.own import missing
+from prefrl.experience.user_envs import missing
 from prefrl.printable import printable
 from prefrl.safety import trust
 

@@ -21,7 +21,7 @@ from prefrl.experience.actions import from_numbers
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.faults import EnvironmentFaultError
 from prefrl.experience.frames import prepare, render, stage_env
-from prefrl.experience.own import maker_of, readmit
+from prefrl.experience.user_envs import user_env_maker, restore_user_env
 from prefrl.experience.scenes import filmed
 from prefrl.experience.snapshots import load_env
 from prefrl.feedback.leases import LabelQueue
@@ -112,7 +112,7 @@ class RendererProcess:
 
     def _start(self) -> None:
         config = self._run.config
-        given = passport(config), maker_of(config.env_id)
+        given = passport(config), user_env_maker(config.env_id)
         self._beside = start_worker("prefrl-renderer", _render, self._run.root, *given)
         self._started = time.monotonic()
 
@@ -155,7 +155,7 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
     try:
         accept(given)
         run = RunDirectory.open(root).admit()
-        readmit(run.config, maker)
+        restore_user_env(run.config, maker)
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
     except NothingShownError:

@@ -13,7 +13,7 @@ from prefrl.agents.algorithms import make_algorithm
 from prefrl.config import replace
 from prefrl.errors import UsageError
 from prefrl.experience.environments import load_normaliser_state, make_stack
-from prefrl.experience.own import OwnEnvironment, readmit
+from prefrl.experience.user_envs import UserEnv, restore_user_env
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import taken_from
 from prefrl.trained.playing import policy_of
@@ -32,7 +32,7 @@ class Exported:
 
 
 def export(
-    root: str | Path, path: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()
+    root: str | Path, path: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()
 ) -> Exported:
     """Write a run's newest agent as a Stable-Baselines3 model.
 
@@ -47,7 +47,7 @@ def export(
         PrefrlError: if the run has no policy yet, or its files are damaged.
     """
     run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     beside = _check_target(target)
     # As on the true reward: no reward model is needed to act; and no schedule, so that no code is pickled.
     plain = {"teacher": "none", "agent.n_envs": 1, "agent.learning_rate_decay": False, "native_engine": False}

@@ -27,7 +27,7 @@ from prefrl.experience.evaluation import play_in_turn
 from prefrl.experience.frames import prepare, render
 from prefrl.experience.inputs import inputs_of
 from prefrl.experience.make_env import RENDERED, run_env
-from prefrl.experience.own import OwnEnvironment, readmit
+from prefrl.experience.user_envs import UserEnv, restore_user_env
 from prefrl.machine.patience import doing
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import largest_weights
@@ -129,7 +129,7 @@ class Reward:
         return scores if many else float(scores[0])
 
 
-def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()) -> Policy:
+def load_policy(root: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()) -> Policy:
     """Load the newest policy of a run, finished or not. No code from the run is executed.
 
     Args:
@@ -142,7 +142,7 @@ def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: S
         PrefrlError: if it has no policy yet, or its files are damaged.
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     made = run_env(run.config)
     made.close()
     return _policy(run, made)
@@ -177,7 +177,7 @@ def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
 def load_reward(
     root: str | Path,
     weights: str | Path | None = None,
-    env: OwnEnvironment | None = None,
+    env: UserEnv | None = None,
     *,
     trust: Sequence[str] = (),
 ) -> Reward:
@@ -194,7 +194,7 @@ def load_reward(
         PrefrlError: if it has published no reward yet, or its files are damaged.
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     if not run.config.learns_reward:
         raise UsageError(f"{root} trains on the true reward: there is no learned one")
     path = Path(weights).expanduser() if weights else run.weights

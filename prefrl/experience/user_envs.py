@@ -19,13 +19,13 @@ from gymnasium.vector import VectorEnv
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 
-OwnEnvironment = Callable[..., gymnasium.Env[Any, Any]] | gymnasium.Env[Any, Any]
+UserEnv = Callable[..., gymnasium.Env[Any, Any]] | gymnasium.Env[Any, Any]
 """A class, a function that makes a new environment at each call, or an environment, of which copies are made."""
 
 PREFIX = "python/"
 
 
-def register_own(env: OwnEnvironment, env_id: str | None = None) -> str:
+def register_user_env(env: UserEnv, env_id: str | None = None) -> str:
     """Have an environment made under an id.
 
     Args:
@@ -63,7 +63,7 @@ def _copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         raise UsageError(f"{name} cannot be copied ({error}): give a function that makes it instead") from None
 
 
-def readmit(config: RunConfig, env: OwnEnvironment | None) -> None:
+def restore_user_env(config: RunConfig, env: UserEnv | None) -> None:
     """Give a run back the environment that it was begun with; nothing to do for None.
 
     Raises:
@@ -73,7 +73,7 @@ def readmit(config: RunConfig, env: OwnEnvironment | None) -> None:
         return
     if not config.env_id.startswith(PREFIX):
         raise UsageError(f"env= is for runs whose environment was given from Python; this one's is {config.env_id}")
-    register_own(env, config.env_id)
+    register_user_env(env, config.env_id)
 
 
 def missing(env_id: str) -> str | None:
@@ -86,7 +86,7 @@ def missing(env_id: str) -> str | None:
     )
 
 
-def maker_of(env_id: str) -> Any:
+def user_env_maker(env_id: str) -> Any:
     """What makes an environment that was given from Python, for another process; None for one that has a name.
 
     Raises:
