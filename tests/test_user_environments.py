@@ -16,9 +16,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import prefrl as package
 from prefrl.errors import UsageError
-from prefrl.experience import tryout
+from prefrl.experience import env_checks
 from prefrl.experience.make_env import make_env
-from prefrl.experience.tryout import try_out
+from prefrl.experience.env_checks import check_env
 from prefrl.recipes import resolve
 
 SMALL = (
@@ -134,12 +134,12 @@ def test_an_episode_that_the_trial_did_not_see_the_end_of_is_not_a_short_one(
     ends: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oddities.Lamp, "ends", ends)  # 1 step of the thousand is left for the last
-    assert try_out("Lamp-v0").short_episode == ends
+    assert check_env("Lamp-v0").short_episode == ends
 
 
 def test_where_no_episode_ended_none_is_known_to_be_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tryout, "_SECONDS", 0.0)  # as where a reset takes longer than that
-    assert try_out("Lamp-v0").short_episode == 1000
+    monkeypatch.setattr(env_checks, "_SECONDS", 0.0)  # as where a reset takes longer than that
+    assert check_env("Lamp-v0").short_episode == 1000
     assert resolve("Lamp-v0").queries.segment_length == 15
 
 

@@ -17,7 +17,7 @@ import gymnasium
 from prefrl.errors import UsageError
 from prefrl.experience.make_env import make_env
 from prefrl.experience.suggestions import unknown_task
-from prefrl.experience.tryout import try_out
+from prefrl.experience.env_checks import check_env
 from prefrl.safety import trust
 
 __all__ = ["GymnasiumTask", "TaskFacts", "find_task", "known_tasks", "make_env"]
@@ -115,7 +115,7 @@ def find_task(name: str, env_kwargs: Mapping[str, Any] | None = None, *, people:
         gymnasium.spec(env_id)
     except gymnasium.error.Error:
         raise unknown_task(name, tasks, (task.env_id for task in tasks.values())) from None
-    tried = try_out(name, env_kwargs, people=people)
+    tried = check_env(name, env_kwargs, people=people)
     short = min(tried.short_episode, tried.horizon or tried.short_episode)
     length = min(max(15, min(60, round(1.5 * tried.fps))), short)
     return GymnasiumTask(name, name, tried.horizon, length, tried.fps, images=tried.images, true_reward=tried.rewarded)
@@ -126,4 +126,4 @@ def _check_arguments(task: TaskFacts, env_kwargs: Mapping[str, Any] | None, *, p
     if env_kwargs and task.native_engine:
         raise UsageError(f"{task.name} takes no --env-kwargs: an engine of its own steps its copies")
     if env_kwargs:
-        try_out(task.env_id, env_kwargs, people=people)
+        check_env(task.env_id, env_kwargs, people=people)

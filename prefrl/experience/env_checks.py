@@ -39,7 +39,7 @@ _log = logging.getLogger("prefrl")
 
 
 @dataclass(frozen=True)
-class Tried:
+class EnvProperties:
     """What trying an environment tells of it."""
 
     horizon: int | None
@@ -54,7 +54,7 @@ class Tried:
     """Whether it has a true reward."""
 
 
-def try_out(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: bool = False) -> Tried:
+def check_env(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: bool = False) -> EnvProperties:
     """Try an environment.
 
     Args:
@@ -82,7 +82,7 @@ def try_out(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: 
     if spy.strays:
         _log.warning("%s: observations leave the bounds of its observation_space", printable(env_id))
     space = env.observation_space
-    return Tried(horizon(env), _fps(env), short, is_image(space.shape or (), space.dtype), spy.rewarded)
+    return EnvProperties(horizon(env), _fps(env), short, is_image(space.shape or (), space.dtype), spy.rewarded)
 
 
 def _close(env: Adapter) -> None:
