@@ -12,7 +12,7 @@ from prefrl.beginning import PHASES, Beginning
 from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
 from prefrl.runs.control import Control, StopTraining, stop_on_signals
@@ -122,8 +122,8 @@ def _faults_at_their_step(parts: Parts) -> Iterator[None]:
     """Say after how many steps of the agent an environment failed."""
     try:
         yield
-    except EnvironmentFaultError as error:
-        raise EnvironmentFaultError(f"after {parts.agent.steps:,} steps, {error}") from error
+    except EnvError as error:
+        raise EnvError(f"after {parts.agent.steps:,} steps, {error}") from error
 
 
 @contextmanager
@@ -140,5 +140,5 @@ def _no_longer_finite() -> Iterator[None]:
                 "the agent has diverged: its policy is not finite any more; a lower agent.learning_rate may help"
             ) from None
         if found:
-            raise EnvironmentFaultError(f"the environment cannot be trained on: {first}") from None
+            raise EnvError(f"the environment cannot be trained on: {first}") from None
         raise

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from prefrl.beginning import Beginning
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.segments import SegmentRecorder
 from prefrl.experience.tasks import make_env
@@ -225,7 +225,7 @@ def test_an_environment_that_cannot_be_filmed_any_more_has_failed():
     recorder.reset()
     recorder.step(np.array([0]))
     env.render = lambda: None
-    with pytest.raises(EnvironmentFaultError, match="gives no picture: it gives None"):
+    with pytest.raises(EnvError, match="gives no picture: it gives None"):
         recorder.step(np.array([0]))
 
 
@@ -363,7 +363,7 @@ def test_a_renderer_that_can_show_nothing_any_more_gives_up(tmp_path, monkeypatc
     process = SimpleNamespace(exitcode=renderer._NOTHING_SHOWN, is_alive=lambda: False)
     beside = RendererProcess.__new__(RendererProcess)
     beside._run, beside._beside = run, SimpleNamespace(process=process)
-    with pytest.raises(EnvironmentFaultError, match=r"none of the last 10 clips .* ZeroDivisionError: in a user's ren"):
+    with pytest.raises(EnvError, match=r"none of the last 10 clips .* ZeroDivisionError: in a user's ren"):
         beside.check()
 
 

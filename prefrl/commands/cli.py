@@ -275,7 +275,7 @@ def _train(
 def _how_to_go_on(root: Path, error: Exception) -> str:
     """How to resume a run that stopped by an error; nothing where that cannot be done."""
     from prefrl.commands.resuming import obstacle
-    from prefrl.experience.faults import EnvironmentFaultError
+    from prefrl.experience.env_errors import EnvError
     from prefrl.runs.directory import RunDirectory
 
     if not root.is_dir():
@@ -286,7 +286,7 @@ def _how_to_go_on(root: Path, error: Exception) -> str:
         return ""
     if hindered:
         return ""
-    if isinstance(error, EnvironmentFaultError):  # as it is, it would fail again
+    if isinstance(error, EnvError):  # as it is, it would fail again
         kept = "the run and its labels are" if run.config.learns_reward else "the run is"
         return f"; {kept} kept: fix the environment, then go on with: {command('resume', root)}"
     return f"; the run can be resumed: {command('resume', root)}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.actions import agent_space, to_environment
-from prefrl.experience.faults import EnvironmentFaultError, raised
+from prefrl.experience.env_errors import EnvError, raised
 from prefrl.experience.observations import ObservationError, encoding_of
 from prefrl.types import Array
 
@@ -65,7 +65,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Begin an episode.
 
         Raises:
-            EnvironmentFaultError: if it cannot.
+            EnvError: if it cannot.
         """
         answer = self.guarded("reset()", lambda: self.env.reset(seed=seed, options=options))
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
@@ -76,7 +76,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Take an action of the agent's.
 
         Raises:
-            EnvironmentFaultError: if it cannot.
+            EnvError: if it cannot.
         """
         taken = to_environment(self.own_actions, action)
         answer = self.guarded("step()", lambda: self.env.step(taken))
@@ -91,7 +91,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         """What the environment shows.
 
         Raises:
-            EnvironmentFaultError: if it raises an error.
+            EnvError: if it raises an error.
         """
         return self.guarded("render()", self.env.render)
 
@@ -102,15 +102,15 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             raise raised(self.name, "close()", error) from error
 
-    def fault(self, reason: str) -> EnvironmentFaultError:
+    def fault(self, reason: str) -> EnvError:
         """The error for something that the environment did without raising one."""
-        return EnvironmentFaultError(f"the environment {self.name} cannot be used: {reason}")
+        return EnvError(f"the environment {self.name} cannot be used: {reason}")
 
     def guarded(self, doing: str, call: Callable[[], _T]) -> _T:
         """Have the environment do something; its errors become one line, and a file with the trace.
 
         Raises:
-            EnvironmentFaultError: for whatever it raises.
+            EnvError: for whatever it raises.
         """
         try:
             return call()

@@ -19,7 +19,7 @@ from gymnasium.wrappers import TimeLimit
 from prefrl.encoder import is_image
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter, one_number
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import picture
 from prefrl.experience.make_env import RENDERED, make_env
 from prefrl.experience.observations import mismatch, out_of_bounds
@@ -74,7 +74,7 @@ def check_env(env_id: str, arguments: Mapping[str, Any] | None = None, *, people
     try:
         _examine(env, spy, people=people)
         short = _short_episode(env)
-    except EnvironmentFaultError as error:
+    except EnvError as error:
         raise UsageError(str(error)) from error
     finally:
         _close(env)
@@ -88,7 +88,7 @@ def check_env(env_id: str, arguments: Mapping[str, Any] | None = None, *, people
 def _close(env: Adapter) -> None:
     try:
         env.close()
-    except EnvironmentFaultError as error:
+    except EnvError as error:
         raise UsageError(str(error)) from error
 
 
@@ -124,7 +124,7 @@ def _see(env: Adapter, size: tuple[int, ...] | None) -> tuple[int, ...]:
         shown = picture(env.render()).shape
     except ValueError as error:
         raise env.fault(f"its render() gives no picture that people could see: {error}") from None
-    except EnvironmentFaultError as error:
+    except EnvError as error:
         raise UsageError(f"{error}; `prefrl doctor` tells what this machine lacks to render") from error
     if size is not None and shown != size:
         raise env.fault(f"its render() gives pictures of different sizes: {size}, then {shown}")
@@ -167,8 +167,8 @@ class _Spy(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._fault(f"an observation does not match observation_space: {reason}")
         self.strays |= out_of_bounds(self.observation_space, observation)
 
-    def _fault(self, reason: str) -> EnvironmentFaultError:
-        return EnvironmentFaultError(f"the environment {self._name} cannot be used: {reason}")
+    def _fault(self, reason: str) -> EnvError:
+        return EnvError(f"the environment {self._name} cannot be used: {reason}")
 
 
 def _short_episode(env: Adapter) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.make_env import RENDERED, make_env
 from prefrl.types import Array
 
@@ -71,7 +71,7 @@ def render(env: gymnasium.Env[Any, Any]) -> Array:
         return picture(env.render())
     except ValueError as error:
         raise UsageError(f"the environment's render() gives no picture: {error}") from None
-    except EnvironmentFaultError as error:
+    except EnvError as error:
         raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
     except Exception as error:
         raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None

@@ -15,7 +15,7 @@ import numpy as np
 
 from prefrl.errors import UsageError
 from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import render
 from prefrl.experience.snapshots import save_env
 from prefrl.storage.files import Tree
@@ -47,7 +47,7 @@ class Scenes:
         """Note where the environments stand that are at the first step of a segment.
 
         Raises:
-            EnvironmentFaultError: if one whose state cannot be saved cannot be filmed any more.
+            EnvError: if one whose state cannot be saved cannot be filmed any more.
         """
         for env, begun, position in zip(self._envs, self._begun, self._position, strict=True):
             if position == 0:
@@ -116,7 +116,7 @@ def _frame(env: gymnasium.Env[Any, Any]) -> Tree:
     try:
         return _pack(render(env))
     except UsageError as error:  # it could when it was tried
-        raise EnvironmentFaultError(f"clips cannot be filmed any more: {error}") from error
+        raise EnvError(f"clips cannot be filmed any more: {error}") from error
 
 
 def _pack(frame: Array) -> Tree:

@@ -19,7 +19,7 @@ import numpy as np
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.actions import from_numbers
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import prepare, render, stage_env
 from prefrl.experience.user_envs import user_env_maker, restore_user_env
 from prefrl.experience.scenes import filmed
@@ -121,14 +121,14 @@ class RendererProcess:
 
         Raises:
             PrefrlError: if this machine cannot show the task at all, so that nothing could ever be labelled.
-            EnvironmentFaultError: if one clip after the other could not be shown.
+            EnvError: if one clip after the other could not be shown.
         """
         process = self._beside.process
         check_guarded(process.exitcode)
         if process.exitcode == _NO_STAGE:
             raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
         if process.exitcode == _NOTHING_SHOWN:
-            raise EnvironmentFaultError(
+            raise EnvError(
                 f"none of the last {_HOPELESS} clips of {self._run.config.task} could be shown to people: "
                 f"{_newest_problem(self._run)}"
             )

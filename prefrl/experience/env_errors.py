@@ -16,11 +16,11 @@ _LONGEST = 200
 """Characters of an environment's own message that are repeated in the line."""
 
 
-class EnvironmentFaultError(PrefrlError):
+class EnvError(PrefrlError):
     """An environment raised an error, or gave something that its spaces or Gymnasium's API do not allow."""
 
 
-def raised(env_id: str, doing: str, error: BaseException) -> EnvironmentFaultError:
+def raised(env_id: str, doing: str, error: BaseException) -> EnvError:
     """The error for what an environment raised.
 
     Args:
@@ -34,7 +34,7 @@ def raised(env_id: str, doing: str, error: BaseException) -> EnvironmentFaultErr
     inside = frames and not _installed(frames[-1].filename)  # not where it was only called in a wrong way
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if inside else ""
     where = _keep(error, frames)
-    return EnvironmentFaultError(
+    return EnvError(
         f"the environment {env_id} failed in {doing}: {said}{place}" + (f"; the trace is in {where}" if where else "")
     )
 
