@@ -32,7 +32,7 @@ def memory_use(config: RunConfig) -> dict[str, int]:
         UsageError: if the environment cannot be made.
     """
     env = run_env(config)
-    space = env.encoding.target
+    space = env.observation_transform.target
     env.close()
     agent, queries, reward = config.agent, config.queries, config.reward
     step = math.prod(space.shape) * space.dtype.itemsize

@@ -15,7 +15,7 @@ import numpy as np
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.actions import agent_space, to_environment
 from prefrl.experience.env_errors import EnvError, raised
-from prefrl.experience.observations import ObservationError, encoding_of
+from prefrl.experience.observation_spaces import ObservationError, observation_transform
 from prefrl.types import Array
 
 Env = gymnasium.Env[Any, Any]
@@ -55,9 +55,9 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         """
         super().__init__(env)
         self.name, self._rewarded = name, rewarded
-        self.encoding = encoding_of(env.observation_space)
+        self.observation_transform = observation_transform(env.observation_space)
         self.own_actions = env.action_space
-        self.observation_space = self.encoding.target
+        self.observation_space = self.observation_transform.target
         self.action_space = agent_space(env.action_space)
         self._reports = bool((env.metadata or {}).get(REPORTS_EPISODES))
 
@@ -121,7 +121,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _seen(self, observation: Any) -> Array:
         try:
-            return self.encoding(observation)
+            return self.observation_transform(observation)
         except ObservationError as error:
             raise self.fault(f"an observation does not match observation_space: {error}") from None
         except Exception as error:

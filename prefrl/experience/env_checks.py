@@ -22,7 +22,7 @@ from prefrl.experience.adapter import Adapter, one_number
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import picture
 from prefrl.experience.make_env import RENDERED, make_env
-from prefrl.experience.observations import mismatch, out_of_bounds
+from prefrl.experience.observation_spaces import mismatch, out_of_bounds
 from prefrl.machine.patience import doing
 from prefrl.printable import printable
 

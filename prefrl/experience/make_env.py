@@ -16,7 +16,7 @@ from prefrl.errors import UsageError
 from prefrl.experience.actions import unsuitable_actions
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.env_errors import raised
-from prefrl.experience.observations import unsuitable_observations
+from prefrl.experience.observation_spaces import unsuitable_observations
 from prefrl.experience.user_envs import missing
 from prefrl.printable import printable
 from prefrl.safety import trust

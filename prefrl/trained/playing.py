@@ -49,7 +49,7 @@ class Policy:
             env: The adapter of an environment of the task; only its spaces are asked.
         """
         self._network, self._normaliser = network, normaliser
-        self._encoding, self._actions = env.encoding, env.own_actions
+        self._encoding, self._actions = env.observation_transform, env.own_actions
 
     def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
         """Return the action for an observation.
@@ -100,7 +100,7 @@ class Reward:
             env: The adapter of an environment of the task; only its spaces are asked.
         """
         self.ensemble = ensemble
-        self._encoding, self._own, self._actions = env.encoding, env.own_actions, env.action_space
+        self._encoding, self._own, self._actions = env.observation_transform, env.own_actions, env.action_space
 
     def __call__(self, observations: Any, actions: Any) -> Any:
         """Predict the reward of one step or of a batch of steps.
@@ -158,7 +158,7 @@ def _policy(run: RunDirectory, env: Adapter) -> Policy:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
         network.set_training_mode(False)
         policy = Policy(network, state["env"].get("normaliser", {}), env)
-        policy.choose(np.zeros(env.encoding.target.shape, env.encoding.target.dtype))
+        policy.choose(np.zeros(env.observation_transform.target.shape, env.observation_transform.target.dtype))
     return policy
 
 

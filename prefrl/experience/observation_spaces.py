@@ -32,7 +32,7 @@ class ObservationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Encoding:
+class ObservationTransform:
     """How observations of a space become arrays that networks see."""
 
     source: Space
@@ -74,18 +74,18 @@ def _count(space: Space, observations: Any) -> int:
     return len(_first(space, observations)[1])
 
 
-def encoding_of(space: Space) -> Encoding:
+def observation_transform(space: Space) -> ObservationTransform:
     """How an environment's observations become arrays; only for what `unsuitable_observations` lets pass."""
     if not isinstance(space, spaces.Box):
         return _flattened(space)
     if looks_like_picture(space):
         return _picture(space)
     if np.issubdtype(space.dtype, np.floating) and space.dtype.itemsize >= 4 and space.shape:
-        return Encoding(space, space, lambda observation: _array(space, observation))
+        return ObservationTransform(space, space, lambda observation: _array(space, observation))
     shape = space.shape or (1,)
     low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
     target = spaces.Box(low, high, (int(np.prod(shape)),), np.float32)
-    return Encoding(space, target, lambda observation: _array(space, observation).astype(np.float32).reshape(-1))
+    return ObservationTransform(space, target, lambda observation: _array(space, observation).astype(np.float32).reshape(-1))
 
 
 def unsuitable_observations(space: Space) -> str | None:
@@ -153,7 +153,7 @@ def _channels_at(shape: tuple[int, ...]) -> int | None:
     return None
 
 
-def _picture(space: spaces.Box) -> Encoding:
+def _picture(space: spaces.Box) -> ObservationTransform:
     """Pictures with channels: grey ones get one, those of a stack lie one after another, first."""
     scale = _brightness(space)
     if len(space.shape) == 4:
@@ -172,7 +172,7 @@ def _picture(space: spaces.Box) -> Encoding:
     shape = arrange(np.zeros(space.shape, np.uint8)).shape
     as_it_is = space.dtype == np.uint8 and (space.low == 0).all() and (space.high == _BRIGHTEST).all()
     target = space if as_it_is and shape == space.shape else spaces.Box(0, _BRIGHTEST, shape, np.uint8)
-    return Encoding(space, target, lambda observation: arrange(scale(_array(space, observation))))
+    return ObservationTransform(space, target, lambda observation: arrange(scale(_array(space, observation))))
 
 
 def _brightness(space: spaces.Box) -> Callable[[Array], Array]:
@@ -195,7 +195,7 @@ def _as_bytes(picture: Array) -> Array:
     return nearest
 
 
-def _flattened(space: Space) -> Encoding:
+def _flattened(space: Space) -> ObservationTransform:
     flat = flatten_space(space)
     assert isinstance(flat, spaces.Box)
     target = spaces.Box(flat.low.astype(np.float32), flat.high.astype(np.float32), flat.shape, np.float32)
@@ -210,7 +210,7 @@ def _flattened(space: Space) -> Encoding:
             raise ObservationError(mismatch(space, observation) or wrong)
         return found
 
-    return Encoding(space, target, encode)
+    return ObservationTransform(space, target, encode)
 
 
 def _array(space: spaces.Box, observation: Any) -> Array:
