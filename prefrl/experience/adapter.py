@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.actions import agent_space, to_environment
+from prefrl.experience.action_spaces import agent_space, to_environment
 from prefrl.experience.env_errors import EnvError, raised
 from prefrl.experience.observation_spaces import ObservationError, observation_transform
 from prefrl.types import Array

@@ -13,7 +13,7 @@ from gymnasium.vector import VectorEnv
 
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
-from prefrl.experience.actions import unsuitable_actions
+from prefrl.experience.action_spaces import unsuitable_actions
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.env_errors import raised
 from prefrl.experience.observation_spaces import unsuitable_observations

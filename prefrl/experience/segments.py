@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from prefrl.encoder import encode
-from prefrl.experience.actions import as_numbers
+from prefrl.experience.action_spaces import as_numbers
 from prefrl.experience.episodes import EpisodeSums
 from prefrl.experience.scenes import Scenes
 from prefrl.storage.files import Tree

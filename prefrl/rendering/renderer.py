@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from prefrl.errors import PrefrlError, explain
-from prefrl.experience.actions import from_numbers
+from prefrl.experience.action_spaces import from_numbers
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import prepare, render, stage_env

@@ -20,7 +20,7 @@ from prefrl.config import RunConfig
 from prefrl.config.migrations import opened
 from prefrl.encoder import encode
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.actions import as_numbers, from_environment, to_environment
+from prefrl.experience.action_spaces import as_numbers, from_environment, to_environment
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.environments import OBSERVATION_CLIP, observed_space
 from prefrl.experience.evaluation import play_in_turn
