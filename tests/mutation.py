@@ -75,7 +75,7 @@ TESTS = {
     "prefrl/teachers/human.py": ("teachers",),
     "prefrl/experience/episodes.py": ("episodes",),
     "prefrl/chance.py": ("chance",),
-    "prefrl/machine/torch_chance.py": ("torch_chance",),
+    "prefrl/machine/random_state.py": ("random_state",),
     "prefrl/agents/reward_terms.py": ("buffers", "wiring"),
     "benchmarks/prefrl_benchmarks/run_statistics.py": ("statistics",),
 }

@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from prefrl.machine.optimiser import load_optimiser_state, optimiser_state
-from prefrl.machine.torch_chance import load_random_state, random_state
+from prefrl.machine.random_state import load_random_state, random_state
 from prefrl.storage.files import Tree
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prefrl.config import RewardConfig
 from prefrl.experience.inputs import Inputs
-from prefrl.machine.torch_chance import OwnChance
+from prefrl.machine.random_state import TorchRandomState
 from prefrl.reward.dataset import Dataset, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import Publisher
@@ -38,7 +38,7 @@ class RewardLearner:
             seed: Of initial weights, batches and bootstraps.
             device: Where torch computes.
         """
-        self._chance = OwnChance(seed, device)  # leaves the agent's random state alone
+        self._chance = TorchRandomState(seed, device)  # leaves the agent's random state alone
         with self._chance.drawn():
             self.ensemble = RewardEnsemble(config, inputs).to(device)
         self.config = config

@@ -26,7 +26,7 @@ def load_random_state(state: Tree) -> None:
             torch.cuda.set_rng_state(torch.as_tensor(gpu), int(index))
 
 
-class OwnChance:
+class TorchRandomState:
     """torch's random states for one part of the program alone, which leaves everybody else's as they are."""
 
     def __init__(self, seed: int, device: str) -> None:
