@@ -74,7 +74,7 @@ TESTS = {
     "prefrl/teachers/simulated.py": ("teachers",),
     "prefrl/teachers/human.py": ("teachers",),
     "prefrl/experience/episodes.py": ("episodes",),
-    "prefrl/chance.py": ("chance",),
+    "prefrl/seeding.py": ("seeding",),
     "prefrl/machine/random_state.py": ("random_state",),
     "prefrl/agents/reward_terms.py": ("buffers", "wiring"),
     "benchmarks/prefrl_benchmarks/run_statistics.py": ("statistics",),

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from prefrl.chance import environment_seed
+from prefrl.seeding import environment_seed
 from prefrl.config import RunConfig
 from prefrl.experience.environments import make_evaluation_envs
 from prefrl.types import Array

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.feedback.database import QUERIES, REPEATS, STANDING, now, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.leases import LabelQueue

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs

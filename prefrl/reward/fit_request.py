@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.run_store import run_store
 from prefrl.runs.directory import RunDirectory

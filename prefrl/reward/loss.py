@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.config import RewardConfig
 from prefrl.reward.batch import Batch
 from prefrl.types import Array

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.clips import ClipFolder

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.simulation import TeacherConfiguration

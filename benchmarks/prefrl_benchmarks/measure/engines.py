@@ -11,7 +11,7 @@ from prefrl_envs.atari import GAMES
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecTransposeImage
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.experience.engines import EngineVecEnv
 
 

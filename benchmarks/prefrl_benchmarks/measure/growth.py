@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 from prefrl.experience.clips import ClipFolder

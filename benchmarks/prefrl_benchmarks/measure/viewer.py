@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import psutil
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import pair_query

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from prefrl_envs.atari import GAMES, SCREEN, AtariGame
 
-from prefrl.chance import stream
+from prefrl.seeding import stream
 from prefrl.types import Array
 
 _ZOOM = 3
