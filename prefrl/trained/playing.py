@@ -49,7 +49,7 @@ class Policy:
             env: The adapter of an environment of the task; only its spaces are asked.
         """
         self._network, self._normaliser = network, normaliser
-        self._encoding, self._actions = env.observation_transform, env.own_actions
+        self._transform, self._actions = env.observation_transform, env.own_actions
 
     def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
         """Return the action for an observation.
@@ -62,9 +62,9 @@ class Policy:
         Returns:
             The action in the form the environment expects, a plain number if it is discrete. For a batch, (N, *action).
         """
-        if not self._encoding.is_many(observation):
-            return to_environment(self._actions, self.choose(self._encoding(observation), deterministic=deterministic))
-        chosen = self.choose(self._encoding.many(observation), deterministic=deterministic)
+        if not self._transform.is_many(observation):
+            return to_environment(self._actions, self.choose(self._transform(observation), deterministic=deterministic))
+        chosen = self.choose(self._transform.many(observation), deterministic=deterministic)
         return np.stack([to_environment(self._actions, action) for action in chosen])
 
     def predict(
@@ -100,7 +100,7 @@ class Reward:
             env: The adapter of an environment of the task; only its spaces are asked.
         """
         self.ensemble = ensemble
-        self._encoding, self._own, self._actions = env.observation_transform, env.own_actions, env.action_space
+        self._transform, self._own, self._actions = env.observation_transform, env.own_actions, env.action_space
 
     def __call__(self, observations: Any, actions: Any) -> Any:
         """Predict the reward of one step or of a batch of steps.
@@ -114,8 +114,8 @@ class Reward:
             A float, or an array (N,). Over the newest clips compared, it has mean zero and the recipe's standard
             deviation (1 for MuJoCo).
         """
-        many = self._encoding.is_many(observations)
-        seen = self._encoding.many(observations) if many else self._encoding(observations)[None]
+        many = self._transform.is_many(observations)
+        seen = self._transform.many(observations) if many else self._transform(observations)[None]
         inputs = self.ensemble.inputs
         if inputs.images:
             if seen.shape[1:] != inputs.step:  # channels last, as the environment gives them
