@@ -14,7 +14,7 @@ import pytest
 from runs import live, prefrl, refused, spawned, until
 
 from prefrl import memory_check
-from prefrl.machine import patience, processes
+from prefrl.machine import activity, processes
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.recipes import resolve
 
@@ -54,24 +54,24 @@ def test_few_labels_take_little_memory() -> None:
 
 def test_only_slow_operations_are_announced() -> None:
     said = io.StringIO()
-    speaker = patience.Patience(said)
-    speaker.start()
+    printer = activity.ActivityPrinter(said)
+    printer.start()
     until(said.getvalue, "a word", timeout=30)
-    speaker.stop()
+    printer.stop()
     assert said.getvalue() == "starting: loading libraries\n"
 
 
 def test_changes_are_shown_within_two_seconds_and_repetitions_rarely() -> None:
     said = io.StringIO()
-    speaker = patience.Patience(said, "playing")
-    speaker.start()
+    printer = activity.ActivityPrinter(said, "playing")
+    printer.start()
     until(said.getvalue, "a word", timeout=30)
-    speaker.doing = "5 episodes"
+    printer.activity = "5 episodes"
     began = time.monotonic()
     until(lambda: "episodes" in said.getvalue(), "what is new", timeout=30)
     assert time.monotonic() - began < 8  # the same would be said after ten
     time.sleep(2.5)
-    speaker.stop()
+    printer.stop()
     assert said.getvalue() == "playing: loading libraries\nplaying: 5 episodes\n"
 
 

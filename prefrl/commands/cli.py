@@ -138,9 +138,9 @@ def play(
     from prefrl.runs.directory import RunDirectory
 
     RunDirectory.open(run).admit(trust).check_checkpoints()
-    from prefrl.machine.patience import patience
+    from prefrl.machine.activity import show_activity
 
-    with patience("playing"):
+    with show_activity("playing"):
         from prefrl.trained.playing import play as play_run
         from prefrl.trained.playing import played_lines
 
@@ -163,9 +163,9 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
     from prefrl.runs.directory import RunDirectory
 
     RunDirectory.open(run.expanduser()).admit(trust).check_checkpoints()
-    from prefrl.machine.patience import patience
+    from prefrl.machine.activity import show_activity
 
-    with patience("exporting"):
+    with show_activity("exporting"):
         from prefrl.trained.exporting import export as export_run
 
         done = export_run(run, file, trust=trust)
@@ -238,13 +238,13 @@ def _train(
         trust: Modules that the person trusts.
         beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
     """
-    from prefrl.machine.patience import doing, patience, then
+    from prefrl.machine.activity import set_activity, show_activity, then
     from prefrl.runs.control import Control, stop_on_signals
 
     control = Control()
     with stop_on_signals(control):
         first()  # a refusal is all that is said, however busy the machine is
-    with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
+    with stop_on_signals(control), show_activity() as printer, ExitStack() as cleanup:
         if beside:
             from prefrl.reward.launch import start_learner
 
@@ -254,9 +254,9 @@ def _train(
         from prefrl.commands.display import TrainingDisplay
 
         root = find()
-        doing("opening the run")
+        set_activity("opening the run")
         with TrainingDisplay() as display:
-            control.report, control.warn = then(speaker.stop, display.report), display.warn
+            control.report, control.warn = then(printer.stop, display.report), display.warn
             try:
                 done = resume_run(root, labels=budget.labels, steps=budget.steps, control=control, trust=trust)
             except UsageError:

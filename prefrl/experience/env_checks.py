@@ -23,7 +23,7 @@ from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import picture
 from prefrl.experience.make_env import RENDERED, make_env
 from prefrl.experience.observation_spaces import mismatch, out_of_bounds
-from prefrl.machine.patience import doing
+from prefrl.machine.activity import set_activity
 from prefrl.printable import printable
 
 _EPISODES, _STEPS = 10, 1000
@@ -68,7 +68,7 @@ def check_env(env_id: str, arguments: Mapping[str, Any] | None = None, *, people
     mode = RENDERED if people else None
     if people:
         os.environ.setdefault("MUJOCO_GL", "egl")
-    doing(f"trying {env_id} for a few seconds")
+    set_activity(f"trying {env_id} for a few seconds")
     spy = _Spy(make_env(env_id, arguments, render_mode=mode).env, env_id)
     env = Adapter(spy, env_id)
     try:

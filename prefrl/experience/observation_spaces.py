@@ -85,7 +85,11 @@ def observation_transform(space: Space) -> ObservationTransform:
     shape = space.shape or (1,)
     low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
     target = spaces.Box(low, high, (int(np.prod(shape)),), np.float32)
-    return ObservationTransform(space, target, lambda observation: _array(space, observation).astype(np.float32).reshape(-1))
+
+    def flatten_numbers(observation: Any) -> Array:
+        return _array(space, observation).astype(np.float32).reshape(-1)
+
+    return ObservationTransform(space, target, flatten_numbers)
 
 
 def unsuitable_observations(space: Space) -> str | None:

@@ -28,7 +28,7 @@ from prefrl.experience.frames import prepare, render
 from prefrl.experience.inputs import inputs_of
 from prefrl.experience.make_env import RENDERED, run_env
 from prefrl.experience.user_envs import UserEnv, restore_user_env
-from prefrl.machine.patience import doing
+from prefrl.machine.activity import set_activity
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
@@ -268,18 +268,18 @@ def play(
                 raise UsageError(f"{config.task} gives pictures of different sizes, which no video can hold")
 
     try:
-        doing("loading the policy")
+        set_activity("loading the policy")
         policy = _policy(run, env)
         if video:
             prepare(env)
-        doing(f"{episodes} episodes")
+        set_activity(f"{episodes} episodes")
         played = play_in_turn(
             env, policy.choose, episodes=episodes, seed=seed, most_steps=config.evaluation.max_steps, tell=watch
         )
     finally:
         env.close()
     if video:
-        doing("writing the video")
+        set_activity("writing the video")
         from prefrl.rendering.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
 
         write_video(video, np.stack(frames), _fps(config, env))
