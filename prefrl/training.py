@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from prefrl.assembly import assemble
-from prefrl.beginning import PHASES, Beginning
+from prefrl.initial_phases import PHASES, InitialPhases
 from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
@@ -68,10 +68,10 @@ def _train(parts: Parts) -> Summary:
 def _begin(parts: Parts, keeper: Keeper) -> None:
     """Before the agent trains: clips of the untrained policy, the first labels, the reward model's pretraining."""
     if parts.feedback:
-        beginning = Beginning(parts, parts.feedback, keeper)
-        beginning.restore()
+        initial = InitialPhases(parts, parts.feedback, keeper)
+        initial.restore()
         for phase in PHASES:
-            phase(beginning)
+            phase(initial)
     keeper.begin()
 
 

@@ -14,7 +14,7 @@ import pytest
 from helpers import same_tree, segments, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.beginning import Beginning
+from prefrl.initial_phases import InitialPhases
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
@@ -391,9 +391,9 @@ def test_where_no_first_clip_could_be_shown_a_run_ends_with_the_reason():
     asker.problems = ["clip 3 cannot be shown: no light", "clip 2 cannot be shown: no light"]
     parts = SimpleNamespace(agent=SimpleNamespace(steps=256), config=SimpleNamespace(teacher="human"))
     keeper = SimpleNamespace(records=None, reporter=SimpleNamespace(waiting=None))
-    beginning = Beginning(parts, SimpleNamespace(asker=asker), keeper)
+    initial = InitialPhases(parts, SimpleNamespace(asker=asker), keeper)
     with pytest.raises(UsageError, match=r"none of the first .*: clip 3 cannot be shown: no light; .* start a new run"):
-        beginning.ask()
+        initial.ask()
     asker.problems = []
     with pytest.raises(PrefrlError, match="the teacher human could compare none"):
-        beginning.ask()
+        initial.ask()

@@ -18,7 +18,7 @@ from prefrl.runs.progress import Phase
 from prefrl.storage.files import taken_from
 
 
-class Beginning:
+class InitialPhases:
     """Has the first queries answered and the reward model pretrained."""
 
     def __init__(self, parts: Parts, feedback: Feedback, keeper: Keeper) -> None:
@@ -114,5 +114,5 @@ class Beginning:
         self._parts.run.save_recording(state | {"episodes": agent.episodes, "seconds": self._records.seconds})
 
 
-PHASES: tuple[Callable[[Beginning], None], ...] = (Beginning.record, Beginning.ask, Beginning.pretrain)
+PHASES: tuple[Callable[[InitialPhases], None], ...] = (InitialPhases.record, InitialPhases.ask, InitialPhases.pretrain)
 """What comes before the agent trains, in order."""
