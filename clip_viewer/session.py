@@ -26,7 +26,7 @@ from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.printable import printable
-from prefrl.rendering.film import read_film
+from prefrl.rendering.clip_video import read_clip_video
 from prefrl.runs.directory import RunDirectory
 from prefrl.types import Array
 
@@ -133,7 +133,7 @@ class Session:
         """Read the clips of a pair. If they cannot be read, the pair is withdrawn and None returned."""
         length = self.run.config.queries.segment_length
         try:
-            frames = [read_film(self.clips.video(segment), length) for segment in lease.segments]
+            frames = [read_clip_video(self.clips.video(segment), length) for segment in lease.segments]
             for segment in lease.segments:
                 self.clips.load(segment)  # the learner must be able to read it as well
         except PrefrlError as error:

@@ -15,7 +15,7 @@ from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM
 from prefrl.experience.environments import reward_inputs
 from prefrl.experience.frames import render, stage_env
 from prefrl.experience.make_env import run_env
-from prefrl.rendering.film import too_large_film
+from prefrl.rendering.clip_video import too_large_clip
 from prefrl.reward.networks import StackedCNN
 
 _BASE = 600 * 2**20

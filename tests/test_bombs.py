@@ -23,7 +23,7 @@ from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
 from prefrl.experience.scenes import filmed
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.transfer import export_labels
-from prefrl.rendering.film import read_film, write_film
+from prefrl.rendering.clip_video import read_clip_video, write_clip_video
 from prefrl.storage.files import load_tree, save_tree
 from prefrl.storage.reading import inflated
 
@@ -33,7 +33,7 @@ import sys, time
 from pathlib import Path
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.experience.clips import ClipFolder
-from prefrl.rendering.film import read_film
+from prefrl.rendering.clip_video import read_film
 from prefrl.errors import PrefrlError
 kind, path = sys.argv[1], Path(sys.argv[2])
 def held():  # getrusage would tell the most that the process that started this one had held, where that is more
@@ -239,17 +239,17 @@ def test_a_film_that_is_none_of_ours(tmp_path: Path) -> None:
     other = film(tmp_path / "other.avi", 15, 64, codec="mpeg4")
     for path in (playlist, several, other):
         with pytest.raises(DamagedFileError, match="cannot be read"):
-            read_film(path, 15)
+            read_clip_video(path, 15)
 
 
 def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (15, 50, 70, 3), dtype=np.uint8)
-    write_film(tmp_path / "ours.avi", frames, 15)
-    np.testing.assert_array_equal(read_film(tmp_path / "ours.avi", 15), frames)
-    np.testing.assert_array_equal(read_film(tmp_path / "ours.avi"), frames)
+    write_clip_video(tmp_path / "ours.avi", frames, 15)
+    np.testing.assert_array_equal(read_clip_video(tmp_path / "ours.avi", 15), frames)
+    np.testing.assert_array_equal(read_clip_video(tmp_path / "ours.avi"), frames)
     for wrong in (14, 16):
         with pytest.raises(PrefrlError, match="frames of"):
-            read_film(tmp_path / "ours.avi", wrong)
+            read_clip_video(tmp_path / "ours.avi", wrong)
 
 
 # -- what the writer may write is what the reader reads -------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
 def test_a_film_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
     frames = np.broadcast_to(np.uint8(0), (15, 2400, 2400, 3))
     with pytest.raises(UsageError, match=r"15 pictures of 2400x2400 is larger than the 192 MiB"):
-        write_film(tmp_path / "large.avi", frames, 15)
+        write_clip_video(tmp_path / "large.avi", frames, 15)
     assert not list(tmp_path.iterdir())
 
 

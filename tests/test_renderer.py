@@ -26,7 +26,7 @@ from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
 from prefrl.rendering import renderer
-from prefrl.rendering.film import read_film, write_film
+from prefrl.rendering.clip_video import read_clip_video, write_clip_video
 from prefrl.rendering.renderer import RendererProcess, Stage, _render_until, render_clip
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import DamagedFileError, load_tree, save_tree
@@ -41,8 +41,8 @@ def noise(frames=7, height=33, width=48):
 @pytest.mark.parametrize(("height", "width"), [(33, 48), (48, 33), (1, 1)])
 def test_a_video_is_lossless(tmp_path, height, width):
     frames = noise(height=height, width=width)
-    write_film(tmp_path / "a.avi", frames, 30)
-    np.testing.assert_array_equal(read_film(tmp_path / "a.avi", 7), frames)
+    write_clip_video(tmp_path / "a.avi", frames, 30)
+    np.testing.assert_array_equal(read_clip_video(tmp_path / "a.avi", 7), frames)
 
 
 def test_the_film_of_an_older_run_is_found_and_read(tmp_path):
@@ -53,32 +53,32 @@ def test_the_film_of_an_older_run_is_found_and_read(tmp_path):
         for frame in noise():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    np.testing.assert_array_equal(read_film(ClipFolder(tmp_path).video(3), 7), noise())
+    np.testing.assert_array_equal(read_clip_video(ClipFolder(tmp_path).video(3), 7), noise())
 
 
 def test_a_film_with_a_damaged_frame_is_an_error_of_ours(tmp_path):
     path = tmp_path / "a.avi"
-    write_film(path, noise(), 30)
+    write_clip_video(path, noise(), 30)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(path, 7)
+        read_clip_video(path, 7)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.7])
 def test_a_truncated_film_is_an_error_of_ours(tmp_path, part):
     path = tmp_path / "a.avi"
-    write_film(path, noise(), 30)
+    write_clip_video(path, noise(), 30)
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(path, 7)
+        read_clip_video(path, 7)
 
 
 def test_a_missing_film_is_an_error_of_ours(tmp_path):
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(tmp_path / "none.avi")
+        read_clip_video(tmp_path / "none.avi")
 
 
 class Filmed(gymnasium.Wrapper):
@@ -297,7 +297,7 @@ def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
         render_clip(number, clips, stage, 15, queue)
     stage.close()
     (lease,) = queue.lease("a")
-    assert len(read_film(clips.video(lease.segments[0]), 15)) == 15
+    assert len(read_clip_video(clips.video(lease.segments[0]), 15)) == 15
 
 
 def test_a_clip_without_a_scene_is_a_clear_error(tmp_path, queue):

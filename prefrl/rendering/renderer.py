@@ -29,7 +29,7 @@ from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on
 from prefrl.machine.processes import check_guarded, how_it_ended, start_worker
 from prefrl.printable import complain
-from prefrl.rendering.film import read_film, write_film
+from prefrl.rendering.clip_video import read_clip_video, write_clip_video
 from prefrl.runs.directory import RunDirectory
 from prefrl.safety.trust import Passport, accept, passport
 from prefrl.storage.durable import sync
@@ -222,7 +222,7 @@ def render_clip(segment: int, clips: ClipFolder, stage: Stage, fps: int, queue: 
     frames = stage.film(scene, actions)
     if len(frames) != len(actions):
         raise PrefrlError(f"{len(frames)} frames for {len(actions)} steps")
-    write_film(clips.video(segment), frames, fps)
-    read_film(clips.video(segment), len(actions))
+    write_clip_video(clips.video(segment), frames, fps)
+    read_clip_video(clips.video(segment), len(actions))
     sync([clips.video(segment)])
     queue.rendered(segment, len(actions))

@@ -23,7 +23,7 @@ from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
-from prefrl.rendering.film import write_film
+from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
 from prefrl.types import Array, Segment
 from prefrl_benchmarks.measure.screen import Box, Screen, clip_areas
@@ -98,7 +98,7 @@ def _make_run(root: Path, pairs: int) -> Path:
     store.add_queries([pair_query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
     for number in range(2 * pairs):
         if number < _VIDEOS:
-            write_film(clips.video(number), _floor(number), _FPS)
+            write_clip_video(clips.video(number), _floor(number), _FPS)
         else:
             clips.video(number).hardlink_to(clips.video(number % _VIDEOS))
         LabelQueue(store).rendered(number, _FRAMES)

@@ -31,7 +31,7 @@ _CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
 _CODECS = {_CODEC, "ffv1"}
 
 
-def write_film(path: Path, frames: Array, fps: int) -> None:
+def write_clip_video(path: Path, frames: Array, fps: int) -> None:
     """Write a video, atomically.
 
     Args:
@@ -43,7 +43,7 @@ def write_film(path: Path, frames: Array, fps: int) -> None:
         UsageError: if they are more than would be read back.
     """
     if frames.nbytes > LARGEST_FILM:
-        raise UsageError(too_large_film(frames.shape[1:3], len(frames)))
+        raise UsageError(too_large_clip(frames.shape[1:3], len(frames)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # as private as the clips
@@ -61,7 +61,7 @@ def write_film(path: Path, frames: Array, fps: int) -> None:
         raise
 
 
-def too_large_film(size: Sequence[int], frames: int) -> str:
+def too_large_clip(size: Sequence[int], frames: int) -> str:
     """Why a clip of so many pictures (height, width) cannot be shown."""
     height, width = size
     return (
@@ -70,7 +70,7 @@ def too_large_film(size: Sequence[int], frames: int) -> str:
     )
 
 
-def read_film(path: Path, frames: int | None = None) -> Array:
+def read_clip_video(path: Path, frames: int | None = None) -> Array:
     """Decode a video; also of older runs, which wrote FFV1.
 
     Args:
