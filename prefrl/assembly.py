@@ -17,7 +17,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import EnvStack, make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.inputs import Inputs, inputs_of
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on

@@ -9,7 +9,7 @@ from prefrl.agents.protocol import Agent
 from prefrl.agents.reward_terms import AgentReward
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.reward.workers import RewardWorker
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory

@@ -65,7 +65,7 @@ TESTS = {
     "prefrl/reward/process.py": ("learner_process",),
     "prefrl/reward/launch.py": ("async",),
     "prefrl/selection/rules.py": ("queries",),
-    "prefrl/experience/segments.py": ("segments", "segment_scenes", "buffers", "pixels", "agents", "snapshots"),
+    "prefrl/experience/recorder.py": ("segments", "segment_scenes", "buffers", "pixels", "agents", "snapshots"),
     "prefrl/feedback/store.py": ("store", "undo", "leases", "repeats", "archive", "quality"),
     "prefrl/feedback/following.py": ("undo",),
     "prefrl/feedback/kinds/comparison.py": ("teachers", "kinds", "quality"),

@@ -16,7 +16,7 @@ from prefrl.errors import UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner

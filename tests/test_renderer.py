@@ -19,7 +19,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.scenes import Scenes
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.tasks import make_env
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue

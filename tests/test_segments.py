@@ -10,7 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from prefrl.assembly import recorder_inputs
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.recipes import resolve
 from prefrl.types import Segment
 

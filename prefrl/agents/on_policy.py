@@ -14,7 +14,7 @@ from prefrl.agents.reward_terms import AgentReward
 from prefrl.agents.state import agent_state, load_agent_state
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack, ended_episodes
-from prefrl.experience.segments import Experience
+from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 from prefrl.types import Array, Floats
 

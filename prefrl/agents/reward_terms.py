@@ -14,7 +14,7 @@ import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor
 
-from prefrl.experience.segments import Experience, SegmentRecorder
+from prefrl.experience.recorder import Experience, SegmentRecorder
 from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import RewardWorker
 from prefrl.storage.files import Tree
