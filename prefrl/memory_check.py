@@ -88,7 +88,7 @@ def check_clips(config: RunConfig) -> None:
             "lower queries.segment_length, or make observations smaller"
         )
     if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FILM:
-        raise UsageError(f"{config.task}: {too_large_film(size, length)}")
+        raise UsageError(f"{config.task}: {too_large_clip(size, length)}")
 
 
 def _shown(config: RunConfig) -> tuple[int, int] | None:

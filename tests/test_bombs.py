@@ -33,7 +33,7 @@ import sys, time
 from pathlib import Path
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.experience.clips import ClipFolder
-from prefrl.rendering.clip_video import read_film
+from prefrl.rendering.clip_video import read_clip_video
 from prefrl.errors import PrefrlError
 kind, path = sys.argv[1], Path(sys.argv[2])
 def held():  # getrusage would tell the most that the process that started this one had held, where that is more
@@ -43,7 +43,7 @@ try:
     if kind == "zip":
         read_archive(path)
     elif kind == "film":
-        read_film(path, 15)
+        read_clip_video(path, 15)
         print("read")
     else:
         ClipFolder(path).load(0)
