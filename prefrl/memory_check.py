@@ -11,9 +11,9 @@ from gymnasium import spaces
 from prefrl.agents.vision import NETWORKS
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
 from prefrl.experience.environments import reward_inputs
-from prefrl.experience.frames import render, stage_env
+from prefrl.experience.frames import render, make_render_env
 from prefrl.experience.make_env import run_env
 from prefrl.rendering.clip_video import too_large_clip
 from prefrl.reward.networks import StackedCNN
@@ -87,14 +87,14 @@ def check_clips(config: RunConfig) -> None:
             f"a clip of {length} steps of {config.task} has {_size(segment)}, and the most is {_size(LARGEST_CLIP)}: "
             "lower queries.segment_length, or make observations smaller"
         )
-    if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FILM:
+    if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FRAMES:
         raise UsageError(f"{config.task}: {too_large_clip(size, length)}")
 
 
 def _shown(config: RunConfig) -> tuple[int, int] | None:
     """Height and width of the pictures that people see; None where none can be made, which the renderer tells."""
     try:
-        env = stage_env(config.env_id, config.env_kwargs)
+        env = make_render_env(config.env_id, config.env_kwargs)
     except PrefrlError:
         return None
     try:

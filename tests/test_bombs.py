@@ -19,8 +19,8 @@ from runs import DEADLINE, environment
 
 import prefrl as package
 from prefrl.errors import DamagedFileError, PrefrlError, UsageError
-from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
-from prefrl.experience.scenes import filmed
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
+from prefrl.experience.scenes import scene_frames
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.transfer import export_labels
 from prefrl.rendering.clip_video import read_clip_video, write_clip_video
@@ -102,7 +102,7 @@ def test_a_filmed_scene_that_would_inflate_to_gigabytes() -> None:
     data = np.frombuffer(zlib.compress(bytes(10**6)), np.uint8)
     for shape in ([2**20, 2**20, 3], [1000, 1000, 2], [-1, 1, 1], [0, 0, 0]):
         with pytest.raises(ValueError, match=r"frame cannot|does not inflate"):
-            filmed({"film": {"0": {"deflated": data, "shape": shape}}})
+            scene_frames({"film": {"0": {"deflated": data, "shape": shape}}})
 
 
 # -- zips -----------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_film_of_as_many_frames_as_it_should_have_that_are_too_much_together(t
 
 def test_the_largest_film_is_in_memory_once(tmp_path: Path) -> None:
     path = film(tmp_path / "large.avi", 15, 2104)
-    assert 0.98 < 15 * 2104**2 * 3 / LARGEST_FILM < 1
+    assert 0.98 < 15 * 2104**2 * 3 / LARGEST_FRAMES < 1
     assert cost("film", path) == "read"
 
 
@@ -266,12 +266,12 @@ def test_a_filmed_scene_of_frames_without_end(tmp_path: Path) -> None:
     frame = {"deflated": np.frombuffer(zlib.compress(bytes(3 * 2000**2), 9), np.uint8), "shape": [2000, 2000, 3]}
     many = {"film": {f"{place:06d}": frame for place in range(100)}}  # 1.2 GB
     with pytest.raises(ValueError, match="frame cannot"):
-        filmed(many)
+        scene_frames(many)
 
 
 def test_a_scene_is_bounded_by_what_a_clip_may_be(tmp_path: Path) -> None:
     with (tmp_path / "00000000.scene.safetensors").open("wb") as file:
-        file.truncate(LARGEST_FILM + LARGEST_FILM // 32 + 2**21)
+        file.truncate(LARGEST_FRAMES + LARGEST_FRAMES // 32 + 2**21)
     with pytest.raises(DamagedFileError, match="more than can be right"):
         ClipFolder(tmp_path).load_scene(0)
 

@@ -23,9 +23,9 @@ from prefrl.types import Array, Floats, Segment
 
 LARGEST_CLIP = 128 * MEBIBYTE
 """Bytes of a segment's features, where it is not known what they are of."""
-LARGEST_FILM = 192 * MEBIBYTE
+LARGEST_FRAMES = 192 * MEBIBYTE
 """Bytes of a clip's frames, e.g. 30 of 1920x1080; on disk it is smaller. A viewer holds several."""
-_LARGEST_SCENE = LARGEST_FILM + LARGEST_FILM // 64 + MEBIBYTE
+_LARGEST_SCENE = LARGEST_FRAMES + LARGEST_FRAMES // 64 + MEBIBYTE
 """Bytes of what it takes to show a segment: frames that do not deflate at the most, beside actions and names."""
 MOST_PIXELS = 4096 * 2304
 """Of a frame that is kept, shown or read."""

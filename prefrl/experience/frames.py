@@ -19,7 +19,7 @@ SIZE = 320
 """Pixels of a side, for MuJoCo: 6 ms a frame in software."""
 
 
-def stage_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
+def make_render_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
     """An environment that gives the pictures that people see.
 
     Raises:

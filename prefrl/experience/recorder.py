@@ -145,7 +145,7 @@ class SegmentRecorder(VecEnvWrapper):
         features = encode(observations, actions, axes=2)
         return Experience(observations, actions, rewards.astype(np.float32), dones, terminated, features)
 
-    def _film(self, observations: Array) -> Array:
+    def _unstacked(self, observations: Array) -> Array:
         """A segment's frames, each once: the first observation's whole stack, then the newest frame of each other."""
         if self._stack == 1:
             return observations.copy()
@@ -183,7 +183,7 @@ class SegmentRecorder(VecEnvWrapper):
     def _arrays(self, steps: Sequence[Array], start: int) -> _Steps:
         """A segment's own frames, actions and rewards."""
         seen, taken, rewarded = (array[start : start + self._length] for array in steps)
-        return self._film(seen), taken.copy(), rewarded.copy()
+        return self._unstacked(seen), taken.copy(), rewarded.copy()
 
     def state_dict(self) -> Tree:
         """The pool and the segments that have begun; to be taken between two rollouts."""

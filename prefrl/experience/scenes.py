@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from prefrl.errors import UsageError
-from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
+from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import render
 from prefrl.experience.snapshots import save_env
@@ -100,12 +100,12 @@ class Scenes:
         self._taken = [state.get("taken", {}).get(str(env)) for env in range(len(self._envs))]
 
 
-def filmed(scene: Tree) -> list[Array] | None:
+def scene_frames(scene: Tree) -> list[Array] | None:
     """The frames (H, W, 3) of a scene that was filmed; None where there is a state to replay from."""
     if "film" not in scene:
         return None
     frames: list[Array] = []
-    left = LARGEST_FILM
+    left = LARGEST_FRAMES
     for key in sorted(scene["film"]):
         frames.append(_unpack(scene["film"][key], left))
         left -= frames[-1].nbytes

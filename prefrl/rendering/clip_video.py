@@ -21,7 +21,7 @@ import numpy as np
 from av.container import InputContainer
 
 from prefrl.errors import UsageError
-from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
+from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
 from prefrl.printable import printable
 from prefrl.storage.files import DamagedFileError
 from prefrl.storage.reading import MEBIBYTE, opened
@@ -42,7 +42,7 @@ def write_clip_video(path: Path, frames: Array, fps: int) -> None:
     Raises:
         UsageError: if they are more than would be read back.
     """
-    if frames.nbytes > LARGEST_FILM:
+    if frames.nbytes > LARGEST_FRAMES:
         raise UsageError(too_large_clip(frames.shape[1:3], len(frames)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -65,7 +65,7 @@ def too_large_clip(size: Sequence[int], frames: int) -> str:
     """Why a clip of so many pictures (height, width) cannot be shown."""
     height, width = size
     return (
-        f"a clip of {frames} pictures of {width}x{height} is larger than the {LARGEST_FILM // MEBIBYTE} MiB that are "
+        f"a clip of {frames} pictures of {width}x{height} is larger than the {LARGEST_FRAMES // MEBIBYTE} MiB that are "
         "shown: make render() give smaller pictures, or queries.segment_length shorter"
     )
 
@@ -86,7 +86,7 @@ def read_clip_video(path: Path, frames: int | None = None) -> Array:
     told = printable(path)
     try:
         # As a file and not as a name, which may be a protocol's; as what it should be, and not as what it says it is.
-        with opened(path, LARGEST_FILM) as file, av.open(file, "r", **_as_ours(path)) as container:
+        with opened(path, LARGEST_FRAMES) as file, av.open(file, "r", **_as_ours(path)) as container:
             decoded = _decoded(container, None if frames is None else frames + 1)
     except (OSError, av.FFmpegError, ValueError, MemoryError) as error:
         raise DamagedFileError(f"the clip {told} cannot be read: {printable(error, 200)}") from None
@@ -124,6 +124,6 @@ def _frames(container: InputContainer) -> Iterator[Array]:
     if not 0 < width * height <= MOST_PIXELS:
         raise ValueError(f"its pictures are of {width}x{height} pixels")
     for count, frame in enumerate(container.decode(stream), start=1):
-        if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FILM:
+        if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FRAMES:
             raise ValueError("its pictures are too many, or of several sizes")
         yield np.ascontiguousarray(frame.to_ndarray(format=_RGB))

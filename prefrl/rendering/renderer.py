@@ -20,9 +20,9 @@ from prefrl.errors import PrefrlError, explain
 from prefrl.experience.action_spaces import from_numbers
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
-from prefrl.experience.frames import prepare, render, stage_env
+from prefrl.experience.frames import prepare, render, make_render_env
 from prefrl.experience.user_envs import user_env_maker, restore_user_env
-from prefrl.experience.scenes import filmed
+from prefrl.experience.scenes import scene_frames
 from prefrl.experience.snapshots import load_env
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.run_store import run_store
@@ -68,7 +68,7 @@ class Stage:
         Raises:
             UsageError: if this machine cannot render it.
         """
-        self._env = stage_env(env_id, env_kwargs)
+        self._env = make_render_env(env_id, env_kwargs)
         self._env.reset(seed=0)
         prepare(self._env)
 
@@ -77,7 +77,7 @@ class Stage:
 
         After, since an emulator has no picture of a state that it was put into; of what was filmed, one before each.
         """
-        if (frames := filmed(scene)) is not None:
+        if (frames := scene_frames(scene)) is not None:
             return np.stack(frames)
         self._env.reset()
         load_env(self._env, scene["state"])
