@@ -27,7 +27,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
 from prefrl.rendering import renderer
 from prefrl.rendering.clip_video import read_clip_video, write_clip_video
-from prefrl.rendering.renderer import RendererProcess, Stage, _render_until, render_clip
+from prefrl.rendering.renderer import RendererProcess, SegmentRenderer, _render_until, render_clip
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import DamagedFileError, load_tree, save_tree
 
@@ -118,9 +118,9 @@ def record(env_id, steps, length, seed=0):
 def test_a_replay_shows_what_the_agent_did(env_id, steps, length):
     kept, seen = record(env_id, steps, length)
     assert len(kept) >= 2
-    stage = Stage(env_id)
-    shown = [stage.film(segment.scene, segment.actions) for segment in kept]
-    stage.close()
+    segment_renderer = SegmentRenderer(env_id)
+    shown = [segment_renderer.render(segment.scene, segment.actions) for segment in kept]
+    segment_renderer.close()
     for frames in shown:
         starts = [start for start in range(len(seen) - length + 1) if np.array_equal(seen[start], frames[0])]
         assert any(np.array_equal(np.stack(seen[start : start + length]), frames) for start in starts)
@@ -136,15 +136,15 @@ def test_a_replay_of_mujoco_passes_through_the_same_states():
     for _ in range(3 * length):
         recorder.step(rng.uniform(-1, 1, (1, 3)).astype(np.float32))
     take_rollout(recorder)
-    stage = Stage("prefrl/Hopper-v0")
+    segment_renderer = SegmentRenderer("prefrl/Hopper-v0")
     seen = []
     for segment in recorder.pool:
-        frames = stage.film(segment.scene, segment.actions)
+        frames = segment_renderer.render(segment.scene, segment.actions)
         assert frames.shape == (length, 320, 320, 3)
-        seen.append((stage._env.unwrapped._get_obs(), segment))
+        seen.append((segment_renderer._env.unwrapped._get_obs(), segment))
     for (reached, _), (_, following) in itertools.pairwise(seen):
         np.testing.assert_allclose(reached, following.observations[0], atol=1e-6)
-    stage.close()
+    segment_renderer.close()
 
 
 @pytest.mark.parametrize("env_id", ["Hopper-v5", "CartPole-v1"])
@@ -166,18 +166,18 @@ def test_the_last_steps_before_an_end_are_replayed_from_the_segment_before(env_i
             ends.append((steps, infos[0]["terminal_observation"]))
             steps = 0
     take_rollout(recorder)
-    stage = Stage.__new__(Stage)
-    stage._env = make_env(env_id)
+    segment_renderer = SegmentRenderer.__new__(SegmentRenderer)
+    segment_renderer._env = make_env(env_id)
     last = [segment for segment in recorder.pool if "lead" in segment.scene]
     wanted = [observation for steps, observation in ends if steps > length and steps % length]
     assert len(last) == len(wanted) >= 2
     for segment, observation in zip(last, wanted, strict=True):
         save_tree(tmp_path / "scene", segment.scene)
-        frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
+        frames = segment_renderer.render(load_tree(tmp_path / "scene"), segment.actions)
         assert len(frames) == length
-        reached = stage._env.unwrapped.state if cart else stage._env.unwrapped._get_obs()
+        reached = segment_renderer._env.unwrapped.state if cart else segment_renderer._env.unwrapped._get_obs()
         np.testing.assert_array_equal(np.asarray(reached, observation.dtype), observation)
-    stage.close()
+    segment_renderer.close()
 
 
 class Stateless(gymnasium.Env):
@@ -208,13 +208,13 @@ def test_what_cannot_be_replayed_is_filmed_as_it_goes(tmp_path):
     for _ in range(14):
         recorder.step(np.array([0]))
     take_rollout(recorder)
-    stage = Stage("CartPole-v1")  # is not asked
+    segment_renderer = SegmentRenderer("CartPole-v1")  # is not asked
     firsts = []
     for segment in recorder.pool:
         save_tree(tmp_path / "scene", segment.scene)
-        frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
+        frames = segment_renderer.render(load_tree(tmp_path / "scene"), segment.actions)
         firsts.append(frames[:, 0, 0, 0].tolist())
-    stage.close()
+    segment_renderer.close()
     # Episodes of seven steps, which terminate: two segments of three, and the last three steps.
     assert firsts == [[0, 1, 2], [3, 4, 5], [4, 5, 6], [7, 8, 9], [10, 11, 12], [11, 12, 13]]
 
@@ -291,11 +291,11 @@ def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
     store.add_queries([pair_query(1, 0, kept[0], kept[1], 0)])
     for segment in kept[:2]:
         clips.save_scene(segment)
-    stage = Stage("prefrl/MovingDot-v0")
+    segment_renderer = SegmentRenderer("prefrl/MovingDot-v0")
     for number in queue.to_render():
         assert queue.lease("a") == []
-        render_clip(number, clips, stage, 15, queue)
-    stage.close()
+        render_clip(number, clips, segment_renderer, 15, queue)
+    segment_renderer.close()
     (lease,) = queue.lease("a")
     assert len(read_clip_video(clips.video(lease.segments[0]), 15)) == 15
 
@@ -306,7 +306,7 @@ def test_a_clip_without_a_scene_is_a_clear_error(tmp_path, queue):
     store.add_queries([pair_query(1, 0, pool[0], pool[1], 0)])
     (tmp_path / "clips").mkdir()
     with pytest.raises(PrefrlError, match="scene"):
-        render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), Stage("CartPole-v1"), 15, queue)
+        render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), SegmentRenderer("CartPole-v1"), 15, queue)
 
 
 def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatch):
@@ -320,7 +320,7 @@ def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatc
     def broken(*_):
         raise ZeroDivisionError("in a user's render")
 
-    monkeypatch.setattr(Stage, "film", broken)
+    monkeypatch.setattr(SegmentRenderer, "render", broken)
     reader, writer = multiprocessing.Pipe(duplex=False)
     working = threading.Thread(target=_render_until, args=(reader, run))
     working.start()
@@ -342,7 +342,7 @@ def _asked_about(tmp_path, monkeypatch, shows):
     pairs = enumerate(zip(pool[::2], pool[1::2], strict=True))
     store.add_queries([pair_query(1, rank, *pair, 0) for rank, pair in pairs])
 
-    def film(segment, clips, stage, fps, queue):
+    def film(segment, clips, segment_renderer, fps, queue):
         if not shows(next(turns)):
             raise ZeroDivisionError("in a user's render")
         queue.rendered(segment, 15)

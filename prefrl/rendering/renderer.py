@@ -39,7 +39,7 @@ _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
 """Between two starts at least, for a renderer that dies again and again."""
 _NICE = 19
-_NO_STAGE = 3
+_CANNOT_RENDER = 3
 """Exit status of a renderer that can show nothing of its task, however often it is started."""
 _NOTHING_SHOWN = 4
 """Exit status of a renderer that could show none of many clips, one after the other."""
@@ -47,7 +47,7 @@ _HOPELESS = 10
 """So many clips."""
 
 
-class NoStageError(PrefrlError):
+class CannotRenderError(PrefrlError):
     """Nothing of the task can be rendered here."""
 
 
@@ -55,7 +55,7 @@ class NothingShownError(PrefrlError):
     """One clip after the other could not be shown."""
 
 
-class Stage:
+class SegmentRenderer:
     """An environment to replay segments in."""
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> None:
@@ -72,7 +72,7 @@ class Stage:
         self._env.reset(seed=0)
         prepare(self._env)
 
-    def film(self, scene: dict[str, Any], actions: Array) -> Array:
+    def render(self, scene: dict[str, Any], actions: Array) -> Array:
         """A segment's frames (L, H, W, 3), one after each of its (L, *action) actions.
 
         After, since an emulator has no picture of a state that it was put into; of what was filmed, one before each.
@@ -89,7 +89,7 @@ class Stage:
             shown.append(render(self._env))
         return np.stack(shown)
 
-    def rehearse(self) -> None:
+    def render_one(self) -> None:
         """Render one frame.
 
         Raises:
@@ -125,7 +125,7 @@ class RendererProcess:
         """
         process = self._beside.process
         check_guarded(process.exitcode)
-        if process.exitcode == _NO_STAGE:
+        if process.exitcode == _CANNOT_RENDER:
             raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
         if process.exitcode == _NOTHING_SHOWN:
             raise EnvError(
@@ -162,7 +162,7 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
         sys.exit(_NOTHING_SHOWN)  # the agent's side says why
     except Exception as error:
         complain(f"renderer: {explain(error)}")
-        sys.exit(_NO_STAGE if isinstance(error, NoStageError) else 1)
+        sys.exit(_CANNOT_RENDER if isinstance(error, CannotRenderError) else 1)
 
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
@@ -176,12 +176,12 @@ def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
     Raises:
         NothingShownError: if one clip after the other cannot be shown, so that people would wait for ever.
     """
-    clips, stage = ClipFolder(run.clips), make_stage(run.config.env_id, run.config.env_kwargs)
+    clips, segment_renderer = ClipFolder(run.clips), make_segment_renderer(run.config.env_id, run.config.env_kwargs)
     failed = 0
     while not stop.poll():
         for segment in queue.to_render():
             try:
-                render_clip(segment, clips, stage, run.config.playback_fps, queue)
+                render_clip(segment, clips, segment_renderer, run.config.playback_fps, queue)
                 failed = 0
             except OSError:
                 raise  # a full disk, say: no fault of the clip's
@@ -198,28 +198,28 @@ def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
             stop.poll(_IDLE_SECONDS)
 
 
-def make_stage(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Stage:
-    """A stage that has shown one frame.
+def make_segment_renderer(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> SegmentRenderer:
+    """A renderer that has shown one frame.
 
     Raises:
-        NoStageError: if this machine, or the environment, cannot show any.
+        CannotRenderError: if this machine, or the environment, cannot show any.
     """
     try:
-        stage = Stage(env_id, env_kwargs)
-        stage.rehearse()
+        segment_renderer = SegmentRenderer(env_id, env_kwargs)
+        segment_renderer.render_one()
     except Exception as error:  # whatever a user's environment raises
-        raise NoStageError(explain(error)) from error
-    return stage
+        raise CannotRenderError(explain(error)) from error
+    return segment_renderer
 
 
-def render_clip(segment: int, clips: ClipFolder, stage: Stage, fps: int, queue: LabelQueue) -> None:
+def render_clip(segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int, queue: LabelQueue) -> None:
     """Film a segment, read the film back, and say that it is there.
 
     Raises:
         PrefrlError: if it cannot be filmed.
     """
     scene, actions = clips.load_scene(segment)
-    frames = stage.film(scene, actions)
+    frames = segment_renderer.render(scene, actions)
     if len(frames) != len(actions):
         raise PrefrlError(f"{len(frames)} frames for {len(actions)} steps")
     write_clip_video(clips.video(segment), frames, fps)
