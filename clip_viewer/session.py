@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from clip_viewer.situation import Facts, Situation, State, describe, life_of
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
@@ -28,7 +29,6 @@ from prefrl.feedback.terms import Answer
 from prefrl.printable import printable
 from prefrl.rendering.clip_video import read_clip_video
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Array
 
 IN_HAND = 4
 """Number of pairs that a viewer leases: the current one and the next ones."""

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from prefrl.assembly import assemble
-from prefrl.initial_phases import PHASES, InitialPhases
 from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.env_errors import EnvError
+from prefrl.initial_phases import PHASES, InitialPhases
 from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
 from prefrl.runs.control import Control, StopTraining, stop_on_signals

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import Label, read_labels
 from prefrl.feedback.leases import LabelQueue
@@ -18,7 +19,6 @@ from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Segment
 
 LABELS = 12
 """Labels in the file that many tests start from."""

@@ -31,10 +31,10 @@ MEMORY, SECONDS = 300 * 2**20, 1.0
 READ = """
 import sys, time
 from pathlib import Path
-from prefrl.feedback.archive_admission import read_archive
-from prefrl.experience.clips import ClipFolder
-from prefrl.rendering.clip_video import read_clip_video
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.rendering.clip_video import read_clip_video
 kind, path = sys.argv[1], Path(sys.argv[2])
 def held():  # getrusage would tell the most that the process that started this one had held, where that is more
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024

@@ -14,16 +14,16 @@ import pytest
 from helpers import same_tree, segments, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.initial_phases import InitialPhases
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
-from prefrl.experience.scenes import Scenes
 from prefrl.experience.recorder import SegmentRecorder
+from prefrl.experience.scenes import Scenes
 from prefrl.experience.tasks import make_env
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.initial_phases import InitialPhases
 from prefrl.recipes import resolve
 from prefrl.rendering import renderer
 from prefrl.rendering.clip_video import read_clip_video, write_clip_video

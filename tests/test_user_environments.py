@@ -17,8 +17,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 import prefrl as package
 from prefrl.errors import UsageError
 from prefrl.experience import env_checks
-from prefrl.experience.make_env import make_env
 from prefrl.experience.env_checks import check_env
+from prefrl.experience.make_env import make_env
 from prefrl.recipes import resolve
 
 SMALL = (

@@ -8,7 +8,7 @@ import numpy as np
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from prefrl.types import Floats
+from prefrl.arrays import Floats
 
 
 class DeferredRolloutBuffer(RolloutBuffer):

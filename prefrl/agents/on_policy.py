@@ -12,11 +12,11 @@ from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.buffers import DeferredRolloutBuffer
 from prefrl.agents.reward_terms import AgentReward
 from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack, ended_episodes
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 
 class OnPolicyAgent:

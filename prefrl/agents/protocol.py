@@ -8,9 +8,9 @@ from typing import Protocol
 from stable_baselines3.common.logger import Logger
 
 from prefrl.agents.reward_terms import AgentReward
+from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 
 class Agent(Protocol):

@@ -14,11 +14,11 @@ import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor
 
+from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience, SegmentRecorder
 from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import RewardWorker
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 _REWARD_CLIP = 10.0
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from prefrl.types import Array
+from prefrl.arrays import Array
 
 Space = spaces.Space[Any]
 

@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 import gymnasium
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.action_spaces import agent_space, to_environment
 from prefrl.experience.env_errors import EnvError, raised
 from prefrl.experience.observation_spaces import ObservationError, observation_transform
-from prefrl.types import Array
 
 Env = gymnasium.Env[Any, Any]
 _T = TypeVar("_T")

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.arrays import Array, Floats
 from prefrl.config.migrations import opened, stamped
 from prefrl.errors import PrefrlError
+from prefrl.experience.segment import Segment
 from prefrl.storage.durable import sync
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.storage.reading import MEBIBYTE, inflated, read_bytes
-from prefrl.types import Array, Floats, Segment
 
 LARGEST_CLIP = 128 * MEBIBYTE
 """Bytes of a segment's features, where it is not known what they are of."""

@@ -10,8 +10,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
-from prefrl.types import Array
 
 
 class EngineVecEnv(VecEnv):

@@ -23,8 +23,8 @@ from prefrl.encoder import is_image
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.experience.make_env import RENDERED, make_engine, run_env
-from prefrl.experience.scenes import Scenes
 from prefrl.experience.recorder import SegmentRecorder
+from prefrl.experience.scenes import Scenes
 from prefrl.experience.snapshots import load_env, save_env
 from prefrl.storage.files import Tree
 

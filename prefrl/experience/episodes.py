@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefrl.arrays import Floats
 from prefrl.storage.files import Tree
-from prefrl.types import Floats
 
 _NEWEST = 10
 """Episodes that count, as in B-Pref (Lee et al., 2021)."""

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from prefrl.seeding import environment_seed
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.experience.environments import make_evaluation_envs
-from prefrl.types import Array
+from prefrl.seeding import environment_seed
 
 Act = Callable[[Array], Array]
 """(N, *observation) -> (N, *action)"""

@@ -9,11 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.make_env import RENDERED, make_env
-from prefrl.types import Array
 
 SIZE = 320
 """Pixels of a side, for MuJoCo: 6 ms a frame in software."""

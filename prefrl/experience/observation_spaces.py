@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.vector.utils import batch_space, iterate
 
-from prefrl.types import Array
+from prefrl.arrays import Array
 
 Space = spaces.Space[Any]
 

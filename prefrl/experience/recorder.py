@@ -11,12 +11,13 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.arrays import Array, Floats
 from prefrl.encoder import encode
 from prefrl.experience.action_spaces import as_numbers
 from prefrl.experience.episodes import EpisodeSums
 from prefrl.experience.scenes import Scenes
+from prefrl.experience.segment import Segment
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats, Segment
 
 _Steps = tuple[Array, Array, Floats]
 """Observations, actions and true rewards of as many steps."""

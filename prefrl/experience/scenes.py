@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
 from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
 from prefrl.experience.env_errors import EnvError
@@ -20,7 +21,6 @@ from prefrl.experience.frames import render
 from prefrl.experience.snapshots import save_env
 from prefrl.storage.files import Tree
 from prefrl.storage.reading import inflated
-from prefrl.types import Array
 
 
 class Scenes:

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import gymnasium
 
 from prefrl.errors import UsageError
+from prefrl.experience.env_checks import check_env
 from prefrl.experience.make_env import make_env
 from prefrl.experience.suggestions import unknown_task
-from prefrl.experience.env_checks import check_env
 from prefrl.safety import trust
 
 __all__ = ["GymnasiumTask", "TaskFacts", "find_task", "known_tasks", "make_env"]

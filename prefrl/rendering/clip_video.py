@@ -20,12 +20,12 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
 from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
 from prefrl.printable import printable
 from prefrl.storage.files import DamagedFileError
 from prefrl.storage.reading import MEBIBYTE, opened
-from prefrl.types import Array
 
 _CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
 _CODECS = {_CODEC, "ffv1"}

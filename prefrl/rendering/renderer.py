@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.action_spaces import from_numbers
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import prepare, render, make_render_env
-from prefrl.experience.user_envs import user_env_maker, restore_user_env
 from prefrl.experience.scenes import scene_frames
 from prefrl.experience.snapshots import load_env
+from prefrl.experience.user_envs import user_env_maker, restore_user_env
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on
@@ -33,7 +34,6 @@ from prefrl.rendering.clip_video import read_clip_video, write_clip_video
 from prefrl.runs.directory import RunDirectory
 from prefrl.safety.trust import Passport, accept, passport
 from prefrl.storage.durable import sync
-from prefrl.types import Array
 
 _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
@@ -212,7 +212,9 @@ def make_segment_renderer(env_id: str, env_kwargs: Mapping[str, Any] | None = No
     return segment_renderer
 
 
-def render_clip(segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int, queue: LabelQueue) -> None:
+def render_clip(
+    segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int, queue: LabelQueue
+) -> None:
     """Film a segment, read the film back, and say that it is there.
 
     Raises:

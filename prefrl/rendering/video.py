@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 from moviepy import VideoClip
 
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.types import Array
 
 
 def write_video(path: Path, frames: Array, fps: int) -> None:

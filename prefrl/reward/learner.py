@@ -11,13 +11,13 @@ from pathlib import Path
 
 from prefrl.config import RewardConfig
 from prefrl.experience.inputs import Inputs
+from prefrl.feedback.terms import Comparison, Undone
 from prefrl.machine.random_state import TorchRandomState
 from prefrl.reward.dataset import Dataset, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import Publisher
 from prefrl.reward.trainer import Trainer
 from prefrl.storage.files import Tree
-from prefrl.types import Comparison, Undone
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
 """Gradient steps that take some hundredths of a second, or a second or two."""

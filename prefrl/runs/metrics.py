@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from prefrl.arrays import Floats
 from prefrl.config.migrations import present_name
 from prefrl.storage.files import write_atomically
 from prefrl.storage.reading import MEBIBYTE, read_bytes
-from prefrl.types import Floats
 
 COLUMNS = (
     "step",

@@ -10,21 +10,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from prefrl.seeding import stream
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.seeding import stream
 from prefrl.selection.rules import RULES, choose, disagreement
 from prefrl.selection.schedule import labels_due
 from prefrl.storage.files import Tree
 from prefrl.teachers.teacher import Teacher
-from prefrl.types import Segment
 
 _POLL_SECONDS = 0.05
 _SPARE_IDS = 10**9

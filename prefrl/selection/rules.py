@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import torch
 
-from prefrl.types import Array, Segment
+from prefrl.arrays import Array
+from prefrl.experience.segment import Segment
 
 _FEWEST_CLIPS = 8
 """With 28 pairs: more than the ten candidates that a single query is chosen from."""

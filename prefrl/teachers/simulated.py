@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from prefrl.seeding import stream
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.terms import Answer, Query
+from prefrl.seeding import stream
 
 
 class SimulatedTeacher:

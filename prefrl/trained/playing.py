@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 from torch import nn
 
 from prefrl.agents.algorithms import policy_kwargs
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.config.migrations import opened
 from prefrl.encoder import encode
@@ -34,7 +35,6 @@ from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
 from prefrl.storage.reading import MEBIBYTE
-from prefrl.types import Array
 
 
 class Policy:

@@ -13,8 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from prefrl_envs.atari import GAMES, SCREEN, AtariGame
 
+from prefrl.arrays import Array
 from prefrl.seeding import stream
-from prefrl.types import Array
 
 _ZOOM = 3
 _STEPS = 150

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.printable import printable
 from prefrl.rendering.clip_video import read_clip_video
-from prefrl.types import Array
 
 _CLIPS, _REPEATS = 6, 3
 
