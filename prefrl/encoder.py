@@ -1,4 +1,4 @@
-"""What a reward model reads of steps is made here, and nowhere else (paper, appendix A)."""
+"""Encode steps as the reward model's input (paper, appendix A). This is the only place that does so."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Whether arrays of this shape and type are images or frames, rather than feature vectors."""
+    """Return whether arrays of this shape and type are images or frames rather than feature vectors."""
     return len(shape) in {2, 3} and dtype == np.uint8
 
 
@@ -17,12 +17,12 @@ def encode(observations: NDArray[Any], actions: NDArray[Any], axes: int = 1) -> 
     """Encode steps: images without the action, vectors with it.
 
     Args:
-        observations: (..., *observation), before any normalisation; or the frames of a segment, each once.
-        actions: (..., *action) as numbers, one-hot where discrete.
-        axes: How many axes come first in both: 1 for a segment or a batch of steps, 2 for a rollout.
+        observations: (..., *observation), before normalisation; or the frames of a segment, each once.
+        actions: (..., *action) as numbers; discrete actions are one-hot.
+        axes: Number of leading axes of both arrays: 1 for a segment or a batch of steps, 2 for a rollout.
 
     Returns:
-        The images as they are, or (..., F) float32: the observation, flattened, followed by the action.
+        The unchanged images, or (..., F) float32: the flattened observation followed by the action.
     """
     if is_image(observations.shape[axes:], observations.dtype):
         return observations
