@@ -64,7 +64,7 @@ class EpisodeSums:
         return begun | {"returns": ended[:, 0], "steps": ended[:, 1]}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._sums, self._lengths = state["sums"].copy(), state["lengths"].copy()
         self._ended.clear()
         self._ended.extend(zip(state["returns"].tolist(), map(int, state["steps"]), strict=True))

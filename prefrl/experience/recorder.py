@@ -203,7 +203,7 @@ class SegmentRecorder(VecEnvWrapper):
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self.recorded = state["recorded"]
         self._last = state["last"]
         if "episodes" in state:  # not in checkpoints of older versions

@@ -93,7 +93,7 @@ class Scenes:
         return {"position": self._position, "begun": begun, "taken": taken}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._position = state["position"]
         scenes = (state["begun"].get(str(env), {}) for env in range(len(self._envs)))
         self._begun = [deque(kept[key] for key in sorted(kept, key=int)) for kept in scenes]
