@@ -1,4 +1,4 @@
-"""Frames of environments, cheap enough to render in software."""
+"""Render frames of environments, with settings that are fast in software."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from prefrl.experience.env_errors import EnvError
 from prefrl.experience.make_env import RENDERED, make_env
 
 SIZE = 320
-"""Pixels of a side, for MuJoCo: 6 ms a frame in software."""
+"""Width and height of MuJoCo frames in pixels; rendering in software takes 6 ms per frame."""
 
 
 def make_render_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
-    """An environment that gives the pictures that people see.
+    """Create an environment that renders the frames shown to people.
 
     Raises:
-        UsageError: if this machine cannot make it.
+        UsageError: if it cannot be created on this machine.
     """
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED, width=SIZE, height=SIZE)
-    except UsageError:  # no simulator whose pictures have a size to choose
+    except UsageError:  # the size of its frames cannot be chosen
         return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED)
 
 
 def prepare(env: gymnasium.Env[Any, Any]) -> None:
-    """Make the camera follow, and the scene cheap: MuJoCo's shadows and reflections are slow in software.
+    """Select a tracking camera, and disable MuJoCo's shadows and reflections, which are slow in software.
 
-    To be called before the first frame; environments that are not MuJoCo's are left as they are.
+    Call this before the first frame. It has no effect on environments without MuJoCo.
 
     Args:
         env: Made with `render_mode="rgb_array"`.
@@ -46,9 +46,9 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
     base: Any = env.unwrapped
     if not hasattr(base, "mujoco_renderer"):
         return
-    import mujoco  # noqa: PLC0415 - not every user's tasks need it
+    import mujoco  # noqa: PLC0415 - not every task needs it
 
-    # Gymnasium's own choice is a camera that stands still, out of whose sight a runner runs.
+    # Gymnasium's default camera is fixed, so that a running robot leaves its view.
     track = mujoco.mj_name2id(base.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if track >= 0:
         base.mujoco_renderer.camera_id = track
@@ -62,10 +62,13 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
 
 
 def render(env: gymnasium.Env[Any, Any]) -> Array:
-    """One frame (H, W, 3) uint8.
+    """Render one frame.
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
-        UsageError: if this machine, or the environment, cannot render.
+        UsageError: if the machine or the environment cannot render.
     """
     try:
         return picture(env.render())
@@ -78,14 +81,17 @@ def render(env: gymnasium.Env[Any, Any]) -> Array:
 
 
 def picture(frame: Any) -> Array:
-    """A frame as (H, W, 3) uint8, from what an environment may give for one.
+    """Convert the result of an environment's `render` to an RGB image.
 
     Args:
-        frame: (H, W) or (H, W, 1) grey, (H, W, 3), (H, W, 4) with opacity, which is left out, or any of these with
-            channels first; whole numbers from 0 to 255, or fractions or truth values from 0 to 1.
+        frame: (H, W) or (H, W, 1) greyscale, (H, W, 3) RGB, or (H, W, 4) RGBA, whose alpha channel is dropped; also
+            with channels first. Integers in [0, 255], or floats or booleans in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not an image.
     """
     if frame is None:
         raise ValueError("it gives None")
