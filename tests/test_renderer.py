@@ -361,10 +361,10 @@ def test_a_renderer_that_can_show_nothing_any_more_gives_up(tmp_path, monkeypatc
     store.close()
 
     process = SimpleNamespace(exitcode=renderer._NOTHING_SHOWN, is_alive=lambda: False)
-    beside = RendererProcess.__new__(RendererProcess)
-    beside._run, beside._beside = run, SimpleNamespace(process=process)
+    renderer_process = RendererProcess.__new__(RendererProcess)
+    renderer_process._run, renderer_process._worker = run, SimpleNamespace(process=process)
     with pytest.raises(EnvError, match=r"none of the last 10 clips .* ZeroDivisionError: in a user's ren"):
-        beside.check()
+        renderer_process.check()
 
 
 def test_a_renderer_continues_while_some_clips_are_shown(tmp_path, monkeypatch):

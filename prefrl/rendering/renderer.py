@@ -1,7 +1,7 @@
-"""The renderer: a process beside the agent that films, for people, the segments that they will be asked about.
+"""The renderer: a worker process that renders the segments that people will compare.
 
-It replays each from the simulator's state at its first step, in an environment of its own, so that no frame is rendered
-in the agent's path and none that nobody will see.
+It replays each segment from its scene in a separate environment. Rendering therefore does not slow down the agent, and
+only queried segments are rendered.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ from prefrl.storage.durable import sync
 
 _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
-"""Between two starts at least, for a renderer that dies again and again."""
+"""Minimum time between two starts of a renderer that keeps dying."""
 _NICE = 19
 _CANNOT_RENDER = 3
-"""Exit status of a renderer that can show nothing of its task, however often it is started."""
+"""Exit status if the task cannot be rendered on this machine; restarting does not help."""
 _NOTHING_SHOWN = 4
-"""Exit status of a renderer that could show none of many clips, one after the other."""
+"""Exit status if `_HOPELESS` clips in a row could not be rendered."""
 _HOPELESS = 10
-"""So many clips."""
+"""Number of failed clips in a row after which the renderer gives up."""
 
 
 class CannotRenderError(PrefrlError):
-    """Nothing of the task can be rendered here."""
+    """The task cannot be rendered on this machine."""
 
 
 class NothingShownError(PrefrlError):
-    """One clip after the other could not be shown."""
+    """Many clips in a row could not be rendered."""
 
 
 class SegmentRenderer:
-    """An environment to replay segments in."""
+    """Renders segments by replaying them in an environment."""
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> None:
-        """Set it up.
+        """Create the environment.
 
         Args:
             env_id: The environment's Gymnasium id.
-            env_kwargs: Its constructor's arguments.
+            env_kwargs: Arguments of its constructor.
 
         Raises:
             UsageError: if this machine cannot render it.
@@ -73,15 +73,21 @@ class SegmentRenderer:
         prepare(self._env)
 
     def render(self, scene: dict[str, Any], actions: Array) -> Array:
-        """A segment's frames (L, H, W, 3), one after each of its (L, *action) actions.
+        """Render a segment.
 
-        After, since an emulator has no picture of a state that it was put into; of what was filmed, one before each.
+        Args:
+            scene: The segment's scene.
+            actions: (L, *action).
+
+        Returns:
+            (L, H, W, 3) frames. For a simulator state, each frame follows its action, because an emulator cannot
+            render a restored state. Frames that were rendered during training precede their action.
         """
         if (frames := scene_frames(scene)) is not None:
             return np.stack(frames)
         self._env.reset()
         load_env(self._env, scene["state"])
-        for action in scene.get("lead", ()):  # the state is that of an earlier step
+        for action in scene.get("lead", ()):  # the state belongs to an earlier step
             self._env.step(from_numbers(self._env.action_space, action))
         shown = []
         for action in actions:
@@ -90,40 +96,43 @@ class SegmentRenderer:
         return np.stack(shown)
 
     def render_one(self) -> None:
-        """Render one frame.
+        """Render one frame, as a test.
 
         Raises:
-            UsageError: if this machine cannot.
+            UsageError: if this machine cannot render.
         """
         render(self._env)
 
     def close(self) -> None:
-        """Let go of the environment."""
+        """Close the environment."""
         self._env.close()
 
 
 class RendererProcess:
-    """The process, as the agent's side sees it: started, watched, and started again where it died."""
+    """Starts the renderer's process, monitors it, and restarts it if it dies."""
 
     def __init__(self, run: RunDirectory) -> None:
-        """Start it."""
+        """Start the process."""
         self._run = run
         self._start()
 
     def _start(self) -> None:
         config = self._run.config
         given = passport(config), user_env_maker(config.env_id)
-        self._beside = start_worker("prefrl-renderer", _render, self._run.root, *given)
+        self._worker = start_worker("prefrl-renderer", _render, self._run.root, *given)
         self._started = time.monotonic()
 
     def check(self) -> str | None:
-        """Start it again if it died; what happened, in words, or None.
+        """Restart the process if it died.
+
+        Returns:
+            A warning if it died, otherwise None.
 
         Raises:
-            PrefrlError: if this machine cannot show the task at all, so that nothing could ever be labelled.
-            EnvError: if one clip after the other could not be shown.
+            PrefrlError: if this machine cannot render the task, so that nothing can be labelled.
+            EnvError: if many clips in a row could not be rendered.
         """
-        process = self._beside.process
+        process = self._worker.process
         check_guarded(process.exitcode)
         if process.exitcode == _CANNOT_RENDER:
             raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
@@ -139,8 +148,8 @@ class RendererProcess:
         return f"the renderer died ({ended}) and was started again"
 
     def close(self) -> None:
-        """Let it finish its clip, and end."""
-        self._beside.stop(timeout=10)
+        """Let the process finish its clip, then stop it."""
+        self._worker.stop(timeout=10)
 
 
 def _newest_problem(run: RunDirectory) -> str:
@@ -159,7 +168,7 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
     except NothingShownError:
-        sys.exit(_NOTHING_SHOWN)  # the agent's side says why
+        sys.exit(_NOTHING_SHOWN)  # the agent's process reports the reason
     except Exception as error:
         complain(f"renderer: {explain(error)}")
         sys.exit(_CANNOT_RENDER if isinstance(error, CannotRenderError) else 1)
@@ -171,10 +180,10 @@ def _render_until(stop: Connection, run: RunDirectory) -> None:
 
 
 def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
-    """Film what people will be asked about, until told to stop.
+    """Render the segments of queries for people, until told to stop.
 
     Raises:
-        NothingShownError: if one clip after the other cannot be shown, so that people would wait for ever.
+        NothingShownError: if many clips in a row cannot be rendered, so that people would wait forever.
     """
     clips, segment_renderer = ClipFolder(run.clips), make_segment_renderer(run.config.env_id, run.config.env_kwargs)
     failed = 0
@@ -184,8 +193,8 @@ def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
                 render_clip(segment, clips, segment_renderer, run.config.playback_fps, queue)
                 failed = 0
             except OSError:
-                raise  # a full disk, say: no fault of the clip's
-            except Exception as error:  # whatever a user's environment raises
+                raise  # e.g. a full disk; the clip is not the cause
+            except Exception as error:  # any error of a user's environment
                 queue.unrenderable(segment, explain(error))
                 failed += 1
                 if failed == 1:
@@ -199,15 +208,15 @@ def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
 
 
 def make_segment_renderer(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> SegmentRenderer:
-    """A renderer that has shown one frame.
+    """Create a segment renderer and test it with one frame.
 
     Raises:
-        CannotRenderError: if this machine, or the environment, cannot show any.
+        CannotRenderError: if the machine or the environment cannot render.
     """
     try:
         segment_renderer = SegmentRenderer(env_id, env_kwargs)
         segment_renderer.render_one()
-    except Exception as error:  # whatever a user's environment raises
+    except Exception as error:  # any error of a user's environment
         raise CannotRenderError(explain(error)) from error
     return segment_renderer
 
@@ -215,10 +224,17 @@ def make_segment_renderer(env_id: str, env_kwargs: Mapping[str, Any] | None = No
 def render_clip(
     segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int, queue: LabelQueue
 ) -> None:
-    """Film a segment, read the film back, and say that it is there.
+    """Render a segment, write its video, verify it, and mark the segment as rendered.
+
+    Args:
+        segment: Id of the segment.
+        clips: The run's clips.
+        segment_renderer: Renders the frames.
+        fps: Frames per second of the video.
+        queue: Receives the result.
 
     Raises:
-        PrefrlError: if it cannot be filmed.
+        PrefrlError: if it cannot be rendered.
     """
     scene, actions = clips.load_scene(segment)
     frames = segment_renderer.render(scene, actions)
