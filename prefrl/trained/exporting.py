@@ -1,4 +1,4 @@
-"""A run's agent as Stable-Baselines3 keeps one: a model, and the normalisation of its observations beside it."""
+"""Export a run's agent for Stable-Baselines3: a model, and a file with its observation normalisation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def export(
     run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()
     restore_user_env(run.config, env)
     beside = _check_target(target)
-    # As on the true reward: no reward model is needed to act; and no schedule, so that no code is pickled.
+    # No reward model, because it is not needed to act; no learning-rate schedule, because that would pickle code.
     plain = {"teacher": "none", "agent.n_envs": 1, "agent.learning_rate_decay": False, "native_engine": False}
     config = replace(run.config, plain)
     stack = make_stack(config)
@@ -73,7 +73,11 @@ def export(
 
 
 def _check_target(target: Path) -> Path:
-    """Where the normalisation goes; refuses names that cannot be, or are there."""
+    """Return the path of the normalisation.
+
+    Raises:
+        UsageError: if the target does not end in .zip, or one of the files exists.
+    """
     beside = target.with_suffix(".vecnormalize.pkl")
     if target.suffix != ".zip":
         raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
@@ -84,7 +88,7 @@ def _check_target(target: Path) -> Path:
 
 
 def _normaliser(made: VecNormalize | None, state: dict[str, object]) -> VecNormalize | None:
-    """The normalisation of observations as the run left it, to be used and not changed; none where it has none."""
+    """Return the run's observation normalisation with frozen statistics, or None if it has none."""
     if made is None or not made.norm_obs or "observation" not in state:
         return None
     assert isinstance(made.unwrapped, DummyVecEnv)

@@ -1,4 +1,4 @@
-"""Using what a run has learned: its policy, its reward, and a video of it at work."""
+"""Load a run's policy and learned reward, and play the policy."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Policy:
     """A trained policy, together with the observation normalisation it was trained with."""
 
     def __init__(self, network: ActorCriticPolicy, normaliser: Tree, env: Adapter) -> None:
-        """Put the parts together.
+        """Initialise the policy.
 
         Args:
-            network: Chooses among the adapter's actions.
-            normaliser: Statistics of the observations, if it has any.
-            env: The adapter of an environment of the task; only its spaces are asked.
+            network: The policy network, for the adapter's spaces.
+            normaliser: Statistics of the observations; empty without normalisation.
+            env: An adapted environment of the task; only its spaces are used.
         """
         self._network, self._normaliser = network, normaliser
         self._transform, self._actions = env.observation_transform, env.own_actions
@@ -81,7 +81,7 @@ class Policy:
         return self(observation, deterministic=deterministic), state
 
     def choose(self, seen: Array, *, deterministic: bool = True) -> Array:
-        """The agent's own action for one observation or a batch, both as the adapter has them."""
+        """Return the agent's action for one converted observation or a batch of them."""
         if "observation" in self._normaliser:
             statistics = self._normaliser["observation"]
             scaled = (seen - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
@@ -93,11 +93,11 @@ class Reward:
     """A learned reward function."""
 
     def __init__(self, ensemble: RewardEnsemble, env: Adapter) -> None:
-        """Make it.
+        """Initialise the reward.
 
         Args:
             ensemble: The reward model.
-            env: The adapter of an environment of the task; only its spaces are asked.
+            env: An adapted environment of the task; only its spaces are used.
         """
         self.ensemble = ensemble
         self._transform, self._own, self._actions = env.observation_transform, env.own_actions, env.action_space
@@ -118,7 +118,7 @@ class Reward:
         seen = self._transform.many(observations) if many else self._transform(observations)[None]
         inputs = self.ensemble.inputs
         if inputs.images:
-            if seen.shape[1:] != inputs.step:  # channels last, as the environment gives them
+            if seen.shape[1:] != inputs.step:  # the environment's images have channels last
                 seen = np.moveaxis(seen, -1, 1)
             scores = self.ensemble.score(np.ascontiguousarray(seen))
         else:
@@ -163,7 +163,11 @@ def _policy(run: RunDirectory, env: Adapter) -> Policy:
 
 
 def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
-    """What a network that acts needs of a run's newest checkpoint: no more than twice its own size is read.
+    """Load the policy from a run's newest checkpoint. The size read is limited to twice the size of the network.
+
+    Args:
+        run: The run.
+        network: The policy network, whose size limits the size read.
 
     Raises:
         PrefrlError: if there is no checkpoint yet, or all are damaged.
@@ -214,18 +218,18 @@ def load_reward(
 
 @dataclass(frozen=True)
 class Played:
-    """What came of playing."""
+    """The result of `play`."""
 
     returns: list[float]
     """True return of each episode."""
     rewarded: bool
-    """Whether the task has a true reward at all."""
+    """Whether the task has a true reward."""
     limit: int
-    """Steps after which an episode is cut."""
+    """Maximum number of steps per episode."""
     cut: int
-    """How many were cut because they did not end by themselves."""
+    """Number of episodes that were cut at this limit."""
     frames: int
-    """Frames in the video; 0 without one."""
+    """Number of frames in the video; 0 without one."""
 
 
 def play(
@@ -237,18 +241,18 @@ def play(
     max_frames: int = 1000,
     trust: Sequence[str] = (),
 ) -> Played:
-    """Run a run's policy in its environment.
+    """Play a run's policy in its environment.
 
     Args:
-        root: The run.
-        episodes: Episodes to play; with a video, of which the first `max_frames` steps are recorded.
-        video: Where to write a video.
-        seed: Of the first episode; each further one counts up.
-        max_frames: The longest video.
+        root: The run directory.
+        episodes: Number of episodes.
+        video: Path of a video to write; None for no video.
+        seed: Seed of the first episode; the others use the following seeds.
+        max_frames: Maximum number of frames in the video, which shows the first steps.
         trust: Modules that a run made by someone else may import to create its environment.
 
     Raises:
-        UsageError: for a folder that is no run, or a video that cannot be written or rendered.
+        UsageError: if the folder is not a run, or the video cannot be rendered or written.
     """
     if episodes < 1:
         raise UsageError("--episodes must be at least 1")
@@ -292,7 +296,7 @@ def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:
 
 
 def played_lines(played: Played) -> list[str]:
-    """What came of playing, for a person."""
+    """Describe the result of `play` in lines for the user."""
     returns, count = played.returns, len(played.returns)
     if played.rewarded:
         each = " ".join(f"{total:.1f}" for total in returns)
