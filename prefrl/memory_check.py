@@ -70,7 +70,7 @@ def check_memory(config: RunConfig) -> None:
     largest = sorted(needs.items(), key=lambda item: -item[1])[:2]
     parts = ", ".join(f"{_size(bytes_)} for {what}" for what, bytes_ in largest)
     raise UsageError(
-        f"{config.task} would take {_size(total)} of memory, and {_size(left)} are free: {parts}; lower these, or make "
+        f"{config.task} needs {_size(total)} of memory, but only {_size(left)} is free: {parts}; lower these, or make "
         "observations smaller with gymnasium.wrappers.ResizeObservation"
     )
 
@@ -87,7 +87,7 @@ def check_clips(config: RunConfig) -> None:
     segment = math.prod(inputs.segment(length)) * inputs.dtype.itemsize
     if segment > LARGEST_CLIP:
         raise UsageError(
-            f"a clip of {length} steps of {config.task} has {_size(segment)}, and the most is {_size(LARGEST_CLIP)}: "
+            f"a clip of {length} steps of {config.task} has {_size(segment)}, and the limit is {_size(LARGEST_CLIP)}: "
             "lower queries.segment_length, or make observations smaller"
         )
     if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FRAMES:

@@ -137,7 +137,7 @@ def _no_longer_finite() -> Iterator[None]:
         diverged = first.startswith(("Expected parameter ", "probability tensor contains "))
         if diverged or (found and "actions" in first):
             raise PrefrlError(
-                "the agent has diverged: its policy is not finite any more; a lower agent.learning_rate may help"
+                "the agent has diverged: its policy is not finite; a lower agent.learning_rate may help"
             ) from None
         if found:
             raise EnvError(f"the environment cannot be trained on: {first}") from None

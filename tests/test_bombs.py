@@ -257,7 +257,7 @@ def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
 
 def test_a_film_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
     frames = np.broadcast_to(np.uint8(0), (15, 2400, 2400, 3))
-    with pytest.raises(UsageError, match=r"15 pictures of 2400x2400 is larger than the 192 MiB"):
+    with pytest.raises(UsageError, match=r"15 frames of 2400x2400 is larger than the limit of 192 MiB"):
         write_clip_video(tmp_path / "large.avi", frames, 15)
     assert not list(tmp_path.iterdir())
 
@@ -300,9 +300,9 @@ class Large(gymnasium.Env):
 
 def test_clips_that_could_not_be_read_back_are_refused_at_the_start(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(UsageError, match=r"a clip of 45 steps of .* has .* and the most is 128 MB"):
+    with pytest.raises(UsageError, match=r"a clip of 45 steps of .* has .* and the limit is 128 MB"):
         package.train(Large, env_kwargs={"numbers": 2**20}, steps=1000, labels=5, out=out)
-    with pytest.raises(UsageError, match=r"45 pictures of 1920x1080 is larger than"):
+    with pytest.raises(UsageError, match=r"45 frames of 1920x1080 is larger than"):
         package.train(Large, teacher="human", steps=1000, labels=5, out=out)
     assert not out.exists()
     assert LARGEST_CLIP == 128 * 2**20

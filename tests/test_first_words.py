@@ -40,7 +40,7 @@ def test_a_name_that_there_is_not_gets_the_one_that_was_meant(name: str, meant: 
 def test_a_run_that_needs_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_check, "available", lambda: 2**30)
     line = refused(prefrl("train", "pong", "--labels", "3000", "--out", tmp_path / "run"), 2)
-    assert "1.0 GB are free" in line
+    assert "1.0 GB is free" in line
     assert "--labels" in line or "queries.pool" in line or "reward.batch_size" in line
     assert not (tmp_path / "run").exists()
 

@@ -225,7 +225,7 @@ def test_an_environment_that_cannot_be_filmed_any_more_has_failed():
     recorder.reset()
     recorder.step(np.array([0]))
     env.render = lambda: None
-    with pytest.raises(EnvError, match="gives no picture: it gives None"):
+    with pytest.raises(EnvError, match="does not return an image: it returns None"):
         recorder.step(np.array([0]))
 
 

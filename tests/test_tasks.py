@@ -215,8 +215,8 @@ def test_an_unsuitable_environment_is_refused_with_the_reason(observation, actio
 
 
 def test_what_is_no_space_is_refused():
-    assert "action_space is no space" in unsuitable(Bare(BOX, None))
-    assert "observation_space is no space" in unsuitable(Bare((3,), BOX))
+    assert "action_space is not a Gymnasium space" in unsuitable(Bare(BOX, None))
+    assert "observation_space is not a Gymnasium space" in unsuitable(Bare((3,), BOX))
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ class Evaluator:
             found = None
         self.due = False
         if found and found.cut:
-            control.warn(f"{found.cut} of {episodes} episodes of the evaluation did not end by themselves: cut")
+            control.warn(f"{found.cut} of {episodes} episodes of the evaluation did not end and were cut")
         if found and math.isfinite(found.mean):
             self._records.add_evaluation(found)
         self._reporter.say(Phase.TRAINING)

@@ -22,8 +22,8 @@ PROGRAM = "prefrl"
 Trust = Annotated[UseAppendAction[tuple[str, ...]], arg(name="trust", metavar="MODULE")]
 """Modules that the person trusts, an option each."""
 _REASONS = {
-    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
-    r"could not convert string to float: (.*)": r"\1 is no number",
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not a whole number",
+    r"could not convert string to float: (.*)": r"\1 is not a number",
     r"Could not find valid parse for arguments: \[(.*)\]": r"\1 cannot be read",
 }
 """What Python and tyro say of a value, in our words."""

@@ -184,7 +184,7 @@ def doctor() -> int:
     for finding in findings:
         say([f"{'ok  ' if finding.ok else 'LACK'}  {finding.subject}: {finding.detail}"])
         if finding.remedy:
-            say([f"      mend with: {finding.remedy}"])
+            say([f"      fix with: {finding.remedy}"])
     return 0 if all(finding.ok or finding.optional for finding in findings) else 1
 
 
@@ -264,7 +264,7 @@ def _train(
             except (PrefrlError, OSError) as error:
                 raise PrefrlError(explain(error) + _how_to_go_on(root, error)) from error
     if done.summary is None:
-        print(f"prefrl: stopped; `{command('resume', root)}` goes on", file=sys.stderr)
+        print(f"prefrl: stopped; resume with: {command('resume', root)}", file=sys.stderr)
         return 1
     from prefrl.commands.overview import summary_lines
 
@@ -279,7 +279,7 @@ def _how_to_go_on(root: Path, error: Exception) -> str:
     from prefrl.runs.directory import RunDirectory
 
     if not root.is_dir():
-        return f"; {printable(root)} is gone: it can be resumed where it was moved to"
+        return f"; {printable(root)} no longer exists; if it was moved, resume it at its new path"
     try:
         hindered = obstacle(run := RunDirectory.open(root))
     except (PrefrlError, OSError):
@@ -288,7 +288,7 @@ def _how_to_go_on(root: Path, error: Exception) -> str:
         return ""
     if isinstance(error, EnvError):  # as it is, it would fail again
         kept = "the run and its labels are" if run.config.learns_reward else "the run is"
-        return f"; {kept} kept: fix the environment, then go on with: {command('resume', root)}"
+        return f"; {kept} kept: fix the environment, then resume with: {command('resume', root)}"
     return f"; the run can be resumed: {command('resume', root)}"
 
 

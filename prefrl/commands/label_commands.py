@@ -45,7 +45,7 @@ def finish(run: Positional[Path], /) -> None:
     from prefrl.feedback.finishing import finish_asking
 
     again = command("resume", run, "--labels", "N")
-    say([f"{run} finishes with its {finish_asking(run)} labels; `{again}` makes it ask again"])
+    say([f"{run} finishes with its {finish_asking(run)} labels; to ask again: {again}"])
 
 
 @labels_app.command(name="export")

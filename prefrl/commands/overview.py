@@ -50,7 +50,7 @@ def run_status(root: Path) -> dict[str, Any]:
         now["state"] = "finished"
         now["summary"] = read_summary(root)
     elif run.summary.exists() and not now["running"]:
-        now["state"] = f"its summary.json is damaged; `{command('resume', root)}` writes it anew"
+        now["state"] = f"its summary.json is damaged; `{command('resume', root)}` rewrites it"
     elif not now["running"]:
         now["state"] = _last_words(said)
     now["obstacle"] = None if now["finished"] or now["running"] else obstacle(run)
@@ -71,7 +71,7 @@ def run_status(root: Path) -> dict[str, Any]:
 
 def _last_words(said: Progress | None) -> str:
     """What a run is that no process is at work on."""
-    return in_words(said) if said and said.phase in ENDED else "stopped without a word (killed?); resumable"
+    return in_words(said) if said and said.phase in ENDED else "stopped unexpectedly (killed?); resumable"
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
@@ -82,13 +82,13 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if counts := status.get("label_counts"):
         lines.append(
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
-            f"{counts['pending']} waited for"
+            f"{counts['pending']} pending"
         )
     if unusable := status.get("labels_unusable"):
         lines.append(f"{unusable} of the labels cannot be used: a clip is missing or damaged, or the answer itself is")
     lines += [f"warning: {line}" for line in status.get("warnings", ())]
     if status.get("closed"):
-        lines.append(f"nothing more is asked; `{command('resume', status['run'], '--labels', 'N')}` asks again")
+        lines.append(f"no more labels are asked for; to ask again: {command('resume', status['run'], '--labels', 'N')}")
     if queue := status.get("queue"):
         lines.append(
             f"pairs: {queue['ready']} ready to be labelled ({queue['leased']} of them in a viewer), "
@@ -102,7 +102,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if summary := status.get("summary"):
         lines += return_lines(summary)
     if not status["finished"] and not status["running"] and not status["obstacle"]:
-        lines.append(f"go on with: {command('resume', status['run'])}")
+        lines.append(f"resume with: {command('resume', status['run'])}")
     return lines
 
 

@@ -10,7 +10,7 @@ _WORDS = {
     Phase.PRETRAINING: "pretraining the reward model",
     Phase.TRAINING: "training",
     Phase.STOPPED: "stopped; resumable",
-    Phase.ABORTED: "stopped at once, on being asked twice; resumable",
+    Phase.ABORTED: "stopped at once, by a second interrupt; resumable",
 }
 
 
@@ -23,5 +23,5 @@ def in_words(progress: Progress) -> str:
         case Phase.EVALUATING:
             return f"evaluating the policy, {progress.evaluated} of {progress.evaluation_episodes} episodes"
         case Phase.FAILED:
-            return f"stopped; it said: {printable(progress.problem or '', 400)!r}"
+            return f"stopped; error: {printable(progress.problem or '', 400)!r}"
     return _WORDS[progress.phase]

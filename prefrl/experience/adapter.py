@@ -140,7 +140,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not self._rewarded:
             return 0.0
         if reward is None:
-            raise self.fault("it gave no reward (None), where it gave one before")
+            raise self.fault("its reward is None, although earlier rewards were numbers")
         number = one_number(reward)
         if number is None:
             raise self.fault(f"its reward is {_shape_of(reward)}, not one number")

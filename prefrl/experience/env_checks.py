@@ -98,7 +98,7 @@ def _is_new_each_time(env: Adapter, env_id: str, arguments: Mapping[str, Any] | 
     same = other.unwrapped is env.unwrapped
     _close(other)
     if same:
-        raise UsageError(f"{env_id} gives the same environment each time it is made; a run needs several")
+        raise UsageError(f"{env_id} returns the same environment each time it is created; a run needs several")
 
 
 def _examine(env: Adapter, spy: _Spy, *, people: bool) -> None:
@@ -123,11 +123,11 @@ def _see(env: Adapter, size: tuple[int, ...] | None) -> tuple[int, ...]:
     try:
         shown = picture(env.render()).shape
     except ValueError as error:
-        raise env.fault(f"its render() gives no picture that people could see: {error}") from None
+        raise env.fault(f"its render() does not return an image: {error}") from None
     except EnvError as error:
-        raise UsageError(f"{error}; `prefrl doctor` tells what this machine lacks to render") from error
+        raise UsageError(f"{error}; `prefrl doctor` lists what this machine lacks") from error
     if size is not None and shown != size:
-        raise env.fault(f"its render() gives pictures of different sizes: {size}, then {shown}")
+        raise env.fault(f"its render() returns images of different sizes: {size}, then {shown}")
     return shown
 
 

@@ -56,7 +56,7 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
     try:
         viewer = base.mujoco_renderer._get_viewer("rgb_array")
     except Exception as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
         viewer.scn.flags[flag] = 0
 
@@ -73,11 +73,11 @@ def render(env: gymnasium.Env[Any, Any]) -> Array:
     try:
         return picture(env.render())
     except ValueError as error:
-        raise UsageError(f"the environment's render() gives no picture: {error}") from None
+        raise UsageError(f"the environment's render() does not return an image: {error}") from None
     except EnvError as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
     except Exception as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
 
 
 def picture(frame: Any) -> Array:
@@ -94,16 +94,16 @@ def picture(frame: Any) -> Array:
         ValueError: if it is not an image.
     """
     if frame is None:
-        raise ValueError("it gives None")
+        raise ValueError("it returns None")
     array = np.asarray(frame)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"it gives a {type(frame).__name__}")
+        raise ValueError(f"it returns a {type(frame).__name__}")
     if array.ndim == 3 and array.shape[2] not in {1, 3, 4} and array.shape[0] in {1, 3, 4}:
         array = np.moveaxis(array, 0, 2)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in {1, 3, 4} or 0 in array.shape:
-        raise ValueError(f"it gives an array of shape {array.shape}")
+        raise ValueError(f"it returns an array of shape {array.shape}")
     colours = array[:, :, :3] if array.shape[2] > 1 else np.repeat(array, 3, axis=2)
     if colours.dtype == np.uint8:
         return np.ascontiguousarray(colours)

@@ -91,7 +91,7 @@ def _unseen(env_id: str, env: Env) -> str | None:
     """Return why an environment cannot be rendered, or None if its metadata says that it can."""
     signature = _signature(env_id)
     if env.render_mode != RENDERED and signature is not None and not _takes(signature, "render_mode"):
-        return "its constructor takes no render_mode, and so it gives no pictures"
+        return "its constructor takes no render_mode, so it cannot be rendered"
     if RENDERED not in (env.metadata or {}).get("render_modes", []):
         return f'its metadata["render_modes"] names no "{RENDERED}"'
     return None
@@ -140,7 +140,7 @@ def unsuitable(env: Env) -> str | None:
     """Return why an environment's spaces are not supported, or None if they are."""
     for name in ("observation_space", "action_space"):
         if not isinstance(getattr(env, name, None), gymnasium.Space):
-            return f"its {name} is no space of Gymnasium's"
+            return f"its {name} is not a Gymnasium space"
     return unsuitable_observations(env.observation_space) or unsuitable_actions(env.action_space)
 
 

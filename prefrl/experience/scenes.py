@@ -116,7 +116,7 @@ def _frame(env: gymnasium.Env[Any, Any]) -> Tree:
     try:
         return _pack(render(env))
     except UsageError as error:  # rendering worked in the check of the environment
-        raise EnvError(f"clips cannot be filmed any more: {error}") from error
+        raise EnvError(f"clips can no longer be rendered: {error}") from error
 
 
 def _pack(frame: Array) -> Tree:

@@ -47,7 +47,7 @@ def register_user_env(env: UserEnv, env_id: str | None = None) -> str:
         maker, name = env, getattr(env, "__name__", type(env).__name__)
     else:
         raise UsageError(
-            f"a {type(env).__name__} is no environment: give a task's name, a class, a function or a gymnasium.Env"
+            f"a {type(env).__name__} is not an environment: pass a task's name, a class, a function or a gymnasium.Env"
         )
     env_id = env_id or f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '', name) or 'Environment'}-v0"
     gymnasium.registry.pop(env_id, None)
@@ -72,7 +72,10 @@ def restore_user_env(config: RunConfig, env: UserEnv | None) -> None:
     if env is None:
         return
     if not config.env_id.startswith(PREFIX):
-        raise UsageError(f"env= is for runs whose environment was given from Python; this one's is {config.env_id}")
+        raise UsageError(
+            "env= is for runs whose environment was passed from Python; "
+            f"this run's environment is {config.env_id}"
+        )
     register_user_env(env, config.env_id)
 
 
@@ -81,8 +84,8 @@ def missing(env_id: str) -> str | None:
     if not env_id.startswith(PREFIX) or env_id in gymnasium.registry:
         return None
     return (
-        f"the environment {env_id} was given from Python, and no name makes it again: "
-        "give it as env= to prefrl.resume, prefrl.load_policy or prefrl.load_reward"
+        f"the environment {env_id} was passed from Python and cannot be created by name: "
+        "pass it as env= to prefrl.resume, prefrl.load_policy or prefrl.load_reward"
     )
 
 
@@ -102,7 +105,7 @@ def user_env_maker(env_id: str) -> Any:
         pickle.dumps(maker)
     except Exception as error:
         raise UsageError(
-            f"{env_id} cannot be given to the process that films it for people ({error}): "
+            f"{env_id} cannot be passed to the process that renders it for people ({error}): "
             "use a class or a function at the top level of a module"
         ) from None
     return maker

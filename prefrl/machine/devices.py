@@ -14,7 +14,7 @@ def choose_device(device: str) -> str:
         UsageError: if `cuda` is requested and no GPU is available.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: there is no GPU that torch can use here")
+        raise UsageError("--device cuda: torch finds no GPU on this machine")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device

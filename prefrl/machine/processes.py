@@ -125,8 +125,8 @@ def _deaf_to_signals() -> Iterator[None]:
 
 
 UNGUARDED = (
-    "the script that calls prefrl trains again whenever it is imported, as the training's own processes do: "
-    'put what it does under `if __name__ == "__main__":`'
+    "the script that calls prefrl trains again whenever a worker process imports it: "
+    'put its code under `if __name__ == "__main__":`'
 )
 _UNGUARDED_STATUS = 79
 

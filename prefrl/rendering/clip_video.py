@@ -70,8 +70,8 @@ def too_large_clip(size: Sequence[int], frames: int) -> str:
     """
     height, width = size
     return (
-        f"a clip of {frames} pictures of {width}x{height} is larger than the {LARGEST_FRAMES // MEBIBYTE} MiB that are "
-        "shown: make render() give smaller pictures, or queries.segment_length shorter"
+        f"a clip of {frames} frames of {width}x{height} is larger than the limit of {LARGEST_FRAMES // MEBIBYTE} MiB: "
+        "return smaller frames from render(), or lower queries.segment_length"
     )
 
 
@@ -128,11 +128,11 @@ def _frames(container: InputContainer) -> Iterator[Array]:
     """
     stream = container.streams.video[0] if container.streams.video else None
     if stream is None or stream.codec_context.name not in _CODECS:
-        raise ValueError("it is no video of ours")
+        raise ValueError("its codec is not supported")
     width, height = stream.codec_context.width, stream.codec_context.height
     if not 0 < width * height <= MOST_PIXELS:
-        raise ValueError(f"its pictures are of {width}x{height} pixels")
+        raise ValueError(f"its frames have {width}x{height} pixels")
     for count, frame in enumerate(container.decode(stream), start=1):
         if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FRAMES:
-            raise ValueError("its pictures are too many, or of several sizes")
+            raise ValueError("its frames are too many, or differ in size")
         yield np.ascontiguousarray(frame.to_ndarray(format=_RGB))

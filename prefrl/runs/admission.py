@@ -59,5 +59,5 @@ def _problem(entry: os.DirEntry[str]) -> str | None:
     if entry.is_dir(follow_symlinks=False):
         return "is a folder" if entry.name in _FILES else None
     if entry.name in _FOLDERS:
-        return "is no folder"
-    return None if entry.is_file(follow_symlinks=False) else "is no regular file"
+        return "is not a folder"
+    return None if entry.is_file(follow_symlinks=False) else "is not a regular file"

@@ -41,7 +41,7 @@ def stop_on_signals(control: Control) -> Iterator[None]:
         if control.stop:
             raise KeyboardInterrupt
         control.stop = True
-        control.warn("stopping after this round; once more to stop at once")
+        control.warn("stopping after this round; interrupt again to stop at once")
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

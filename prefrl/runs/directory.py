@@ -120,7 +120,7 @@ class RunDirectory:
         if (root / "config.json").exists():
             held = cls.open(root)
             state, more = ("a finished run", ("--steps", "N")) if held.finished else ("an unfinished run", ())
-            hint = f"`{command('resume', root, *more)}` goes on with it, or choose another --out"
+            hint = f"`{command('resume', root, *more)}` resumes it; or choose another --out"
             raise UsageError(f"{root} is {state}; {hint}")
         run, beginning = cls(root, config), root / ".beginning"
         try:
@@ -271,7 +271,7 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
-            warn(f"{error}; the untrained policy is recorded anew")
+            warn(f"{error}; the untrained policy is recorded again")
             return None
 
     def check_checkpoints(self) -> RunDirectory:
@@ -332,7 +332,7 @@ class RunDirectory:
 
     def _no_checkpoint(self) -> PrefrlError:
         root = printable(self.root)
-        return PrefrlError(f"no checkpoint of {root} is whole; the labels are: `labels.sqlite` and `clips/`")
+        return PrefrlError(f"all checkpoints of {root} are damaged; `labels.sqlite` and `clips/` are intact")
 
     def _checkpoint_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("[0-9]*.safetensors"))

@@ -69,9 +69,9 @@ def explain_file_error(error: BaseException, path: Path) -> PrefrlError:
     if is_disk_full(error) or (cramped and path.parent.is_dir() and shutil.disk_usage(path.parent).free < 2**17):
         return PrefrlError(f"the disk is full: {path} could not be written; nothing stored is lost")
     if isinstance(error, UnicodeError):  # SQLite's message would quote the invalid text
-        return PrefrlError(f"{path} is damaged: it holds text that is none")
+        return PrefrlError(f"{path} is damaged: it contains invalid text")
     if any(damage in cause for damage in ("malformed", "not a database", "no such table")):
         return PrefrlError(f"{path} is damaged: {cause}")
     if cause == "interrupted":
-        return PrefrlError(f"{path} is damaged: reading it comes to no end")
+        return PrefrlError(f"{path} is damaged: reading it does not finish")
     return PrefrlError(f"{path}: {cause}")

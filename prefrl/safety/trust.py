@@ -107,7 +107,7 @@ def sign(config: RunConfig) -> Origin | None:
 def _say_unsigned(needed: str) -> None:
     """Warn once that the run is not signed. Training continues without a key."""
     where = printable(key_file() or "the state folder")
-    told = f"prefrl: {where} cannot be used, so that this run is not marked as yours: resume and play it with --trust"
+    told = f"prefrl: {where} cannot be used, so this run is not marked as yours: resume and play it with --trust"
     complain(f"{told} {_told(needed)}")
 
 
@@ -182,7 +182,7 @@ def _is_installed(module: str) -> bool:
 
 def _import(module: str, folder: str | None) -> None:
     if not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{_told(module)} is no module's name")
+        raise UsageError(f"{_told(module)} is not a module name")
     try:
         with _also_from(folder):
             importlib.import_module(module)

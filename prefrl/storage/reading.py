@@ -44,7 +44,7 @@ def opened(path: Path, most: int) -> Iterator[IO[bytes]]:
 
 def _check(path: Path, status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise DamagedFileError(f"{printable(path)} is damaged: it is no ordinary file")
+        raise DamagedFileError(f"{printable(path)} is damaged: it is not a regular file")
     if status.st_size > most:
         raise DamagedFileError(f"{printable(path)} is damaged: its {status.st_size} bytes are more than can be right")
 

@@ -83,7 +83,7 @@ def _check_target(target: Path) -> Path:
         raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
     for file in (target, beside):
         if file.exists():
-            raise UsageError(f"{file} is there already; choose another name")
+            raise UsageError(f"{file} already exists; choose another name")
     return beside
 
 

@@ -174,7 +174,7 @@ def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
     """
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     if (state := run.load_policy(2 * size + MEBIBYTE)) is None:
-        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
+        raise PrefrlError(f"{run.root} has no policy yet: its first checkpoint has not been written")
     return state
 
 
@@ -269,7 +269,7 @@ def play(
         if video and len(frames) < max_frames:
             frames.append(render(env))
             if frames[-1].shape != frames[0].shape:
-                raise UsageError(f"{config.task} gives pictures of different sizes, which no video can hold")
+                raise UsageError(f"{config.task} renders frames of different sizes, which a video cannot contain")
 
     try:
         set_activity("loading the policy")
