@@ -1,4 +1,4 @@
-"""The command line. Every heavy import happens inside the command that needs it, so that `--help` answers at once."""
+"""The command line. Slow imports happen inside the commands, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 app = tyro.extras.SubcommandApp()
 mount_plugins(app)
-app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
+app.command(labels_app, name="labels", help="Inspect, export, import or close a run's labels.")
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
 _UNCHANGED = Budget()
@@ -37,7 +37,7 @@ _UNCHANGED = Budget()
 
 @app.command
 def tasks() -> None:
-    """List the tasks, each with its recipe."""
+    """List the tasks with their recipes."""
     from prefrl.commands.overview import task_lines
 
     say(task_lines())
@@ -48,9 +48,9 @@ def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_proje
     """Train an agent from comparisons of its clips.
 
     Args:
-        request: What the run is.
-        track: Whether to log to Weights & Biases too.
-        wandb_project_name: The project there.
+        request: The run's arguments.
+        track: Also log to Weights & Biases.
+        wandb_project_name: The project in Weights & Biases.
     """
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
@@ -74,17 +74,17 @@ def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_proje
             complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
         return run.root
 
-    return _train(create, first=read, beside=request.mode == "async" and request.teacher != "none")
+    return _train(create, first=read, start_worker=request.mode == "async" and request.teacher != "none")
 
 
 @app.command
 def resume(run: Positional[Path], /, *, budget: OmitArgPrefixes[Budget], trust: Trust = ()) -> int:
-    """Go on with a run where it stopped.
+    """Resume a run where it stopped.
 
     Args:
         run: The run directory.
-        budget: What to raise.
-        trust: A module that a run which is not your own may import to make its environment.
+        budget: Higher budgets.
+        trust: A module that a run made by someone else may import to create its environment.
     """
 
     def admit() -> None:
@@ -101,11 +101,11 @@ def resume(run: Positional[Path], /, *, budget: OmitArgPrefixes[Budget], trust: 
 
 @app.command
 def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """Tell what a run is doing, and what it waits for.
+    """Show what a run is doing, and what it is waiting for.
 
     Args:
         run: The run directory.
-        as_json: Print it as JSON.
+        as_json: Print JSON.
     """
     from prefrl.commands.overview import run_status, status_lines
 
@@ -126,14 +126,14 @@ def play(
     seed: int = 1000,
     trust: Trust = (),
 ) -> None:
-    """Evaluate a run's policy on the true reward, and record it.
+    """Evaluate a run's policy on the true reward, and optionally record a video.
 
     Args:
         run: The run directory.
-        video: Where to write a video (mp4) of the first 1,000 steps.
-        episodes: Episodes to play.
-        seed: Of the first episode.
-        trust: A module that a run which is not your own may import to make its environment.
+        video: Path of a video (mp4) of the first 1,000 steps.
+        episodes: Number of episodes.
+        seed: Seed of the first episode.
+        trust: A module that a run made by someone else may import to create its environment.
     """
     from prefrl.runs.directory import RunDirectory
 
@@ -153,12 +153,12 @@ def play(
 
 @app.command
 def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Write a run's newest agent as a Stable-Baselines3 model, and the normalisation of its observations beside it.
+    """Export a run's newest agent as a Stable-Baselines3 model, with its observation normalisation.
 
     Args:
         run: The run directory.
         file: A new zip file.
-        trust: A module that a run which is not your own may import to make its environment.
+        trust: A module that a run made by someone else may import to create its environment.
     """
     from prefrl.runs.directory import RunDirectory
 
@@ -177,7 +177,7 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
 
 @app.command
 def doctor() -> int:
-    """Tell what this machine lacks, and the command that mends it."""
+    """Check this machine, and show the commands that fix what is missing."""
     from prefrl.commands.doctor import examine
 
     findings = examine()
@@ -189,10 +189,10 @@ def doctor() -> int:
 
 
 def main() -> None:
-    """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
+    """Run the command line. The exit status is 0 for success, 2 for invalid arguments and 1 for other errors."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
+            stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
     warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
     sys.exit(_run(sys.argv[1:]))
 
@@ -206,14 +206,14 @@ def _run(arguments: list[str]) -> int:
         print("prefrl: stopped", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read this has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe
         return 1
     except Exception as error:
         return _say(error)
 
 
 def _say(error: Exception) -> int:
-    """One line for whatever went wrong, expected or not, and its exit status; `PREFRL_DEBUG=1` shows the trace too."""
+    """Print an error in one line and return its exit status; `PREFRL_DEBUG=1` also prints the traceback."""
     if debugging := os.environ.get("PREFRL_DEBUG", "0") not in {"", "0"}:
         traceback.print_exception(error)
     hint = "" if isinstance(error, PrefrlError | OSError) or debugging else " (PREFRL_DEBUG=1 shows where)"
@@ -226,26 +226,26 @@ def _train(
     *,
     first: Callable[[], object],
     budget: Budget = _UNCHANGED,
-    beside: bool = False,
+    start_worker: bool = False,
     trust: Sequence[str] = (),
 ) -> int:
-    """Train or resume the run that `find` finds or makes, with progress on the screen.
+    """Train or resume a run, and show its progress.
 
     Args:
-        find: Gives the run directory.
-        first: Looks at what others made, and refuses it before anything slow is imported.
-        budget: What to raise of a run that is there.
-        trust: Modules that the person trusts.
-        beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
+        find: Finds or creates the run directory, and returns its path.
+        first: Checks untrusted files; called before slow imports.
+        budget: Higher budgets for an existing run.
+        start_worker: Whether to start the reward learner's process at once, because both processes import for seconds.
+        trust: Modules that the user trusts.
     """
     from prefrl.machine.activity import set_activity, show_activity, then
     from prefrl.runs.control import Control, stop_on_signals
 
     control = Control()
     with stop_on_signals(control):
-        first()  # a refusal is all that is said, however busy the machine is
+        first()  # before `show_activity`, so that an error is the only output even on a busy machine
     with stop_on_signals(control), show_activity() as printer, ExitStack() as cleanup:
-        if beside:
+        if start_worker:
             from prefrl.reward.launch import start_learner
 
             control.learner = start_learner()
@@ -273,7 +273,7 @@ def _train(
 
 
 def _how_to_go_on(root: Path, error: Exception) -> str:
-    """How to resume a run that stopped by an error; nothing where that cannot be done."""
+    """Return a hint on how to resume a run after an error; empty if it cannot be resumed."""
     from prefrl.commands.resuming import obstacle
     from prefrl.experience.env_errors import EnvError
     from prefrl.runs.directory import RunDirectory
@@ -286,7 +286,7 @@ def _how_to_go_on(root: Path, error: Exception) -> str:
         return ""
     if hindered:
         return ""
-    if isinstance(error, EnvError):  # as it is, it would fail again
+    if isinstance(error, EnvError):  # it would fail again without a fix
         kept = "the run and its labels are" if run.config.learns_reward else "the run is"
         return f"; {kept} kept: fix the environment, then resume with: {command('resume', root)}"
     return f"; the run can be resumed: {command('resume', root)}"

@@ -1,4 +1,4 @@
-"""A run's progress in words, wherever people read it."""
+"""Describe a run's progress in words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WORDS = {
 
 
 def in_words(progress: Progress) -> str:
-    """What a run is doing, or how it ended. A reason of its own is quoted: anybody may have written it."""
+    """Describe what a run is doing, or how it ended. An error message is quoted, because it may be untrusted."""
     match progress.phase:
         case Phase.WAITING:
             plural = "" if progress.labels_pending == 1 else "s"
