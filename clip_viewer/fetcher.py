@@ -11,9 +11,9 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QImage
 
 from clip_viewer.session import IN_HAND, Progress, Session
+from prefrl.arrays import Array
 from prefrl.errors import explain
 from prefrl.feedback.leases import Lease
-from prefrl.types import Array
 
 _POLL_SECONDS = 0.5
 

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from clip_viewer.situation import Facts, Situation, State, describe, life_of
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
@@ -26,9 +27,8 @@ from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.printable import printable
-from prefrl.rendering.film import read_film
+from prefrl.rendering.clip_video import read_clip_video
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Array
 
 IN_HAND = 4
 """Number of pairs that a viewer leases: the current one and the next ones."""
@@ -133,7 +133,7 @@ class Session:
         """Read the clips of a pair. If they cannot be read, the pair is withdrawn and None returned."""
         length = self.run.config.queries.segment_length
         try:
-            frames = [read_film(self.clips.video(segment), length) for segment in lease.segments]
+            frames = [read_clip_video(self.clips.video(segment), length) for segment in lease.segments]
             for segment in lease.segments:
                 self.clips.load(segment)  # the learner must be able to read it as well
         except PrefrlError as error:

@@ -30,7 +30,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: torch takes seconds, and `prefrl --help` needs none of it."""
+    """Import on first use: importing torch takes seconds, and `prefrl --help` does not need it."""
     if name not in _HOMES:
         raise AttributeError(f"module 'prefrl' has no attribute {name!r}")
     import importlib  # noqa: PLC0415

@@ -1,13 +1,13 @@
-"""`python -m prefrl`: the same as the command `prefrl`."""
+"""`python -m prefrl` runs the command `prefrl`."""
 
 import os
 import sys
 
-# Python puts the working folder first, from which `prefrl play .` would import whatever a run's folder holds.
+# Python puts the working folder first in sys.path, so that `prefrl play .` would import modules from a run's folder.
 if __name__ == "__main__" and not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]):
     del sys.path[0]
 
 from prefrl.commands.cli import main
 
-if __name__ == "__main__":  # a spawned learner imports this module anew
+if __name__ == "__main__":  # a spawned learner process imports this module again
     main()

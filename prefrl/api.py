@@ -1,4 +1,4 @@
-"""What the command line does, from Python."""
+"""The Python API: `train` and `resume`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from prefrl.config import RunConfig, replace
 from prefrl.config.request import Budget, Request
 from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
-from prefrl.experience.own import OwnEnvironment, check_json, maker_of, readmit, register_own
+from prefrl.experience.user_envs import UserEnv, check_json, user_env_maker, restore_user_env, register_user_env
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.finishing import finish_asking, is_closed
 from prefrl.feedback.transfer import add_labels, check_task
 from prefrl.machine.devices import choose_device
 from prefrl.machine.processes import leave_unguarded_import
-from prefrl.needs import check_clips, check_memory
+from prefrl.memory_check import check_clips, check_memory
 from prefrl.recipes import resolve
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary
@@ -31,16 +31,16 @@ from prefrl.training import train_run
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run that was trained."""
+    """The result of `train` or `resume`."""
 
     root: Path
     """The run directory."""
     summary: Summary | None
-    """The content of `summary.json`; None if training was stopped, and can be resumed."""
+    """The content of `summary.json`, or None if training was stopped; it can then be resumed."""
 
 
 def train(
-    task: str | OwnEnvironment,
+    task: str | UserEnv,
     *,
     teacher: str = "oracle",
     algo: str = "ppo",
@@ -59,41 +59,41 @@ def train(
 ) -> TrainedRun:
     """Train an agent from comparisons of its clips.
 
-    A script that calls this in asynchronous mode must guard its main part with `if __name__ == "__main__":`, as for
-    every Python program that starts processes.
+    In asynchronous mode, a calling script must guard its main part with `if __name__ == "__main__":`, like every Python
+    program that starts processes.
 
     Args:
-        task: A task's name (`prefrl tasks`), any Gymnasium id, or an environment of your own: a class, a function that
-            makes one, or one of which copies are made. A run whose environment has no name is resumed, played and
-            loaded by giving it again (`env=`).
-        teacher: `oracle`, `human`, one of B-Pref's, several of them joined by `+`, or `none` to train on the true
-            reward.
+        task: The name of a task (`prefrl tasks`), a Gymnasium id, or your own environment: a class, a function that
+            returns an environment, or an environment that can be copied. To resume, play or load a run with your own
+            environment, pass the environment again (`env=`).
+        teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, or `none` to train on the
+            true reward.
         algo: `ppo`, `a2c` or `trpo`.
-        labels: Comparisons in all; default 700, or those of `labels_from`.
-        labels_from: A file of labels (`prefrl labels export`): they are learned from first, and none of them is asked
-            for again.
-        steps: Agent steps in all; default: the recipe's.
-        seed: Of everything random.
-        mode: `async`: the reward learner has a process of its own; `sync`: it alternates with the agent, and the same
-            seed gives the same figures.
-        device: Where the reward model computes: `auto`, `cpu` or `cuda`.
-        out: The run directory; default under `runs/`.
+        labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
+        labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
+            again.
+        steps: Total number of agent steps; default: set by the recipe.
+        seed: Seed of all random numbers.
+        mode: `async`: the reward model is trained in a separate process; `sync`: training alternates between agent and
+            reward model, and the same seed gives the same metrics.
+        device: Device of the reward model: `auto`, `cpu` or `cuda`.
+        out: The run directory; default: a new folder in `runs/`.
         ablation: One of the paper's ablations.
         recipe: `default` or `paper`.
-        settings: Dotted settings over those of the recipe, e.g. {"reward.members": 5}.
-        env_kwargs: Arguments of the environment's constructor, as JSON values.
+        settings: Settings that override the recipe, e.g. {"reward.members": 5}.
+        env_kwargs: Arguments of the environment's constructor; values must be JSON.
         report: Called with the run's progress at each round.
 
     Returns:
         The run directory and its summary.
 
     Raises:
-        UsageError: for arguments that cannot be used.
-        PrefrlError: for what else a user can cause; the run can be resumed.
+        UsageError: if an argument is invalid.
+        PrefrlError: for other errors that a user can cause; the run can be resumed.
     """
     leave_unguarded_import()
     request = Request(
-        task if isinstance(task, str) else register_own(task),
+        task if isinstance(task, str) else register_user_env(task),
         teacher=teacher,
         algo=algo,
         labels=labels,
@@ -113,15 +113,15 @@ def train(
 
 
 def create_run(request: Request, archive: LabelArchive | None = None) -> RunDirectory:
-    """Make the directory of a run that is not trained yet.
+    """Create the directory of a new run, without training it.
 
     Args:
-        request: What is asked for.
-        archive: What `request.labels_from` holds, where that was read before.
+        request: The run's arguments.
+        archive: The content of `request.labels_from`, if it was read already.
 
     Raises:
-        UsageError: for arguments that cannot be used.
-        PrefrlError: for what else a user can cause.
+        UsageError: if an argument is invalid.
+        PrefrlError: for other errors that a user can cause.
     """
     request = dataclasses.replace(request, env_kwargs=check_json(request.env_kwargs))
     if request.labels_from and archive is None:
@@ -130,7 +130,7 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
         request = dataclasses.replace(request, labels=archive.answered)
     config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:
-        maker_of(config.env_id)
+        user_env_maker(config.env_id)
     check_clips(config)
     check_memory(config)
     root = request.out.expanduser() if request.out else default_root(config)
@@ -141,7 +141,7 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
 
 
 def _check_labels(archive: LabelArchive, config: RunConfig) -> None:
-    """Raise UsageError unless a run can start from these labels."""
+    """Raise UsageError if a run cannot start from these labels."""
     check_task(archive, config)
     if not archive.answered:
         raise UsageError(f"{archive.path} holds no labels to learn from: all are incomparable")
@@ -157,25 +157,25 @@ def resume(
     steps: int | None = None,
     control: Control | None = None,
     trust: Sequence[str] = (),
-    env: OwnEnvironment | None = None,
+    env: UserEnv | None = None,
 ) -> TrainedRun:
-    """Go on with a run where it stopped; a finished one stays as it is unless its budget is raised.
+    """Resume a run where it stopped. A finished run is trained further only if its budget is raised.
 
     Args:
         root: The run directory.
-        labels: A higher label budget.
-        steps: More steps in all.
-        control: Stops it, and is told how it goes.
-        trust: Modules that a run which is not one's own may import to make its environment.
-        env: The environment, for a run that was begun with one from Python.
+        labels: New total number of labels; it can only be raised.
+        steps: New total number of agent steps; it can only be raised.
+        control: Stops the training and receives its progress and warnings.
+        trust: Modules that a run made by someone else may import to create its environment.
+        env: The environment, for a run that was created with one from Python.
 
     Raises:
-        UsageError: if the folder is no run, is in use, or the new budget is lower than the old.
-        PrefrlError: for what else a user can cause.
+        UsageError: if the folder is not a run or is in use, or the new budget is lower than the old one.
+        PrefrlError: for other errors that a user can cause.
     """
     leave_unguarded_import()
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     reopened = labels is not None and is_closed(run)
     config = replace(run.config, Budget(labels=labels, steps=steps).chosen).validate()
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
@@ -196,6 +196,6 @@ def resume(
 
 
 def default_root(config: RunConfig) -> Path:
-    """A new folder under `runs/`."""
+    """Return the path of a new folder in `runs/`."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{config.task.replace('/', '-')}-{config.algo}-{config.teacher}-s{config.seed}-{now}"

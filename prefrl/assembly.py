@@ -1,4 +1,4 @@
-"""Builds the parts of a training from its run directory."""
+"""Build the parts of a training from its run directory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import EnvStack, make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.inputs import Inputs, inputs_of
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
@@ -40,11 +40,11 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
 
     Args:
         run: A new or unfinished run.
-        control: How the training is stopped, and whom it tells.
-        cleanup: Gets what is to be closed at the end.
+        control: Stops the training and receives its progress and warnings.
+        cleanup: Receives the callbacks that close the parts.
 
     Raises:
-        PrefrlError: for what a user can cause.
+        PrefrlError: for errors that a user can cause.
     """
     config, threads = run.config, torch.get_num_threads()
     keep_freed_memory()
@@ -87,9 +87,9 @@ def _make_feedback(
 
 
 def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:
-    """The terms of the agent's reward."""
+    """Build the agent's reward from its terms."""
     agent = config.agent
-    # A synchronous agent has every core to itself, and would only be slowed down.
+    # Scoring in the background would slow down a synchronous agent, which already uses every core.
     ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and not config.synchronous else None
     normalisation = NORMALISATIONS[config.reward.normalise_over](config.reward.target_std)
     predicted = PredictedReward(recorder, learner, ahead, normalisation)
@@ -107,13 +107,13 @@ def _make_learner(
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
     if config.synchronous:
         return InlineLearner(run, store, learner, threads)
-    # For vectors one thread: the learner's own process starts meanwhile, and needs the other core for as long.
+    # With vectors, one thread: the learner's process starts at the same time and needs the other core.
     pretraining = InlineLearner(run, store, learner, threads if config.images else 1)
     return LearnerProcess(run, pretraining, inputs, device, started)
 
 
 def waiting_for_others(run: RunDirectory, control: Control) -> Waiting:
-    """While another program's transaction holds the labels, the run waits, and can be stopped."""
+    """Return a callback for waits on another program's transaction; it lets the run be stopped meanwhile."""
     wait = wait_on(run.labels, control.warn)
 
     def waiting(seconds: float) -> None:
@@ -125,10 +125,14 @@ def waiting_for_others(run: RunDirectory, control: Control) -> Waiting:
 
 
 def agent_threads(config: RunConfig, threads: int) -> int:
-    """Threads for the agent's own networks.
+    """Return the number of threads for the agent's networks.
 
-    A policy for vectors is so small that several threads only get in each other's way. One for images can use them all,
-    except one that an asynchronous learner needs.
+    A policy for vectors is too small to gain from several threads. A policy for images uses all threads but the one
+    that an asynchronous learner needs.
+
+    Args:
+        config: The run.
+        threads: Threads that torch uses by default.
     """
     if not config.images:
         return 1
@@ -136,5 +140,5 @@ def agent_threads(config: RunConfig, threads: int) -> int:
 
 
 def recorder_inputs(config: RunConfig, env: SegmentRecorder) -> Inputs:
-    """What the reward model reads of the recorder's steps."""
+    """Return the reward model's input shape for the recorder's steps."""
     return inputs_of(config, env.observation_space.shape or (), spaces.flatdim(env.action_space))

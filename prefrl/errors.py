@@ -1,4 +1,4 @@
-"""What a user can cause, and how the program says so: one line, and an exit status."""
+"""Errors that a user can cause. Each is reported as one line, with an exit status."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from prefrl.printable import LONGEST_LINE, printable
 
 
 class PrefrlError(Exception):
-    """Something went wrong that one line can explain; the command exits with status 1.
+    """An error that one line explains; the command exits with status 1.
 
-    The message is made printable here, since it may name paths and quote what others wrote.
+    The message is made printable, because it may contain paths and text from untrusted files.
     """
 
     exit_code = 1
 
     def __init__(self, message: object = "") -> None:
-        """Take the message, as one line."""
+        """Store the message as one printable line."""
         super().__init__(printable(message, LONGEST_LINE))
 
 
 class UsageError(PrefrlError):
-    """An argument that cannot be used; the command exits with status 2."""
+    """An invalid argument; the command exits with status 2."""
 
     exit_code = 2
 
 
 class DamagedFileError(PrefrlError):
-    """A file of ours that is truncated or altered."""
+    """A file that is truncated, altered or otherwise unreadable."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] = ()) -> UsageError:
-    """An error for a name that is not in a table, with the nearest names that are.
+    """Return an error for an unknown name, which suggests the nearest known names.
 
     Args:
-        kind: What the name should have been, e.g. "task".
-        name: What was given.
-        known: The names that exist; all are listed where none is near.
-        also: Further names that exist, too many to list.
+        kind: The kind of name, e.g. "task".
+        name: The unknown name.
+        known: The known names; all are listed if none is near.
+        also: Further known names, which are suggested but never listed.
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, [*names, *also], n=3, cutoff=0.5)
@@ -48,13 +48,13 @@ def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] =
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """What to add to a message about a name that does not exist: the nearest that does; nothing where none is near."""
+    """Return a suffix for a message about an unknown name: the nearest known name, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is a full disk: the system's own, or SQLite's report of it."""
+    """Return whether an error or one of its causes, from the system or from SQLite, is a full disk."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -66,7 +66,7 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """One line for a person: what went wrong."""
+    """Describe an error in one line."""
     if is_disk_full(error) and not isinstance(error, PrefrlError):
         return "the disk is full; nothing stored is lost"
     if isinstance(error, PrefrlError):

@@ -1,4 +1,4 @@
-"""What a training is made of."""
+"""The parts of a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prefrl.agents.protocol import Agent
 from prefrl.agents.reward_terms import AgentReward
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.reward.workers import RewardWorker
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
@@ -28,19 +28,19 @@ class Feedback:
     learner: RewardWorker
     reward: AgentReward
     renderer: RendererProcess | None
-    """Films clips for people; None where none are asked."""
+    """Renders clips for people; None if no person labels."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a training."""
+    """All parts of a training, built by `prefrl.assembly`."""
 
     run: RunDirectory
     control: Control
     env: EnvStack
     agent: Agent
     feedback: Feedback | None
-    """None for a run on the true reward."""
+    """None if the run trains on the true reward."""
 
     @property
     def config(self) -> RunConfig:
@@ -49,17 +49,17 @@ class Parts:
 
     @property
     def budget(self) -> int:
-        """Labels that the run asks for in all."""
+        """The label budget; 0 if the run trains on the true reward."""
         return self.config.queries.labels if self.feedback else 0
 
     @property
     def counts(self) -> dict[str, int]:
-        """Labels by judgement; all zero on the true reward."""
+        """Numbers of labels by judgement; all zero if the run trains on the true reward."""
         if self.feedback:
             return self.feedback.asker.counts
         return dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)
 
     @property
     def unusable_labels(self) -> int:
-        """Labels that could not be learned from; 0 on the true reward."""
+        """Number of labels that could not be learned from; 0 if the run trains on the true reward."""
         return self.feedback.asker.unusable if self.feedback else 0

@@ -1,8 +1,8 @@
-r"""Text that others wrote, made safe for one line on a terminal.
+r"""Make untrusted text safe to print as one line on a terminal.
 
-Names, reasons, tasks, labellers and states come from files that anybody may have made. Printed as they are, an escape
-sequence repaints the screen or sets its title, a newline forges a line of ours, a bidirectional control reorders what
-is read, and a lone surrogate cannot be encoded at all.
+Names, reasons, tasks, labellers and states may come from files that someone else made. Printed unchanged, an escape
+sequence could change the screen or its title, a newline could forge a line of output, a bidirectional control could
+reorder the text, and a lone surrogate could not be encoded.
 """
 
 import shlex
@@ -10,21 +10,21 @@ import sys
 from collections.abc import Iterable
 
 LIMIT = 500
-"""The most characters of one text that are shown, unless told otherwise."""
+"""Default limit for the length of a text, in characters."""
 LONGEST_LINE = 5000
-"""... and of one line of ours, which may hold a path or two."""
+"""Limit for the length of a line of output, which may contain paths."""
 
 
 def printable(text: object, limit: int = LIMIT) -> str:
-    r"""Return ``text`` on one line, with everything a terminal might act on written as an escape such as ``\x1b``.
+    r"""Return ``text`` as one line, with unprintable characters replaced by escapes such as ``\x1b``.
 
-    Letters, marks, digits, punctuation and symbols of every script stay as they are, and so does the space. Controls,
+    Letters, marks, digits, punctuation and symbols of every script, and spaces, are unchanged. Control characters,
     newlines, invisible and bidirectional format characters, private and unassigned code points and lone surrogates
-    become the escape that Python would write.
+    are replaced by Python's escape sequences.
 
     Args:
-        text: What to show; anything that is no ``str`` is shown as ``str(text)``.
-        limit: The most characters returned; a longer text is cut, and ends in "…".
+        text: The text; other objects are converted with ``str``.
+        limit: Maximum number of characters returned; a longer text is cut and ends in "…".
     """
     head = str(text)
     shown = "".join(c if c.isprintable() else _escape(c) for c in head[: limit + 1])
@@ -32,19 +32,19 @@ def printable(text: object, limit: int = LIMIT) -> str:
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines, each of which stays one, whatever is in it."""
+    """Print lines, each made printable."""
     print("\n".join(printable(line, LONGEST_LINE) for line in lines))
 
 
 def complain(line: str) -> None:
-    """Print a line to standard error; it stays one, whatever is in it."""
+    """Print a line to standard error, made printable."""
     print(printable(line, LONGEST_LINE), file=sys.stderr)
 
 
 def command(*words: object) -> str:
-    """A command of ours for a person to copy, with every word quoted for the shell where it must be.
+    """Return a `prefrl` command for a person to copy, quoted for the shell.
 
-    A folder may be called ``$(reboot)``.
+    Quoting matters: a folder may be called ``$(reboot)``.
     """
     return shlex.join(["prefrl", *(printable(word, LONGEST_LINE) for word in words)])
 

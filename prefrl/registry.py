@@ -1,7 +1,7 @@
-"""Choices of a setting by name. A network or a loss of one's own is one more entry.
+"""Registries of reward networks and losses. Add your own network or loss as an entry.
 
-Entries of this package say where their function is ("module:name") rather than hold it, as Gymnasium's do: a
-configuration is checked without importing torch.
+The built-in entries name their function as "module:name", like Gymnasium's entry points, so that a configuration can be
+checked without importing torch.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Entry = TypeVar("Entry")
 
 
 class Registry(dict[str, Entry], Generic[Entry]):
-    """Entries by name; looking up a name that does not exist raises UsageError with the nearest that do."""
+    """Entries by name. Looking up an unknown name raises UsageError, which suggests the nearest names."""
 
     def __init__(self, setting: str, entries: dict[str, Entry]) -> None:
-        """Begin with these entries.
+        """Initialise the registry.
 
         Args:
-            setting: What chooses among them, e.g. "reward.network".
-            entries: By name.
+            setting: The setting that selects an entry, e.g. "reward.network".
+            entries: Initial entries by name.
         """
         super().__init__(entries)
         self.setting = setting
 
     def check(self, name: str) -> None:
-        """Raise UsageError for a name that does not exist."""
+        """Raise UsageError if the name is unknown."""
         self[name]
 
     def __missing__(self, name: str) -> Entry:
@@ -42,23 +42,23 @@ class NetworkKind:
     """A network for the reward model."""
 
     factory: Callable[..., Any] | str
-    """(RewardConfig, Inputs) -> `prefrl.reward.networks.RewardNetwork`, or where that is."""
+    """(RewardConfig, Inputs) -> `prefrl.reward.networks.RewardNetwork`, or its "module:name"."""
     images: bool = False
-    """Whether it reads images, rather than vectors."""
+    """Whether its inputs are images rather than vectors."""
 
 
 @dataclass(frozen=True)
 class LossKind:
-    """What a reward model is fitted by."""
+    """A loss for the reward model."""
 
     function: Callable[..., Any] | str
-    """A `prefrl.reward.loss.Loss`, or where it is."""
+    """A `prefrl.reward.loss.Loss`, or its "module:name"."""
     log_loss: bool = False
-    """Whether it is the log loss of judgements, ln 2 for a model that guesses."""
+    """Whether it is the log loss of the judgements, which is ln 2 for a model that guesses."""
 
 
 def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
-    """The function itself, imported where only its place is known."""
+    """Return the function, imported if the entry is a "module:name"."""
     return resolve_name(entry) if isinstance(entry, str) else entry
 
 

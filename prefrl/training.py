@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from prefrl.assembly import assemble
-from prefrl.beginning import PHASES, Beginning
 from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
+from prefrl.initial_phases import PHASES, InitialPhases
 from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
 from prefrl.runs.control import Control, StopTraining, stop_on_signals
@@ -27,13 +27,13 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
 
     Args:
         run: A new or unfinished run.
-        control: Stops it, and is told how it goes.
+        control: Stops the training and receives its progress and warnings.
 
     Returns:
-        The content of `summary.json`; None if it was stopped, and can be resumed.
+        The content of `summary.json`, or None if the training was stopped; it can then be resumed.
 
     Raises:
-        PrefrlError: for what a user can cause; the run can be resumed once that is mended.
+        PrefrlError: for errors that a user can cause. The run can be resumed once the cause is fixed.
     """
     control = control or Control()
     with ExitStack() as cleanup:
@@ -66,17 +66,17 @@ def _train(parts: Parts) -> Summary:
 
 
 def _begin(parts: Parts, keeper: Keeper) -> None:
-    """Before the agent trains: clips of the untrained policy, the first labels, the reward model's pretraining."""
+    """Record clips of the untrained policy, collect the first labels and pretrain the reward model."""
     if parts.feedback:
-        beginning = Beginning(parts, parts.feedback, keeper)
-        beginning.restore()
+        initial = InitialPhases(parts, parts.feedback, keeper)
+        initial.restore()
         for phase in PHASES:
-            phase(beginning)
+            phase(initial)
     keeper.begin()
 
 
 def _loop(parts: Parts, keeper: Keeper) -> None:
-    """The agent collects experience and improves; every few thousand steps, a round asks, fits and keeps."""
+    """Collect experience and improve the agent; every few thousand steps, hold a round."""
     agent, feedback = parts.agent, parts.feedback
     while agent.steps < parts.config.steps:
         experience = agent.collect(keeper.reporter.each_step)
@@ -90,7 +90,7 @@ def _loop(parts: Parts, keeper: Keeper) -> None:
 
 
 def _round(parts: Parts, keeper: Keeper, *, last: bool = False) -> None:
-    """Ask for the labels that are due, learn from those there are, and write down how it goes."""
+    """Ask for the labels that are due, fit the reward model, and record metrics and checkpoints."""
     feedback, step = parts.feedback, parts.agent.steps
     if feedback:
         feedback.asker.ask(step, keeper.reporter.waiting, last=last)
@@ -99,36 +99,36 @@ def _round(parts: Parts, keeper: Keeper, *, last: bool = False) -> None:
 
 
 def _finish(parts: Parts, keeper: Keeper) -> Summary:
-    """Let the learner finish, evaluate the policy, and write the summary."""
+    """Wait for the learner, evaluate the policy, and write the summary."""
     run, seconds = parts.run, keeper.records.seconds
     memory = peak_rss_mb() + workers_peak_rss_mb()
     if parts.feedback:
         parts.feedback.learner.finish()
     keeper.evaluator.evaluate_at_the_end()
     summary = keeper.records.summary(seconds) | {"peak_rss_mb": memory}
-    sync(path for path in (run.metrics, run.weights) if path.exists())  # a finished run does not write them again
+    sync(path for path in (run.metrics, run.weights) if path.exists())  # these files are now final
     write_json(run.summary, summary, durable=True)
     return summary
 
 
 def _say_ended(run: RunDirectory, phase: Phase, problem: str | None = None) -> None:
-    with suppress(OSError, PrefrlError):  # the disk may be full: what stopped the run is said on the screen too
+    with suppress(OSError, PrefrlError):  # the disk may be full; the error is also printed
         said = run.read_progress() or Progress(phase)
         run.write_progress(replace(said, phase=phase, problem=problem, updated_at=time.time()))
 
 
 @contextmanager
 def _faults_at_their_step(parts: Parts) -> Iterator[None]:
-    """Say after how many steps of the agent an environment failed."""
+    """Add the agent's step count to the error of an environment."""
     try:
         yield
-    except EnvironmentFaultError as error:
-        raise EnvironmentFaultError(f"after {parts.agent.steps:,} steps, {error}") from error
+    except EnvError as error:
+        raise EnvError(f"after {parts.agent.steps:,} steps, {error}") from error
 
 
 @contextmanager
 def _no_longer_finite() -> Iterator[None]:
-    """Turn Stable-Baselines3's and torch's reports of NaN or infinite values into one line."""
+    """Turn errors of Stable-Baselines3 and torch about NaN or infinite values into a one-line PrefrlError."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -137,8 +137,8 @@ def _no_longer_finite() -> Iterator[None]:
         diverged = first.startswith(("Expected parameter ", "probability tensor contains "))
         if diverged or (found and "actions" in first):
             raise PrefrlError(
-                "the agent has diverged: its policy is not finite any more; a lower agent.learning_rate may help"
+                "the agent has diverged: its policy is not finite; a lower agent.learning_rate may help"
             ) from None
         if found:
-            raise EnvironmentFaultError(f"the environment cannot be trained on: {first}") from None
+            raise EnvError(f"the environment cannot be trained on: {first}") from None
         raise

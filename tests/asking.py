@@ -8,7 +8,7 @@ from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
-from prefrl.rendering.film import write_film
+from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
 
 LENGTH = 15
@@ -27,6 +27,6 @@ def make_run(tmp_path, pairs=6, **settings):
     while ids := queue.to_render():
         for number in ids:
             frames = np.full((LENGTH, 24, 24, 3), number, np.uint8)
-            write_film(clips.video(number), frames, 15)
+            write_clip_video(clips.video(number), frames, 15)
             queue.rendered(number, LENGTH)
     return run, store

@@ -10,13 +10,13 @@ from hypothesis import settings
 
 from prefrl.config import RewardConfig
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.terms import Answer, Comparison
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
-from prefrl.types import Comparison, Segment
 
 torch.set_num_threads(1)
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import Label, read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
-from prefrl.rendering.film import write_film
+from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Segment
 
 LABELS = 12
 """Labels in the file that many tests start from."""
@@ -66,7 +66,7 @@ def add_labels(
     )
     for segment in segments[:videos]:
         frames = np.random.default_rng(segment.id).integers(0, 255, (len(segment), 16, 16, 3), dtype=np.uint8)
-        write_film(clips.video(segment.id), frames, 15)
+        write_clip_video(clips.video(segment.id), frames, 15)
         queue.rendered(segment.id, len(segment))
     details = [("oracle", None, None), ("human", "Ann", 1.5), ("human", "Bjørn", 0.25)]
     store.add_answers(

@@ -21,7 +21,7 @@ from prefrl_benchmarks.measure.screen import Box, Screen, clip_areas
 from runs import DEADLINE, PREFRL, until
 
 from prefrl.experience.clips import ClipFolder
-from prefrl.rendering.film import read_film
+from prefrl.rendering.clip_video import read_clip_video
 
 KEYS = {"left": "Left", "right": "Right", "equal": "Up", "incomparable": "Down"}
 _LOOKS = 6
@@ -140,7 +140,7 @@ class Person:
     def _unlike(self, pictures: list[np.ndarray], place: Box, segment: int) -> np.ndarray:
         """(P, F) how far each picture of the screen is from each frame of a film: 0 the same, 1 nothing in common."""
         if segment not in self._films:
-            self._films[segment] = read_film(self._clips.video(segment))
+            self._films[segment] = read_clip_video(self._clips.video(segment))
         film = self._films[segment]
         seen = np.stack([_small(place.of(picture)) for picture in pictures])[:, None]
         frames = np.stack([_small(frame) for frame in film])

@@ -22,11 +22,11 @@ from prefrl import api
 from prefrl.config.request import Request
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback import merge, transfer
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.transfer import export_labels, import_labels
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Segment
 
 
 def test_import_alone_tells_what_is_in_a_file(file: Path) -> None:

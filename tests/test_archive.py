@@ -18,6 +18,7 @@ from prefrl.assembly import recorder_inputs
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import make_stack, reward_inputs
 from prefrl.experience.inputs import Inputs
+from prefrl.experience.segment import Segment
 from prefrl.feedback import transfer
 from prefrl.feedback.archive import LabelledTask, write_archive
 from prefrl.feedback.archive_admission import read_archive
@@ -29,7 +30,6 @@ from prefrl.feedback.terms import Answer
 from prefrl.feedback.transfer import export_labels, import_labels
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Segment
 
 # -- round trip -----------------------------------------------------------------------------------------------------
 

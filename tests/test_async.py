@@ -139,7 +139,7 @@ def test_no_learner_survives_a_killed_agent(tmp_path: Path) -> None:
         command.send(signal.SIGKILL)
         command.wait()
         all_gone(family)
-    assert prefrl("status", root).out.splitlines()[-1] == f"go on with: prefrl resume {root}"
+    assert prefrl("status", root).out.splitlines()[-1] == f"resume with: prefrl resume {root}"
 
 
 def test_no_learner_survives_an_agent_killed_while_it_starts(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_signal_stops_both_cleanly(number: signal.Signals, group: bool, tmp_pa
         command.send(number, group=group)
         assert command.wait() == 1
         assert "Traceback" not in command.err
-        assert command.err.splitlines()[-1] == f"prefrl: stopped; `prefrl resume {root}` goes on"
+        assert command.err.splitlines()[-1] == f"prefrl: stopped; resume with: prefrl resume {root}"
         all_gone(family)
 
 

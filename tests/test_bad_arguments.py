@@ -169,10 +169,10 @@ def test_a_clip_longer_than_an_episode(tmp_path: Path) -> None:
         (["train", "cheetah", "hopper"], "hopper"),
         (["train", "cheetah", "--lables", "5"], "did you mean --labels?"),
         (["train", "cheetah", "--labels"], "--labels needs a value"),
-        (["train", "cheetah", "--labels", "many"], "--labels: 'many' is no whole number"),
-        (["train", "cheetah", "--seed", "1.5"], "--seed: '1.5' is no whole number"),
+        (["train", "cheetah", "--labels", "many"], "--labels: 'many' is not a whole number"),
+        (["train", "cheetah", "--seed", "1.5"], "--seed: '1.5' is not a whole number"),
         (["train", "cheetah", "--mode", "asink"], "async, sync"),
-        (["reward", "fit", "x", "--holdout", "half"], "--holdout: 'half' is no number"),
+        (["reward", "fit", "x", "--holdout", "half"], "--holdout: 'half' is not a number"),
         (["bench", "growth", "--labels", "a"], "--labels: 'a' cannot be read"),
     ],
 )

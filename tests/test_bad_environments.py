@@ -129,7 +129,7 @@ def test_a_value_from_the_environment_that_is_not_finite(value: str, where: str,
     line = error_line(done)
     assert "environment" in line
     assert ("nan" if value == "NaN" else "inf") in line
-    assert "the run and its labels are kept: fix the environment, then go on with: prefrl resume" in line
+    assert "the run and its labels are kept: fix the environment, then resume with: prefrl resume" in line
     assert "after 798 steps, the environment" in line  # each of two had taken 399
     assert len(stored_labels(root)) >= 2  # well after the first labels, and after a checkpoint
     assert checkpoints(root)

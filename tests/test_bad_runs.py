@@ -326,7 +326,7 @@ def test_a_damaged_summary_is_reported_and_written_again(damage: Damage, finishe
     path = root / "summary.json"
     before = json.loads(path.read_text())
     damage(path)
-    assert f"its summary.json is damaged; `prefrl resume {root}` writes it anew" in prefrl("status", root).out
+    assert f"its summary.json is damaged; `prefrl resume {root}` rewrites it" in prefrl("status", root).out
     assert prefrl("resume", root).code == 0
     after = json.loads(path.read_text())
     clock = {"wall_seconds", "steps_per_second", "peak_rss_mb"}

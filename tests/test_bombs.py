@@ -19,11 +19,11 @@ from runs import DEADLINE, environment
 
 import prefrl as package
 from prefrl.errors import DamagedFileError, PrefrlError, UsageError
-from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
-from prefrl.experience.scenes import filmed
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
+from prefrl.experience.scenes import scene_frames
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.transfer import export_labels
-from prefrl.rendering.film import read_film, write_film
+from prefrl.rendering.clip_video import read_clip_video, write_clip_video
 from prefrl.storage.files import load_tree, save_tree
 from prefrl.storage.reading import inflated
 
@@ -31,10 +31,10 @@ MEMORY, SECONDS = 300 * 2**20, 1.0
 READ = """
 import sys, time
 from pathlib import Path
-from prefrl.feedback.archive_admission import read_archive
-from prefrl.experience.clips import ClipFolder
-from prefrl.rendering.film import read_film
 from prefrl.errors import PrefrlError
+from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.rendering.clip_video import read_clip_video
 kind, path = sys.argv[1], Path(sys.argv[2])
 def held():  # getrusage would tell the most that the process that started this one had held, where that is more
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024
@@ -43,7 +43,7 @@ try:
     if kind == "zip":
         read_archive(path)
     elif kind == "film":
-        read_film(path, 15)
+        read_clip_video(path, 15)
         print("read")
     else:
         ClipFolder(path).load(0)
@@ -102,7 +102,7 @@ def test_a_filmed_scene_that_would_inflate_to_gigabytes() -> None:
     data = np.frombuffer(zlib.compress(bytes(10**6)), np.uint8)
     for shape in ([2**20, 2**20, 3], [1000, 1000, 2], [-1, 1, 1], [0, 0, 0]):
         with pytest.raises(ValueError, match=r"frame cannot|does not inflate"):
-            filmed({"film": {"0": {"deflated": data, "shape": shape}}})
+            scene_frames({"film": {"0": {"deflated": data, "shape": shape}}})
 
 
 # -- zips -----------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ def test_a_film_of_as_many_frames_as_it_should_have_that_are_too_much_together(t
 
 def test_the_largest_film_is_in_memory_once(tmp_path: Path) -> None:
     path = film(tmp_path / "large.avi", 15, 2104)
-    assert 0.98 < 15 * 2104**2 * 3 / LARGEST_FILM < 1
+    assert 0.98 < 15 * 2104**2 * 3 / LARGEST_FRAMES < 1
     assert cost("film", path) == "read"
 
 
@@ -239,17 +239,17 @@ def test_a_film_that_is_none_of_ours(tmp_path: Path) -> None:
     other = film(tmp_path / "other.avi", 15, 64, codec="mpeg4")
     for path in (playlist, several, other):
         with pytest.raises(DamagedFileError, match="cannot be read"):
-            read_film(path, 15)
+            read_clip_video(path, 15)
 
 
 def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (15, 50, 70, 3), dtype=np.uint8)
-    write_film(tmp_path / "ours.avi", frames, 15)
-    np.testing.assert_array_equal(read_film(tmp_path / "ours.avi", 15), frames)
-    np.testing.assert_array_equal(read_film(tmp_path / "ours.avi"), frames)
+    write_clip_video(tmp_path / "ours.avi", frames, 15)
+    np.testing.assert_array_equal(read_clip_video(tmp_path / "ours.avi", 15), frames)
+    np.testing.assert_array_equal(read_clip_video(tmp_path / "ours.avi"), frames)
     for wrong in (14, 16):
         with pytest.raises(PrefrlError, match="frames of"):
-            read_film(tmp_path / "ours.avi", wrong)
+            read_clip_video(tmp_path / "ours.avi", wrong)
 
 
 # -- what the writer may write is what the reader reads -------------------------------------------------------------
@@ -257,8 +257,8 @@ def test_a_film_of_ours_is_read_as_before(tmp_path: Path) -> None:
 
 def test_a_film_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
     frames = np.broadcast_to(np.uint8(0), (15, 2400, 2400, 3))
-    with pytest.raises(UsageError, match=r"15 pictures of 2400x2400 is larger than the 192 MiB"):
-        write_film(tmp_path / "large.avi", frames, 15)
+    with pytest.raises(UsageError, match=r"15 frames of 2400x2400 is larger than the limit of 192 MiB"):
+        write_clip_video(tmp_path / "large.avi", frames, 15)
     assert not list(tmp_path.iterdir())
 
 
@@ -266,12 +266,12 @@ def test_a_filmed_scene_of_frames_without_end(tmp_path: Path) -> None:
     frame = {"deflated": np.frombuffer(zlib.compress(bytes(3 * 2000**2), 9), np.uint8), "shape": [2000, 2000, 3]}
     many = {"film": {f"{place:06d}": frame for place in range(100)}}  # 1.2 GB
     with pytest.raises(ValueError, match="frame cannot"):
-        filmed(many)
+        scene_frames(many)
 
 
 def test_a_scene_is_bounded_by_what_a_clip_may_be(tmp_path: Path) -> None:
     with (tmp_path / "00000000.scene.safetensors").open("wb") as file:
-        file.truncate(LARGEST_FILM + LARGEST_FILM // 32 + 2**21)
+        file.truncate(LARGEST_FRAMES + LARGEST_FRAMES // 32 + 2**21)
     with pytest.raises(DamagedFileError, match="more than can be right"):
         ClipFolder(tmp_path).load_scene(0)
 
@@ -300,9 +300,9 @@ class Large(gymnasium.Env):
 
 def test_clips_that_could_not_be_read_back_are_refused_at_the_start(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(UsageError, match=r"a clip of 45 steps of .* has .* and the most is 128 MB"):
+    with pytest.raises(UsageError, match=r"a clip of 45 steps of .* has .* and the limit is 128 MB"):
         package.train(Large, env_kwargs={"numbers": 2**20}, steps=1000, labels=5, out=out)
-    with pytest.raises(UsageError, match=r"45 pictures of 1920x1080 is larger than"):
+    with pytest.raises(UsageError, match=r"45 frames of 1920x1080 is larger than"):
         package.train(Large, teacher="human", steps=1000, labels=5, out=out)
     assert not out.exists()
     assert LARGEST_CLIP == 128 * 2**20

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from prefrl.agents.buffers import DeferredRolloutBuffer
 from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler
 from prefrl.experience.inputs import Inputs
-from prefrl.experience.segments import Experience, SegmentRecorder
+from prefrl.experience.recorder import Experience, SegmentRecorder
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.normalisation import RolloutNormalisation
 

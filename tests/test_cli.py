@@ -198,7 +198,7 @@ def test_doctor_looks_at_everything() -> None:
     subjects = [line.split(":")[0].split(maxsplit=1) for line in lines if line.startswith(("ok", "LACK"))]
     assert {"Python", "torch", "MuJoCo", "rendering", "GPU", "disk"} <= {subject for _, subject in subjects}
     lacking = [i for i, line in enumerate(lines) if line.startswith("LACK")]
-    assert all(lines[i + 1].strip().startswith("mend with: ") for i in lacking if "timeout" not in lines[i])
+    assert all(lines[i + 1].strip().startswith("fix with: ") for i in lacking if "timeout" not in lines[i])
 
 
 def test_doctor_lists_missing_parts_and_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +207,7 @@ def test_doctor_lists_missing_parts_and_remedies(monkeypatch: pytest.MonkeyPatch
     lines = done.out.splitlines()
     (at,) = (i for i, line in enumerate(lines) if line.startswith("LACK  rendering"))
     assert "nonsense" in lines[at]
-    assert lines[at + 1].strip().startswith("mend with: ")
+    assert lines[at + 1].strip().startswith("fix with: ")
     assert done.code == 0  # one can train without a picture
 
 
@@ -221,7 +221,7 @@ def test_doctor_names_all_libraries_that_qt_lacks_at_once(monkeypatch: pytest.Mo
     lines = prefrl("doctor").out.splitlines()
     (at,) = (i for i, line in enumerate(lines) if line.startswith("LACK  viewer"))
     assert lines[at] == "LACK  viewer: Qt lacks libxcb-nothing.so.7, libnada.so.1"
-    assert lines[at + 1].strip() == "mend with: apt-get install libxcb-nothing7 libnada1"
+    assert lines[at + 1].strip() == "fix with: apt-get install libxcb-nothing7 libnada1"
 
 
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="reads the libraries' own lists")

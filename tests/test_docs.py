@@ -163,7 +163,7 @@ def test_relative_links_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paths_and_names_in_code_exist(page):
-    """`tests/fuzz.py` is a file, `prefrl.chance` a module or a member of one."""
+    """`tests/fuzz.py` is a file, `prefrl.seeding` a module or a member of one."""
     prose = _BLOCK.sub("", page.read_text())
     for path in re.findall(r"`(?:python )?((?:prefrl|envs|clip_viewer|benchmarks|tests|docs)/[\w./-]+)", prose):
         assert (ROOT / path).exists(), path

@@ -19,7 +19,7 @@ from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.transfer import import_labels
-from prefrl.rendering.renderer import Stage, render_clip
+from prefrl.rendering.renderer import SegmentRenderer, render_clip
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import write_atomically
 
@@ -130,12 +130,12 @@ def test_a_clip_that_was_there_already_is_synced_too(disk: Disk, tmp_path: Path)
     assert disk.has(again.file(0))
 
 
-class Still(Stage):
-    """A stage on which nothing moves."""
+class Still(SegmentRenderer):
+    """A renderer of frames on which nothing moves."""
 
     def __init__(self) -> None: ...
 
-    def film(self, scene: object, actions: np.ndarray) -> np.ndarray:
+    def render(self, scene: object, actions: np.ndarray) -> np.ndarray:
         return np.zeros((len(actions), 16, 16, 3), np.uint8)
 
 

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.experience.environments import make_stack
 from prefrl.experience.episodes import Episodes, EpisodeSums
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.recipes import resolve
 from prefrl.teachers import make_teacher

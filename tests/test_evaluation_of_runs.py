@@ -233,7 +233,7 @@ def test_episodes_that_do_not_end_are_cut_and_reported(tmp_path: Path) -> None:
     root = create(tmp_path / "run", "evaluation.max_steps=7", "evaluation.episodes=3", task="Noisy-v0", steps=1000).root
     warned: list[str] = []
     assert resume(root, control=Control(warn=warned.append)).summary is not None
-    assert "3 of 3 episodes of the evaluation did not end by themselves: cut" in warned
+    assert "3 of 3 episodes of the evaluation did not end and were cut" in warned
     assert -7 * 1.5 < summary(root)["evaluation_return_mean"] < 0  # seven steps, where an episode has forty
     assert "2 of 2 episodes did not end, and were cut after 7 steps" in prefrl("play", root, "--episodes", "2").out
 

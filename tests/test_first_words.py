@@ -13,8 +13,8 @@ import psutil
 import pytest
 from runs import live, prefrl, refused, spawned, until
 
-from prefrl import needs
-from prefrl.machine import patience, processes
+from prefrl import memory_check
+from prefrl.machine import activity, processes
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.recipes import resolve
 
@@ -38,15 +38,15 @@ def test_a_name_that_there_is_not_gets_the_one_that_was_meant(name: str, meant: 
 
 
 def test_a_run_that_needs_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "available", lambda: 2**30)
+    monkeypatch.setattr(memory_check, "available", lambda: 2**30)
     line = refused(prefrl("train", "pong", "--labels", "3000", "--out", tmp_path / "run"), 2)
-    assert "1.0 GB are free" in line
+    assert "1.0 GB is free" in line
     assert "--labels" in line or "queries.pool" in line or "reward.batch_size" in line
     assert not (tmp_path / "run").exists()
 
 
 def test_few_labels_take_little_memory() -> None:
-    few, many = (needs.memory_needs(resolve("pong", settings={"queries.labels": labels})) for labels in (12, 3000))
+    few, many = (memory_check.memory_use(resolve("pong", settings={"queries.labels": labels})) for labels in (12, 3000))
     (of_few,), (of_many,) = ([size for what, size in each.items() if "comparisons" in what] for each in (few, many))
     assert of_few == 12 * 2 * 28 * 84 * 84
     assert of_many == 3000 * 2 * 28 * 84 * 84
@@ -54,24 +54,24 @@ def test_few_labels_take_little_memory() -> None:
 
 def test_only_slow_operations_are_announced() -> None:
     said = io.StringIO()
-    speaker = patience.Patience(said)
-    speaker.start()
+    printer = activity.ActivityPrinter(said)
+    printer.start()
     until(said.getvalue, "a word", timeout=30)
-    speaker.stop()
+    printer.stop()
     assert said.getvalue() == "starting: loading libraries\n"
 
 
 def test_changes_are_shown_within_two_seconds_and_repetitions_rarely() -> None:
     said = io.StringIO()
-    speaker = patience.Patience(said, "playing")
-    speaker.start()
+    printer = activity.ActivityPrinter(said, "playing")
+    printer.start()
     until(said.getvalue, "a word", timeout=30)
-    speaker.doing = "5 episodes"
+    printer.activity = "5 episodes"
     began = time.monotonic()
     until(lambda: "episodes" in said.getvalue(), "what is new", timeout=30)
     assert time.monotonic() - began < 8  # the same would be said after ten
     time.sleep(2.5)
-    speaker.stop()
+    printer.stop()
     assert said.getvalue() == "playing: loading libraries\nplaying: 5 episodes\n"
 
 

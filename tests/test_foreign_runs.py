@@ -119,13 +119,13 @@ def test_a_link_in_the_place_of_a_folder(name: str, root: Path) -> None:
 def test_a_pipe_in_the_place_of_a_file(name: str, root: Path) -> None:
     (root / name).unlink(missing_ok=True)
     os.mkfifo(root / name)
-    assert_refused(root, word="no regular file" if name != "config.json" else "")
+    assert_refused(root, word="not a regular file" if name != "config.json" else "")
 
 
 def test_a_pipe_deep_in_a_folder(root: Path) -> None:
     (root / "tensorboard" / "inner").mkdir(parents=True)
     os.mkfifo(root / "tensorboard" / "inner" / "events")
-    assert_refused(root, word="no regular file")
+    assert_refused(root, word="not a regular file")
 
 
 def test_a_device_in_the_place_of_a_file(root: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_query_without_end_is_ended(root: Path, monkeypatch: pytest.MonkeyPatc
     """Were a way found past the comparison of schemas."""
     monkeypatch.setattr(sqlite, "_MOST_LOOKS", 20)
     store = LabelStore(root / "labels.sqlite")
-    with pytest.raises(PrefrlError, match="comes to no end"), store.database.read() as connection:
+    with pytest.raises(PrefrlError, match="does not finish"), store.database.read() as connection:
         connection.exec_driver_sql(ENDLESS.replace("SELECT i FROM n", "SELECT sum(i) FROM n"))
     assert store.counts()["answered"] == 6  # the store still works
     store.close()

@@ -65,14 +65,14 @@ def test_an_environment_of_one_s_own_trains_and_is_given_again(kind: str, tmp_pa
 def test_what_is_no_environment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="vector of environments"):
         trained(DummyVecEnv([oddities.Lamp]), tmp_path / "a")
-    with pytest.raises(UsageError, match="is no environment"):
+    with pytest.raises(UsageError, match="is not an environment"):
         trained(3, tmp_path / "a")
     with pytest.raises(UsageError, match="cannot be stored as JSON"):
         trained(oddities.NeedsLevel, tmp_path / "a", env_kwargs={"level": object()})
     one = oddities.Lamp()
     with pytest.raises(UsageError, match="the same environment each time"):
         trained(lambda: one, tmp_path / "a")
-    with pytest.raises(UsageError, match="process that films it"):
+    with pytest.raises(UsageError, match="process that renders it"):
         trained(lambda: oddities.Lamp("rgb_array"), tmp_path / "a", teacher="human")
     assert not (tmp_path / "a").exists()
     for name in [each for each in gymnasium.registry if each.startswith("python/")]:
@@ -109,7 +109,7 @@ def test_an_exported_agent_acts_as_the_run_s(name: str, algo: type[PPO], tmp_pat
         assert int(chosen) + (5 if name == "FromFive" else 0) == action
         observation, *_ = own.step(action)
         seen, *_ = env.step(chosen)
-    assert "is there already" in refused(prefrl("export", root, file), 2)
+    assert "already exists" in refused(prefrl("export", root, file), 2)
     assert "must end in .zip" in refused(prefrl("export", root, tmp_path / "agent.pt"), 2)
 
 

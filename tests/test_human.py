@@ -18,7 +18,7 @@ from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
-from prefrl.rendering.film import read_film
+from prefrl.rendering.clip_video import read_clip_video
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 
@@ -49,7 +49,7 @@ class Person(threading.Thread):
         while len(self.shown) < self.until and not (self.root / "summary.json").exists():
             for lease in queue.lease("person"):
                 for segment in (lease.segments[0], lease.segments[1]):
-                    assert len(read_film(clips.video(segment), 15)) == 15
+                    assert len(read_clip_video(clips.video(segment), 15)) == 15
                 judgement = better(clips, lease)
                 assert queue.answer(Answer(lease.query_id, judgement, "human", lease.agent_step, "ann", 0.1))
                 self.shown.append((lease.query_id, judgement))

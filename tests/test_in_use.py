@@ -232,12 +232,12 @@ def test_late_answers_are_reported(run: RunDirectory) -> None:
 
 
 def test_only_what_can_be_resumed_is_said_to_be(unfinished: Path) -> None:
-    assert "go on with: prefrl resume" in prefrl("status", unfinished).out
+    assert "resume with: prefrl resume" in prefrl("status", unfinished).out
     for path in checkpoints(unfinished):
         truncate(path)
     said = prefrl("status", unfinished).out
     assert "cannot be resumed" in said
-    assert "go on with" not in said
+    assert "resume with" not in said
     done = prefrl("resume", unfinished)
     assert done.code == 1
     assert "can be resumed" not in error_line(done)

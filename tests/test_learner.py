@@ -11,7 +11,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.terms import Answer, Comparison
 from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
 from prefrl.reward import loss as loss_module
@@ -20,7 +20,6 @@ from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.published import PublishedReward
 from prefrl.reward.workers import InlineLearner
-from prefrl.types import Comparison
 
 
 def make(library=None, *, features=4, length=5, seed=0, upto=None, **changes):

@@ -376,10 +376,10 @@ def dump(store):
 _VIEWER = """
 import sys
 from pathlib import Path
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.feedback.kinds.comparison import Judgement
 
 store = LabelStore(Path(sys.argv[1]))
 queue = LabelQueue(store)

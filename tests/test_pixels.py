@@ -16,14 +16,15 @@ from prefrl.errors import UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
+from prefrl.experience.segment import Segment
+from prefrl.feedback.terms import Comparison
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import StackedCNN
 from prefrl.reward.segment_table import with_room
 from prefrl.storage.files import DamagedFileError
-from prefrl.types import Comparison, Segment
 
 ATARI = Inputs((4, 84, 84), stack=4)
 DOT = Inputs((4, SIZE, SIZE), stack=4)

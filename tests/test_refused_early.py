@@ -103,7 +103,7 @@ ATTACKS = {
     deep: "config.json is damaged",
     journal: "rollback journal",
     module: "--trust evil",
-    broken: "is whole",
+    broken: "are damaged",
 }
 OPENING = (
     ["resume", "."],

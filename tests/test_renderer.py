@@ -14,20 +14,20 @@ import pytest
 from helpers import same_tree, segments, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.beginning import Beginning
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
-from prefrl.experience.segments import SegmentRecorder
 from prefrl.experience.tasks import make_env
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.initial_phases import InitialPhases
 from prefrl.recipes import resolve
 from prefrl.rendering import renderer
-from prefrl.rendering.film import read_film, write_film
-from prefrl.rendering.renderer import RendererProcess, Stage, _render_until, render_clip
+from prefrl.rendering.clip_video import read_clip_video, write_clip_video
+from prefrl.rendering.renderer import RendererProcess, SegmentRenderer, _render_until, render_clip
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import DamagedFileError, load_tree, save_tree
 
@@ -41,8 +41,8 @@ def noise(frames=7, height=33, width=48):
 @pytest.mark.parametrize(("height", "width"), [(33, 48), (48, 33), (1, 1)])
 def test_a_video_is_lossless(tmp_path, height, width):
     frames = noise(height=height, width=width)
-    write_film(tmp_path / "a.avi", frames, 30)
-    np.testing.assert_array_equal(read_film(tmp_path / "a.avi", 7), frames)
+    write_clip_video(tmp_path / "a.avi", frames, 30)
+    np.testing.assert_array_equal(read_clip_video(tmp_path / "a.avi", 7), frames)
 
 
 def test_the_film_of_an_older_run_is_found_and_read(tmp_path):
@@ -53,32 +53,32 @@ def test_the_film_of_an_older_run_is_found_and_read(tmp_path):
         for frame in noise():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    np.testing.assert_array_equal(read_film(ClipFolder(tmp_path).video(3), 7), noise())
+    np.testing.assert_array_equal(read_clip_video(ClipFolder(tmp_path).video(3), 7), noise())
 
 
 def test_a_film_with_a_damaged_frame_is_an_error_of_ours(tmp_path):
     path = tmp_path / "a.avi"
-    write_film(path, noise(), 30)
+    write_clip_video(path, noise(), 30)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(path, 7)
+        read_clip_video(path, 7)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.7])
 def test_a_truncated_film_is_an_error_of_ours(tmp_path, part):
     path = tmp_path / "a.avi"
-    write_film(path, noise(), 30)
+    write_clip_video(path, noise(), 30)
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(path, 7)
+        read_clip_video(path, 7)
 
 
 def test_a_missing_film_is_an_error_of_ours(tmp_path):
     with pytest.raises(DamagedFileError, match="clip"):
-        read_film(tmp_path / "none.avi")
+        read_clip_video(tmp_path / "none.avi")
 
 
 class Filmed(gymnasium.Wrapper):
@@ -118,9 +118,9 @@ def record(env_id, steps, length, seed=0):
 def test_a_replay_shows_what_the_agent_did(env_id, steps, length):
     kept, seen = record(env_id, steps, length)
     assert len(kept) >= 2
-    stage = Stage(env_id)
-    shown = [stage.film(segment.scene, segment.actions) for segment in kept]
-    stage.close()
+    segment_renderer = SegmentRenderer(env_id)
+    shown = [segment_renderer.render(segment.scene, segment.actions) for segment in kept]
+    segment_renderer.close()
     for frames in shown:
         starts = [start for start in range(len(seen) - length + 1) if np.array_equal(seen[start], frames[0])]
         assert any(np.array_equal(np.stack(seen[start : start + length]), frames) for start in starts)
@@ -136,15 +136,15 @@ def test_a_replay_of_mujoco_passes_through_the_same_states():
     for _ in range(3 * length):
         recorder.step(rng.uniform(-1, 1, (1, 3)).astype(np.float32))
     take_rollout(recorder)
-    stage = Stage("prefrl/Hopper-v0")
+    segment_renderer = SegmentRenderer("prefrl/Hopper-v0")
     seen = []
     for segment in recorder.pool:
-        frames = stage.film(segment.scene, segment.actions)
+        frames = segment_renderer.render(segment.scene, segment.actions)
         assert frames.shape == (length, 320, 320, 3)
-        seen.append((stage._env.unwrapped._get_obs(), segment))
+        seen.append((segment_renderer._env.unwrapped._get_obs(), segment))
     for (reached, _), (_, following) in itertools.pairwise(seen):
         np.testing.assert_allclose(reached, following.observations[0], atol=1e-6)
-    stage.close()
+    segment_renderer.close()
 
 
 @pytest.mark.parametrize("env_id", ["Hopper-v5", "CartPole-v1"])
@@ -166,18 +166,18 @@ def test_the_last_steps_before_an_end_are_replayed_from_the_segment_before(env_i
             ends.append((steps, infos[0]["terminal_observation"]))
             steps = 0
     take_rollout(recorder)
-    stage = Stage.__new__(Stage)
-    stage._env = make_env(env_id)
+    segment_renderer = SegmentRenderer.__new__(SegmentRenderer)
+    segment_renderer._env = make_env(env_id)
     last = [segment for segment in recorder.pool if "lead" in segment.scene]
     wanted = [observation for steps, observation in ends if steps > length and steps % length]
     assert len(last) == len(wanted) >= 2
     for segment, observation in zip(last, wanted, strict=True):
         save_tree(tmp_path / "scene", segment.scene)
-        frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
+        frames = segment_renderer.render(load_tree(tmp_path / "scene"), segment.actions)
         assert len(frames) == length
-        reached = stage._env.unwrapped.state if cart else stage._env.unwrapped._get_obs()
+        reached = segment_renderer._env.unwrapped.state if cart else segment_renderer._env.unwrapped._get_obs()
         np.testing.assert_array_equal(np.asarray(reached, observation.dtype), observation)
-    stage.close()
+    segment_renderer.close()
 
 
 class Stateless(gymnasium.Env):
@@ -208,13 +208,13 @@ def test_what_cannot_be_replayed_is_filmed_as_it_goes(tmp_path):
     for _ in range(14):
         recorder.step(np.array([0]))
     take_rollout(recorder)
-    stage = Stage("CartPole-v1")  # is not asked
+    segment_renderer = SegmentRenderer("CartPole-v1")  # is not asked
     firsts = []
     for segment in recorder.pool:
         save_tree(tmp_path / "scene", segment.scene)
-        frames = stage.film(load_tree(tmp_path / "scene"), segment.actions)
+        frames = segment_renderer.render(load_tree(tmp_path / "scene"), segment.actions)
         firsts.append(frames[:, 0, 0, 0].tolist())
-    stage.close()
+    segment_renderer.close()
     # Episodes of seven steps, which terminate: two segments of three, and the last three steps.
     assert firsts == [[0, 1, 2], [3, 4, 5], [4, 5, 6], [7, 8, 9], [10, 11, 12], [11, 12, 13]]
 
@@ -225,7 +225,7 @@ def test_an_environment_that_cannot_be_filmed_any_more_has_failed():
     recorder.reset()
     recorder.step(np.array([0]))
     env.render = lambda: None
-    with pytest.raises(EnvironmentFaultError, match="gives no picture: it gives None"):
+    with pytest.raises(EnvError, match="does not return an image: it returns None"):
         recorder.step(np.array([0]))
 
 
@@ -291,13 +291,13 @@ def test_a_clip_is_announced_when_its_film_is_there(tmp_path, queue):
     store.add_queries([pair_query(1, 0, kept[0], kept[1], 0)])
     for segment in kept[:2]:
         clips.save_scene(segment)
-    stage = Stage("prefrl/MovingDot-v0")
+    segment_renderer = SegmentRenderer("prefrl/MovingDot-v0")
     for number in queue.to_render():
         assert queue.lease("a") == []
-        render_clip(number, clips, stage, 15, queue)
-    stage.close()
+        render_clip(number, clips, segment_renderer, 15, queue)
+    segment_renderer.close()
     (lease,) = queue.lease("a")
-    assert len(read_film(clips.video(lease.segments[0]), 15)) == 15
+    assert len(read_clip_video(clips.video(lease.segments[0]), 15)) == 15
 
 
 def test_a_clip_without_a_scene_is_a_clear_error(tmp_path, queue):
@@ -306,7 +306,7 @@ def test_a_clip_without_a_scene_is_a_clear_error(tmp_path, queue):
     store.add_queries([pair_query(1, 0, pool[0], pool[1], 0)])
     (tmp_path / "clips").mkdir()
     with pytest.raises(PrefrlError, match="scene"):
-        render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), Stage("CartPole-v1"), 15, queue)
+        render_clip(pool[0].id, ClipFolder(tmp_path / "clips"), SegmentRenderer("CartPole-v1"), 15, queue)
 
 
 def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatch):
@@ -320,7 +320,7 @@ def test_whatever_an_environment_raises_withdraws_the_query(tmp_path, monkeypatc
     def broken(*_):
         raise ZeroDivisionError("in a user's render")
 
-    monkeypatch.setattr(Stage, "film", broken)
+    monkeypatch.setattr(SegmentRenderer, "render", broken)
     reader, writer = multiprocessing.Pipe(duplex=False)
     working = threading.Thread(target=_render_until, args=(reader, run))
     working.start()
@@ -342,7 +342,7 @@ def _asked_about(tmp_path, monkeypatch, shows):
     pairs = enumerate(zip(pool[::2], pool[1::2], strict=True))
     store.add_queries([pair_query(1, rank, *pair, 0) for rank, pair in pairs])
 
-    def film(segment, clips, stage, fps, queue):
+    def film(segment, clips, segment_renderer, fps, queue):
         if not shows(next(turns)):
             raise ZeroDivisionError("in a user's render")
         queue.rendered(segment, 15)
@@ -361,10 +361,10 @@ def test_a_renderer_that_can_show_nothing_any_more_gives_up(tmp_path, monkeypatc
     store.close()
 
     process = SimpleNamespace(exitcode=renderer._NOTHING_SHOWN, is_alive=lambda: False)
-    beside = RendererProcess.__new__(RendererProcess)
-    beside._run, beside._beside = run, SimpleNamespace(process=process)
-    with pytest.raises(EnvironmentFaultError, match=r"none of the last 10 clips .* ZeroDivisionError: in a user's ren"):
-        beside.check()
+    renderer_process = RendererProcess.__new__(RendererProcess)
+    renderer_process._run, renderer_process._worker = run, SimpleNamespace(process=process)
+    with pytest.raises(EnvError, match=r"none of the last 10 clips .* ZeroDivisionError: in a user's ren"):
+        renderer_process.check()
 
 
 def test_a_renderer_continues_while_some_clips_are_shown(tmp_path, monkeypatch):
@@ -391,9 +391,9 @@ def test_where_no_first_clip_could_be_shown_a_run_ends_with_the_reason():
     asker.problems = ["clip 3 cannot be shown: no light", "clip 2 cannot be shown: no light"]
     parts = SimpleNamespace(agent=SimpleNamespace(steps=256), config=SimpleNamespace(teacher="human"))
     keeper = SimpleNamespace(records=None, reporter=SimpleNamespace(waiting=None))
-    beginning = Beginning(parts, SimpleNamespace(asker=asker), keeper)
+    initial = InitialPhases(parts, SimpleNamespace(asker=asker), keeper)
     with pytest.raises(UsageError, match=r"none of the first .*: clip 3 cannot be shown: no light; .* start a new run"):
-        beginning.ask()
+        initial.ask()
     asker.problems = []
     with pytest.raises(PrefrlError, match="the teacher human could compare none"):
-        beginning.ask()
+        initial.ask()

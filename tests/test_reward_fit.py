@@ -23,6 +23,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import reward_inputs
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Comparison
 from prefrl.reward.figures import Figures, figures
 from prefrl.reward.fit_request import split
 from prefrl.reward.labels import Labels
@@ -30,7 +31,6 @@ from prefrl.reward.learner import RewardLearner
 from prefrl.reward.refit import Refit, judged, refit
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
-from prefrl.types import Comparison
 
 # -- the figures ------------------------------------------------------------------------------------------------------
 

@@ -14,10 +14,11 @@ from labelled import add_labels, make_run, random_segment
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
+from prefrl.experience.segment import Segment
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Comparison, Undone
 from prefrl.reward.labels import Labels
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Comparison, Segment, Undone
 
 INPUTS = Inputs((12,))
 LEFT_OUT = "reward learner: a label is left out: "

@@ -4,7 +4,7 @@ import numpy as np
 from helpers import CountingEnv, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 
 
 def roll(env, steps):

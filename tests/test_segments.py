@@ -10,9 +10,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from prefrl.assembly import recorder_inputs
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
+from prefrl.experience.segment import Segment
 from prefrl.recipes import resolve
-from prefrl.types import Segment
 
 
 def recorder(envs=2, length=3, pool=1000, *, hide_endings=False, **options):

@@ -12,9 +12,8 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.terms import Answer, Comparison
 from prefrl.safety.store_schema import STORE_VERSION
-from prefrl.types import Comparison
 
 POOL = segments(40)
 
@@ -230,9 +229,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from prefrl.errors import UsageError
+from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
-from prefrl.feedback.kinds.comparison import Judgement
 store = LabelStore(Path(sys.argv[1]))
 for query in range(1, 61):
     store.add_answers([Answer(query, Judgement.LEFT, sys.argv[2], 0)])

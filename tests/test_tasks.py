@@ -5,7 +5,7 @@ import pytest
 from gymnasium import spaces
 
 from prefrl.errors import UsageError
-from prefrl.experience.making import make_env, unsuitable
+from prefrl.experience.make_env import make_env, unsuitable
 from prefrl.experience.tasks import GymnasiumTask, find_task, known_tasks
 
 FACTS = {  # name: Gymnasium id, horizon, clip steps, playback rate
@@ -215,8 +215,8 @@ def test_an_unsuitable_environment_is_refused_with_the_reason(observation, actio
 
 
 def test_what_is_no_space_is_refused():
-    assert "action_space is no space" in unsuitable(Bare(BOX, None))
-    assert "observation_space is no space" in unsuitable(Bare((3,), BOX))
+    assert "action_space is not a Gymnasium space" in unsuitable(Bare(BOX, None))
+    assert "observation_space is not a Gymnasium space" in unsuitable(Bare((3,), BOX))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from prefrl.experience.inputs import Inputs
 from prefrl.feedback.following import Following
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.terms import Answer, Comparison, Undone
 from prefrl.recipes import resolve
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
@@ -26,7 +26,6 @@ from prefrl.reward.process import Orders, learn_until
 from prefrl.reward.workers import InlineLearner
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree
-from prefrl.types import Comparison, Undone
 
 LEFT, RIGHT, EQUAL, NEITHER = Judgement
 

@@ -16,9 +16,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 import prefrl as package
 from prefrl.errors import UsageError
-from prefrl.experience import tryout
-from prefrl.experience.making import make_env
-from prefrl.experience.tryout import try_out
+from prefrl.experience import env_checks
+from prefrl.experience.env_checks import check_env
+from prefrl.experience.make_env import make_env
 from prefrl.recipes import resolve
 
 SMALL = (
@@ -96,7 +96,7 @@ def test_it_trains_plays_and_serves_a_user_s_own_loop(name: str, tmp_path: Path)
         ("Fails", "IndexError"),
         ("NeedsLevel", "--env-kwargs level=VALUE"),
         ("Quits", "SystemExit: no licence"),
-        ("NoSpaces", "its action_space is no space"),
+        ("NoSpaces", "its action_space is not a Gymnasium space"),
     ],
 )
 def test_it_is_refused_in_one_line_before_there_is_a_run(name: str, reason: str, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_mistake_that_shows_in_training_is_one_line_and_the_run_can_be_resumed
     assert "step(): RuntimeError: the lamp burnt out (oddities.py, line" in line
     assert re.search(r"after [\d,]+ steps, the environment oddities:FailsLate-v0 failed", line)
     assert "can be resumed" not in line  # as it is, it would fail again
-    assert f"; the run and its labels are kept: fix the environment, then go on with: prefrl resume {tmp_path}" in line
+    assert f"; the run and its labels are kept: fix the environment, then resume with: prefrl resume {tmp_path}" in line
 
 
 @pytest.mark.parametrize("ends", [333, 999])
@@ -134,12 +134,12 @@ def test_an_episode_that_the_trial_did_not_see_the_end_of_is_not_a_short_one(
     ends: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(oddities.Lamp, "ends", ends)  # 1 step of the thousand is left for the last
-    assert try_out("Lamp-v0").short_episode == ends
+    assert check_env("Lamp-v0").short_episode == ends
 
 
 def test_where_no_episode_ended_none_is_known_to_be_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tryout, "_SECONDS", 0.0)  # as where a reset takes longer than that
-    assert try_out("Lamp-v0").short_episode == 1000
+    monkeypatch.setattr(env_checks, "_SECONDS", 0.0)  # as where a reset takes longer than that
+    assert check_env("Lamp-v0").short_episode == 1000
     assert resolve("Lamp-v0").queries.segment_length == 15
 
 
@@ -206,10 +206,10 @@ def test_a_video_where_the_constructor_takes_no_render_mode(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("ShowsNone", "its render() gives no picture that people could see: it gives None"),
-        ("ShowsText", "it gives a str"),
-        ("ShowsList", "it gives an array of shape (2, 8, 8, 3)"),
-        ("ShowsSizes", "pictures of different sizes"),
+        ("ShowsNone", "its render() does not return an image: it returns None"),
+        ("ShowsText", "it returns a str"),
+        ("ShowsList", "it returns an array of shape (2, 8, 8, 3)"),
+        ("ShowsSizes", "images of different sizes"),
         ("NoRenderMode", "its constructor takes no render_mode"),
         ("SaysNoModes", '"rgb_array"'),
     ],

@@ -15,7 +15,7 @@ from prefrl import assembly
 from prefrl.agents.reward_terms import AgentReward, PredictedReward
 from prefrl.experience.environments import make_stack
 from prefrl.experience.episodes import Episodes
-from prefrl.experience.segments import SegmentRecorder
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.recipes import resolve
 from prefrl.runs.metrics import read_metrics
 

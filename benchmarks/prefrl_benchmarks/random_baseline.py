@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from prefrl.arrays import Array
 from prefrl.config import EvaluationConfig
 from prefrl.errors import PrefrlError
-from prefrl.experience.making import make_env
+from prefrl.experience.make_env import make_env
 from prefrl.experience.tasks import find_task
 from prefrl.storage.files import read_json, write_json
-from prefrl.types import Array
 
 EPISODES = 30
 _FILE = "random.json"

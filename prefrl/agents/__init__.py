@@ -1,1 +1,1 @@
-"""Agents: Stable-Baselines3 algorithms behind one protocol, and the reward that they are given."""
+"""Agents: Stable-Baselines3 algorithms behind one protocol, and the reward they are trained on."""

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's on-policy algorithms, built from a run's configuration."""
+"""Build Stable-Baselines3's on-policy algorithms from a run's configuration."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One algorithm, under its name in `ALGORITHMS`."""
+    """An algorithm; `ALGORITHMS` lists them by name."""
 
     make: Callable[[AgentConfig, dict[str, Any]], OnPolicyAlgorithm]
-    """Builds it from the agent's settings and the arguments that all algorithms share."""
+    """Builds the algorithm from the agent's settings and the arguments that all algorithms share."""
     has_entropy_bonus: bool = True
-    """Whether its objective has one; if not, the reward carries it."""
+    """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
 
 
 def _ppo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
-    batch_size = min(agent.batch_size, agent.n_envs * agent.n_steps)  # SB3 takes more for a mistake
+    batch_size = min(agent.batch_size, agent.n_envs * agent.n_steps)  # SB3 rejects larger ones
     return PPO(
         **shared,
         **_bonuses(agent),
@@ -69,8 +69,8 @@ def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer]
 
     Args:
         config: The run.
-        env: Its environments.
-        buffer: The rollout buffer's class; None for Stable-Baselines3's own.
+        env: The run's environments.
+        buffer: Class of the rollout buffer; None for Stable-Baselines3's default.
     """
     agent = config.agent
     rate, end = agent.learning_rate, agent.learning_rate_end
@@ -84,7 +84,7 @@ def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer]
         "normalize_advantage": agent.normalise_advantage,
         "policy_kwargs": policy_kwargs(config, env.top.action_space),
         "seed": config.seed,
-        # A policy for vectors is so small that it is faster on the CPU than on any GPU.
+        # A policy for vectors is so small that the CPU is faster than a GPU.
         "device": choose_device(config.device) if config.images else "cpu",
     }
     if buffer is not None:
@@ -96,7 +96,7 @@ def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer]
 
 
 def policy_kwargs(config: RunConfig, actions: spaces.Space[Any]) -> dict[str, Any]:
-    """What the policy network is made with."""
+    """Return the policy's constructor arguments (Stable-Baselines3's `policy_kwargs`)."""
     agent = config.agent
     kwargs: dict[str, Any] = {"net_arch": list(agent.net_arch), "activation_fn": _ACTIVATIONS[agent.activation]}
     if config.images:

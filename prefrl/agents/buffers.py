@@ -1,4 +1,4 @@
-"""A rollout buffer that waits for its rewards."""
+"""A rollout buffer whose rewards are added after the rollout."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import numpy as np
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
-from prefrl.types import Floats
+from prefrl.arrays import Floats
 
 
 class DeferredRolloutBuffer(RolloutBuffer):
-    """Computes returns and advantages only once the rollout has its rewards.
+    """Computes returns and advantages once the rewards of the rollout are known.
 
-    Rewards are then from the newest reward model and cost one forward pass a rollout. They are added to what is there,
-    so that the bootstrap at a time limit, which Stable-Baselines3 has put into the rewards by then, stays in.
+    All rewards of a rollout then come from the newest reward model, in one forward pass. They are added to the stored
+    rewards, because Stable-Baselines3 has already stored the bootstrap values of time limits there.
     """
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray[Any, Any]) -> None:
-        """Keep the arguments for `complete`."""
+        """Store the arguments for `complete`."""
         self._end = (last_values, dones)
 
     def complete(self, rewards: Floats | None) -> None:
-        """Add the rollout's (T, E) rewards, None for those that the environments gave, and compute advantages."""
+        """Add the rewards and compute returns and advantages.
+
+        Args:
+            rewards: (T, E); None to use the environments' rewards.
+        """
         if rewards is not None:
             self.rewards += rewards
         super().compute_returns_and_advantage(*self._end)

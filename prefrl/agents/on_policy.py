@@ -1,4 +1,4 @@
-"""On-policy agents (PPO, A2C, TRPO): each rollout is scored whole, and trained on once."""
+"""On-policy agents (PPO, A2C, TRPO): each rollout is scored as a whole, then used for one call of `train`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.buffers import DeferredRolloutBuffer
 from prefrl.agents.reward_terms import AgentReward
 from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack, ended_episodes
-from prefrl.experience.segments import Experience
+from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 
 class OnPolicyAgent:
-    """An on-policy algorithm of Stable-Baselines3, whose two halves of `learn` are called one by one."""
+    """An on-policy algorithm of Stable-Baselines3. `collect` and `improve` are the two halves of its `learn`."""
 
     def __init__(self, config: RunConfig, env: EnvStack, logger: Logger) -> None:
         """Build the algorithm and reset the environments.
 
         Args:
             config: The run.
-            env: Its environments.
-            logger: Where the algorithm writes its own figures.
+            env: The run's environments.
+            logger: Logger for the algorithm's own metrics.
         """
         self._env, self._total = env, config.steps
         self._model = make_algorithm(config, env, DeferredRolloutBuffer)
@@ -40,16 +40,16 @@ class OnPolicyAgent:
 
     @property
     def steps(self) -> int:
-        """Steps taken so far, of all environments together."""
+        """Steps taken so far, summed over all environments."""
         return self._model.num_timesteps
 
     @property
     def logger(self) -> Logger:
-        """Where the algorithm writes its own figures."""
+        """Logger of the algorithm's own metrics."""
         return self._model.logger
 
     def collect(self, each_step: Callable[[], None]) -> Experience | None:
-        """Roll the policy for `agent.n_steps` steps of every environment; see `Agent.collect`."""
+        """Collect one rollout: `agent.n_steps` steps of every environment; see `Agent.collect`."""
         model = self._model
 
         def step(ended: int) -> None:
@@ -62,7 +62,7 @@ class OnPolicyAgent:
         return self._experience
 
     def improve(self, reward: AgentReward | None) -> None:
-        """Score the rollout just collected, and train on it."""
+        """Score the last rollout and train on it."""
         buffer = self._model.rollout_buffer
         assert isinstance(buffer, DeferredRolloutBuffer)
         scored = reward(self._experience, buffer.log_probs) if reward and self._experience else None
@@ -71,28 +71,28 @@ class OnPolicyAgent:
         self._model.train()
 
     def act(self, observations: Array) -> Array:
-        """The most likely actions; observations are normalised by the statistics as they stand."""
+        """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""
         normaliser = self._env.normaliser
         seen = normaliser.normalize_obs(observations) if normaliser else observations
         return self._model.predict(seen, deterministic=True)[0]
 
     def recent_returns(self) -> Floats:
-        """True returns of the last 100 episodes that have ended."""
+        """Return the true returns of the last 100 finished episodes."""
         return np.array([info["r"] for info in self._model.ep_info_buffer or ()], dtype=np.float64)
 
     def state_dict(self) -> Tree:
-        """Everything that the next step depends on, torch's and NumPy's global random states included."""
+        """Return the complete state, including the global random states of torch and NumPy."""
         return agent_state(self._model)
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> None:
-        """Go back to a saved state; `exact` says whether the environments stand where they stood."""
+        """Restore a saved state; see `Agent.load_state_dict`."""
         if not exact:
             self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
         load_agent_state(self._model, state, simulators_restored=exact)
 
 
 class _StepHook(BaseCallback):
-    """Passes on each step of a rollout, with the number of episodes that ended with it."""
+    """Calls `step` after each step of a rollout, with the number of episodes that ended in it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the training loop knows of an agent."""
+"""The interface between the training loop and an agent."""
 
 from __future__ import annotations
 
@@ -8,51 +8,55 @@ from typing import Protocol
 from stable_baselines3.common.logger import Logger
 
 from prefrl.agents.reward_terms import AgentReward
-from prefrl.experience.segments import Experience
+from prefrl.arrays import Array, Floats
+from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 
 class Agent(Protocol):
-    """A reinforcement-learning algorithm that gathers experience and is told what it is worth."""
+    """A reinforcement-learning algorithm that collects experience and trains on a given reward."""
 
     episodes: int
-    """Episodes that have ended so far."""
+    """Number of finished episodes."""
 
     @property
     def steps(self) -> int:
-        """Steps taken so far, of all environments together."""
+        """Steps taken so far, summed over all environments."""
 
     @property
     def logger(self) -> Logger:
-        """Where the algorithm writes its own figures."""
+        """Logger of the algorithm's own metrics."""
 
     def collect(self, each_step: Callable[[], None]) -> Experience | None:
-        """Act in the environments for a while.
+        """Collect experience in the environments, e.g. one rollout.
 
         Args:
-            each_step: Called after every step of the environments; may raise to leave.
+            each_step: Called after every step of the environments; may raise an exception to stop.
 
         Returns:
-            What was recorded; None for an agent that trains on the true reward.
+            The recorded experience; None if the agent trains on the true reward.
         """
 
     def improve(self, reward: AgentReward | None) -> None:
-        """Train on what was collected; None for the true reward, which the environments gave."""
+        """Train on the collected experience.
+
+        Args:
+            reward: Computes the rewards; None to use the environments' rewards.
+        """
 
     def act(self, observations: Array) -> Array:
-        """The most likely actions, (N, *action), for (N, *observation) as the environments give them."""
+        """Return the most likely actions, (N, *action), for raw observations, (N, *observation)."""
 
     def recent_returns(self) -> Floats:
-        """True returns of the last 100 episodes that have ended."""
+        """Return the true returns of the last 100 finished episodes, at most (100,)."""
 
     def state_dict(self) -> Tree:
-        """Everything that the next step depends on, the global random states included."""
+        """Return the complete state, including the global random states."""
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> None:
-        """Go back to a saved state.
+        """Restore a saved state.
 
         Args:
             state: From `state_dict`.
-            exact: Whether the environments stand where they stood.
+            exact: Whether the environments were restored too. If not, they are reset.
         """

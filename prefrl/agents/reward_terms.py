@@ -1,6 +1,6 @@
-"""What the agent is rewarded with: a sum of terms, each a number a step, scaled as the algorithm needs it.
+"""The agent's reward: a sum of terms, scaled if the algorithm needs it.
 
-A term is a class with `RewardTerm`'s methods. Its state is a part of every checkpoint.
+A term implements the protocol `RewardTerm`: one number per step. Checkpoints contain the state of every term.
 """
 
 from __future__ import annotations
@@ -14,44 +14,63 @@ import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from torch import Tensor
 
-from prefrl.experience.segments import Experience, SegmentRecorder
+from prefrl.arrays import Array, Floats
+from prefrl.experience.recorder import Experience, SegmentRecorder
 from prefrl.reward.normalisation import RolloutNormalisation
 from prefrl.reward.workers import RewardWorker
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 _REWARD_CLIP = 10.0
 
 
 class RewardTerm(Protocol):
-    """A part of the agent's reward."""
+    """One term of the agent's reward."""
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
-        """The term's (T, E) rewards of the rollout just recorded, whose actions had these (T, E) log-probabilities."""
+        """Compute the term for a rollout.
+
+        Args:
+            experience: The rollout.
+            log_probs: (T, E) log-probabilities of its actions.
+
+        Returns:
+            (T, E) rewards.
+        """
 
     def state_dict(self) -> Tree:
-        """What it keeps from one rollout to the next."""
+        """Return the state that lasts from one rollout to the next."""
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
 
 
 class ReturnScaler:
-    """Divides rewards by the running deviation of their discounted sum, as `VecNormalize` does, a rollout at a time."""
+    """Divides rewards by the running standard deviation of their discounted sum.
+
+    This is the reward scaling of Stable-Baselines3's `VecNormalize`, updated once per rollout.
+    """
 
     def __init__(self, envs: int, gamma: float) -> None:
-        """Make a scaler.
+        """Initialise the scaler.
 
         Args:
-            envs: E.
-            gamma: The agent's discount.
+            envs: E, the number of environments.
+            gamma: The agent's discount factor.
         """
         self._gamma = gamma
         self._sums = np.zeros(envs)
         self._statistics = RunningMeanStd(shape=())
 
     def __call__(self, rewards: Floats, dones: Array) -> Floats:
-        """Scale a rollout's (T, E) rewards; (T, E) dones end a discounted sum."""
+        """Scale the rewards of a rollout.
+
+        Args:
+            rewards: (T, E).
+            dones: (T, E); True resets the discounted sum.
+
+        Returns:
+            (T, E) scaled rewards, clipped to [-10, 10].
+        """
         sums = np.empty(rewards.shape)
         for step, (reward, done) in enumerate(zip(rewards, dones, strict=True)):
             self._sums = self._sums * self._gamma + reward
@@ -62,23 +81,23 @@ class ReturnScaler:
         return np.clip(scaled, -_REWARD_CLIP, _REWARD_CLIP).astype(np.float32)
 
     def state_dict(self) -> Tree:
-        """Running sums and statistics."""
+        """Return the running sums and statistics."""
         statistics = self._statistics
         return {"sums": self._sums, "mean": statistics.mean, "var": statistics.var, "count": statistics.count}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._sums = state["sums"]
         for name in ("mean", "var", "count"):
             setattr(self._statistics, name, state[name])
 
 
 class PredictedReward:
-    """The reward model's prediction. Keeps predicted beside true rewards until they are taken.
+    """The reward model's prediction. Stores pairs of predicted and true rewards until `take` is called.
 
-    A rollout has all its rewards from one version of the reward model. Where they take long to predict, that begins on
-    another core while the agent is still rolling; the parts are cut by steps, never by time, so that runs repeat
-    themselves.
+    All rewards of a rollout come from one version of the reward model. If prediction is slow, a background thread
+    scores parts of the rollout while the agent continues to act. The parts have a fixed number of steps, independent of
+    the time, so that synchronous runs are reproducible.
     """
 
     def __init__(
@@ -88,13 +107,14 @@ class PredictedReward:
         ahead: int | None = None,
         normalisation: RolloutNormalisation | None = None,
     ) -> None:
-        """Make the term.
+        """Initialise the term.
 
         Args:
-            recorder: Has the rollouts.
-            worker: Has the reward model.
-            ahead: Steps of a part that is scored while the rollout goes on; None to score it whole when it has ended.
-            normalisation: Of the predicted reward, by the newest rollouts; None for that which comes with the weights.
+            recorder: Provides the rollouts.
+            worker: Provides the reward model.
+            ahead: Steps per part that is scored during the rollout; None to score the rollout once, at its end.
+            normalisation: Normalises predictions by the newest rollouts; None for the normalisation that is published
+                with the weights.
         """
         self._ahead, self._normalisation = ahead, normalisation
         self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
@@ -103,7 +123,7 @@ class PredictedReward:
         self._pairs: list[tuple[Floats, Floats]] = []
 
     def look_ahead(self) -> None:
-        """To be called at each step: begins to score what is recorded, once it is enough for a part."""
+        """Start to score the next part if it is complete; called after every step."""
         if self._ahead is None:
             return
         scored = len(self._parts) * self._ahead
@@ -114,12 +134,12 @@ class PredictedReward:
         self._parts.append(self._thread.submit(self._score, self._recorder.look(scored)))
 
     def _score(self, features: Array) -> Tensor:
-        """Each member's output: (T, E, *step) to (K, T, E)."""
+        """Compute each member's output: (T, E, *step) to (K, T, E)."""
         outputs = self._worker.ensemble.predict(torch.from_numpy(features.reshape(-1, *features.shape[2:])))
         return outputs.reshape(-1, *features.shape[:2])
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
-        """The (T, E) predicted rewards of the rollout just recorded."""
+        """Return the (T, E) predicted rewards of the last rollout."""
         features = experience.features
         if not self._parts:
             self._worker.refresh()
@@ -133,7 +153,7 @@ class PredictedReward:
         return predicted
 
     def take(self) -> tuple[Floats, Floats]:
-        """Predicted and true rewards of the rollouts since the last call, flat."""
+        """Return the predicted and the true rewards of the rollouts since the last call, each flattened to (N,)."""
         pairs, self._pairs = self._pairs, []
         if not pairs:
             return np.zeros(0, np.float32), np.zeros(0, np.float32)
@@ -141,65 +161,65 @@ class PredictedReward:
         return np.concatenate(predicted, axis=None), np.concatenate(true, axis=None)
 
     def state_dict(self) -> Tree:
-        """The statistics by which predictions are normalised."""
+        """Return the statistics of the normalisation."""
         return self._normalisation.state_dict() if self._normalisation else {}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         if self._normalisation:
             self._normalisation.load_state_dict(state)
 
 
 class EntropyBonus:
-    """A bonus on the policy's entropy, for an algorithm whose objective has none.
+    """An entropy bonus, for algorithms without one in their objective.
 
-    Each step gets -coefficient times the action's log-probability, whose mean is the entropy.
+    The bonus of a step is -coefficient * log_prob. Its expectation is the coefficient times the policy's entropy.
     """
 
     def __init__(self, coefficient: float) -> None:
         self._coefficient = coefficient
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
-        """The (T, E) bonuses."""
+        """Return the (T, E) bonuses."""
         return -self._coefficient * log_probs
 
     def state_dict(self) -> Tree:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Nothing."""
+        """Do nothing: there is no state."""
 
 
 class AgentReward:
-    """The sum of the terms, divided by the running deviation of its discounted sum where the agent wants that."""
+    """The sum of the reward terms, optionally scaled by `ReturnScaler`."""
 
     def __init__(
         self, predicted: PredictedReward, others: Mapping[str, RewardTerm], scaler: ReturnScaler | None
     ) -> None:
-        """Put the terms together.
+        """Initialise the reward.
 
         Args:
-            predicted: The reward model's.
+            predicted: The reward model's term.
             others: Further terms, by their names in checkpoints.
-            scaler: The agent's own scaling of its reward; None for none.
+            scaler: Scales the sum; None for no scaling.
         """
         self.predicted, self._scaler = predicted, scaler
         self._terms: dict[str, RewardTerm] = {"predicted": predicted, **others}
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
-        """The agent's (T, E) rewards of the rollout just recorded."""
+        """Return the agent's (T, E) rewards for the last rollout; arguments as for `RewardTerm`."""
         first, *others = (term(experience, log_probs) for term in self._terms.values())
         rewards = sum(others, start=first)
         return self._scaler(rewards, experience.dones) if self._scaler else rewards
 
     def state_dict(self) -> Tree:
-        """The state of every term, and the statistics by which their sum is scaled."""
+        """Return the state of every term and of the scaler."""
         terms = {name: term.state_dict() for name, term in self._terms.items()}
         return {"terms": terms, "scaler": self._scaler.state_dict() if self._scaler else {}}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         for name, term in self._terms.items():
             term.load_state_dict(state["terms"][name])
         if self._scaler:

@@ -1,4 +1,4 @@
-"""The state of an on-policy algorithm of Stable-Baselines3 as plain arrays."""
+"""Save and restore an on-policy algorithm of Stable-Baselines3 as plain arrays."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from prefrl.machine.optimiser import load_optimiser_state, optimiser_state
-from prefrl.machine.torch_chance import load_random_state, random_state
+from prefrl.machine.random_state import load_random_state, random_state
 from prefrl.storage.files import Tree
 
 
 def agent_state(model: BaseAlgorithm) -> Tree:
-    """Everything of the algorithm that the next step depends on, torch's and NumPy's random states included."""
+    """Return the complete state of the algorithm, including the global random states of torch and NumPy."""
     episodes = model.ep_info_buffer or ()
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - it is what SB3 draws from
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - SB3 uses it
     return {
         "policy": dict(model.policy.state_dict()),
         "optimizer": optimiser_state(model.policy.optimizer),
@@ -29,12 +29,12 @@ def agent_state(model: BaseAlgorithm) -> Tree:
 
 
 def load_agent_state(model: BaseAlgorithm, state: Tree, *, simulators_restored: bool) -> None:
-    """Go back to a saved state; the algorithm must have been set up (`_setup_learn`) before.
+    """Restore a saved state.
 
     Args:
-        model: The algorithm.
+        model: The algorithm, after `_setup_learn`.
         state: From `agent_state`.
-        simulators_restored: Whether the environments stand where they stood; if not, the agent starts new episodes.
+        simulators_restored: Whether the simulators were restored too. If not, the agent starts new episodes.
     """
     model.policy.load_state_dict({name: torch.from_numpy(array) for name, array in state["policy"].items()})
     load_optimiser_state(model.policy.optimizer, state["optimizer"])

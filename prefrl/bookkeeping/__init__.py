@@ -1,1 +1,1 @@
-"""What is written down of a training: rounds, metrics, checkpoints, progress."""
+"""Metrics, checkpoints, evaluations and progress of a training."""

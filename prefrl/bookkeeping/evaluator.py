@@ -1,4 +1,4 @@
-"""Evaluates a training's policy, at its end and, where that is asked for, on the way."""
+"""Evaluate the policy of a training, at its end and optionally during training."""
 
 from __future__ import annotations
 
@@ -16,36 +16,44 @@ from prefrl.runs.progress import Phase
 
 
 class Evaluator:
-    """Evaluates the policy as it is."""
+    """Evaluates the current policy and records the result."""
 
     def __init__(self, parts: Parts, records: Records, reporter: Reporter) -> None:
         self._parts, self._records, self._reporter = parts, records, reporter
         self._config = parts.config.evaluation
         self.due = False
-        """Whether an evaluation of the present policy is still to be made."""
+        """Whether an evaluation of the current policy is due."""
 
     def is_due_at(self, step: int) -> bool:
-        """Whether a multiple of `evaluation.every` lies between the last row's step and this one."""
+        """Return whether a multiple of `evaluation.every` lies between the step of the last row and this one."""
         every = self._config.every
         if every is None or not self._parts.config.true_reward:
             return False
         return int(self._records.last_row.get("step") or 0) // every < step // every
 
     def evaluate_if_due(self) -> None:
-        """Evaluate while the agent trains; raises StopTraining if somebody asked for it."""
+        """Evaluate during training, if due.
+
+        Raises:
+            StopTraining: if a stop was requested.
+        """
         if self.due:
             self._evaluate(self._config.every_episodes)
 
     def evaluate_at_the_end(self) -> None:
-        """Evaluate the trained policy; raises StopTraining if somebody asked for it."""
+        """Evaluate the trained policy.
+
+        Raises:
+            StopTraining: if a stop was requested.
+        """
         if self._config.episodes and self._parts.config.true_reward:
             self._evaluate(self._config.episodes)
 
     def _evaluate(self, episodes: int) -> None:
-        """Add an evaluation to the last row.
+        """Add an evaluation to the last row of the metrics.
 
-        A task that cannot be evaluated is said, and does not stop the run. A run that is stopped meanwhile evaluates
-        again when it is resumed.
+        A failed evaluation causes a warning and does not stop the run. If the run is stopped during an evaluation, the
+        evaluation is repeated when the run is resumed.
         """
         config, control = self._parts.config, self._parts.control
         try:
@@ -60,13 +68,13 @@ class Evaluator:
             found = None
         self.due = False
         if found and found.cut:
-            control.warn(f"{found.cut} of {episodes} episodes of the evaluation did not end by themselves: cut")
+            control.warn(f"{found.cut} of {episodes} episodes of the evaluation did not end and were cut")
         if found and math.isfinite(found.mean):
             self._records.add_evaluation(found)
         self._reporter.say(Phase.TRAINING)
 
     def _telling(self, episodes: int) -> Callable[[int], None]:
-        """Says how far an evaluation is, when an episode has ended and every few seconds; raises to stop it."""
+        """Return a callback that reports progress after each episode and every few seconds, and raises to stop."""
         said, at = -1, 0.0
 
         def tell(ended: int) -> None:

@@ -1,4 +1,4 @@
-"""Keeps a training: when its rounds are, its checkpoints, and what is left of each round."""
+"""Record the rounds of a training, and save and restore its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from prefrl.storage.reading import MEBIBYTE
 
 
 class Keeper:
-    """Notes each round, and saves and restores the whole training between two of them.
+    """Schedules and records rounds, and saves and restores the whole training between rounds.
 
-    Between two rollouts, an agent's whole state is its networks, its optimiser and a few counters.
+    Between two rollouts, the state of an agent consists of its networks, its optimiser and a few counters.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -30,7 +30,7 @@ class Keeper:
         self._checkpointed = time.monotonic()
 
     def restore(self) -> bool:
-        """Go back to the newest checkpoint; whether there was one."""
+        """Restore the newest checkpoint, and return whether there was one."""
         parts = self._parts
         state = parts.run.load_checkpoint(parts.control.warn, self.largest_checkpoint)
         if state is not None:
@@ -53,29 +53,29 @@ class Keeper:
         return 4 * size_of(self.state_dict()) + 2 * pool + 64 * MEBIBYTE
 
     def begin(self) -> None:
-        """Save the training as it is before its first round."""
+        """Write the first checkpoint, before the first round."""
         self._next_round = self._parts.agent.steps + self._parts.config.round_steps
         self.checkpoint()
 
     def round_is_due(self) -> bool:
-        """Whether it is time for a round; the last one comes when the agent has taken all its steps."""
+        """Return whether a round is due. The last round is held after the last step, apart from this schedule."""
         steps = self._parts.agent.steps
         return self._next_round <= steps < self._parts.config.steps
 
     @property
     def has_last_round(self) -> bool:
-        """Whether the last round was held before the run was resumed, with all the labels that there are to be."""
+        """Whether the last round was held, with the full label budget, before the run was resumed."""
         held = self.records.last_row.get("step") == self._parts.agent.steps
         return held and self._parts.counts["answered"] >= self._parts.budget
 
     def note(self, *, last: bool = False) -> None:
-        """Write a round down, save a checkpoint now and then, and stop where somebody asked for it.
+        """Record a round: write metrics and progress, save a checkpoint if due, and evaluate if due.
 
         Args:
-            last: Whether it is the last round.
+            last: Whether this is the last round.
 
         Raises:
-            StopTraining: after a checkpoint.
+            StopTraining: if a stop was requested; a checkpoint was saved.
         """
         parts, counts, step = self._parts, self._parts.counts, self._parts.agent.steps
         if last and parts.feedback and not parts.feedback.asker.closed and counts["answered"] < parts.budget:
@@ -96,7 +96,11 @@ class Keeper:
         self.evaluate()
 
     def evaluate(self) -> None:
-        """Evaluate the policy if that is due; raises StopTraining, after a checkpoint, if somebody asked for it."""
+        """Evaluate the policy if due.
+
+        Raises:
+            StopTraining: if a stop was requested; a checkpoint was saved.
+        """
         try:
             self.evaluator.evaluate_if_due()
         except StopTraining:
@@ -104,13 +108,13 @@ class Keeper:
             raise
 
     def checkpoint(self) -> None:
-        """Save everything that the rest of the training depends on."""
-        sync([self._parts.run.metrics])  # its rows up to here are not written again
+        """Save a checkpoint."""
+        sync([self._parts.run.metrics])  # rows before a checkpoint are final
         self._parts.run.save_checkpoint(self._parts.agent.steps, self.state_dict())
         self._checkpointed = time.monotonic()
 
     def state_dict(self) -> Tree:
-        """The whole training."""
+        """Return the complete state of the training."""
         parts, feedback = self._parts, self._parts.feedback
         tree: Tree = {
             "agent": parts.agent.state_dict(),
@@ -130,7 +134,7 @@ class Keeper:
         return tree
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved training."""
+        """Restore a saved training."""
         state, parts, feedback = upgraded(state), self._parts, self._parts.feedback
         exact = parts.env.load_state_dict(state["env"])
         parts.agent.load_state_dict(state["agent"], exact=exact)
@@ -148,7 +152,7 @@ class Keeper:
 
 
 def upgraded(state: Tree) -> Tree:
-    """A checkpoint of this or an older version, as this version writes it."""
+    """Convert a checkpoint of this or an older version to the current format."""
     if "loop" not in state:
         return state
     terms = {"predicted": state.get("normalisation", {}), "entropy": {}}

@@ -1,4 +1,4 @@
-"""The figures of a training: a row of `metrics.csv` a round, the same in TensorBoard, and the summary at the end."""
+"""The metrics of a training: one row per round in `metrics.csv` and TensorBoard, and the final summary."""
 
 from __future__ import annotations
 
@@ -15,59 +15,63 @@ Summary = dict[str, Any]
 
 
 class Records:
-    """Collects the figures of one training."""
+    """Collects and writes the metrics of a training."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self.last_row: Row = {}
         self.evaluation: float | None = None
-        """The newest evaluation's mean return."""
+        """Mean return of the newest evaluation."""
         self.seconds_before = 0.0
-        """Spent training before the run was resumed."""
+        """Training time before the run was resumed, in seconds."""
         self._started = time.monotonic()
         self._told: set[str] = set()
 
     @property
     def seconds(self) -> float:
-        """Spent training, all resumptions included."""
+        """Training time in seconds, including the time before the run was resumed."""
         return self.seconds_before + time.monotonic() - self._started
 
     def open(self) -> None:
-        """Open the metrics file; rows of steps that a restored run has yet to take are removed."""
+        """Open the metrics file; rows newer than the restored checkpoint are removed."""
         self._metrics = MetricsFile(self._parts.run.metrics, upto=self._parts.agent.steps)
 
     @property
     def symptoms(self) -> list[Symptom]:
-        """What is wrong with the run as far as its figures tell."""
+        """Problems that the metrics indicate."""
         return symptoms(self._parts.config, self._metrics.rows, self._parts.counts)
 
     def warn_of_symptoms(self) -> None:
-        """Warn of each kind of symptom once."""
+        """Warn about each kind of symptom once."""
         for symptom in self.symptoms:
             if symptom.kind not in self._told:
                 self._parts.control.warn(f"warning: {symptom.line}")
                 self._told.add(symptom.kind)
 
     def write(self, counts: dict[str, int]) -> None:
-        """Write a round's row."""
+        """Write the row of a round.
+
+        Args:
+            counts: Labels by judgement.
+        """
         agent = self._parts.agent
         row: Row = {"step": agent.steps, "episodes": agent.episodes}
         if len(returns := agent.recent_returns()) and self._parts.config.true_reward:
             row |= {"true_return_mean": float(returns.mean()), "true_return_std": float(returns.std())}
         if self._parts.feedback:
-            row |= {"labels": counts["answered"], "pending": counts["pending"]} | _reward_figures(self._parts.feedback)
+            row |= {"labels": counts["answered"], "pending": counts["pending"]} | _reward_metrics(self._parts.feedback)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
-        # A finished run that was given more labels has its last row already.
+        # A finished run whose label budget was raised already has a row for this step.
         self._write_row(self.last_row | row if self.last_row.get("step") == agent.steps else row)
 
     def add_evaluation(self, found: Evaluation) -> None:
         """Add an evaluation to the last row."""
         self.evaluation = found.mean
-        figures: Row = {"evaluation_return_mean": found.mean, "evaluation_return_std": found.std}
-        self._write_row(self.last_row | figures | {"evaluation_episodes": len(found.episodes)})
+        metrics: Row = {"evaluation_return_mean": found.mean, "evaluation_return_std": found.std}
+        self._write_row(self.last_row | metrics | {"evaluation_episodes": len(found.episodes)})
 
     def _write_row(self, row: Row) -> None:
-        """Write a row, in place of the last one where it is of the same step; the log gets what is new in it."""
+        """Write a row; it replaces the last row if that has the same step. Log the values that are new."""
         before, step = self.last_row, self._parts.agent.steps
         if before.get("step") == step:
             self._metrics = MetricsFile(self._parts.run.metrics, upto=step - 1)
@@ -82,7 +86,7 @@ class Records:
         logger.dump(step)
 
     def summary(self, seconds: float) -> Summary:
-        """The content of `summary.json`, but for the memory; `seconds` is the time spent training."""
+        """Return the content of `summary.json` without `peak_rss_mb`; `seconds` is the training time."""
         parts, config, row, counts = self._parts, self._parts.config, self.last_row, self._parts.counts
         return {
             "task": config.task,
@@ -111,15 +115,15 @@ class Records:
         }
 
 
-def _reward_figures(feedback: Feedback) -> Row:
-    """Of the reward model's fit, and of what it predicted since the last row."""
+def _reward_metrics(feedback: Feedback) -> Row:
+    """Return metrics of the reward model's fit, and of its predictions since the last row."""
     fit = feedback.learner.metrics
-    figures: Row = {"reward_version" if name == "version" else name: value for name, value in fit.items()}
+    metrics: Row = {"reward_version" if name == "version" else name: value for name, value in fit.items()}
     predicted, true = feedback.reward.predicted.take()
     if predicted.size:
-        figures |= {
+        metrics |= {
             "predicted_reward_mean": float(predicted.mean()),
             "predicted_reward_std": float(predicted.std()),
             "reward_correlation": correlation(predicted, true),
         }
-    return figures
+    return metrics

@@ -1,4 +1,4 @@
-"""Tells the run directory and the screen where a training is."""
+"""Report the progress of a training to the run directory and the screen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from prefrl.runs.control import StopTraining
 from prefrl.runs.progress import Phase, Progress
 
 SAY_SECONDS = 2.0
-"""Between two messages where a rollout or an evaluation takes long."""
+"""Interval between two reports during a long rollout or evaluation."""
 _CHECK_SECONDS = 1.0
 
 
 class Reporter:
-    """Says what a training does, and sees to its worker processes."""
+    """Reports the progress of a training and monitors its worker processes."""
 
     def __init__(self, parts: Parts, records: Records) -> None:
         self._parts, self._records = parts, records
@@ -23,13 +23,13 @@ class Reporter:
         self._said = self._next_check = 0.0
 
     def say(self, phase: Phase, counts: dict[str, int] | None = None, *, evaluated: int = 0, episodes: int = 0) -> None:
-        """Say what is going on.
+        """Report the current progress.
 
         Args:
-            phase: What the training does.
-            counts: The labels by judgement, where they are at hand.
-            evaluated: Episodes of an evaluation that have ended.
-            episodes: Episodes of the evaluation.
+            phase: What the training is doing.
+            counts: Labels by judgement; None to read them from the store.
+            evaluated: Finished episodes of the current evaluation.
+            episodes: Total episodes of the current evaluation.
         """
         parts, row = self._parts, self._records.last_row
         counts = counts or parts.counts
@@ -54,12 +54,12 @@ class Reporter:
         self._said = time.monotonic()
 
     def keep_saying(self, phase: Phase) -> None:
-        """Say it again where it takes long, so that nobody is left without a word."""
+        """Report the progress again if the last report is older than `SAY_SECONDS`."""
         if time.monotonic() - self._said > SAY_SECONDS:
             self.say(phase)
 
     def each_step(self) -> None:
-        """Called after every step of the environments: a round may be minutes away where they are slow."""
+        """Report progress and check workers; called after every step, because a round of slow ones takes minutes."""
         feedback = self._parts.feedback
         if feedback:
             feedback.reward.predicted.look_ahead()
@@ -68,11 +68,11 @@ class Reporter:
             self._check()
 
     def waiting(self, counts: dict[str, int]) -> None:
-        """Called again and again while answers are waited for.
+        """Report progress and check workers; called repeatedly while the run waits for answers.
 
         Raises:
-            StopTraining: if somebody asked for it.
-            LearnerDiedError: if the reward learner's process is gone.
+            StopTraining: if a stop was requested.
+            LearnerDiedError: if the reward learner's process died.
         """
         control = self._parts.control
         if time.monotonic() < self._next_check and not control.stop:
@@ -83,7 +83,7 @@ class Reporter:
             raise StopTraining
 
     def _check(self) -> None:
-        """See to the worker processes, now and then."""
+        """Check that the worker processes are alive."""
         self._next_check = time.monotonic() + _CHECK_SECONDS
         feedback = self._parts.feedback
         if feedback:

@@ -1,7 +1,7 @@
-"""What is common to the commands' arguments. Those that the parser cannot take are refused in one clear line.
+"""Shared argument types, and one-line messages for invalid arguments.
 
-tyro itself draws a box of many, and calls the hook that makes one possible unstable: what a version names otherwise
-keeps its box.
+By default, tyro reports invalid arguments in a box of many lines. The hook for other messages is not part of its stable
+API. If a version of tyro lacks the hook or has other names, its own message is shown.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from prefrl.errors import UsageError
 
 PROGRAM = "prefrl"
 Trust = Annotated[UseAppendAction[tuple[str, ...]], arg(name="trust", metavar="MODULE")]
-"""Modules that the person trusts, an option each."""
+"""Modules that the user trusts; the option can be repeated."""
 _REASONS = {
-    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
-    r"could not convert string to float: (.*)": r"\1 is no number",
+    r"invalid literal for int\(\) with base 10: (.*)": r"\1 is not a whole number",
+    r"could not convert string to float: (.*)": r"\1 is not a number",
     r"Could not find valid parse for arguments: \[(.*)\]": r"\1 cannot be read",
 }
-"""What Python and tyro say of a value, in our words."""
+"""Messages of Python and tyro about a value, and their replacements."""
 
 
 @contextlib.contextmanager
 def refused_in_one_line(app: tyro.extras.SubcommandApp, arguments: Sequence[str]) -> Iterator[None]:
-    """Within, arguments that `app` cannot take raise UsageError."""
+    """Raise UsageError for arguments that are invalid for `app`."""
     try:
-        from tyro._errors import on_parse_error  # noqa: PLC0415 - may be gone in another version
+        from tyro._errors import on_parse_error  # noqa: PLC0415 - may be missing in other versions
     except ImportError:
         yield
         return
 
     def refuse(event: Any) -> None:
-        with on_parse_error(lambda _: None):  # not for what is tried here
+        with on_parse_error(lambda _: None):  # not while help texts are collected
             command, names = _help(app, [word for word in arguments if not word.startswith("-")])
         if line := _explained(event, names):
             raise UsageError(f"{line}; see `{command} --help`")
@@ -67,7 +67,7 @@ def _explained(event: Any, names: list[str]) -> str | None:
         case "InvalidChoice":
             said = f"{_name(event.argument)} cannot be {event.value}: it is one of {', '.join(event.choices)}"
         case "InstantiationFailure" if event.argument is not None:
-            # Where several kinds were tried, None and a number say, the last one's reason is the last line.
+            # If several types were tried, e.g. None and a number, the last line is the reason of the last type.
             reason = re.sub(r"^- <[^>]*>: ", "", event.message.strip().splitlines()[-1])
             for pattern, ours in _REASONS.items():
                 reason = re.sub(pattern, ours, reason)
@@ -76,14 +76,14 @@ def _explained(event: Any, names: list[str]) -> str | None:
 
 
 def _name(argument: Any) -> str:
-    """As it is written on the command line."""
+    """Return the name of an argument on the command line."""
     if argument.is_positional():
         return f"the argument {argument.field.intern_name.replace('_', '-').upper()}"
     return str(argument.lowered.name_or_flags[-1])
 
 
 def _help(app: tyro.extras.SubcommandApp, words: list[str]) -> tuple[str, list[str]]:
-    """The command that words belong to, as it is called, and the names of its commands and options."""
+    """Return the command that the words call, and the names of its subcommands and options."""
     text = io.StringIO()
     for known in range(len(words), -1, -1):
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):

@@ -1,4 +1,4 @@
-"""The command line. Every heavy import happens inside the command that needs it, so that `--help` answers at once."""
+"""The command line. Slow imports happen inside the commands, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 app = tyro.extras.SubcommandApp()
 mount_plugins(app)
-app.command(labels_app, name="labels", help="How good a run's labels are; to keep them, and to end with them.")
+app.command(labels_app, name="labels", help="Inspect, export, import or close a run's labels.")
 app.command(reward_app, name="reward", help="Work with a run's reward model.")
 
 _UNCHANGED = Budget()
@@ -37,7 +37,7 @@ _UNCHANGED = Budget()
 
 @app.command
 def tasks() -> None:
-    """List the tasks, each with its recipe."""
+    """List the tasks with their recipes."""
     from prefrl.commands.overview import task_lines
 
     say(task_lines())
@@ -48,9 +48,9 @@ def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_proje
     """Train an agent from comparisons of its clips.
 
     Args:
-        request: What the run is.
-        track: Whether to log to Weights & Biases too.
-        wandb_project_name: The project there.
+        request: The run's arguments.
+        track: Also log to Weights & Biases.
+        wandb_project_name: The project in Weights & Biases.
     """
     if track and importlib.util.find_spec("wandb") is None:
         raise UsageError("--track needs Weights & Biases: pip install wandb")
@@ -74,17 +74,17 @@ def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_proje
             complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
         return run.root
 
-    return _train(create, first=read, beside=request.mode == "async" and request.teacher != "none")
+    return _train(create, first=read, start_worker=request.mode == "async" and request.teacher != "none")
 
 
 @app.command
 def resume(run: Positional[Path], /, *, budget: OmitArgPrefixes[Budget], trust: Trust = ()) -> int:
-    """Go on with a run where it stopped.
+    """Resume a run where it stopped.
 
     Args:
         run: The run directory.
-        budget: What to raise.
-        trust: A module that a run which is not your own may import to make its environment.
+        budget: Higher budgets.
+        trust: A module that a run made by someone else may import to create its environment.
     """
 
     def admit() -> None:
@@ -101,11 +101,11 @@ def resume(run: Positional[Path], /, *, budget: OmitArgPrefixes[Budget], trust: 
 
 @app.command
 def status(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """Tell what a run is doing, and what it waits for.
+    """Show what a run is doing, and what it is waiting for.
 
     Args:
         run: The run directory.
-        as_json: Print it as JSON.
+        as_json: Print JSON.
     """
     from prefrl.commands.overview import run_status, status_lines
 
@@ -126,21 +126,21 @@ def play(
     seed: int = 1000,
     trust: Trust = (),
 ) -> None:
-    """Evaluate a run's policy on the true reward, and record it.
+    """Evaluate a run's policy on the true reward, and optionally record a video.
 
     Args:
         run: The run directory.
-        video: Where to write a video (mp4) of the first 1,000 steps.
-        episodes: Episodes to play.
-        seed: Of the first episode.
-        trust: A module that a run which is not your own may import to make its environment.
+        video: Path of a video (mp4) of the first 1,000 steps.
+        episodes: Number of episodes.
+        seed: Seed of the first episode.
+        trust: A module that a run made by someone else may import to create its environment.
     """
     from prefrl.runs.directory import RunDirectory
 
     RunDirectory.open(run).admit(trust).check_checkpoints()
-    from prefrl.machine.patience import patience
+    from prefrl.machine.activity import show_activity
 
-    with patience("playing"):
+    with show_activity("playing"):
         from prefrl.trained.playing import play as play_run
         from prefrl.trained.playing import played_lines
 
@@ -153,19 +153,19 @@ def play(
 
 @app.command
 def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Write a run's newest agent as a Stable-Baselines3 model, and the normalisation of its observations beside it.
+    """Export a run's newest agent as a Stable-Baselines3 model, with its observation normalisation.
 
     Args:
         run: The run directory.
         file: A new zip file.
-        trust: A module that a run which is not your own may import to make its environment.
+        trust: A module that a run made by someone else may import to create its environment.
     """
     from prefrl.runs.directory import RunDirectory
 
     RunDirectory.open(run.expanduser()).admit(trust).check_checkpoints()
-    from prefrl.machine.patience import patience
+    from prefrl.machine.activity import show_activity
 
-    with patience("exporting"):
+    with show_activity("exporting"):
         from prefrl.trained.exporting import export as export_run
 
         done = export_run(run, file, trust=trust)
@@ -177,22 +177,22 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
 
 @app.command
 def doctor() -> int:
-    """Tell what this machine lacks, and the command that mends it."""
+    """Check this machine, and show the commands that fix what is missing."""
     from prefrl.commands.doctor import examine
 
     findings = examine()
     for finding in findings:
         say([f"{'ok  ' if finding.ok else 'LACK'}  {finding.subject}: {finding.detail}"])
         if finding.remedy:
-            say([f"      mend with: {finding.remedy}"])
+            say([f"      fix with: {finding.remedy}"])
     return 0 if all(finding.ok or finding.optional for finding in findings) else 1
 
 
 def main() -> None:
-    """Run the command line; exit status 0 done, 2 unusable arguments, 1 anything else."""
+    """Run the command line. The exit status is 0 for success, 2 for invalid arguments and 1 for other errors."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a command
+            stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
     warnings.filterwarnings("ignore", module="stable_baselines3|gymnasium")
     sys.exit(_run(sys.argv[1:]))
 
@@ -206,14 +206,14 @@ def _run(arguments: list[str]) -> int:
         print("prefrl: stopped", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read this has heard enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader closed the pipe
         return 1
     except Exception as error:
         return _say(error)
 
 
 def _say(error: Exception) -> int:
-    """One line for whatever went wrong, expected or not, and its exit status; `PREFRL_DEBUG=1` shows the trace too."""
+    """Print an error in one line and return its exit status; `PREFRL_DEBUG=1` also prints the traceback."""
     if debugging := os.environ.get("PREFRL_DEBUG", "0") not in {"", "0"}:
         traceback.print_exception(error)
     hint = "" if isinstance(error, PrefrlError | OSError) or debugging else " (PREFRL_DEBUG=1 shows where)"
@@ -226,26 +226,26 @@ def _train(
     *,
     first: Callable[[], object],
     budget: Budget = _UNCHANGED,
-    beside: bool = False,
+    start_worker: bool = False,
     trust: Sequence[str] = (),
 ) -> int:
-    """Train or resume the run that `find` finds or makes, with progress on the screen.
+    """Train or resume a run, and show its progress.
 
     Args:
-        find: Gives the run directory.
-        first: Looks at what others made, and refuses it before anything slow is imported.
-        budget: What to raise of a run that is there.
-        trust: Modules that the person trusts.
-        beside: Whether to start the reward learner's process at once, as both it and this one import for seconds.
+        find: Finds or creates the run directory, and returns its path.
+        first: Checks untrusted files; called before slow imports.
+        budget: Higher budgets for an existing run.
+        start_worker: Whether to start the reward learner's process at once, because both processes import for seconds.
+        trust: Modules that the user trusts.
     """
-    from prefrl.machine.patience import doing, patience, then
+    from prefrl.machine.activity import set_activity, show_activity, then
     from prefrl.runs.control import Control, stop_on_signals
 
     control = Control()
     with stop_on_signals(control):
-        first()  # a refusal is all that is said, however busy the machine is
-    with stop_on_signals(control), patience() as speaker, ExitStack() as cleanup:
-        if beside:
+        first()  # before `show_activity`, so that an error is the only output even on a busy machine
+    with stop_on_signals(control), show_activity() as printer, ExitStack() as cleanup:
+        if start_worker:
             from prefrl.reward.launch import start_learner
 
             control.learner = start_learner()
@@ -254,9 +254,9 @@ def _train(
         from prefrl.commands.display import TrainingDisplay
 
         root = find()
-        doing("opening the run")
+        set_activity("opening the run")
         with TrainingDisplay() as display:
-            control.report, control.warn = then(speaker.stop, display.report), display.warn
+            control.report, control.warn = then(printer.stop, display.report), display.warn
             try:
                 done = resume_run(root, labels=budget.labels, steps=budget.steps, control=control, trust=trust)
             except UsageError:
@@ -264,7 +264,7 @@ def _train(
             except (PrefrlError, OSError) as error:
                 raise PrefrlError(explain(error) + _how_to_go_on(root, error)) from error
     if done.summary is None:
-        print(f"prefrl: stopped; `{command('resume', root)}` goes on", file=sys.stderr)
+        print(f"prefrl: stopped; resume with: {command('resume', root)}", file=sys.stderr)
         return 1
     from prefrl.commands.overview import summary_lines
 
@@ -273,22 +273,22 @@ def _train(
 
 
 def _how_to_go_on(root: Path, error: Exception) -> str:
-    """How to resume a run that stopped by an error; nothing where that cannot be done."""
+    """Return a hint on how to resume a run after an error; empty if it cannot be resumed."""
     from prefrl.commands.resuming import obstacle
-    from prefrl.experience.faults import EnvironmentFaultError
+    from prefrl.experience.env_errors import EnvError
     from prefrl.runs.directory import RunDirectory
 
     if not root.is_dir():
-        return f"; {printable(root)} is gone: it can be resumed where it was moved to"
+        return f"; {printable(root)} no longer exists; if it was moved, resume it at its new path"
     try:
         hindered = obstacle(run := RunDirectory.open(root))
     except (PrefrlError, OSError):
         return ""
     if hindered:
         return ""
-    if isinstance(error, EnvironmentFaultError):  # as it is, it would fail again
+    if isinstance(error, EnvError):  # it would fail again without a fix
         kept = "the run and its labels are" if run.config.learns_reward else "the run is"
-        return f"; {kept} kept: fix the environment, then go on with: {command('resume', root)}"
+        return f"; {kept} kept: fix the environment, then resume with: {command('resume', root)}"
     return f"; the run can be resumed: {command('resume', root)}"
 
 

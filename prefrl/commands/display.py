@@ -1,4 +1,4 @@
-"""What a person sees of a training: one live line on a terminal, plain lines now and then elsewhere."""
+"""Show progress: a live line on a terminal, plain lines at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PLAIN_SECONDS = 10.0
 
 
 class Live:
-    """Lines that change, where there is a terminal; a context manager."""
+    """A live display on a terminal, used as a context manager."""
 
     _live: Progress | None
 
     def __enter__(self) -> Self:
-        """Start the live lines."""
+        """Start the live display."""
         if self._live:
             self._live.start()
         return self
@@ -31,7 +31,7 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the live lines."""
+        """Stop the live display."""
         if self._live:
             self._live.stop()
 
@@ -53,7 +53,7 @@ class TrainingDisplay(Live):
             self._task = self._live.add_task("starting", total=None, details="")
 
     def report(self, progress: RunProgress) -> None:
-        """Show where the run is."""
+        """Show the run's progress."""
         rate, doing = self._rate(progress), in_words(progress)
         if self._live:
             self._live.update(
@@ -74,11 +74,11 @@ class TrainingDisplay(Live):
             self._line = line
 
     def warn(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a permanent line."""
         self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def _rate(self, progress: RunProgress) -> float | None:
-        """Steps per second since this display first saw the run train; waiting, during which none are taken, apart."""
+        """Return the steps per second since this display started, without waiting times; None if unknown."""
         seconds, step = self._before or (progress.seconds, progress.step)
         if step < progress.step:
             self._trained = (self._trained[0] + progress.seconds - seconds, self._trained[1] + progress.step - step)
@@ -87,7 +87,7 @@ class TrainingDisplay(Live):
 
 
 class CountDisplay(Live):
-    """Shows how much of a known amount of work is done."""
+    """Shows the progress of work that can be counted."""
 
     def __init__(self, unit: str, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -99,11 +99,17 @@ class CountDisplay(Live):
             self._task = self._live.add_task("starting", total=None, details="")
 
     def say(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a permanent line."""
         self._console.print(printable(line, LONGEST_LINE), soft_wrap=True, highlight=False, markup=False, emoji=False)
 
     def report(self, phase: str, done: int, wanted: int) -> None:
-        """Show how far it is; where it cannot be counted, `wanted` is 0."""
+        """Show the progress of a phase.
+
+        Args:
+            phase: Name of the phase.
+            done: Units done.
+            wanted: Total units; 0 if the phase cannot be counted.
+        """
         now = time.monotonic()
         begins = phase != self._phase
         if begins:
@@ -119,12 +125,12 @@ class CountDisplay(Live):
 
 
 def plain_column(field: str) -> TextColumn:
-    """A column that shows a field of a task as it is: square brackets in a name are no styles."""
+    """Return a column that shows a field of a task without markup, because names may contain square brackets."""
     return TextColumn(f"{{task.{field}}}", markup=False)
 
 
 def details(progress: RunProgress, rate: float | None) -> str:
-    """A run's figures in one line."""
+    """Format a run's metrics in one line; `rate` is in steps per second."""
     parts = [_steps(progress)]
     if progress.labels_budget:
         parts.append(f"labels {progress.labels}/{progress.labels_budget}")
@@ -141,14 +147,14 @@ def details(progress: RunProgress, rate: float | None) -> str:
 
 
 def _steps(progress: RunProgress) -> str:
-    """How far it is: an agent takes whole rollouts, so that it may take more steps than it was asked for."""
+    """Format the number of steps. An agent takes whole rollouts, so it may exceed the requested number."""
     if progress.step > progress.steps:
         return f"{progress.step:,} steps ({progress.steps:,} asked for, in whole rollouts)"
     return f"{progress.step:,}/{progress.steps:,} steps"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as h:mm:ss or m:ss."""
+    """Format seconds as h:mm:ss or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""What a machine needs for all of prefrl to work, looked at one by one."""
+"""Check a machine's requirements for all features of prefrl."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ QT_LIBRARIES = {
     "libz.so.1": "zlib1g",
     "libzstd.so.1": "libzstd1",
 }
-"""The libraries that Qt loads to open a window under X11, each with its Debian package."""
+"""The libraries that Qt needs to open a window under X11, with their Debian packages."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     subject: str
     ok: bool
     detail: str
     remedy: str = ""
-    """The command that mends it."""
+    """The command that fixes the problem."""
     optional: bool = False
     """Whether training works without it."""
 
 
 def examine() -> list[Finding]:
-    """Look at everything."""
+    """Run all checks."""
     checks: list[Callable[[], Finding]] = [
         _python,
         _torch,
@@ -92,9 +92,9 @@ def _mujoco() -> Finding:
 
 
 def _rendering() -> Finding:
-    """Renders one frame in a process of its own: a broken GL library may take the process with it."""
+    """Render one frame in a separate process, because a broken GL library may crash it."""
     script = (
-        "import prefrl.experience.making as m; e = m.make_env('Hopper-v5', render_mode='rgb_array'); "
+        "import prefrl.experience.make_env as m; e = m.make_env('Hopper-v5', render_mode='rgb_array'); "
         "e.reset(); f = e.render(); print(f.shape, f.max())"
     )
     environment = {"MUJOCO_GL": "egl"} | dict(os.environ)
@@ -124,7 +124,7 @@ def _viewer() -> Finding:
 
 
 def _qt_lacks() -> Finding | None:
-    """What keeps Qt from working here at all; None where nothing does."""
+    """Return what keeps Qt from working on this machine, or None."""
     if importlib.util.find_spec("PySide6") is None:
         return Finding("viewer", False, "PySide6 is missing", "pip install 'prefrl[viewer]'", optional=True)
     if sys.version_info < (3, 12) and importlib.metadata.version("PySide6-Essentials") == "6.12.0":
@@ -137,7 +137,7 @@ def _qt_lacks() -> Finding | None:
 
 
 def _qt_opens_windows() -> Finding:
-    """Opens a window on no screen, in a process of its own: what Qt cannot do ends the process."""
+    """Open a window in a separate process, because Qt aborts on errors. Without a display, use an offscreen one."""
     script = "from PySide6.QtWidgets import QApplication, QLabel; a = QApplication([]); QLabel('x').show()"
     on_screen = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"))
     environment = dict(os.environ) if on_screen else dict(os.environ) | {"QT_QPA_PLATFORM": "offscreen"}
@@ -157,10 +157,13 @@ def _qt_opens_windows() -> Finding:
 
 
 def missing_libraries(packages: Mapping[str, str]) -> dict[str, str]:
-    """Those of some shared libraries that the dynamic linker cannot load, all of them at once.
+    """Return the shared libraries that the dynamic linker cannot load.
 
     Args:
-        packages: The Debian package of each library, by the library's name.
+        packages: Debian packages by library name.
+
+    Returns:
+        The missing libraries, with their packages.
     """
     return {library: package for library, package in packages.items() if not _loads(library)}
 

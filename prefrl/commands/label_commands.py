@@ -1,4 +1,4 @@
-"""The commands of `prefrl labels` and `prefrl reward`, which `prefrl.commands.cli` mounts; imports as there."""
+"""The commands `prefrl labels` and `prefrl reward`. Slow imports happen inside the commands."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ reward_app = tyro.extras.SubcommandApp()
 
 @labels_app.command
 def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """Tell how good the labels are: agreement, response times, ties.
+    """Report the quality of the labels: agreement, response times, ties.
 
     Args:
         run: The run directory.
-        as_json: Print it as JSON.
+        as_json: Print JSON.
     """
     from prefrl.feedback.quality import report as report_labels
     from prefrl.feedback.quality import report_lines
@@ -37,29 +37,29 @@ def report(run: Positional[Path], /, *, as_json: Annotated[bool, arg(name="json"
 
 @labels_app.command
 def finish(run: Positional[Path], /) -> None:
-    """Ask no more: the run goes on to its end with the labels there are.
+    """Stop asking, and finish training with the labels collected so far.
 
     Args:
-        run: The run directory; `prefrl resume RUN --labels N` makes it ask again.
+        run: The run directory. `prefrl resume RUN --labels N` asks again.
     """
     from prefrl.feedback.finishing import finish_asking
 
     again = command("resume", run, "--labels", "N")
-    say([f"{run} finishes with its {finish_asking(run)} labels; `{again}` makes it ask again"])
+    say([f"{run} finishes with its {finish_asking(run)} labels; to ask again: {again}"])
 
 
 @labels_app.command(name="export")
 def export_labels(
     run: Positional[Path], file: Positional[Path], /, *, without_damaged: bool = False, trust: Trust = ()
 ) -> None:
-    """Write a run's labels to a file: a zip with their clips, for other runs to start from, or a CSV table.
+    """Export a run's labels: as a zip with their clips, from which other runs can start, or as a CSV table.
 
     Args:
-        run: The run directory; it may be at work.
-        file: The file to write. NAME.zip holds the labels with their clips, and what was taken back, asked again or
-            flagged; NAME.csv is a table of the answers that stand, without clips.
-        without_damaged: Whether to leave labels out of which a clip is missing or damaged (of a zip).
-        trust: A module that a run which is not your own may import to make its environment.
+        run: The run directory; the run may be running.
+        file: A new file. NAME.zip contains the labels with their clips, and the history of undone, repeated and flagged
+            queries. NAME.csv is a table of the answers that count, without clips.
+        without_damaged: Skip labels with missing or damaged clips (zip only).
+        trust: A module that a run made by someone else may import to create its environment.
     """
     kind = file.suffix.lower()
     if kind not in {".zip", ".csv"}:
@@ -71,7 +71,7 @@ def export_labels(
         return
     from prefrl.runs.directory import RunDirectory
 
-    RunDirectory.open(run).admit(trust)  # before what is slow to import
+    RunDirectory.open(run).admit(trust)  # before slow imports
     from prefrl.feedback.transfer import archive_lines
     from prefrl.feedback.transfer import export_labels as export
 
@@ -80,12 +80,12 @@ def export_labels(
 
 @labels_app.command(name="import")
 def import_labels(file: Positional[Path], /, *, into: Path | None = None, trust: Trust = ()) -> None:
-    """Check a file of labels and tell what is in it; add them to a run, which keeps what it took back.
+    """Check a file of labels and show its content, or add the labels to a run. Answers undone in the run stay undone.
 
     Args:
         file: The file.
-        into: A run directory to add the labels to; no process may be at work on it.
-        trust: A module that a run which is not your own may import to make its environment.
+        into: A run directory to add the labels to; the run must not be running.
+        trust: A module that a run made by someone else may import to create its environment.
     """
     from prefrl.feedback.archive_admission import read_archive
     from prefrl.runs.directory import RunDirectory
@@ -114,15 +114,15 @@ def fit(
     out: Path | None = None,
     trust: Trust = (),
 ) -> None:
-    """Fit a new reward model to a run's labels, and tell how well it predicts labels that it has not seen.
+    """Fit a new reward model to a run's labels, and report its accuracy on held-out labels.
 
     Args:
-        run: The run directory; it may be at work.
-        holdout: The share of the labels that it does not see.
-        seed: Of the choice of these, and of the fit.
-        comparisons: How many comparisons to fit (default: as many as the run did, at most 40,000).
+        run: The run directory; the run may be running.
+        holdout: The share of held-out labels.
+        seed: Seed of the choice of held-out labels, and of the fit.
+        comparisons: Number of comparisons to fit (default: as many as in the run, at most 40,000).
         out: A new file for the weights (default: reward_model/fitted.safetensors in the run).
-        trust: A module that a run which is not your own may import to make its environment.
+        trust: A module that a run made by someone else may import to create its environment.
     """
     from prefrl.commands.display import CountDisplay
     from prefrl.reward.fit_request import fit_request

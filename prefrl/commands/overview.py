@@ -1,4 +1,4 @@
-"""What is there and how it stands, for people: tasks, runs, results."""
+"""Describe tasks, runs and results for the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prefrl.runs.symptoms import symptoms
 
 
 def task_lines() -> list[str]:
-    """One line a task: its id, clip and recipe."""
+    """Describe each task in one line: its id, clip length and recipe."""
     lines = []
     for name, facts in known_tasks().items():
         config, people = resolve(name), resolve(name, teacher="human")
@@ -36,7 +36,7 @@ def task_lines() -> list[str]:
 
 
 def run_status(root: Path) -> dict[str, Any]:
-    """Where a run stands: what it last said, its labels, and whether a process is at work on it."""
+    """Return a run's status: its last progress, its labels, and whether it is running."""
     run = RunDirectory.open(root)
     config, said = run.config, run.read_progress()
     now: dict[str, Any] = (said.to_json() | {"state": in_words(said)} if said else {}) | {
@@ -50,7 +50,7 @@ def run_status(root: Path) -> dict[str, Any]:
         now["state"] = "finished"
         now["summary"] = read_summary(root)
     elif run.summary.exists() and not now["running"]:
-        now["state"] = f"its summary.json is damaged; `{command('resume', root)}` writes it anew"
+        now["state"] = f"its summary.json is damaged; `{command('resume', root)}` rewrites it"
     elif not now["running"]:
         now["state"] = _last_words(said)
     now["obstacle"] = None if now["finished"] or now["running"] else obstacle(run)
@@ -60,7 +60,7 @@ def run_status(root: Path) -> dict[str, Any]:
         with run_store(run) as store:
             now["label_counts"], now["closed"] = store.counts(), store.closed
             now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips)))
-            now["labels"] = now["label_counts"]["answered"]  # newer than what the run last said
+            now["labels"] = now["label_counts"]["answered"]  # newer than the last progress
             if config.asks_people:
                 queue = LabelQueue(store)
                 now["queue"] = queue.waiting() | {"problems": queue.problems()}
@@ -70,25 +70,25 @@ def run_status(root: Path) -> dict[str, Any]:
 
 
 def _last_words(said: Progress | None) -> str:
-    """What a run is that no process is at work on."""
-    return in_words(said) if said and said.phase in ENDED else "stopped without a word (killed?); resumable"
+    """Return the state of a run that is not running."""
+    return in_words(said) if said and said.phase in ENDED else "stopped unexpectedly (killed?); resumable"
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
-    """A run's status for a person."""
+    """Describe a run's status in lines for the user."""
     lines = [f"{status['run']}: {status['task']}, teacher {status['teacher']}: {status.get('state', 'not started')}"]
     if "phase" in status:
         lines.append(details(from_json(status), None))
     if counts := status.get("label_counts"):
         lines.append(
             f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
-            f"{counts['pending']} waited for"
+            f"{counts['pending']} pending"
         )
     if unusable := status.get("labels_unusable"):
         lines.append(f"{unusable} of the labels cannot be used: a clip is missing or damaged, or the answer itself is")
     lines += [f"warning: {line}" for line in status.get("warnings", ())]
     if status.get("closed"):
-        lines.append(f"nothing more is asked; `{command('resume', status['run'], '--labels', 'N')}` asks again")
+        lines.append(f"no more labels are asked for; to ask again: {command('resume', status['run'], '--labels', 'N')}")
     if queue := status.get("queue"):
         lines.append(
             f"pairs: {queue['ready']} ready to be labelled ({queue['leased']} of them in a viewer), "
@@ -102,12 +102,12 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if summary := status.get("summary"):
         lines += return_lines(summary)
     if not status["finished"] and not status["running"] and not status["obstacle"]:
-        lines.append(f"go on with: {command('resume', status['run'])}")
+        lines.append(f"resume with: {command('resume', status['run'])}")
     return lines
 
 
 def return_lines(summary: dict[str, Any]) -> list[str]:
-    """The true returns of a finished run, each with what it is of."""
+    """Describe the true returns of a finished run, with their source."""
     kinds = {
         "evaluation_return": f"evaluation: {summary.get('evaluation_episodes')} episodes of the mean action",
         "true_return": "last 100 training episodes",
@@ -122,7 +122,7 @@ def return_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
-    """A finished run's result for a person."""
+    """Describe a finished run's result in lines for the user."""
     took = f" in {clock(summary['wall_seconds'])}" if "wall_seconds" in summary else ""
     lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
     lines += return_lines(summary)

@@ -1,4 +1,4 @@
-"""Whether a run that stopped can go on."""
+"""Check whether a stopped run can be resumed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prefrl.runs.directory import RunDirectory
 
 
 def check(run: RunDirectory) -> None:
-    """Look whether a run that stopped can go on, before anything slow is imported for it.
+    """Check that a stopped run can be resumed, without slow imports.
 
     Raises:
         PrefrlError: if its files are damaged.
@@ -20,7 +20,7 @@ def check(run: RunDirectory) -> None:
 
 
 def obstacle(run: RunDirectory) -> str | None:
-    """Why a run cannot be resumed as its files stand; None where it can."""
+    """Return why a run cannot be resumed, or None if it can."""
     try:
         check(run)
     except (PrefrlError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A run's progress in words, wherever people read it."""
+"""Describe a run's progress in words."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _WORDS = {
     Phase.PRETRAINING: "pretraining the reward model",
     Phase.TRAINING: "training",
     Phase.STOPPED: "stopped; resumable",
-    Phase.ABORTED: "stopped at once, on being asked twice; resumable",
+    Phase.ABORTED: "stopped at once, by a second interrupt; resumable",
 }
 
 
 def in_words(progress: Progress) -> str:
-    """What a run is doing, or how it ended. A reason of its own is quoted: anybody may have written it."""
+    """Describe what a run is doing, or how it ended. An error message is quoted, because it may be untrusted."""
     match progress.phase:
         case Phase.WAITING:
             plural = "" if progress.labels_pending == 1 else "s"
@@ -23,5 +23,5 @@ def in_words(progress: Progress) -> str:
         case Phase.EVALUATING:
             return f"evaluating the policy, {progress.evaluated} of {progress.evaluation_episodes} episodes"
         case Phase.FAILED:
-            return f"stopped; it said: {printable(progress.problem or '', 400)!r}"
+            return f"stopped; error: {printable(progress.problem or '', 400)!r}"
     return _WORDS[progress.phase]

@@ -1,1 +1,1 @@
-"""Environments, and what is recorded of them."""
+"""Environments, and the experience recorded from them."""

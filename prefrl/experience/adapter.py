@@ -1,7 +1,7 @@
-"""One adapter around every environment, so that training, playing, filming and Python treat it alike.
+"""The adapter around every environment, used for training, playing, rendering and the Python API.
 
-Above it there are: observations that are vectors or pictures, actions that Stable-Baselines3 can choose, one number as
-reward, and an `info` that means to nobody but its author what it says. Below it there is the environment as it came.
+It converts observations to vectors or images, actions to spaces that Stable-Baselines3 supports, and rewards to floats.
+It removes reserved keys from `info`, and turns errors of the environment into one line.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import Any, TypeVar
 import gymnasium
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.actions import agent_space, to_environment
-from prefrl.experience.faults import EnvironmentFaultError, raised
-from prefrl.experience.observations import ObservationError, encoding_of
-from prefrl.types import Array
+from prefrl.experience.action_spaces import agent_space, to_environment
+from prefrl.experience.env_errors import EnvError, raised
+from prefrl.experience.observation_spaces import ObservationError, observation_transform
 
 Env = gymnasium.Env[Any, Any]
 _T = TypeVar("_T")
 
 REPORTS_EPISODES = "reports_episodes"
-"""In an environment's `metadata`: it hides its endings, and tells of real episodes in `info["episode"]` (`r`, `l`)."""
+"""Key in an environment's `metadata`: the environment hides the ends of episodes from the agent, and reports the real
+episodes in `info["episode"]` (`r`: return, `l`: length)."""
 _RESERVED = frozenset(
     {
         "episode",
@@ -39,33 +40,33 @@ _RESERVED = frozenset(
         "reset_info",
     }
 )
-"""What monitors and Stable-Baselines3 read of an `info`: never the environment's own word."""
+"""Keys of `info` that monitors and Stable-Baselines3 read; values that the environment sets are removed."""
 
 
 class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """An environment as the rest of prefrl sees it."""
+    """An environment with converted spaces and checked results."""
 
     def __init__(self, env: Env, name: str, *, rewarded: bool = True) -> None:
-        """Wrap an environment whose spaces are suitable.
+        """Wrap an environment with supported spaces.
 
         Args:
-            env: As it was made.
-            name: What it is called in messages.
-            rewarded: Whether it has a true reward; where not, what it gives is ignored, and 0 takes its place.
+            env: The environment.
+            name: Its name in error messages.
+            rewarded: Whether it has a true reward. If not, its rewards are replaced by 0.
         """
         super().__init__(env)
         self.name, self._rewarded = name, rewarded
-        self.encoding = encoding_of(env.observation_space)
+        self.observation_transform = observation_transform(env.observation_space)
         self.own_actions = env.action_space
-        self.observation_space = self.encoding.target
+        self.observation_space = self.observation_transform.target
         self.action_space = agent_space(env.action_space)
         self._reports = bool((env.metadata or {}).get(REPORTS_EPISODES))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode.
+        """Start an episode.
 
         Raises:
-            EnvironmentFaultError: if it cannot.
+            EnvError: if the environment raises an error or returns something invalid.
         """
         answer = self.guarded("reset()", lambda: self.env.reset(seed=seed, options=options))
         if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[1], dict):
@@ -73,10 +74,10 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._seen(answer[0]), self._told(answer[1])
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Take an action of the agent's.
+        """Take an action from the agent's space.
 
         Raises:
-            EnvironmentFaultError: if it cannot.
+            EnvError: if the environment raises an error or returns something invalid.
         """
         taken = to_environment(self.own_actions, action)
         answer = self.guarded("step()", lambda: self.env.step(taken))
@@ -88,29 +89,37 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self._seen(observation), self._number(reward), *ends, self._told(info)
 
     def render(self) -> Any:
-        """What the environment shows.
+        """Render the environment.
 
         Raises:
-            EnvironmentFaultError: if it raises an error.
+            EnvError: if the environment raises an error.
         """
         return self.guarded("render()", self.env.render)
 
     def close(self) -> None:
-        """Let go of the environment, whatever it says to that."""
+        """Close the environment.
+
+        Raises:
+            EnvError: if the environment raises an error.
+        """
         try:
             super().close()
         except Exception as error:
             raise raised(self.name, "close()", error) from error
 
-    def fault(self, reason: str) -> EnvironmentFaultError:
-        """The error for something that the environment did without raising one."""
-        return EnvironmentFaultError(f"the environment {self.name} cannot be used: {reason}")
+    def fault(self, reason: str) -> EnvError:
+        """Return the error for an invalid result of the environment."""
+        return EnvError(f"the environment {self.name} cannot be used: {reason}")
 
     def guarded(self, doing: str, call: Callable[[], _T]) -> _T:
-        """Have the environment do something; its errors become one line, and a file with the trace.
+        """Call the environment. Its errors become one line, and their traceback is written to a file.
+
+        Args:
+            doing: What is called, e.g. "step()".
+            call: Calls the environment.
 
         Raises:
-            EnvironmentFaultError: for whatever it raises.
+            EnvError: if the environment raises an error.
         """
         try:
             return call()
@@ -121,7 +130,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     def _seen(self, observation: Any) -> Array:
         try:
-            return self.encoding(observation)
+            return self.observation_transform(observation)
         except ObservationError as error:
             raise self.fault(f"an observation does not match observation_space: {error}") from None
         except Exception as error:
@@ -131,7 +140,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not self._rewarded:
             return 0.0
         if reward is None:
-            raise self.fault("it gave no reward (None), where it gave one before")
+            raise self.fault("its reward is None, although earlier rewards were numbers")
         number = one_number(reward)
         if number is None:
             raise self.fault(f"its reward is {_shape_of(reward)}, not one number")
@@ -146,7 +155,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
         return bool(array.reshape(()))
 
     def _told(self, info: Any) -> dict[str, Any]:
-        """Plain values of the environment's own, under names that nobody else gives a meaning."""
+        """Return the scalars and strings of an `info`, without reserved keys."""
         if not isinstance(info, dict):
             return {}
         told = {name: value for name, value in info.items() if name not in _RESERVED and _is_plain(value)}
@@ -157,7 +166,7 @@ class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def one_number(value: Any) -> float | None:
-    """A number, or an array of one, as a float; None for anything else."""
+    """Convert a number or an array with one element to a float; return None for anything else."""
     if isinstance(value, float):
         return float(value)
     try:
@@ -172,7 +181,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _shape_of(value: Any) -> str:
-    """What something is, for a line: a tuple's length, an array's shape, or a type."""
+    """Describe a value for a message: the length of a tuple, the shape of an array, or the type."""
     if isinstance(value, tuple | list):
         return f"{len(value)} values"
     if isinstance(value, np.ndarray):
@@ -189,7 +198,7 @@ def adapt(env: Env) -> Adapter:
     Raises:
         UsageError: if it is unsuitable for an agent.
     """
-    from prefrl.experience.making import unsuitable  # noqa: PLC0415 - which makes adapters
+    from prefrl.experience.make_env import unsuitable  # noqa: PLC0415 - that module imports this one
 
     name = env.spec.id if env.spec else type(env.unwrapped).__name__
     if reason := unsuitable(env):

@@ -1,6 +1,6 @@
-"""Clips on disk: for each segment that is asked about, the training copy that the reward learner reads.
+"""The folder `clips/` of a run: for each queried segment, the features that the reward model is trained on.
 
-For segments that people will see, there is also what it takes to show them, and the video once it is rendered.
+For segments that people label, it also holds the scene, from which the clip is rendered, and the rendered video.
 """
 
 from __future__ import annotations
@@ -14,39 +14,40 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.arrays import Array, Floats
 from prefrl.config.migrations import opened, stamped
 from prefrl.errors import PrefrlError
+from prefrl.experience.segment import Segment
 from prefrl.storage.durable import sync
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.storage.reading import MEBIBYTE, inflated, read_bytes
-from prefrl.types import Array, Floats, Segment
 
 LARGEST_CLIP = 128 * MEBIBYTE
-"""Bytes of a segment's features, where it is not known what they are of."""
-LARGEST_FILM = 192 * MEBIBYTE
-"""Bytes of a clip's frames, e.g. 30 of 1920x1080; on disk it is smaller. A viewer holds several."""
-_LARGEST_SCENE = LARGEST_FILM + LARGEST_FILM // 64 + MEBIBYTE
-"""Bytes of what it takes to show a segment: frames that do not deflate at the most, beside actions and names."""
+"""Maximum size of a segment's features in bytes, if their shape is unknown."""
+LARGEST_FRAMES = 192 * MEBIBYTE
+"""Maximum size of a clip's uncompressed frames in bytes, e.g. 30 frames of 1920x1080. A viewer holds several clips."""
+_LARGEST_SCENE = LARGEST_FRAMES + LARGEST_FRAMES // 64 + MEBIBYTE
+"""Maximum size of a scene in bytes: incompressible frames, actions and names."""
 MOST_PIXELS = 4096 * 2304
-"""Of a frame that is kept, shown or read."""
+"""Maximum number of pixels of a frame."""
 
 
 class ClipFolder:
-    """The folder `clips/` of a run; one file a segment, written once."""
+    """The folder `clips/` of a run. Each file is written once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written: list[Path] = []
 
     def file(self, segment_id: int) -> Path:
-        """Where a segment's training copy lies, or is to lie."""
+        """Return the path of a segment's features."""
         return self._path / f"{segment_id:08d}.safetensors"
 
     def save(self, segment: Segment) -> bool:
-        """Write a segment, unless it is there.
+        """Write a segment's features, unless they exist.
 
         Returns:
-            False where another segment has this id, or a damaged one: the file is kept, since labels may refer to it.
+            False if a different or damaged segment has this id. Its file is kept, because labels may refer to it.
         """
         path = self.file(segment.id)
         self._written.append(path)
@@ -60,7 +61,7 @@ class ClipFolder:
         return True
 
     def save_scene(self, segment: Segment) -> None:
-        """Write what it takes to show a segment, unless it is there."""
+        """Write a segment's scene, unless it exists."""
         path = self._scene_file(segment.id)
         if segment.scene is None:
             return
@@ -70,18 +71,22 @@ class ClipFolder:
             save_tree(path, stamped("scene", tree), private=True)
 
     def sync(self) -> None:
-        """Wait until the disk has what was saved, so that a label of it can never be without it.
+        """Flush all saved files to disk, so that no label can refer to a clip that is lost.
 
-        Once for many: the files that were there already too, for who wrote them may have been killed before this.
+        This includes files that existed already, because the process that wrote them may have been killed before its
+        own `sync`.
         """
         sync(self._written)
         self._written.clear()
 
     def load_scene(self, segment_id: int) -> tuple[Tree, Array]:
-        """Read a segment's scene and its (L, *action) actions.
+        """Read a segment's scene.
+
+        Returns:
+            The scene, and the (L, *action) actions.
 
         Raises:
-            PrefrlError: if it is missing or damaged.
+            PrefrlError: if the file is missing or damaged.
         """
         try:
             tree = load_tree(path := self._scene_file(segment_id), _LARGEST_SCENE)
@@ -92,7 +97,7 @@ class ClipFolder:
             return dict(tree["scene"]), np.asarray(tree["actions"])
 
     def video(self, segment_id: int) -> Path:
-        """Where a segment's video lies, or is to lie; those of older runs are Matroska files."""
+        """Return the path of a segment's video. Older versions wrote Matroska files."""
         older = self._path / f"{segment_id:08d}.mkv"
         return older if older.exists() else older.with_suffix(".avi")
 
@@ -100,10 +105,10 @@ class ClipFolder:
         return self._path / f"{segment_id:08d}.scene.safetensors"
 
     def digest(self, segment_id: int) -> str:
-        """The SHA-256 of a segment's training copy: equal for equal clips, whatever their ids.
+        """Return the SHA-256 of a segment's features file, which is independent of the segment's id.
 
         Raises:
-            PrefrlError: if it is missing.
+            PrefrlError: if the file is missing.
         """
         try:
             return hashlib.sha256(read_bytes(self.file(segment_id), LARGEST_CLIP)).hexdigest()
@@ -111,11 +116,14 @@ class ClipFolder:
             raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
 
     def load(self, segment_id: int, most: int = LARGEST_CLIP) -> tuple[Array, Floats]:
-        """Read a segment's features, (L, F) or images as they are kept, and (L,) true rewards.
+        """Read a segment's features and true rewards.
 
         Args:
             segment_id: The segment.
-            most: Bytes that its features may have.
+            most: Maximum size of the features in bytes.
+
+        Returns:
+            The features, (L, F) or the frames of images, and the (L,) true rewards.
 
         Raises:
             PrefrlError: if the clip is missing or damaged.
@@ -130,14 +138,18 @@ class ClipFolder:
 
 
 def _numbers(array: Array) -> Array:
-    """The array, unless it holds texts or objects."""
+    """Return the array if it is numeric.
+
+    Raises:
+        TypeError: if it holds strings or objects.
+    """
     if array.dtype.kind not in "biuf":
         raise TypeError(f"it holds {array.dtype}")
     return array
 
 
 def _packed(features: Array) -> Any:
-    """Numbers as they are; images deflated, which saves nine tenths and more of them."""
+    """Compress images, which saves more than 90 %; other features are unchanged."""
     if features.dtype != np.uint8:
         return features
     deflated = np.frombuffer(zlib.compress(features.tobytes()), np.uint8)
@@ -145,7 +157,7 @@ def _packed(features: Array) -> Any:
 
 
 def _unpacked(kept: Any, most: int) -> Array:
-    """Features from what is kept of them; nothing larger than they may be is made of it."""
+    """Decompress features, checking their size first."""
     if not isinstance(kept, dict):
         return np.asarray(kept)
     shape = [operator.index(size) for size in kept["shape"]]

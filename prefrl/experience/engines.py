@@ -1,4 +1,4 @@
-"""Gymnasium's vector environments as Stable-Baselines3's: nobody else offers this bridge."""
+"""Use Gymnasium's vector environments with Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
-from prefrl.types import Array
 
 
 class EngineVecEnv(VecEnv):
-    """Steps a `gymnasium.vector.VectorEnv` (ale-py's `AtariVectorEnv`, Gymnasium's own) for an SB3 algorithm.
+    """A `gymnasium.vector.VectorEnv`, e.g. ale-py's `AtariVectorEnv`, as an SB3 `VecEnv`.
 
-    What the two disagree on: SB3 wants the last observation of an episode in the `infos` of the step that ends it, and
-    a list of dictionaries where Gymnasium has a dictionary of arrays. Only steps with something to tell pay for that.
+    SB3 expects `infos` as a list of dictionaries, with an episode's last observation in the step that ends it, whereas
+    Gymnasium returns a dictionary of arrays. `infos` is converted only for steps that end an episode.
     """
 
     def __init__(self, engine: VectorEnv[Any, Any, Any]) -> None:
         """Wrap an engine.
 
         Args:
-            engine: Resets an environment in the step that ends it (`AutoresetMode.SAME_STEP`).
+            engine: A vector environment with `AutoresetMode.SAME_STEP`.
 
         Raises:
-            UsageError: for any other way of resetting, which would hand the agent steps that are none.
+            UsageError: for other autoreset modes, which would give the agent steps that are not transitions.
         """
         mode = engine.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
@@ -37,19 +37,19 @@ class EngineVecEnv(VecEnv):
         super().__init__(engine.num_envs, engine.single_observation_space, engine.single_action_space)
 
     def reset(self) -> VecEnvObs:
-        """Reset every environment, with the seeds that `seed` gave, once."""
-        first = self._seeds[0]  # both libraries count up from it
+        """Reset all environments. Seeds set by `seed` apply to this reset only."""
+        first = self._seeds[0]  # both libraries use consecutive seeds
         observations, _ = self.engine.reset(seed=None if first is None else int(first))
         self._reset_seeds()
         self.reset_infos = [{} for _ in range(self.num_envs)]
         return np.asarray(observations)
 
     def step_async(self, actions: Array) -> None:
-        """Keep the actions for `step_wait`: the engine steps with its own threads."""
+        """Store the actions for `step_wait`; the engine has its own threads."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step every environment."""
+        """Step all environments."""
         observations, rewards, terminated, truncated, told = self.engine.step(self._actions)
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -66,23 +66,23 @@ class EngineVecEnv(VecEnv):
         self.engine.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """An attribute of the engine, once for each environment; of an array with a row for each, that row."""
+        """Return an attribute of the engine for each environment; an array with E rows is split into its rows."""
         value = getattr(self.engine, attr_name)
         each = isinstance(value, np.ndarray) and value.shape[:1] == (self.num_envs,)
         return [value[env] if each else value for env in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Refuse: the environments are not objects of their own."""
+        """Raise AttributeError: the engine's environments are not Python objects."""
         raise AttributeError(f"an engine's environments have no attribute {attr_name!r} to set")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """Refuse: the environments are not objects of their own."""
+        """Raise AttributeError: the engine's environments are not Python objects."""
         raise AttributeError(f"an engine's environments have no method {method_name!r}")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Whether an environment is wrapped, which none is."""
+        """Return False for each environment: none is wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[Array | None]:
-        """Refuse: an engine has no screen."""
+        """Raise NotImplementedError: engines do not render."""
         raise NotImplementedError("an engine has no screen to show")

@@ -1,4 +1,4 @@
-"""The environments of a run: made, stacked under the agent, and saved with it."""
+"""Create a run's environments with their wrappers, and save and restore their state."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from prefrl.config import RunConfig
 from prefrl.encoder import is_image
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs, inputs_of
-from prefrl.experience.making import RENDERED, make_engine, run_env
+from prefrl.experience.make_env import RENDERED, make_engine, run_env
+from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
-from prefrl.experience.segments import SegmentRecorder
 from prefrl.experience.snapshots import load_env, save_env
 from prefrl.storage.files import Tree
 
@@ -33,18 +33,18 @@ OBSERVATION_CLIP = 10.0
 
 @dataclass(frozen=True)
 class EnvStack:
-    """The wrappers around the environments, from the simulators up to what the agent steps."""
+    """The environments and their wrappers, from the simulators (innermost) to `top`, which the agent steps."""
 
     simulators: DummyVecEnv | EngineVecEnv
     monitor: VecMonitor
-    """True returns of whole episodes."""
+    """Records the true returns of episodes."""
     recorder: SegmentRecorder | None
-    """None when training on the true reward."""
+    """None if the run trains on the true reward."""
     normaliser: VecNormalize | None
     top: VecEnv
 
     def state_dict(self) -> Tree:
-        """All of the stack's state; `simulators` is null where the simulators cannot be saved."""
+        """Return the state of all wrappers; `simulators` is None if the simulators cannot be saved."""
         simulators = [save_env(env) for env in _single(self.simulators)] or [None]
         whole = all(simulator is not None for simulator in simulators)
         state: Tree = {
@@ -58,11 +58,10 @@ class EnvStack:
         return state
 
     def load_state_dict(self, state: Tree) -> bool:
-        """Go back to a saved state.
+        """Restore a saved state.
 
         Returns:
-            Whether the simulators stand where they stood; if not, they are to be reset, and episodes and segments that
-            were under way are gone.
+            Whether the simulators were restored. If not, they must be reset; unfinished episodes and segments are lost.
         """
         if self.recorder:
             self.recorder.load_state_dict(state["recorder"])
@@ -80,15 +79,15 @@ class EnvStack:
 
 
 def ended_episodes(infos: list[dict[str, Any]]) -> int:
-    """Episodes that ended with a step: real ones, also where the agent is not told."""
+    """Return the number of real episodes that ended in a step, including ends that are hidden from the agent."""
     return sum("episode" in info for info in infos)
 
 
 def make_stack(config: RunConfig) -> EnvStack:
-    """The environments of a run.
+    """Create the environments of a run.
 
-    True returns are counted below everything; the recorder sits under the normalisation, since the reward model must
-    not drift with the agent's running statistics.
+    The monitor of true returns is the innermost wrapper. The recorder is inside the normalisation, so that the reward
+    model's inputs do not depend on the agent's running statistics.
     """
     agent = config.agent
     simulators = _make_simulators(config, agent.n_envs, show=config.asks_people)
@@ -119,14 +118,14 @@ def make_stack(config: RunConfig) -> EnvStack:
 
 
 def make_evaluation_envs(config: RunConfig, count: int) -> VecMonitor:
-    """Environments to evaluate a policy in: they give what the agent sees before it is normalised, and true returns.
+    """Create environments for evaluating a policy. They return unnormalised observations and true rewards.
 
     Args:
         config: The run.
-        count: How many.
+        count: Number of environments.
 
     Raises:
-        UsageError: if they cannot be made.
+        UsageError: if they cannot be created.
     """
     simulators: VecEnv = _make_simulators(config, count)
     if observed_space(config, simulators.observation_space) != simulators.observation_space:
@@ -135,24 +134,24 @@ def make_evaluation_envs(config: RunConfig, count: int) -> VecMonitor:
 
 
 def _make_simulators(config: RunConfig, count: int, *, show: bool = False) -> DummyVecEnv | EngineVecEnv:
-    """Copies of a run's environment; `show` for those whose clips people are to see."""
+    """Create copies of a run's environment; `show` enables rendering."""
     if config.native_engine:
         return EngineVecEnv(make_engine(config.env_id, count))
     return DummyVecEnv([partial(run_env, config, render_mode=RENDERED if show else None)] * count)
 
 
 def _monitored(simulators: VecEnv) -> VecMonitor:
-    """The same, whose true returns of whole episodes are counted, and whose numbers are checked."""
+    """Add a monitor of true returns and, for vectors, a check for NaN and infinite values."""
     space = simulators.observation_space
     images = is_image(space.shape or (), space.dtype)
     return VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
 
 
 def reward_inputs(config: RunConfig) -> Inputs:
-    """What a run's reward model reads of a step; makes an environment to ask it.
+    """Return the input shape of a run's reward model. This creates an environment to inspect its spaces.
 
     Raises:
-        UsageError: if the environment cannot be made.
+        UsageError: if the environment cannot be created.
     """
     env = run_env(config)
     env.close()
@@ -161,19 +160,19 @@ def reward_inputs(config: RunConfig) -> Inputs:
 
 
 def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """The space of observations as they are recorded and as the agent gets them: of images, channels come first."""
+    """Return the space of recorded observations, which the agent also uses; images have channels first."""
     if not config.images or config.frame_stack > 1 or is_image_space_channels_first(space):  # type: ignore[arg-type]
         return space
     return VecTransposeImage.transpose_space(space)  # type: ignore[arg-type]
 
 
 def _single(simulators: DummyVecEnv | EngineVecEnv) -> list[Any]:
-    """The simulators one by one; none where an engine has them inside."""
+    """Return the individual simulators; empty for an engine, whose environments are not Python objects."""
     return simulators.envs if isinstance(simulators, DummyVecEnv) else []
 
 
 def normaliser_state(normaliser: VecNormalize) -> Tree:
-    """Running statistics of observations and returns."""
+    """Return the running statistics of observations and returns."""
     observation: Any = normaliser.obs_rms if normaliser.norm_obs else None
     parts = {"observation": observation, "return": normaliser.ret_rms}
     return {
@@ -184,7 +183,7 @@ def normaliser_state(normaliser: VecNormalize) -> Tree:
 
 
 def load_normaliser_state(normaliser: VecNormalize, state: Tree) -> None:
-    """Restore what `normaliser_state` gave."""
+    """Restore statistics from `normaliser_state`."""
     for name, rms in (("observation", getattr(normaliser, "obs_rms", None)), ("return", normaliser.ret_rms)):
         if name in state:
             assert rms is not None

@@ -1,4 +1,4 @@
-"""The agent's newest episodes, by the rewards that clips are judged by."""
+"""Statistics of the agent's newest episodes, from which simulated teachers derive their thresholds."""
 
 from __future__ import annotations
 
@@ -8,41 +8,46 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prefrl.arrays import Floats
 from prefrl.storage.files import Tree
-from prefrl.types import Floats
 
 _NEWEST = 10
-"""Episodes that count, as in B-Pref (Lee et al., 2021)."""
+"""Number of episodes in the statistics, as in B-Pref (Lee et al., 2021)."""
 
 
 class Episodes(NamedTuple):
-    """The agent's newest episodes: what a simulated teacher's thresholds are relative to."""
+    """Means over the agent's last ten episodes."""
 
     mean_return: float
-    """Of the last ten, by the rewards that clips have: a game's are clipped."""
+    """Mean sum of the rewards recorded in clips; rewards of Atari games are clipped."""
     mean_length: float
-    """Steps."""
+    """Mean number of steps."""
 
 
 class EpisodeSums:
-    """Adds up the true rewards of each environment's episode, and keeps the newest sums."""
+    """Sums the true rewards of each environment's episode, and keeps the newest sums."""
 
     def __init__(self, envs: int) -> None:
-        """Begin.
+        """Initialise the sums.
 
         Args:
-            envs: E.
+            envs: E, the number of environments.
         """
         self._ended: deque[tuple[float, int]] = deque(maxlen=_NEWEST)
         self._envs = envs
         self.reset()
 
     def reset(self) -> None:
-        """Every environment was reset: the episodes that were under way count for nothing."""
+        """Discard unfinished episodes, after all environments were reset."""
         self._sums, self._lengths = np.zeros(self._envs), np.zeros(self._envs, np.int64)
 
     def step(self, rewards: Floats, over: Sequence[bool]) -> None:
-        """Add a step's (E,) true rewards; `over` says whose episode, or game, ended with it."""
+        """Add one step.
+
+        Args:
+            rewards: (E,) true rewards.
+            over: (E,) whether an episode or a game ended with the step.
+        """
         self._sums += rewards
         self._lengths += 1
         for env in np.flatnonzero(over):
@@ -51,20 +56,20 @@ class EpisodeSums:
 
     @property
     def newest(self) -> Episodes | None:
-        """The newest episodes; None before the first has ended."""
+        """Means over the newest episodes; None before the first episode has ended."""
         if not self._ended:
             return None
         returns, lengths = zip(*self._ended, strict=True)
         return Episodes(float(np.mean(returns)), float(np.mean(lengths)))
 
     def state_dict(self) -> Tree:
-        """The sums so far, and those of the newest episodes."""
+        """Return the sums of unfinished episodes and of the newest episodes."""
         ended = np.array(list(self._ended), np.float64).reshape(-1, 2)
         begun = {"sums": self._sums.copy(), "lengths": self._lengths.copy()}
         return begun | {"returns": ended[:, 0], "steps": ended[:, 1]}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._sums, self._lengths = state["sums"].copy(), state["lengths"].copy()
         self._ended.clear()
         self._ended.extend(zip(state["returns"].tolist(), map(int, state["steps"]), strict=True))

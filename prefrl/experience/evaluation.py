@@ -1,7 +1,7 @@
-"""What a policy is worth: the true returns of whole episodes, played on environments of their own.
+"""Evaluate a policy: the true returns of whole episodes, in separate environments.
 
-An evaluation leaves a run as it was: it steps none of the training's environments and restores every global random
-state, so that a synchronous run gives the same figures with evaluations and without them.
+An evaluation does not affect the training. It uses its own environments and restores all global random states, so that
+a synchronous run gives the same metrics with and without evaluations.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
-from prefrl.chance import environment_seed
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.experience.environments import make_evaluation_envs
-from prefrl.types import Array
+from prefrl.seeding import environment_seed
 
 Act = Callable[[Array], Array]
 """(N, *observation) -> (N, *action)"""
 
 
 class Episode(NamedTuple):
-    """What came of one episode."""
+    """The result of one episode."""
 
     value: float
-    """Its true return; of a game the unclipped score."""
+    """The true return; for Atari games, the unclipped score."""
     cut: bool
-    """Whether it did not end by itself: its return is that of the steps up to the limit."""
+    """Whether it was cut at the step limit; its return is that of the steps so far."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of the episodes of one evaluation."""
+    """The result of one evaluation."""
 
     episodes: tuple[Episode, ...]
 
@@ -50,7 +50,7 @@ class Evaluation:
 
     @property
     def cut(self) -> int:
-        """How many episodes did not end by themselves."""
+        """Number of episodes that were cut at the step limit."""
         return sum(episode.cut for episode in self.episodes)
 
     @property
@@ -60,23 +60,23 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the returns (divided by N, as that of the training's episodes)."""
+        """Standard deviation of the returns, with divisor N as for the training episodes."""
         return float(np.std(self.returns))
 
 
 def play_together(
     envs: VecMonitor, act: Act, *, seed: int, most_steps: int, tell: Callable[[int], None] = lambda ended: None
 ) -> list[Episode]:
-    """Play one episode in each environment, all of them stepped together.
+    """Play one episode in each environment, stepping all environments together.
 
-    Where endings are hidden from the agent, the episodes are the real ones, of which the environment tells.
+    If the environment hides the ends of episodes from the agent, the real episodes count.
 
     Args:
         envs: The environments.
         act: The policy.
-        seed: Of the first environment; further ones count up.
-        most_steps: Where an episode is cut.
-        tell: Called before each step with the number of episodes that have ended; may raise to stop.
+        seed: Seed of the first environment; the others use the following seeds.
+        most_steps: Maximum number of steps per episode.
+        tell: Called before each step with the number of finished episodes; may raise an exception to stop.
     """
     envs.seed(seed)
     observations = envs.reset()
@@ -102,7 +102,7 @@ def play_in_turn(
     most_steps: int,
     tell: Callable[[int], None] = lambda ended: None,
 ) -> Evaluation:
-    """Play episodes one after the other in one environment; arguments as for `play_together`."""
+    """Play episodes one after another in one environment; arguments as for `play_together`."""
     envs = VecMonitor(DummyVecEnv([lambda: env]))
     numbers = range(seed, seed + episodes)
     return Evaluation(
@@ -117,14 +117,13 @@ def evaluate(
 
     Args:
         config: The run.
-        act: The policy, which gets observations as the training's agent does before they are normalised.
-        episodes: How many episodes; at most as many as the run has environments are played at a time, and all of them
-            where one engine steps them.
-        seed: Of the first episode; further ones count up.
-        tell: Called before each step with the number of episodes that have ended; may raise to stop.
+        act: The policy; it receives unnormalised observations.
+        episodes: Number of episodes. At most `agent.n_envs` are played at a time; with an engine, all at once.
+        seed: Seed of the first episode; the others use the following seeds.
+        tell: Called before each step with the number of finished episodes; may raise an exception to stop.
 
     Raises:
-        UsageError: if the environments cannot be made.
+        UsageError: if the environments cannot be created.
     """
     at_once = episodes if config.native_engine else config.agent.n_envs
     rounds = math.ceil(episodes / at_once)
@@ -143,7 +142,7 @@ def evaluate(
 
 
 def evaluation_seed(config: RunConfig) -> int:
-    """Of a run's evaluations, all of which play the same episodes, so that they differ by the policy alone."""
+    """Return the seed of a run's evaluations. All use the same seed, so that they differ by the policy alone."""
     return environment_seed(config.seed, "evaluation")
 
 
@@ -153,7 +152,7 @@ def _tell_all(tell: Callable[[int], None], before: int, episodes: int, ended: in
 
 @contextmanager
 def undisturbed(seed: int) -> Iterator[None]:
-    """Within, Python's, NumPy's and torch's global random states follow a seed; afterwards they are as before."""
+    """Seed Python's, NumPy's and torch's global random states, and restore them on exit."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what environments may draw from
     with torch.random.fork_rng():
         random.seed(seed)
@@ -167,7 +166,7 @@ def undisturbed(seed: int) -> Iterator[None]:
 
 
 def _returns_so_far(envs: VecMonitor) -> Array:
-    """(N,) returns of the episodes under way; a game, whose rewards are clipped, tells its score itself."""
+    """Return the (N,) returns of the unfinished episodes; for Atari games, whose rewards are clipped, the scores."""
     try:
         return np.asarray(envs.get_attr("return_so_far"), dtype=np.float64)
     except AttributeError:

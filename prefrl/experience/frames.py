@@ -1,4 +1,4 @@
-"""Frames of environments, cheap enough to render in software."""
+"""Render frames of environments, with settings that are fast in software."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter
-from prefrl.experience.faults import EnvironmentFaultError
-from prefrl.experience.making import RENDERED, make_env
-from prefrl.types import Array
+from prefrl.experience.env_errors import EnvError
+from prefrl.experience.make_env import RENDERED, make_env
 
 SIZE = 320
-"""Pixels of a side, for MuJoCo: 6 ms a frame in software."""
+"""Width and height of MuJoCo frames in pixels; rendering in software takes 6 ms per frame."""
 
 
-def stage_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
-    """An environment that gives the pictures that people see.
+def make_render_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
+    """Create an environment that renders the frames shown to people.
 
     Raises:
-        UsageError: if this machine cannot make it.
+        UsageError: if it cannot be created on this machine.
     """
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED, width=SIZE, height=SIZE)
-    except UsageError:  # no simulator whose pictures have a size to choose
+    except UsageError:  # the size of its frames cannot be chosen
         return make_env(env_id, env_kwargs, rewarded=False, render_mode=RENDERED)
 
 
 def prepare(env: gymnasium.Env[Any, Any]) -> None:
-    """Make the camera follow, and the scene cheap: MuJoCo's shadows and reflections are slow in software.
+    """Select a tracking camera, and disable MuJoCo's shadows and reflections, which are slow in software.
 
-    To be called before the first frame; environments that are not MuJoCo's are left as they are.
+    Call this before the first frame. It has no effect on environments without MuJoCo.
 
     Args:
         env: Made with `render_mode="rgb_array"`.
@@ -46,9 +46,9 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
     base: Any = env.unwrapped
     if not hasattr(base, "mujoco_renderer"):
         return
-    import mujoco  # noqa: PLC0415 - not every user's tasks need it
+    import mujoco  # noqa: PLC0415 - not every task needs it
 
-    # Gymnasium's own choice is a camera that stands still, out of whose sight a runner runs.
+    # Gymnasium's default camera is fixed, so that a running robot leaves its view.
     track = mujoco.mj_name2id(base.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if track >= 0:
         base.mujoco_renderer.camera_id = track
@@ -56,48 +56,54 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
     try:
         viewer = base.mujoco_renderer._get_viewer("rgb_array")
     except Exception as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
         viewer.scn.flags[flag] = 0
 
 
 def render(env: gymnasium.Env[Any, Any]) -> Array:
-    """One frame (H, W, 3) uint8.
+    """Render one frame.
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
-        UsageError: if this machine, or the environment, cannot render.
+        UsageError: if the machine or the environment cannot render.
     """
     try:
         return picture(env.render())
     except ValueError as error:
-        raise UsageError(f"the environment's render() gives no picture: {error}") from None
-    except EnvironmentFaultError as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+        raise UsageError(f"the environment's render() does not return an image: {error}") from None
+    except EnvError as error:
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
     except Exception as error:
-        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` tells what it lacks") from None
+        raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
 
 
 def picture(frame: Any) -> Array:
-    """A frame as (H, W, 3) uint8, from what an environment may give for one.
+    """Convert the result of an environment's `render` to an RGB image.
 
     Args:
-        frame: (H, W) or (H, W, 1) grey, (H, W, 3), (H, W, 4) with opacity, which is left out, or any of these with
-            channels first; whole numbers from 0 to 255, or fractions or truth values from 0 to 1.
+        frame: (H, W) or (H, W, 1) greyscale, (H, W, 3) RGB, or (H, W, 4) RGBA, whose alpha channel is dropped; also
+            with channels first. Integers in [0, 255], or floats or booleans in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not an image.
     """
     if frame is None:
-        raise ValueError("it gives None")
+        raise ValueError("it returns None")
     array = np.asarray(frame)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"it gives a {type(frame).__name__}")
+        raise ValueError(f"it returns a {type(frame).__name__}")
     if array.ndim == 3 and array.shape[2] not in {1, 3, 4} and array.shape[0] in {1, 3, 4}:
         array = np.moveaxis(array, 0, 2)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in {1, 3, 4} or 0 in array.shape:
-        raise ValueError(f"it gives an array of shape {array.shape}")
+        raise ValueError(f"it returns an array of shape {array.shape}")
     colours = array[:, :, :3] if array.shape[2] > 1 else np.repeat(array, 3, axis=2)
     if colours.dtype == np.uint8:
         return np.ascontiguousarray(colours)

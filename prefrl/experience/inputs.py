@@ -1,4 +1,4 @@
-"""What a reward model reads: of vectors, observation and action; of images, the frames alone (paper, appendix A)."""
+"""The reward model's input shape: observation and action for vectors, only the frames for images (appendix A)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Inputs(NamedTuple):
-    """The shape of one step as a network sees it, and of a segment as it is kept."""
+    """The shape of one step as the network's input, and of a stored segment."""
 
     step: tuple[int, ...]
     """(F,) float32, or (C, H, W) uint8."""
     stack: int = 1
-    """How many of a film's frames a step shows; above 1, C is this and each frame of a segment is kept once."""
+    """Frames per step. If above 1, C equals this number, and each frame of a segment is stored once."""
 
     @property
     def images(self) -> bool:
@@ -28,32 +28,36 @@ class Inputs(NamedTuple):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is kept of a step."""
+        """Type of stored steps: uint8 for images, float32 for vectors."""
         return np.dtype(np.uint8 if self.images else np.float32)
 
     def segment(self, length: int) -> tuple[int, ...]:
-        """The shape in which a segment of L steps is kept: (L, F), (L, C, H, W), or a film (L + stack - 1, H, W)."""
+        """Return the shape of a stored segment of L steps.
+
+        Returns:
+            (L, F), (L, C, H, W), or (L + stack - 1, H, W) for stacked frames.
+        """
         return (length, *self.step) if self.stack == 1 else (length + self.stack - 1, *self.step[1:])
 
     def empty(self, count: int, length: int, device: str) -> Tensor:
-        """Room for segments: (count, *segment)."""
-        import torch  # noqa: PLC0415 - takes seconds, and files of labels are read without it
+        """Return an uninitialised tensor for stored segments, (count, *segment)."""
+        import torch  # noqa: PLC0415 - takes seconds, and label files are read without it
 
         dtype = torch.uint8 if self.images else torch.float32
         return torch.empty(count, *self.segment(length), dtype=dtype, device=device)
 
     def steps(self, kept: Tensor) -> Tensor:
-        """Segments' steps from what is kept of them: (..., *segment) to (..., L, *step); a view, nothing is copied."""
+        """Return the steps of stored segments: (..., *segment) to (..., L, *step), as a view."""
         return kept if self.stack == 1 else kept.unfold(-3, self.stack, 1).movedim(-1, -3)
 
 
 def inputs_of(config: RunConfig, observation: tuple[int, ...], action: int) -> Inputs:
-    """What a run's reward model reads.
+    """Return the input shape of a run's reward model.
 
     Args:
         config: The run.
-        observation: Shape of an observation as it is recorded.
-        action: Numbers in an action, one-hot where discrete.
+        observation: Shape of a recorded observation.
+        action: Size of an action; discrete actions are one-hot.
     """
     if config.images:
         return Inputs(observation, config.frame_stack)

@@ -1,6 +1,6 @@
-"""What it takes to show a segment later: the simulator's state at its first step, so that nothing is rendered before.
+"""Scenes: the simulator's state at the first step of a segment, from which its clip is rendered on demand.
 
-Environments whose state cannot be saved are filmed as they go, which is slow.
+Environments whose state cannot be saved are rendered during training instead, which is slow.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
-from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import render
 from prefrl.experience.snapshots import save_env
 from prefrl.storage.files import Tree
 from prefrl.storage.reading import inflated
-from prefrl.types import Array
 
 
 class Scenes:
-    """Takes a scene of each segment as it begins, in step with the recorder that cuts the segments."""
+    """Records a scene at the start of each segment, in step with the recorder."""
 
     def __init__(self, envs: Sequence[gymnasium.Env[Any, Any]], length: int) -> None:
-        """Watch environments.
+        """Initialise the scenes.
 
         Args:
-            envs: They are stepped together, and reset by themselves at an episode's end.
-            length: L, steps of a segment.
+            envs: The environments, which are stepped together and reset automatically.
+            length: L, the number of steps of a segment.
         """
         self._envs, self._length = envs, length
         self.reset()
 
     def reset(self) -> None:
-        """Every environment was reset: segments that had begun are dropped."""
+        """Discard unfinished segments, after all environments were reset."""
         self._position = np.zeros(len(self._envs), dtype=np.int64)
         self._begun: list[deque[Tree]] = [deque() for _ in self._envs]
         self._taken: list[Tree | None] = [None] * len(self._envs)
-        """Each environment's newest scene of a segment that has been cut."""
+        """For each environment, the scene of the segment that was cut last."""
 
     def before_step(self) -> None:
-        """Note where the environments stand that are at the first step of a segment.
+        """Save the state of each environment that is at the first step of a segment; call this before each step.
 
         Raises:
-            EnvironmentFaultError: if one whose state cannot be saved cannot be filmed any more.
+            EnvError: if an environment without saved states cannot be rendered.
         """
         for env, begun, position in zip(self._envs, self._begun, self._position, strict=True):
             if position == 0:
@@ -57,20 +57,20 @@ class Scenes:
                 begun[-1]["film"][f"{position:06d}"] = _frame(env)
 
     def after_step(self, dones: Array) -> None:
-        """Count the step; an episode's end (E,) ends a segment too."""
+        """Count the step; (E,) dones end a segment early."""
         self._position = np.where(dones, 0, (self._position + 1) % self._length)
 
     def take(self, env: int) -> Tree:
-        """The scene of an environment's oldest segment, which has just been cut."""
+        """Return the scene of an environment's oldest segment, which was just cut."""
         self._taken[env] = scene = self._begun[env].popleft()
         return scene
 
     def take_last(self, env: int, lead: Array) -> Tree:
-        """The scene of the last L steps before an episode's end, which begin within the segment that was taken before.
+        """Return the scene of an episode's last L steps, which start within the segment that was taken before.
 
         Args:
-            env: The environment.
-            lead: (N, *action) the actions from that segment's first step to the first of these.
+            env: Index of the environment.
+            lead: (N, *action): the actions from the first step of that segment to the first of the last L steps.
         """
         begun, before = self._begun[env].popleft(), self._taken[env]
         assert before is not None
@@ -80,11 +80,11 @@ class Scenes:
         return {"film": {f"{place:06d}": frame for place, frame in enumerate(frames[-self._length :])}}
 
     def drop(self, env: int) -> None:
-        """An environment's oldest segment ended too early to be one."""
+        """Discard an environment's oldest segment, which ended before it had L steps."""
         self._begun[env].popleft()
 
     def state_dict(self) -> Tree:
-        """The scenes of segments that have begun."""
+        """Return the scenes of unfinished segments."""
         begun = {
             str(env): {str(index): scene for index, scene in enumerate(scenes)}
             for env, scenes in enumerate(self._begun)
@@ -93,19 +93,19 @@ class Scenes:
         return {"position": self._position, "begun": begun, "taken": taken}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._position = state["position"]
         scenes = (state["begun"].get(str(env), {}) for env in range(len(self._envs)))
         self._begun = [deque(kept[key] for key in sorted(kept, key=int)) for kept in scenes]
         self._taken = [state.get("taken", {}).get(str(env)) for env in range(len(self._envs))]
 
 
-def filmed(scene: Tree) -> list[Array] | None:
-    """The frames (H, W, 3) of a scene that was filmed; None where there is a state to replay from."""
+def scene_frames(scene: Tree) -> list[Array] | None:
+    """Return the (H, W, 3) frames of a scene, or None if the scene is a simulator state to replay."""
     if "film" not in scene:
         return None
     frames: list[Array] = []
-    left = LARGEST_FILM
+    left = LARGEST_FRAMES
     for key in sorted(scene["film"]):
         frames.append(_unpack(scene["film"][key], left))
         left -= frames[-1].nbytes
@@ -115,8 +115,8 @@ def filmed(scene: Tree) -> list[Array] | None:
 def _frame(env: gymnasium.Env[Any, Any]) -> Tree:
     try:
         return _pack(render(env))
-    except UsageError as error:  # it could when it was tried
-        raise EnvironmentFaultError(f"clips cannot be filmed any more: {error}") from error
+    except UsageError as error:  # rendering worked in the check of the environment
+        raise EnvError(f"clips can no longer be rendered: {error}") from error
 
 
 def _pack(frame: Array) -> Tree:

@@ -1,4 +1,4 @@
-"""The state of a simulator as plain arrays, so that a resumed run steps on exactly where it stood."""
+"""Save and restore the state of a simulator as plain arrays, so that resuming a run is exact."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Env = gymnasium.Env[Any, Any]
 
 
 def save_env(env: Env) -> Tree | None:
-    """Everything that an environment's next step depends on.
+    """Return the complete state of an environment.
 
     Args:
-        env: A MuJoCo environment; one whose whole state is the array `state` (Gymnasium's classic control); or one
-            that has `save_state() -> dict of arrays and plain values` and `load_state(dict)` itself.
+        env: A MuJoCo environment; a Gymnasium classic-control environment, whose state is the array `state`; or an
+            environment with methods `save_state() -> dict` (of arrays and plain values) and `load_state(dict)`.
 
     Returns:
-        None where the simulator cannot be saved.
+        The state, or None if the simulator cannot be saved.
     """
     base = env.unwrapped
     if _is_mujoco(base):
@@ -40,7 +40,7 @@ def save_env(env: Env) -> Tree | None:
 
 
 def load_env(env: Env, saved: Tree) -> None:
-    """Put an environment, once reset, back into a saved state."""
+    """Restore a state from `save_env`; the environment must have been reset before."""
     base = env.unwrapped
     simulator = saved["simulator"]
     if "mujoco" in simulator:
@@ -73,18 +73,18 @@ def _time_limit(env: Env) -> TimeLimit[Any, Any] | None:
 
 
 def _mujoco_arrays(base: Any) -> Tree:
-    """Full integration state, and every derived array of fixed size.
+    """Return the full integration state and all derived arrays of fixed size.
 
-    Derived fields (body positions, contact forces) lag the state by a fraction of a step, and observations and rewards
-    of the next step may be differences against them: recomputing them with `mj_forward` would not give them back.
+    Derived arrays (body positions, contact forces) lag behind the state by a fraction of a step, and the next
+    observations and rewards may be differences to them. `mj_forward` would not reproduce them.
     """
-    import mujoco  # noqa: PLC0415 - not every user's tasks need it
+    import mujoco  # noqa: PLC0415 - not every task needs it
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     state = np.empty(mujoco.mj_stateSize(base.model, kind))
     mujoco.mj_getState(base.model, base.data, state, kind)
     arrays = [array for _, array in _derived(base.data)]
-    # As one array: a checkpoint of a run that asks people holds a thousand states, and small arrays take time to write.
+    # One array: a checkpoint of a run with human labels has a thousand states, and many arrays are slow to write.
     sizes = np.array([array.size for array in arrays])
     return {"integration": state, "derived": np.concatenate(arrays, axis=None), "sizes": sizes}
 
@@ -95,7 +95,7 @@ def _load_mujoco(base: Any, saved: Tree) -> None:
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
     mujoco.mj_setState(base.model, base.data, saved["integration"], kind)
     mujoco.mj_forward(base.model, base.data)  # sizes contacts and constraints
-    mujoco.mj_setState(base.model, base.data, saved["integration"], kind)  # the solver's warm start, as it was
+    mujoco.mj_setState(base.model, base.data, saved["integration"], kind)  # restores the solver's warm start
     values = _values(saved)
     for name, array in _derived(base.data):
         if name in values and values[name].size == array.size:
@@ -103,8 +103,8 @@ def _load_mujoco(base: Any, saved: Tree) -> None:
 
 
 def _values(saved: Tree) -> dict[str, np.ndarray[Any, Any]]:
-    """The derived arrays of a saved state, flat, by name; none of a simulator that has others."""
-    if "sizes" not in saved:  # from before they were put together
+    """Return a saved state's derived arrays by name, flattened; empty if this MuJoCo version has other arrays."""
+    if "sizes" not in saved:  # older versions saved them separately
         return dict(saved["derived"])
     names, sizes = _derived_names(), saved["sizes"]
     return (
@@ -115,13 +115,13 @@ def _values(saved: Tree) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _derived(data: Any) -> list[tuple[str, np.ndarray[Any, Any]]]:
-    """The simulator's float arrays whose sizes do not depend on the contacts of the moment."""
+    """Return the simulator's float arrays whose sizes do not depend on the current contacts."""
     return [(name, getattr(data, name)) for name in _derived_names()]
 
 
 @functools.cache
 def _derived_names() -> tuple[str, ...]:
-    """Their names, which take longer to find than the arrays to copy."""
+    """Return the names of the derived arrays; cached, because finding them is slower than copying the arrays."""
     import mujoco  # noqa: PLC0415
 
     data = mujoco.MjData(mujoco.MjModel.from_xml_string("<mujoco/>"))

@@ -1,4 +1,4 @@
-"""What somebody may have meant by the name of a task that there is not."""
+"""Suggest tasks for an unknown task name."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ATARI = re.compile(r"(?:ALE/)?(?P<game>[A-Z][A-Za-z]*?)(?:-ram)?(?:NoFrameskip|
 
 
 def unknown_task(name: str, tasks: Iterable[str], ids: Iterable[str]) -> UsageError:
-    """An error for a task that there is not, with what its name may have been meant to be.
+    """Return an error for an unknown task, which suggests similar names.
 
     Args:
-        name: What was given.
-        tasks: The named tasks.
-        ids: Their ids at Gymnasium, which has others too.
+        name: The unknown name.
+        tasks: Names of the tasks.
+        ids: Gymnasium ids of the tasks.
     """
     module, _, env_id = name.rpartition(":")
     tasks, registered = list(tasks), list(gymnasium.registry)
@@ -40,7 +40,7 @@ def unknown_task(name: str, tasks: Iterable[str], ids: Iterable[str]) -> UsageEr
 
 
 def _meant(env_id: str, tasks: list[str], registered: list[str]) -> list[str]:
-    """Names that differ from an id only by its version, its case, or as the older names of Atari's games do."""
+    """Return known names that differ from an id only in version or case, or current names of old Atari ids."""
     versions = _versions(registered)
     found = _VERSIONED.fullmatch(env_id)
     base = found["base"] if found else env_id
@@ -54,7 +54,7 @@ def _meant(env_id: str, tasks: list[str], registered: list[str]) -> list[str]:
 
 
 def _versions(registered: list[str]) -> Mapping[str, list[str]]:
-    """All ids by their name without version, in small letters."""
+    """Group ids by their lower-case name without version."""
     versions: dict[str, list[str]] = {}
     for each in registered:
         if found := _VERSIONED.fullmatch(each):
@@ -68,7 +68,7 @@ def _version(env_id: str) -> int:
 
 
 def _atari_games() -> list[str]:
-    """The games of ale-py, as its ids spell them."""
+    """Return the names of ale-py's games as spelt in its ids."""
     try:
         from ale_py.registration import rom_id_to_name  # noqa: PLC0415
         from ale_py.roms import get_all_rom_ids  # noqa: PLC0415
@@ -78,7 +78,7 @@ def _atari_games() -> list[str]:
 
 
 def _registered_by(module: str) -> list[str]:
-    """The ids whose environments are a module's own."""
+    """Return up to five ids of environments that a module defines."""
     found = []
     for env_id, spec in gymnasium.registry.items():
         point = spec.entry_point

@@ -1,7 +1,7 @@
-"""What can be trained on: named tasks that installed packages offer, or any Gymnasium id.
+"""Find tasks: named tasks from installed packages, or any Gymnasium id.
 
-A package offers tasks through the entry point group `prefrl.tasks`: a table from names to objects with the attributes
-of `TaskFacts`. The paper's tasks come that way too, so that the core knows none of them.
+A package provides tasks through the entry point group `prefrl.tasks`: a table from names to objects with the attributes
+of `TaskFacts`. The paper's tasks are provided in the same way.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ from typing import Any, Protocol
 import gymnasium
 
 from prefrl.errors import UsageError
-from prefrl.experience.making import make_env
+from prefrl.experience.env_checks import check_env
+from prefrl.experience.make_env import make_env
 from prefrl.experience.suggestions import unknown_task
-from prefrl.experience.tryout import try_out
 from prefrl.safety import trust
 
 __all__ = ["GymnasiumTask", "TaskFacts", "find_task", "known_tasks", "make_env"]
 
 
 class TaskFacts(Protocol):
-    """What a task table says of a task; see `prefrl_envs.Task`."""
+    """The attributes of a task; see `prefrl_envs.Task`."""
 
     @property
     def name(self) -> str:
-        """What a person types."""
+        """Name on the command line."""
 
     @property
     def env_id(self) -> str:
-        """The Gymnasium id."""
+        """Gymnasium id of the environment."""
 
     @property
     def horizon(self) -> int | None:
-        """Steps in an episode."""
+        """Maximum number of steps in an episode; None without a limit."""
 
     @property
     def segment_length(self) -> int:
-        """L, steps in a clip."""
+        """L, the number of steps in a clip."""
 
     @property
     def playback_fps(self) -> int:
@@ -48,11 +48,11 @@ class TaskFacts(Protocol):
 
     @property
     def instruction(self) -> str:
-        """What a labeller is told."""
+        """Instruction for labellers."""
 
     @property
     def frame_stack(self) -> int:
-        """How many of the newest frames an observation is a stack of; 1 where it is none."""
+        """Number of stacked frames in an observation; 1 without stacking."""
 
     @property
     def images(self) -> bool:
@@ -60,12 +60,12 @@ class TaskFacts(Protocol):
 
     @property
     def native_engine(self) -> bool:
-        """Whether Gymnasium's `make_vec` gives an engine that steps many copies at once."""
+        """Whether Gymnasium's `make_vec` returns an engine that steps many environments at once."""
 
 
 @dataclass(frozen=True)
 class GymnasiumTask:
-    """Facts made up for a Gymnasium id that no table names."""
+    """A task derived from a Gymnasium id that is in no table."""
 
     name: str
     env_id: str
@@ -81,7 +81,7 @@ class GymnasiumTask:
 
 @cache
 def known_tasks() -> Mapping[str, TaskFacts]:
-    """All named tasks, in the order of their tables."""
+    """Return all named tasks, in the order of their tables."""
     tables: dict[str, TaskFacts] = {}
     for entry_point in entry_points(group="prefrl.tasks"):
         tables |= entry_point.load()
@@ -89,19 +89,19 @@ def known_tasks() -> Mapping[str, TaskFacts]:
 
 
 def find_task(name: str, env_kwargs: Mapping[str, Any] | None = None, *, people: bool = False) -> TaskFacts:
-    """A task by its name, or facts for a Gymnasium id (`Pendulum-v1`, `prefrl/Hopper-v0`, `module:Env-v0`).
+    """Find a task by its name or Gymnasium id (`Pendulum-v1`, `prefrl/Hopper-v0`, `module:Env-v0`).
 
-    An environment that no table names is tried out. Its clips are 1.5 s at its own frame rate, within the 15 to 60
-    steps of the paper, and no longer than most episodes of random actions, so that there are clips to compare from the
-    start.
+    An environment that is in no table is checked by stepping it. Its clips take 1.5 s at its frame rate, limited to the
+    15 to 60 steps of the paper. They are at most as long as a short episode with random actions (lower quartile), so
+    that clips are available from the start.
 
     Args:
-        name: What the user calls it.
-        env_kwargs: The arguments of its constructor.
-        people: Whether people are to see it.
+        name: Name or id.
+        env_kwargs: Arguments of the environment's constructor.
+        people: Whether people will label its clips.
 
     Raises:
-        UsageError: if there is neither, with the nearest names; or if the environment cannot be used, with the reason.
+        UsageError: if the task is unknown, with the nearest names; or if the environment cannot be used.
     """
     tasks = known_tasks()
     for task in tasks.values():
@@ -115,15 +115,15 @@ def find_task(name: str, env_kwargs: Mapping[str, Any] | None = None, *, people:
         gymnasium.spec(env_id)
     except gymnasium.error.Error:
         raise unknown_task(name, tasks, (task.env_id for task in tasks.values())) from None
-    tried = try_out(name, env_kwargs, people=people)
+    tried = check_env(name, env_kwargs, people=people)
     short = min(tried.short_episode, tried.horizon or tried.short_episode)
     length = min(max(15, min(60, round(1.5 * tried.fps))), short)
     return GymnasiumTask(name, name, tried.horizon, length, tried.fps, images=tried.images, true_reward=tried.rewarded)
 
 
 def _check_arguments(task: TaskFacts, env_kwargs: Mapping[str, Any] | None, *, people: bool) -> None:
-    """Try a named task with arguments; without any it is as its table says."""
+    """Check a named task with constructor arguments; without arguments, no check is needed."""
     if env_kwargs and task.native_engine:
         raise UsageError(f"{task.name} takes no --env-kwargs: an engine of its own steps its copies")
     if env_kwargs:
-        try_out(task.env_id, env_kwargs, people=people)
+        check_env(task.env_id, env_kwargs, people=people)

@@ -23,7 +23,7 @@ import numpy as np
 
 from prefrl.config.migrations import present
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
-from prefrl.experience.clips import LARGEST_FILM, ClipFolder
+from prefrl.experience.clips import LARGEST_FRAMES, ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.label_history import NO_HISTORY, History, Label
@@ -108,7 +108,7 @@ class LabelArchive:
         """Segments with the content of their training copy and of their video, None where there is none."""
         with zipfile.ZipFile(self.path) as file:
             for segment in segments:
-                video = read_member(file, video_name(segment), LARGEST_FILM) if segment in self.videos else None
+                video = read_member(file, video_name(segment), LARGEST_FRAMES) if segment in self.videos else None
                 yield segment, read_member(file, clip_name(segment), self.task.largest_clip), video
 
 

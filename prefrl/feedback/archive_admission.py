@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from prefrl.config.migrations import check_format, upgraded
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM, ClipFolder
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.archive import (
     CONTENTS,
@@ -102,7 +102,7 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     if contents["counts"] != counts_of(labels, len(videos), history):
         raise ValueError("it does not hold as much as it says")
     for segment in videos:
-        read_member(file, video_name(segment), LARGEST_FILM)
+        read_member(file, video_name(segment), LARGEST_FRAMES)
     digests = _digests(file, segments, task)
     return LabelArchive(path, version, task, labels, digests, videos, history)
 

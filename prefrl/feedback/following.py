@@ -11,7 +11,7 @@ from prefrl.feedback.answers import WHOLE
 from prefrl.feedback.database import ANSWERS, META, QUERIES, REPEATS, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.store import LabelStore
-from prefrl.types import Comparison, Undone
+from prefrl.feedback.terms import Comparison, Undone
 
 _LAST = 2**63 - 1
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.chance import stream
 from prefrl.feedback.database import QUERIES, REPEATS, STANDING, now, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore, is_closed, is_open, place_segments
+from prefrl.seeding import stream
 
 REPEAT_ROUND = -1
 """The selection round of all repeats; their rank is the id of the query that they repeat."""

@@ -30,9 +30,8 @@ from prefrl.feedback.database import (
     segments_of,
 )
 from prefrl.feedback.kinds import KINDS, from_json, to_json
-from prefrl.feedback.terms import Answer, Pending, Query, StandingAnswer
+from prefrl.feedback.terms import Answer, Comparison, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
-from prefrl.types import Comparison
 
 IMPORTED_ROUND = 0
 """The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from prefrl.types import Segment
+from prefrl.experience.segment import Segment
 
 
 class Query(NamedTuple):
@@ -65,3 +65,25 @@ class StandingAnswer(NamedTuple):
     response_seconds: float | None
     created_at: str
     """The time of day (ISO 8601)."""
+
+
+class Comparison(NamedTuple):
+    """One label for training: a query and its judgement, read from the store."""
+
+    id: int
+    """The answer's id; also the key of its bootstrap draws."""
+    left: int
+    """Segment id."""
+    right: int
+    """Segment id."""
+    mu: float
+    """1 if left is preferred, 0 if right, 0.5 for a tie."""
+
+
+class Undone(NamedTuple):
+    """An answer that was undone."""
+
+    id: int
+    """Id of the history row that undoes it."""
+    comparison: int
+    """The answer's id."""

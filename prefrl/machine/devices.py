@@ -1,4 +1,4 @@
-"""Where torch computes."""
+"""Choose the device that torch computes on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from prefrl.errors import UsageError
 
 
 def choose_device(device: str) -> str:
-    """The device's name, with `auto` resolved.
+    """Return the name of the device, with `auto` resolved to `cuda` or `cpu`.
 
     Raises:
-        UsageError: if a GPU is asked for where there is none.
+        UsageError: if `cuda` is requested and no GPU is available.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: there is no GPU that torch can use here")
+        raise UsageError("--device cuda: torch finds no GPU on this machine")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device

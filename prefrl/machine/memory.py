@@ -1,4 +1,4 @@
-"""Memory: freed blocks that are kept between two gradient steps, and the most that a process has used."""
+"""Reuse of freed memory, and peak memory use."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import psutil
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 _BLOCK = 2**25
-"""The largest block that glibc lets be kept, in bytes."""
+"""The largest block size, in bytes, that glibc accepts for M_MMAP_THRESHOLD."""
 
 
 def keep_freed_memory() -> bool:
-    """Have this process keep and reuse freed blocks of up to 32 MiB.
+    """Make the C library keep and reuse freed blocks of up to 32 MiB.
 
-    A gradient step frees and allocates the same few arrays of about 1 MiB again and again. Given back each time, their
-    pages are zeroed by the system and touched anew: measured, that doubles the reward learner's time.
+    Every gradient step allocates and frees the same arrays of about 1 MiB. If they were returned to the system each
+    time, page faults would double the reward learner's time (measured).
 
     Returns:
-        Whether the C library could be told; where it is not glibc, nothing changes.
+        Whether the options were set; False for C libraries other than glibc.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -32,9 +32,15 @@ def keep_freed_memory() -> bool:
 
 
 def peak_rss_mb(pid: int | None = None) -> float:
-    """The most memory that a process has held so far, in MB; this one's by default, 0 for another that cannot be asked.
+    """Return the peak resident memory of a process in MB.
 
-    Not `getrusage`'s figure where Linux has a better one: there a process begins with the peak of the one it came from.
+    On Linux, this reads /proc, because the value of `getrusage` includes the peak of the parent process.
+
+    Args:
+        pid: The process; default: this one.
+
+    Returns:
+        MB; 0 if another process cannot be read.
     """
     try:
         lines = Path(f"/proc/{pid or os.getpid()}/status").read_text().splitlines()
@@ -44,9 +50,9 @@ def peak_rss_mb(pid: int | None = None) -> float:
 
 
 def _own_peak_mb() -> float:
-    """This process's peak as other systems tell it; Windows, which has no `getrusage`, tells psutil."""
+    """Return this process's peak on systems without /proc: from psutil on Windows, else from `getrusage`."""
     try:
-        import resource  # noqa: PLC0415 - of POSIX alone
+        import resource  # noqa: PLC0415 - POSIX only
     except ImportError:
         return float(getattr(psutil.Process().memory_info(), "peak_wset", 0)) / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -54,5 +60,5 @@ def _own_peak_mb() -> float:
 
 
 def workers_peak_rss_mb() -> float:
-    """The same of this process's workers that are still there, together."""
+    """Return the summed peak memory of this process's live worker processes, in MB."""
     return sum(peak_rss_mb(child.pid) for child in multiprocessing.active_children())

@@ -1,4 +1,4 @@
-"""An optimiser's state as a tree, and back."""
+"""Save and restore the state of a torch optimiser."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from prefrl.storage.files import Tree
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> Tree:
-    """An optimiser's state as a tree: per parameter, by its index."""
+    """Return the optimiser's state by parameter index."""
     return {str(index): dict(values) for index, values in optimiser.state_dict()["state"].items()}
 
 
 def load_optimiser_state(optimiser: torch.optim.Optimizer, tree: Tree) -> None:
-    """Restore what `optimiser_state` gave; hyperparameters stay those the optimiser was made with."""
+    """Restore a state from `optimiser_state`; the hyperparameters of the optimiser are kept."""
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state = {
         int(index): {name: _laid_out_as(parameters[int(index)], value) for name, value in values.items()}
@@ -26,6 +26,6 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, tree: Tree) -> None:
 
 
 def _laid_out_as(parameter: Tensor, value: Any) -> Tensor:
-    """The value as a tensor, laid out in memory as the parameter is: a fused optimiser pairs them place by place."""
+    """Return the value as a tensor with the parameter's memory layout, which fused optimisers require."""
     tensor = torch.as_tensor(value)
     return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor

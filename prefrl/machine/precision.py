@@ -1,4 +1,4 @@
-"""The precision in which networks for images compute."""
+"""Numerical precision of image networks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def image_precision(device: torch.device) -> torch.autocast:
-    """A context in which layers multiply in bfloat16, where the device does so faster than in float32.
+    """Return an autocast context that uses bfloat16 on devices where that is faster than float32.
 
-    Weights, losses and the optimiser stay in float32. On a CPU that can, a gradient step takes about two thirds of the
-    time; one that cannot would only emulate it.
+    Weights, losses and the optimiser stay in float32. On CPUs with native bfloat16, a gradient step takes about two
+    thirds of the time. Other CPUs would emulate it, which is slower.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=_is_faster(device.type))
 
@@ -20,5 +20,5 @@ def image_precision(device: torch.device) -> torch.autocast:
 def _is_faster(kind: str) -> bool:
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not every version can tell
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # missing in some versions
     return kind == "cpu" and bool(ask())

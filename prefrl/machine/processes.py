@@ -1,4 +1,4 @@
-"""Worker processes: they outlive a signal to the process group, and never their parent."""
+"""Worker processes. They ignore signals to the process group and end with their parent."""
 
 from __future__ import annotations
 
@@ -21,19 +21,26 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerProcess(NamedTuple):
-    """A process of a run other than the agent's, and the pipe by which it is given work and stopped."""
+    """A worker process of a run, and the pipe that sends it work or stops it."""
 
     process: SpawnProcess
     pipe: Connection
 
     def send(self, message: Any) -> None:
-        """Send a short message. It is dropped if the process is gone, or has not read until the pipe is full."""
+        """Send a short message. It is dropped if the process has ended, or if the pipe is full because it does not read."""
         with suppress(OSError):
             if _has_room(self.pipe):
                 self.pipe.send(message)
 
     def stop(self, timeout: float = 30) -> bool:
-        """Let it finish what it is at; one that does not is killed. Whether it ended by itself."""
+        """Ask the process to stop, and kill it after a timeout.
+
+        Args:
+            timeout: Seconds.
+
+        Returns:
+            Whether it ended by itself.
+        """
         self.send(None)
         self.process.join(timeout)
         if not self.process.is_alive():
@@ -43,7 +50,7 @@ class WorkerProcess(NamedTuple):
         return False
 
     def discard(self) -> None:
-        """End it at once, where it is still there: it never got work."""
+        """Kill a process that was given no work."""
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
@@ -59,9 +66,15 @@ def _has_room(pipe: Connection) -> bool:
 
 
 def start_worker(name: str, target: Callable[..., None], *arguments: Any) -> WorkerProcess:
-    """Start a process; its target gets the reading end of the pipe, and the arguments."""
+    """Start a worker process.
+
+    Args:
+        name: Name of the process.
+        target: Called in the process with the receiving end of the pipe and the arguments.
+        arguments: Further arguments of the target; they are pickled.
+    """
     context = multiprocessing.get_context("spawn")
-    # A pipe and no Event: setting an Event whose waiter was killed blocks for ever.
+    # A pipe instead of an Event: setting an Event blocks forever if the waiting process was killed.
     reader, writer = context.Pipe(duplex=False)
     safe = bool(os.environ.get(_SAFE_PATH))
     process = context.Process(target=_begin, args=(target, safe, reader, *arguments), name=name, daemon=True)
@@ -72,9 +85,9 @@ def start_worker(name: str, target: Callable[..., None], *arguments: Any) -> Wor
 
 
 def _begin(target: Callable[..., None], safe: bool, pipe: Connection, *arguments: Any) -> None:
-    """The process stays deaf to signals, and ends with its parent, however that ends."""
+    """Run the target with signals ignored, and end with the parent process."""
     if not safe:
-        os.environ.pop(_SAFE_PATH, None)  # what a user's environment starts is the user's
+        os.environ.pop(_SAFE_PATH, None)  # restore the variable for processes that the user's environment starts
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
@@ -83,12 +96,15 @@ def _begin(target: Callable[..., None], safe: bool, pipe: Connection, *arguments
     target(pipe, *arguments)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(0)  # all that it has is saved: taking torch down would take half a second, and the agent waits
+    os._exit(0)  # everything is saved; a regular exit with torch loaded takes half a second, and the agent waits
 
 
 @contextmanager
 def _nothing_of_the_working_folder() -> Iterator[None]:
-    """Processes started herein import nothing from there before they have this one's paths: it may be another's run."""
+    """Keep started processes from importing modules of the working folder, which may be someone else's run.
+
+    This applies until they have received this process's paths.
+    """
     before = os.environ.get(_SAFE_PATH)
     os.environ[_SAFE_PATH] = "1"
     try:
@@ -102,17 +118,16 @@ def _nothing_of_the_working_folder() -> Iterator[None]:
 
 @contextmanager
 def _deaf_to_signals() -> Iterator[None]:
-    """Processes started herein do not hear Ctrl-C and SIGTERM from birth; for this one they wait meanwhile.
+    """Block Ctrl-C and SIGTERM in processes started inside; in this process, they are delivered afterwards.
 
-    Both often reach a whole process group; the processes beside the agent have to outlive them until the agent has
-    stopped and says so.
+    Both signals often reach a whole process group. Worker processes must survive them until the agent stops them.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows: a process may hear Ctrl-C until it has begun
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: Ctrl-C can reach a process until it has started
         yield
         return
-    from multiprocessing import resource_tracker  # noqa: PLC0415 - of POSIX alone
+    from multiprocessing import resource_tracker  # noqa: PLC0415 - POSIX only
 
-    resource_tracker.ensure_running()  # started along with the first process, it would let the signals through
+    resource_tracker.ensure_running()  # if started with the first process, it would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -121,27 +136,27 @@ def _deaf_to_signals() -> Iterator[None]:
 
 
 UNGUARDED = (
-    "the script that calls prefrl trains again whenever it is imported, as the training's own processes do: "
-    'put what it does under `if __name__ == "__main__":`'
+    "the script that calls prefrl trains again whenever a worker process imports it: "
+    'put its code under `if __name__ == "__main__":`'
 )
 _UNGUARDED_STATUS = 79
 
 
 def leave_unguarded_import() -> None:
-    """End this process where it is a worker that is only importing the user's script."""
+    """End this process if it is a worker that is importing the user's script."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         print(f"prefrl: {UNGUARDED}", file=sys.stderr, flush=True)
         os._exit(_UNGUARDED_STATUS)
 
 
 def check_guarded(exit_code: int | None) -> None:
-    """Raise UsageError if a process ended as `leave_unguarded_import` ends one."""
+    """Raise UsageError if the exit code is that of `leave_unguarded_import`."""
     if exit_code == _UNGUARDED_STATUS:
         raise UsageError(UNGUARDED)
 
 
 def how_it_ended(exit_code: int | None) -> str:
-    """A process's exit in words."""
+    """Describe the exit of a process."""
     if exit_code is not None and exit_code < 0:
         return f"killed by signal {-exit_code}"
     return f"exit status {exit_code}; its message is above"

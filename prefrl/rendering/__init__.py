@@ -1,1 +1,1 @@
-"""Frames of segments: replayed, filmed, and shown to people."""
+"""Render segments as clips, and read and write videos."""

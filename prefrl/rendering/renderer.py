@@ -1,7 +1,7 @@
-"""The renderer: a process beside the agent that films, for people, the segments that they will be asked about.
+"""The renderer: a worker process that renders the segments that people will compare.
 
-It replays each from the simulator's state at its first step, in an environment of its own, so that no frame is rendered
-in the agent's path and none that nobody will see.
+It replays each segment from its scene in a separate environment. Rendering therefore does not slow down the agent, and
+only queried segments are rendered.
 """
 
 from __future__ import annotations
@@ -16,72 +16,78 @@ from typing import Any
 
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, explain
-from prefrl.experience.actions import from_numbers
+from prefrl.experience.action_spaces import from_numbers
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.faults import EnvironmentFaultError
-from prefrl.experience.frames import prepare, render, stage_env
-from prefrl.experience.own import maker_of, readmit
-from prefrl.experience.scenes import filmed
+from prefrl.experience.env_errors import EnvError
+from prefrl.experience.frames import prepare, render, make_render_env
+from prefrl.experience.scenes import scene_frames
 from prefrl.experience.snapshots import load_env
+from prefrl.experience.user_envs import user_env_maker, restore_user_env
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on
 from prefrl.machine.processes import check_guarded, how_it_ended, start_worker
 from prefrl.printable import complain
-from prefrl.rendering.film import read_film, write_film
+from prefrl.rendering.clip_video import read_clip_video, write_clip_video
 from prefrl.runs.directory import RunDirectory
 from prefrl.safety.trust import Passport, accept, passport
 from prefrl.storage.durable import sync
-from prefrl.types import Array
 
 _IDLE_SECONDS = 0.2
 _RESTART_SECONDS = 5.0
-"""Between two starts at least, for a renderer that dies again and again."""
+"""Minimum time between two starts of a renderer that keeps dying."""
 _NICE = 19
-_NO_STAGE = 3
-"""Exit status of a renderer that can show nothing of its task, however often it is started."""
+_CANNOT_RENDER = 3
+"""Exit status if the task cannot be rendered on this machine; restarting does not help."""
 _NOTHING_SHOWN = 4
-"""Exit status of a renderer that could show none of many clips, one after the other."""
+"""Exit status if `_HOPELESS` clips in a row could not be rendered."""
 _HOPELESS = 10
-"""So many clips."""
+"""Number of failed clips in a row after which the renderer gives up."""
 
 
-class NoStageError(PrefrlError):
-    """Nothing of the task can be rendered here."""
+class CannotRenderError(PrefrlError):
+    """The task cannot be rendered on this machine."""
 
 
 class NothingShownError(PrefrlError):
-    """One clip after the other could not be shown."""
+    """Many clips in a row could not be rendered."""
 
 
-class Stage:
-    """An environment to replay segments in."""
+class SegmentRenderer:
+    """Renders segments by replaying them in an environment."""
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> None:
-        """Set it up.
+        """Create the environment.
 
         Args:
             env_id: The environment's Gymnasium id.
-            env_kwargs: Its constructor's arguments.
+            env_kwargs: Arguments of its constructor.
 
         Raises:
             UsageError: if this machine cannot render it.
         """
-        self._env = stage_env(env_id, env_kwargs)
+        self._env = make_render_env(env_id, env_kwargs)
         self._env.reset(seed=0)
         prepare(self._env)
 
-    def film(self, scene: dict[str, Any], actions: Array) -> Array:
-        """A segment's frames (L, H, W, 3), one after each of its (L, *action) actions.
+    def render(self, scene: dict[str, Any], actions: Array) -> Array:
+        """Render a segment.
 
-        After, since an emulator has no picture of a state that it was put into; of what was filmed, one before each.
+        Args:
+            scene: The segment's scene.
+            actions: (L, *action).
+
+        Returns:
+            (L, H, W, 3) frames. For a simulator state, each frame follows its action, because an emulator cannot
+            render a restored state. Frames that were rendered during training precede their action.
         """
-        if (frames := filmed(scene)) is not None:
+        if (frames := scene_frames(scene)) is not None:
             return np.stack(frames)
         self._env.reset()
         load_env(self._env, scene["state"])
-        for action in scene.get("lead", ()):  # the state is that of an earlier step
+        for action in scene.get("lead", ()):  # the state belongs to an earlier step
             self._env.step(from_numbers(self._env.action_space, action))
         shown = []
         for action in actions:
@@ -89,46 +95,49 @@ class Stage:
             shown.append(render(self._env))
         return np.stack(shown)
 
-    def rehearse(self) -> None:
-        """Render one frame.
+    def render_one(self) -> None:
+        """Render one frame, as a test.
 
         Raises:
-            UsageError: if this machine cannot.
+            UsageError: if this machine cannot render.
         """
         render(self._env)
 
     def close(self) -> None:
-        """Let go of the environment."""
+        """Close the environment."""
         self._env.close()
 
 
 class RendererProcess:
-    """The process, as the agent's side sees it: started, watched, and started again where it died."""
+    """Starts the renderer's process, monitors it, and restarts it if it dies."""
 
     def __init__(self, run: RunDirectory) -> None:
-        """Start it."""
+        """Start the process."""
         self._run = run
         self._start()
 
     def _start(self) -> None:
         config = self._run.config
-        given = passport(config), maker_of(config.env_id)
-        self._beside = start_worker("prefrl-renderer", _render, self._run.root, *given)
+        given = passport(config), user_env_maker(config.env_id)
+        self._worker = start_worker("prefrl-renderer", _render, self._run.root, *given)
         self._started = time.monotonic()
 
     def check(self) -> str | None:
-        """Start it again if it died; what happened, in words, or None.
+        """Restart the process if it died.
+
+        Returns:
+            A warning if it died, otherwise None.
 
         Raises:
-            PrefrlError: if this machine cannot show the task at all, so that nothing could ever be labelled.
-            EnvironmentFaultError: if one clip after the other could not be shown.
+            PrefrlError: if this machine cannot render the task, so that nothing can be labelled.
+            EnvError: if many clips in a row could not be rendered.
         """
-        process = self._beside.process
+        process = self._worker.process
         check_guarded(process.exitcode)
-        if process.exitcode == _NO_STAGE:
+        if process.exitcode == _CANNOT_RENDER:
             raise PrefrlError(f"nothing of {self._run.config.task} can be shown on this machine; see `prefrl doctor`")
         if process.exitcode == _NOTHING_SHOWN:
-            raise EnvironmentFaultError(
+            raise EnvError(
                 f"none of the last {_HOPELESS} clips of {self._run.config.task} could be shown to people: "
                 f"{_newest_problem(self._run)}"
             )
@@ -139,8 +148,8 @@ class RendererProcess:
         return f"the renderer died ({ended}) and was started again"
 
     def close(self) -> None:
-        """Let it finish its clip, and end."""
-        self._beside.stop(timeout=10)
+        """Let the process finish its clip, then stop it."""
+        self._worker.stop(timeout=10)
 
 
 def _newest_problem(run: RunDirectory) -> str:
@@ -155,14 +164,14 @@ def _render(stop: Connection, root: Path, given: Passport, maker: Any = None) ->
     try:
         accept(given)
         run = RunDirectory.open(root).admit()
-        readmit(run.config, maker)
+        restore_user_env(run.config, maker)
         with run.lock("renderer", timeout=30):
             _render_until(stop, run)
     except NothingShownError:
-        sys.exit(_NOTHING_SHOWN)  # the agent's side says why
+        sys.exit(_NOTHING_SHOWN)  # the agent's process reports the reason
     except Exception as error:
         complain(f"renderer: {explain(error)}")
-        sys.exit(_NO_STAGE if isinstance(error, NoStageError) else 1)
+        sys.exit(_CANNOT_RENDER if isinstance(error, CannotRenderError) else 1)
 
 
 def _render_until(stop: Connection, run: RunDirectory) -> None:
@@ -171,21 +180,21 @@ def _render_until(stop: Connection, run: RunDirectory) -> None:
 
 
 def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
-    """Film what people will be asked about, until told to stop.
+    """Render the segments of queries for people, until told to stop.
 
     Raises:
-        NothingShownError: if one clip after the other cannot be shown, so that people would wait for ever.
+        NothingShownError: if many clips in a row cannot be rendered, so that people would wait forever.
     """
-    clips, stage = ClipFolder(run.clips), make_stage(run.config.env_id, run.config.env_kwargs)
+    clips, segment_renderer = ClipFolder(run.clips), make_segment_renderer(run.config.env_id, run.config.env_kwargs)
     failed = 0
     while not stop.poll():
         for segment in queue.to_render():
             try:
-                render_clip(segment, clips, stage, run.config.playback_fps, queue)
+                render_clip(segment, clips, segment_renderer, run.config.playback_fps, queue)
                 failed = 0
             except OSError:
-                raise  # a full disk, say: no fault of the clip's
-            except Exception as error:  # whatever a user's environment raises
+                raise  # e.g. a full disk; the clip is not the cause
+            except Exception as error:  # any error of a user's environment
                 queue.unrenderable(segment, explain(error))
                 failed += 1
                 if failed == 1:
@@ -198,31 +207,40 @@ def _render_for(queue: LabelQueue, stop: Connection, run: RunDirectory) -> None:
             stop.poll(_IDLE_SECONDS)
 
 
-def make_stage(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Stage:
-    """A stage that has shown one frame.
+def make_segment_renderer(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> SegmentRenderer:
+    """Create a segment renderer and test it with one frame.
 
     Raises:
-        NoStageError: if this machine, or the environment, cannot show any.
+        CannotRenderError: if the machine or the environment cannot render.
     """
     try:
-        stage = Stage(env_id, env_kwargs)
-        stage.rehearse()
-    except Exception as error:  # whatever a user's environment raises
-        raise NoStageError(explain(error)) from error
-    return stage
+        segment_renderer = SegmentRenderer(env_id, env_kwargs)
+        segment_renderer.render_one()
+    except Exception as error:  # any error of a user's environment
+        raise CannotRenderError(explain(error)) from error
+    return segment_renderer
 
 
-def render_clip(segment: int, clips: ClipFolder, stage: Stage, fps: int, queue: LabelQueue) -> None:
-    """Film a segment, read the film back, and say that it is there.
+def render_clip(
+    segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int, queue: LabelQueue
+) -> None:
+    """Render a segment, write its video, verify it, and mark the segment as rendered.
+
+    Args:
+        segment: Id of the segment.
+        clips: The run's clips.
+        segment_renderer: Renders the frames.
+        fps: Frames per second of the video.
+        queue: Receives the result.
 
     Raises:
-        PrefrlError: if it cannot be filmed.
+        PrefrlError: if it cannot be rendered.
     """
     scene, actions = clips.load_scene(segment)
-    frames = stage.film(scene, actions)
+    frames = segment_renderer.render(scene, actions)
     if len(frames) != len(actions):
         raise PrefrlError(f"{len(frames)} frames for {len(actions)} steps")
-    write_film(clips.video(segment), frames, fps)
-    read_film(clips.video(segment), len(actions))
+    write_clip_video(clips.video(segment), frames, fps)
+    read_clip_video(clips.video(segment), len(actions))
     sync([clips.video(segment)])
     queue.rendered(segment, len(actions))

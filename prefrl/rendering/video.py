@@ -1,4 +1,4 @@
-"""Videos for people, with every frame in them."""
+"""Write videos of policies in common formats."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 import cv2
 from moviepy import VideoClip
 
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.types import Array
 
 
 def write_video(path: Path, frames: Array, fps: int) -> None:
-    """Write a video and count what was written.
+    """Write a video, and verify its number of frames.
 
     Args:
-        path: The file; its ending (mp4, webm) chooses the format.
+        path: The file; its suffix (mp4, webm) determines the format.
         frames: (F, H, W, 3) uint8.
         fps: Frames per second.
 
     Raises:
         UsageError: if the file cannot be written.
-        PrefrlError: if it does not hold every frame.
+        PrefrlError: if frames are missing in the file.
     """
     count = len(frames)
-    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2  # common codecs want even sizes
-    # The duration ends half a frame late: moviepy samples times, and rounding would drop or repeat a frame at the end.
+    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2  # common codecs need even sizes
+    # Half a frame longer, because moviepy samples times, and rounding could drop or repeat the last frame.
     clip = VideoClip(lambda t: frames[min(round(t * fps), count - 1), :height, :width], duration=(count + 0.5) / fps)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def write_video(path: Path, frames: Array, fps: int) -> None:
 
 
 def count_frames(path: Path) -> int:
-    """Decode a video and count its frames.
+    """Decode a video and return its number of frames.
 
     Raises:
         PrefrlError: if it cannot be opened.

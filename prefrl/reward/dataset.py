@@ -10,16 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefrl.chance import stream
+from prefrl.arrays import Array, Floats
 from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
+from prefrl.feedback.terms import Comparison, Undone
 from prefrl.reward.batch import Batch
 from prefrl.reward.input_normalisation import InputMoments
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.segment_table import SegmentTable
+from prefrl.seeding import stream
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Comparison, Floats, Undone
 
 ReadSegment = Callable[[int], tuple[Array, Floats]]
 """segment id -> its features as they are kept, true rewards (L,)"""

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prefrl.arrays import Array, Floats
 from prefrl.config import RewardConfig
 from prefrl.experience.inputs import Inputs
+from prefrl.experience.segment import Segment
 from prefrl.reward.input_normalisation import InputNormaliser
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import make_network
 from prefrl.reward.normalisation import OutputNormaliser
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats, Segment
 
 _CHUNK_NUMBERS = 2**23
 """Numbers in the largest batch that is only predicted: 300 stacks of Atari frames, or every vector there will be."""

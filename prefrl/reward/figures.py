@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prefrl.arrays import Array, Floats
 from prefrl.reward.loss import comparison_loss
 from prefrl.runs.metrics import correlation
-from prefrl.types import Array, Floats
 
 
 @dataclass(frozen=True)

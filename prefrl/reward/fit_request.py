@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefrl.chance import stream
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.run_store import run_store
+from prefrl.feedback.terms import Comparison
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Comparison
+from prefrl.seeding import stream
 
 MOST_COMPARISONS = 40_000
 """The most that is fitted unless more is asked for: two minutes for vectors."""

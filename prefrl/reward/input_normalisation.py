@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from prefrl.arrays import Array, Floats
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats
 
 _CLIP = 10.0
 _SMALLEST_VARIANCE = 1e-8

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from prefrl.arrays import Array, Floats
 from prefrl.errors import DamagedFileError, PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.following import Following
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Comparison, Undone
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Array, Comparison, Floats, Undone
 
 
 class Labels:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from prefrl.config import RewardConfig
 from prefrl.experience.inputs import Inputs
-from prefrl.machine.torch_chance import OwnChance
+from prefrl.feedback.terms import Comparison, Undone
+from prefrl.machine.random_state import TorchRandomState
 from prefrl.reward.dataset import Dataset, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import Publisher
 from prefrl.reward.trainer import Trainer
 from prefrl.storage.files import Tree
-from prefrl.types import Comparison, Undone
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
 """Gradient steps that take some hundredths of a second, or a second or two."""
@@ -38,7 +38,7 @@ class RewardLearner:
             seed: Of initial weights, batches and bootstraps.
             device: Where torch computes.
         """
-        self._chance = OwnChance(seed, device)  # leaves the agent's random state alone
+        self._chance = TorchRandomState(seed, device)  # leaves the agent's random state alone
         with self._chance.drawn():
             self.ensemble = RewardEnsemble(config, inputs).to(device)
         self.config = config

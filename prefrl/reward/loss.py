@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prefrl.chance import stream
+from prefrl.arrays import Array
 from prefrl.config import RewardConfig
 from prefrl.reward.batch import Batch
-from prefrl.types import Array
+from prefrl.seeding import stream
 
 
 class Loss(Protocol):

@@ -12,6 +12,7 @@ import torch
 
 from prefrl.experience.environments import reward_inputs
 from prefrl.feedback.run_store import run_store
+from prefrl.feedback.terms import Comparison
 from prefrl.machine.devices import choose_device
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
@@ -19,7 +20,6 @@ from prefrl.reward.figures import Figures, figures
 from prefrl.reward.fit_request import fit_request
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
-from prefrl.types import Comparison
 
 Report = Callable[[str, int, int], None]
 """phase, done and to be done, again and again"""

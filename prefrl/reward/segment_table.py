@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from prefrl.arrays import Array, Floats
 from prefrl.experience.inputs import Inputs
-from prefrl.types import Array, Floats
 
 FIRST = 128
 """Segments that there is room for from the start."""

@@ -1,1 +1,1 @@
-"""The run directory: one folder holds the whole state of a training."""
+"""The run directory, which contains the complete state of a training."""

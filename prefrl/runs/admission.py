@@ -1,8 +1,8 @@
-"""Whether a folder may be opened as a run: before anything of it is.
+"""Check the files of a run directory before it is opened.
 
-A run may come from somebody else. A link in the place of one of its files would lead what is written, or deleted, to
-other files of whoever opens it; a pipe or a device would never end; and a rollback journal, which a run's database
-never has, can name any file for SQLite to delete. So a run holds regular files and folders, or it is refused.
+A run may have been made by someone else. A symbolic link in place of a file could redirect writes or deletions to the
+user's own files, reading a pipe or a device might never end, and a rollback journal can make SQLite delete any file.
+A run's database never has a rollback journal. Only directories of regular files and folders are opened.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from prefrl.errors import PrefrlError
 from prefrl.printable import printable
 
 _FOLDERS = frozenset({"checkpoints", "clips", "reward_model", "tensorboard"})
-"""Where a run's own files are, all the way down; other folders in it are never looked into."""
+"""Folders of a run; only these are checked recursively."""
 _DEEPEST = 4
-"""Folders above a file of a run, the run's own among them; TensorBoard's may be two deep."""
+"""Maximum depth of folders, including the run directory; TensorBoard may nest two levels."""
 _MOST = 200_000
-"""Files and folders of a run: three a clip, of more labels than a person gives in a year."""
+"""Maximum number of files and folders: three per clip, for more labels than a person gives in a year."""
 _FILES = frozenset({"config.json", "labels.sqlite", "metrics.csv", "progress.json", "summary.json"})
 
 
 def admit_run(root: Path) -> None:
-    """Refuse a folder that holds what no run does; a link to the folder itself is fine.
+    """Refuse a folder that contains files of unexpected types. A link to the folder itself is allowed.
 
     Raises:
-        PrefrlError: naming the first such thing.
+        PrefrlError: naming the first such file.
     """
     for entry in _entries(root):
         if problem := _problem(entry):
@@ -59,5 +59,5 @@ def _problem(entry: os.DirEntry[str]) -> str | None:
     if entry.is_dir(follow_symlinks=False):
         return "is a folder" if entry.name in _FILES else None
     if entry.name in _FOLDERS:
-        return "is no folder"
-    return None if entry.is_file(follow_symlinks=False) else "is no regular file"
+        return "is not a folder"
+    return None if entry.is_file(follow_symlinks=False) else "is not a regular file"

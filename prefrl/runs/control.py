@@ -1,7 +1,7 @@
-"""How a training is stopped from outside, and whom it tells.
+"""Stop a training from outside, and receive its progress.
 
-This module imports nothing slow: signals are taken care of before libraries start up, some of which would swallow an
-interrupt.
+This module has no slow imports, because signal handlers are installed before other libraries are imported. Some of
+these would swallow an interrupt.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from prefrl.machine.processes import WorkerProcess
 from prefrl.runs.progress import Progress
 
 
-class StopTraining(Exception):  # noqa: N818 - no error: somebody asked for it
-    """Leaves training between two rounds, with a checkpoint written."""
+class StopTraining(Exception):  # noqa: N818 - not an error: a stop was requested
+    """Ends training after a checkpoint, because a stop was requested."""
 
 
 @dataclass
 class Control:
-    """What the outside tells a training, and how it is told of it."""
+    """Requests to a training, and callbacks for its reports."""
 
     stop: bool = False
-    """Set to leave training at the next round."""
+    """Set to stop training at the next round."""
     report: Callable[[Progress], None] = lambda progress: None
     """Called with the run's progress at each round."""
     warn: Callable[[str], None] = lambda line: None
-    """Called with a line that the user should see."""
+    """Called with warnings for the user, one line each."""
     learner: WorkerProcess | None = None
-    """The reward learner's process, where it was started ahead; an asynchronous training takes it over."""
+    """The reward learner's process, if it was started in advance; an asynchronous training uses it."""
 
 
 @contextmanager
 def stop_on_signals(control: Control) -> Iterator[None]:
-    """Ctrl-C or SIGTERM asks for a clean stop; a second one does not wait for it."""
+    """Request a stop on Ctrl-C or SIGTERM; a second signal raises KeyboardInterrupt."""
 
     def ask(number: int, frame: object) -> None:
         if control.stop:
             raise KeyboardInterrupt
         control.stop = True
-        control.warn("stopping after this round; once more to stop at once")
+        control.warn("stopping after this round; interrupt again to stop at once")
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's signals are the caller's
+    except ValueError:  # not the main thread; signals are left to the caller
         before = {}
     try:
         yield

@@ -1,6 +1,7 @@
-"""The run directory: all state of one training, in files that ordinary tools read.
+"""The run directory: the complete state of a training, in standard formats.
 
-Opening a directory that somebody else made executes nothing of it: JSON, SQLite, CSV, and arrays in safetensors files.
+The formats are JSON, SQLite, CSV and safetensors. Opening a directory that someone else made executes none of its
+content.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ from prefrl.storage.files import (
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
 _CHECKPOINTS_KEPT = 2
 _ACTING = ("agent/policy/", "env/normaliser/")
-"""Parts of a checkpoint that acting needs."""
+"""Parts of a checkpoint that a policy needs to act."""
 _WHOLE = "run"
-"""The lock of whoever trains, or changes a run as only one process may at a time."""
+"""Name of the lock for training and for other exclusive changes to a run."""
 
 
 class _Finished(TypedDict):
@@ -54,7 +55,7 @@ class _Finished(TypedDict):
 
 
 class Summary(_Finished, total=False):
-    """What a finished run leaves in `summary.json`, as far as others rely on it."""
+    """The documented fields of `summary.json`."""
 
     task: str
     algo: str
@@ -82,10 +83,10 @@ class Summary(_Finished, total=False):
 
 
 class RunDirectory:
-    """One run's files. Its parts (agent, learner, viewer) share nothing else."""
+    """The files of a run. The agent, the learner and the viewer share no other state."""
 
     def __init__(self, root: Path, config: RunConfig, origin: trust.Origin | None = None) -> None:
-        """Name the files; use `create` or `open`."""
+        """Set the paths of the files. Use `create` or `open` instead of the constructor."""
         self.root, self.config, self._origin = root, config, origin
         self.labels = root / "labels.sqlite"
         self.clips = root / "clips"
@@ -102,16 +103,16 @@ class RunDirectory:
     def create(
         cls, root: Path, config: RunConfig, fill: Callable[[RunDirectory], object] = lambda run: None
     ) -> RunDirectory:
-        """Make a run's directory.
+        """Create a run directory.
 
         Args:
             root: The folder.
-            config: The run.
-            fill: Puts in what the run is to have from the start. The folder becomes a run only once that is there; what
-                a beginning left that was cut off is cleared away by the next.
+            config: The run's configuration.
+            fill: Adds initial content, e.g. imported labels. The folder becomes a run only after this; if creation is
+                interrupted, the next attempt removes what is left.
 
         Raises:
-            UsageError: if the folder is a run already, holds something else, or cannot be written.
+            UsageError: if the folder is a run already, contains other files, or cannot be written.
         """
         config.validate()
         _check_path(root)
@@ -120,7 +121,7 @@ class RunDirectory:
         if (root / "config.json").exists():
             held = cls.open(root)
             state, more = ("a finished run", ("--steps", "N")) if held.finished else ("an unfinished run", ())
-            hint = f"`{command('resume', root, *more)}` goes on with it, or choose another --out"
+            hint = f"`{command('resume', root, *more)}` resumes it; or choose another --out"
             raise UsageError(f"{root} is {state}; {hint}")
         run, beginning = cls(root, config), root / ".beginning"
         try:
@@ -130,7 +131,7 @@ class RunDirectory:
                 raise UsageError(f"{root} holds files that are not a run's; choose another --out")
             make_folder(root)
             beginning.touch()
-            run.clips.mkdir(mode=0o700)  # what people saw is not for everybody
+            run.clips.mkdir(mode=0o700)  # private: clips show what people labelled
             for folder in (run.weights.parent, run.checkpoints):
                 folder.mkdir()
             fill(run)
@@ -145,9 +146,8 @@ class RunDirectory:
         """Open an existing run.
 
         Raises:
-            UsageError: if it is none, or was made by a newer version.
-            PrefrlError: if its configuration is damaged, or it holds what no run does: its labels' database included,
-                whether it is needed or not.
+            UsageError: if the folder is not a run, or was made by a newer version.
+            PrefrlError: if its configuration is damaged, or its files or its label database are not those of a run.
         """
         _check_path(root)
         path = root / "config.json"
@@ -160,13 +160,16 @@ class RunDirectory:
         return cls(root, config, origin)
 
     def admit(self, trusted: Sequence[str] = ()) -> RunDirectory:
-        """Let the run's environment be made in this process; returns self.
+        """Allow this process to create the run's environment.
 
         Args:
-            trusted: Modules that the person trusts.
+            trusted: Modules that the user trusts.
+
+        Returns:
+            This run.
 
         Raises:
-            UsageError: if making it would import what is neither this person's own nor trusted.
+            UsageError: if the run was made by someone else and needs a module that is not trusted.
         """
         trust.admit(self.root, self.config, self._origin, trusted)
         return self
@@ -188,21 +191,25 @@ class RunDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a checkpoint, so that labels must be there too."""
+        """Whether there is a checkpoint; the label database must then exist too."""
         return bool(self._checkpoint_files())
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end; one whose summary is damaged is resumed, to write it anew."""
+        """Whether the run has a valid summary. A run with a damaged summary counts as unfinished and can be resumed."""
         return is_finished(self.root)
 
     def lock(self, name: str = _WHOLE, timeout: float = 0) -> FileLock:
-        """Take the run for this process; given back when the process ends, however it ends.
+        """Lock the run for this process. The lock is released when the process ends, even if it is killed.
+
+        Args:
+            name: Name of the lock.
+            timeout: Seconds to wait for another process.
 
         Raises:
-            UsageError: if another process has it.
+            UsageError: if another process holds the lock.
         """
-        if not self.root.is_dir():  # moved away, and not to be made anew for a lock
+        if not self.root.is_dir():  # moved away; locking must not create the folder again
             raise UsageError(f"{self.root} is gone")
         try:
             lock = locks.take(self._lock_file(name), timeout)
@@ -214,50 +221,66 @@ class RunDirectory:
 
     @property
     def running(self) -> bool:
-        """Whether a process is at work on it now; asking keeps none from beginning."""
+        """Whether a process holds the run's lock. This check does not block other processes."""
         return locks.is_held(self._lock_file(_WHOLE))
 
     def _lock_file(self, name: str) -> Path:
         return self.root / f".{name}.lock"
 
     def _clear_away(self) -> None:
-        """Delete what processes were writing that were killed meanwhile."""
+        """Delete temporary files of killed processes."""
         for folder in (self.root, self.clips, self.checkpoints, self.weights.parent):
             for path in folder.glob(".*.tmp*"):
                 if (number := re.search(r"\.([0-9]+)\.tmp", path.name)) and not psutil.pid_exists(int(number[1])):
                     path.unlink(missing_ok=True)
 
     def read_progress(self) -> Progress | None:
-        """What the run last said of itself; None before it said anything."""
+        """Return the run's last progress; see `read_progress`."""
         return read_progress(self.root)
 
     def write_progress(self, said: Progress) -> None:
-        """Say where the run is, for `prefrl status` and the viewer."""
+        """Write the run's progress, for `prefrl status` and the viewer."""
         write_json(self.progress, said.to_json())
 
     def save_checkpoint(self, step: int, tree: Tree) -> None:
-        """Write a checkpoint; older ones go, but for the last but one."""
+        """Save a checkpoint; keep the newest two.
+
+        Args:
+            step: Agent steps taken.
+            tree: The state.
+        """
         save_tree(self.checkpoints / f"{step:012d}.safetensors", stamped("checkpoint", tree), durable=True)
         for path in self._checkpoint_files()[:-_CHECKPOINTS_KEPT]:
             path.unlink()
         self.recording.unlink(missing_ok=True)
 
     def save_recording(self, tree: Tree) -> None:
-        """Write what there is to go on with before the first checkpoint, which takes its place."""
+        """Save the state before the first checkpoint; the first checkpoint replaces it."""
         save_tree(self.recording, stamped("checkpoint", tree), durable=True)
 
     def load_recording(self, warn: Callable[[str], None], most: int = LARGEST_TREE) -> Tree | None:
-        """What `save_recording` has written; None where there is none, or it is damaged, of which `warn` is told."""
+        """Load the state from `save_recording`.
+
+        Args:
+            warn: Called with a warning if the file is damaged.
+            most: Largest size that the file may have, in bytes.
+
+        Returns:
+            None if the file is missing or damaged.
+        """
         try:
             return opened("checkpoint", load_tree(self.recording, most), self.recording)
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
-            warn(f"{error}; the untrained policy is recorded anew")
+            warn(f"{error}; the untrained policy is recorded again")
             return None
 
     def check_checkpoints(self) -> RunDirectory:
-        """Look whether there is something to go on with, before anything slow is imported for it; returns self.
+        """Check that the run can be resumed from a checkpoint, without slow imports.
+
+        Returns:
+            This run.
 
         Raises:
             PrefrlError: if there are checkpoints, and all are damaged.
@@ -268,14 +291,17 @@ class RunDirectory:
         return self
 
     def load_checkpoint(self, warn: Callable[[str], None], most: int = LARGEST_TREE) -> Tree | None:
-        """The newest checkpoint that is whole; None before the first.
+        """Load the newest intact checkpoint.
 
         Args:
-            warn: Told of each damaged one that is passed over.
-            most: Bytes that it may have.
+            warn: Called with a warning for each damaged checkpoint that is skipped.
+            most: Largest size that a file may have, in bytes.
+
+        Returns:
+            None if there are no checkpoints.
 
         Raises:
-            PrefrlError: if there are some, and all are damaged.
+            PrefrlError: if there are checkpoints, and all are damaged.
         """
         files = self._checkpoint_files()
         for path in reversed(files):
@@ -288,13 +314,16 @@ class RunDirectory:
         return None
 
     def load_policy(self, most: int) -> Tree | None:
-        """What acting needs of the newest checkpoint that is whole; None before the first.
+        """Load the policy and its observation normalisation from the newest intact checkpoint.
 
         Args:
-            most: Bytes that the policy and the normalisation of its observations may have.
+            most: Maximum size of both in bytes.
+
+        Returns:
+            None if there are no checkpoints.
 
         Raises:
-            PrefrlError: if there are some, and all are damaged.
+            PrefrlError: if there are checkpoints, and all are damaged.
         """
         files = self._checkpoint_files()
         for path in reversed(files):
@@ -306,7 +335,7 @@ class RunDirectory:
 
     def _no_checkpoint(self) -> PrefrlError:
         root = printable(self.root)
-        return PrefrlError(f"no checkpoint of {root} is whole; the labels are: `labels.sqlite` and `clips/`")
+        return PrefrlError(f"all checkpoints of {root} are damaged; `labels.sqlite` and `clips/` are intact")
 
     def _checkpoint_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
@@ -321,11 +350,14 @@ def _is_whole(path: Path) -> bool:
 
 
 def read_config(path: Path) -> tuple[RunConfig, trust.Origin | None]:
-    """What a `config.json` of this or an older version says: the configuration, and where it comes from.
+    """Read a `config.json` of this or an older version.
+
+    Returns:
+        The configuration, and the run's origin if it is signed.
 
     Raises:
         UsageError: if it was made by a newer version.
-        DamagedFileError: if it is damaged, or cannot be brought up to date.
+        DamagedFileError: if it is damaged or cannot be migrated.
     """
     data = read_json(path)
     said = data if isinstance(data, dict) else {}
@@ -339,7 +371,7 @@ def read_config(path: Path) -> tuple[RunConfig, trust.Origin | None]:
 
 
 def _check_path(root: Path) -> None:
-    """SQLite, TensorBoard and JSON all take paths as text."""
+    """Refuse paths that are not UTF-8, because SQLite, TensorBoard and JSON need text."""
     try:
         str(root).encode()
     except UnicodeEncodeError:
@@ -347,7 +379,7 @@ def _check_path(root: Path) -> None:
 
 
 def read_progress(root: Path) -> Progress | None:
-    """What a run last said of itself; None before it said anything, and where it cannot be taken at its word."""
+    """Return a run's last progress, or None if there is none or it is damaged."""
     try:
         return progress.from_json(read_json(root / "progress.json"))
     except (OSError, DamagedFileError, UsageError):
@@ -355,11 +387,11 @@ def read_progress(root: Path) -> Progress | None:
 
 
 def read_summary(root: Path) -> dict[str, Any]:
-    """A finished run's `summary.json`.
+    """Read a finished run's `summary.json`.
 
     Raises:
         FileNotFoundError: if the run is not finished.
-        DamagedFileError: if it is cut off, or holds something else.
+        DamagedFileError: if the file is truncated or has other content.
     """
     path = root / "summary.json"
     try:
@@ -369,7 +401,7 @@ def read_summary(root: Path) -> dict[str, Any]:
 
 
 def is_finished(root: Path) -> bool:
-    """Whether a run has a summary that can be taken at its word."""
+    """Return whether a run has a valid summary."""
     try:
         read_summary(root)
     except (FileNotFoundError, DamagedFileError):
@@ -378,12 +410,12 @@ def is_finished(root: Path) -> bool:
 
 
 def version() -> str:
-    """The version of this package."""
+    """Return the version of this package."""
     return importlib.metadata.version("prefrl")
 
 
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from; None where it was installed otherwise."""
+    """Return the Git commit of this package's checkout, or None if it does not run from a checkout."""
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None

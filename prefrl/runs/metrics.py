@@ -1,6 +1,6 @@
-"""`metrics.csv`: one row a round. Columns that depend on the clock or the machine start with `time_`.
+"""Read and write `metrics.csv`: one row per round. Columns that depend on time or machine start with `time_`.
 
-A file is read by its own header, so that one of an older version lacks columns and one of a newer version has more.
+A file is read by its own header, so files of other versions may lack columns or have additional ones.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from prefrl.arrays import Floats
 from prefrl.config.migrations import present_name
 from prefrl.storage.files import write_atomically
 from prefrl.storage.reading import MEBIBYTE, read_bytes
-from prefrl.types import Floats
 
 COLUMNS = (
     "step",
@@ -41,16 +41,16 @@ COLUMNS = (
 )
 
 _LARGEST = 32 * MEBIBYTE
-"""A row a round has some 200 bytes: room for 160,000 rounds."""
+"""Maximum size in bytes: 160,000 rounds at about 200 bytes per row."""
 
 Row = dict[str, float | int | None]
 
 
 class MetricsFile:
-    """Appends rows; after a roll-back, the rows of the steps that are gone are taken out first.
+    """Appends rows to the file. Opening it removes the rows that are newer than a restored checkpoint.
 
     Attributes:
-        rows: What is in the file.
+        rows: The rows of the file.
     """
 
     rows: list[Row]
@@ -59,8 +59,8 @@ class MetricsFile:
         """Open the file.
 
         Args:
-            path: The CSV.
-            upto: Keep only rows of steps up to this.
+            path: The CSV file.
+            upto: Last step to keep; rows of later steps are removed.
         """
         self._path = path
         self.rows = rows = [row for row in read_metrics(path) if int(row["step"] or 0) <= upto] if path.exists() else []
@@ -72,7 +72,7 @@ class MetricsFile:
         write_atomically(path, text.getvalue().encode())
 
     def append(self, row: Row) -> None:
-        """Add a row; columns that it lacks stay empty."""
+        """Append a row; missing columns are left empty."""
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(
                 {name: _format(row.get(name)) for name in self._columns}
@@ -81,13 +81,13 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The complete rows of a metrics file; a line that was cut off, or holds what is no number, is left out.
+    """Read the complete rows of a metrics file; truncated and invalid lines are skipped.
 
     Returns:
-        Rows with every column of this version, None where the file lacks it, and whatever other columns the file has.
+        Rows with all columns of this version (None if missing) and any other columns of the file.
 
     Raises:
-        DamagedFileError: if it is no ordinary file, or larger than metrics get.
+        DamagedFileError: if it is not a regular file, or is too large.
     """
     text = read_bytes(path, _LARGEST).decode(errors="replace")
     reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
@@ -106,10 +106,11 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def correlation(predicted: Floats, true: Floats) -> float | None:
-    """Pearson's correlation of two arrays of one shape; None where one of them varies by no more than rounding.
+    """Compute Pearson's correlation of two arrays of the same shape.
 
-    An agent that lies still gets rewards that differ in their last bits alone, whose correlation can be anything, 1
-    included.
+    Returns:
+        None if one of the arrays varies only by rounding errors. An agent that does not move receives such rewards, and
+        their correlation would be meaningless.
     """
     if predicted.size < 2 or not (_varies(predicted) and _varies(true)):
         return None
@@ -117,7 +118,7 @@ def correlation(predicted: Floats, true: Floats) -> float | None:
 
 
 def _varies(values: Floats) -> bool:
-    """Whether values differ by more than float32 rounds numbers of their size."""
+    """Return whether values vary by more than the rounding error of float32."""
     return bool(np.ptp(values) > 8 * np.finfo(np.float32).eps * np.abs(values).max())
 
 
@@ -128,7 +129,7 @@ def _format(value: float | int | None) -> str:
 
 
 def _number(text: str | None) -> float | int | None:
-    """The value of a column that this version does not know; None where it is no number."""
+    """Return the value of an unknown column, or None if it is not a number."""
     try:
         return _parse(text)
     except ValueError:

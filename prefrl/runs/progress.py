@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes: `progress.json`, of which people are told in sentences elsewhere."""
+"""The progress of a run: the content of `progress.json`. `prefrl.commands.wording` describes it in words."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ class Phase(StrEnum):
     """What a training is doing, or how it ended."""
 
     RECORDING = "recording"
-    """The untrained policy is rolled for the first clips."""
+    """Recording the first clips with the untrained policy."""
     WAITING = "waiting"
-    """Answers are waited for."""
+    """Waiting for answers."""
     PRETRAINING = "pretraining"
-    """The reward model is fitted to the first labels."""
+    """Fitting the reward model to the first labels."""
     TRAINING = "training"
     EVALUATING = "evaluating"
     STOPPED = "stopped"
-    """At a checkpoint, as somebody asked for."""
+    """Stopped on request, after a checkpoint."""
     ABORTED = "aborted"
-    """At once, as somebody asked for twice."""
+    """Stopped at once, on the second request."""
     FAILED = "failed"
-    """By an error: `problem`."""
+    """Ended by an error; see `problem`."""
 
 
 ENDED = frozenset({Phase.STOPPED, Phase.ABORTED, Phase.FAILED})
-"""Phases in which no process is at work."""
+"""Phases in which no process is running."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is."""
+    """The progress of a run."""
 
     phase: Phase
     step: int = 0
+    """Agent steps taken."""
     steps: int = 0
-    """Agent steps in all."""
+    """Total number of agent steps."""
     initial_labels_done: bool = False
     labels: int = 0
     labels_pending: int = 0
     labels_budget: int = 0
     true_return: float | None = None
-    """Mean of the last 100 training episodes."""
+    """Mean true return of the last 100 training episodes."""
     evaluation_return: float | None = None
-    """Mean of the newest evaluation."""
+    """Mean true return of the newest evaluation."""
     evaluated: int = 0
-    """Episodes of the evaluation under way that have ended."""
+    """Finished episodes of the current evaluation."""
     evaluation_episodes: int = 0
-    """Episodes of the evaluation under way."""
+    """Total episodes of the current evaluation."""
     reward_correlation: float | None = None
     seconds: float = 0.0
-    """Spent training so far."""
+    """Training time so far, in seconds."""
     updated_at: float = 0.0
-    """The time of day, in seconds since 1970."""
+    """Time of this report, in seconds since 1970."""
     problem: str | None = None
-    """What went wrong, where an error ended the run."""
+    """The error message, if an error ended the run."""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return plain data for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -78,11 +79,11 @@ _OLDER = {
     r"stopped at once, .*": Phase.ABORTED,
     r"stopped: .*": Phase.FAILED,
 }
-"""Sentences by which older versions said their phase."""
+"""Patterns of the sentences that older versions wrote instead of a phase."""
 
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """Plain data of this or an older version, as this version writes it."""
+    """Convert plain data of this or an older version to the current format."""
     state = data.get("state")
     if "phase" in data or not isinstance(state, str):
         return data
@@ -92,10 +93,10 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Progress:
-    """Progress from plain data; what this version does not know is left out.
+    """Parse plain data; unknown fields are ignored.
 
     Raises:
-        UsageError: if a value is of another type, or there is no phase.
+        UsageError: if a value has the wrong type, or the phase is missing or unknown.
     """
     if not isinstance(data, dict):
         raise UsageError("progress must be an object")

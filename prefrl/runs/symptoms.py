@@ -1,9 +1,9 @@
-"""What tells early that a run does not learn what it was asked to: its reward model guesses, or its labels say nothing.
+"""Detect runs that do not learn the intended reward: the reward model guesses, or most labels are ties.
 
-The limits were set on every run published under `benchmarks/results`, 97 that learn a reward. One guesses: a pendulum,
-whose held-out loss was that of a guess from step 20,000 to 470,000 of 500,000. The other 95 on vectors had such a loss
-for at most 2.4 % of their steps (three rows), and Pong, whose network reads images, for its first 23 %. The most ties
-among the labels of a run that learned: 94 % after 4,000 of 500,000 steps, 73 % after 22,000, 55 % at the end.
+The limits are based on the 97 published runs that learn a reward (`benchmarks/results`). One of them guesses: the
+held-out loss of a pendulum was that of a guess from step 20,000 to 470,000 of 500,000. The other 95 runs on vectors had
+such a loss for at most 2.4 % of their steps (three rows), and Pong, which uses images, for its first 23 %. The highest
+share of ties in a run that learned was 94 % after 4,000 of 500,000 steps, 73 % after 22,000 and 55 % at the end.
 """
 
 from __future__ import annotations
@@ -17,46 +17,47 @@ from prefrl.registry import LOSSES
 from prefrl.runs.metrics import Row
 
 GUESS_LOSS = math.log(2)
-"""Nats: the loss of a model that gives both clips of a pair the same chance, whatever the label."""
+"""Loss in nats of a model that always predicts 0.5."""
 _LEARNED = 0.1
-"""The share of what can be learned from which on a model does not guess."""
+"""A model guesses if it achieves less than this share of the possible reduction of the loss."""
 _LONG, _LONG_FOR_IMAGES = 0.1, 0.25
-"""Shares of a run's steps after which a guess is no slow start."""
+"""Share of a run's steps after which guessing is no longer a slow start."""
 _FEWEST_ROWS = 8
 _FEWEST_LABELS, _NOTHING_ELSE = 50, 8
-"""Labels (or a smaller budget) of which a share of ties can be told; fewer are enough where all are ties."""
+"""Minimum number of labels for judging the share of ties: in general (or the whole budget), and if all are ties."""
 _MOST_TIES, _SETTLED = 0.8, 0.1
-"""Ties that are too many, as a share of the labels, once this share of the steps is behind; before, more are usual."""
+"""Limit for the share of ties, from this share of the steps on; before, the limit is higher."""
 
 
 class Symptom(NamedTuple):
-    """One reason not to trust what a run has learned."""
+    """A sign that a run does not learn the intended reward."""
 
     kind: str
-    """`ties`, `guesses` or `guessed`: the same as long as it says the same of a run."""
+    """`ties`, `guesses` (now) or `guessed` (earlier)."""
     line: str
-    """What it is, and what helps."""
+    """A warning for the user, with possible remedies."""
 
 
 class Stretch(NamedTuple):
-    """Rows of a run's metrics, one after the other."""
+    """Consecutive rows of a run's metrics."""
 
     first: int
-    """Agent step."""
+    """Agent step of the first row."""
     last: int
-    """Agent step."""
+    """Agent step of the last row."""
     rows: int
+    """Number of rows."""
     open: bool
-    """Whether its last row is the newest."""
+    """Whether the last row is the newest of the run."""
 
 
 def symptoms(config: RunConfig, rows: Sequence[Row], counts: Mapping[str, int]) -> list[Symptom]:
-    """What is wrong with a run as far as its figures tell; nothing for one that trains on the true reward.
+    """Return the symptoms of a run; none if it trains on the true reward.
 
     Args:
         config: The run.
-        rows: Of its `metrics.csv`.
-        counts: Its labels by judgement: `answered` and `equal`.
+        rows: The rows of its `metrics.csv`.
+        counts: Its labels by judgement; `answered` and `equal` are used.
     """
     if not config.learns_reward or not rows:
         return []
@@ -76,28 +77,32 @@ def symptoms(config: RunConfig, rows: Sequence[Row], counts: Mapping[str, int]) 
 
 
 def most_ties(done: float) -> float:
-    """The largest share of ties among the labels that is still usual when this share of a run is done."""
+    """Return the limit for the share of ties.
+
+    Args:
+        done: The share of the run's steps that are done.
+    """
     return 1 - (1 - _MOST_TIES) * min(1.0, done / _SETTLED)
 
 
 def guess_limit(error: float, ties: float) -> float:
-    """The loss, in nats, from which on a model is taken to guess.
+    """Return the loss, in nats, above which a model is considered to guess.
 
-    A guess loses ln 2 on every label. A model that is sure and right loses -ln(1 - error / 2) on a preference, since
-    the loss takes a teacher to answer at random with the probability `error`, and ln 2 on a tie all the same. The limit
-    is a tenth of the way from the one to the other.
+    A guess has the loss ln 2 on every label. A perfect model has the loss -ln(1 - error / 2) on a preference, because
+    the loss assumes random answers with probability `error`, and ln 2 on a tie. The limit is a tenth of the way from
+    the guess to the perfect model.
 
     Args:
-        error: The probability with which the loss takes a teacher to answer at random.
-        ties: The share of the labels that are ties.
+        error: The probability of a random answer that the loss assumes.
+        ties: The share of ties among the labels.
     """
     return GUESS_LOSS - _LEARNED * (1 - ties) * (GUESS_LOSS + math.log(1 - error / 2))
 
 
 def longest_guess(rows: Sequence[Row], limit: float) -> Stretch | None:
-    """The longest stretch of rows whose held-out loss is at the limit or above; None where there is none.
+    """Return the longest stretch of rows whose validation loss is at or above the limit, or None.
 
-    Rows without one (of a run that holds nothing out) count by their training loss.
+    The training loss is used for rows without a validation loss.
     """
     longest, first = None, None
     for place, row in enumerate(rows):
@@ -112,7 +117,7 @@ def longest_guess(rows: Sequence[Row], limit: float) -> Stretch | None:
 
 
 def _loss(row: Row) -> float:
-    """NaN where there is none."""
+    """Return the validation loss, else the training loss, else NaN."""
     known = (row.get(name) for name in ("validation_loss", "training_loss"))
     return next((loss for loss in known if loss is not None and math.isfinite(loss)), math.nan)
 

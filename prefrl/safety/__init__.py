@@ -1,1 +1,1 @@
-"""Trust boundaries: whose modules may be imported, and what a database of somebody else's may hold."""
+"""Trust boundaries: which modules may be imported, and what a database made by someone else may contain."""

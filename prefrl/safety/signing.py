@@ -1,4 +1,4 @@
-"""Signatures that tell this person's own runs from others': by a key that never leaves the user's state folder."""
+"""Signatures of the user's own runs, with a key that never leaves the user's state folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BYTES = 32
 
 
 def signature(content: Any) -> str | None:
-    """The signature of plain data under this person's key; None where there is no key and none can be made."""
+    """Sign plain data with the user's key; return None if there is no key and none can be created."""
     key = _key()
     return None if key is None else hmac.new(key, canonical(content), hashlib.sha256).hexdigest()
 
 
 def is_signed(content: Any, claimed: str) -> bool:
-    """Whether this person's key made the signature of exactly these data; no key is made to find out."""
+    """Return whether a signature of plain data was made with the user's key. This does not create a key."""
     key = _read(key_file())
     if key is None or not claimed.isascii():
         return False
@@ -31,12 +31,12 @@ def is_signed(content: Any, claimed: str) -> bool:
 
 
 def canonical(content: Any) -> bytes:
-    """Plain data as bytes: equal for equal data, different for different ones."""
+    """Serialise plain data canonically: equal data give equal bytes."""
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def key_file() -> Path | None:
-    """Where the key lies: `$XDG_STATE_HOME/prefrl/key`, by default in `~/.local/state`; None without a home."""
+    """Return the path of the key: `$XDG_STATE_HOME/prefrl/key`, by default in `~/.local/state`; None without a home."""
     named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME", "")
     if os.path.isabs(named):
         return Path(named) / "prefrl" / "key"
@@ -47,7 +47,7 @@ def key_file() -> Path | None:
 
 
 def _key() -> bytes | None:
-    """The key; made on first use."""
+    """Return the key; it is created on first use."""
     path = key_file()
     if path is None:
         return None
@@ -58,7 +58,7 @@ def _key() -> bytes | None:
 
 
 def _make(path: Path) -> None:
-    """Write a key that nobody else may read. Of several processes that do so at once, the first one's stays."""
+    """Create a key that only the user can read. If several processes do so at once, the first key is kept."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     mine = path.with_name(f".key.{os.getpid()}.{secrets.token_hex(4)}")
     try:
@@ -73,7 +73,7 @@ def _make(path: Path) -> None:
 
 
 def _read(path: Path | None) -> bytes | None:
-    """The key, if it is one that others can neither read nor replace by a link."""
+    """Read the key; return None if other users could read it, or if it is a link."""
     if path is None:
         return None
     try:

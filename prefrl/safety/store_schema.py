@@ -1,9 +1,9 @@
-"""What a label store's schema may be: to the letter that of one of the store's own versions.
+"""The allowed schemas of a label store: exactly those of the store's versions.
 
-A store may come from somebody else, and SQLite runs what a schema says: a trigger can change an answer as it is
-written, and a view in a table's place can be without end. So a file is compared before it is used. The statements stand
-here as files have them, and not as the tables would be made now, so that no library's new way to write them locks an
-old store out.
+A store may have been made by someone else, and SQLite executes parts of a schema: a trigger can change answers, and a
+view in place of a table can be infinitely long. A file's schema is therefore compared with the allowed ones before use.
+The statements are listed here as they appear in files. They are not generated from the table definitions, so that a
+library's new formatting cannot lock out old stores.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FROM answers AS given JOIN queries AS asked ON asked.id = given.query_id
 WHERE given.value IS NOT NULL AND given.late = 0
 AND NOT EXISTS (SELECT 1 FROM answers AS undo WHERE undo.undoes = given.id)
 """
-"""A value is JSON; segments are the JSON of their ids, in the order shown. Nothing here calls SQLite's JSON functions:
-older SQLites run none for a schema that is not trusted."""
+"""`value` is JSON; `segments` is a JSON list of ids, in the order shown. The view uses none of SQLite's JSON functions,
+because older versions of SQLite refuse them in an untrusted schema."""
 LABELS_VIEW = """
 CREATE VIEW labels AS
 SELECT id, query_id, substr(value, 2, length(value) - 2) AS judgement, teacher, labeller, agent_step,
@@ -159,11 +159,11 @@ CREATE TABLE checksums (
 """
 VIEWS = (STANDING_VIEW, LABELS_VIEW, WITHDRAWN_VIEW)
 _LONGEST, _MOST = 4000, 100
-"""Characters of a statement, and statements, that no version has."""
+"""Limits for the characters of a statement and the number of statements; above those of every version."""
 
 
 def canonical(statement: str) -> str:
-    """A statement without what may be written one way or another: spaces, quotes, the order of a table's parts."""
+    """Normalise a statement: remove spaces and quotes, and sort the parts of a table."""
     text = re.sub(r"\s*([(),])\s*", r"\1", " ".join(statement.replace('"', "").split()))
     head, _, rest = text.partition("(")
     if not head.startswith("CREATE TABLE"):
@@ -183,20 +183,20 @@ SCRIPTS = {
     4: _FIRST + _REPEATS + _FOURTH,
     5: _PRESENT,
 }
-"""What made each version's schema."""
+"""The SQL script of each version's schema."""
 SCHEMAS = {version: _statements(script) for version, script in SCRIPTS.items()}
-"""Its statements, in their canonical form."""
+"""The normalised statements of each version."""
 
 
 def admit(path: Path) -> int:
-    """Compare a store's schema with those of the store's versions, before anything else is done with the file.
+    """Check that a store's schema is that of one of the store's versions. Call this before any other use of the file.
 
     Returns:
-        Its version.
+        The store's version.
 
     Raises:
-        UsageError: if a newer version made it.
-        PrefrlError: if it is damaged, or another program's.
+        UsageError: if it was made by a newer version.
+        PrefrlError: if it is damaged, or not a label store.
     """
     found: list[int] = []
     inspect(path, lambda connection: found.append(_version(connection, path)))
@@ -204,12 +204,12 @@ def admit(path: Path) -> int:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    # One character and one row more than can be right: what is beyond them is not compared, and is not admitted.
+    # Read one character and one row beyond the limits, to detect a schema that exceeds them.
     shortened = f"SELECT name, substr(sql, 1, {_LONGEST + 1}) FROM sqlite_master LIMIT {_MOST + 1}"
     rows = connection.execute(shortened).fetchall()
     if len(rows) > _MOST or any(len(sql or "") > _LONGEST for _, sql in rows):
         raise PrefrlError(f"{path} is not a store of prefrl's, or damaged: its schema is larger than can be right")
-    # An index that a table's own line asks for has no statement.
+    # An index that a table's constraint creates has no statement.
     there = {canonical(sql or f"CREATE INDEX {name}"): name for name, sql in rows if not _automatic(name, sql)}
     if canonical(_META) not in there:
         raise PrefrlError(f"{path} is damaged: it has no version")

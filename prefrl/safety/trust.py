@@ -1,12 +1,14 @@
-"""What may be imported: what the person names, and nothing that a run names by itself.
+"""Control which modules may be imported: those that the user names, and none that only a run names.
 
-Making an environment such as `module:Env-v0` imports the module. On the command line, and in an argument from Python,
-it is the person's own word. In a `config.json` it is the word of whoever made the run. Of a run, only these may be
-made: environments that installed packages offer (tasks, and ids that are registered already), those of modules that the
-person names (`--trust MODULE`), and those of runs that this person made, by a signature over all that decides what is
-imported and how it is called.
+Creating an environment such as `module:Env-v0` imports the module. If the user names it on the command line or in
+Python, it is trusted. If a run's `config.json` names it, it may come from someone else. An environment of a run may be
+created only in these cases:
 
-Whatever was not admitted here cannot be made: `importing` is the only door, and it stands before Gymnasium's.
+- An installed package provides it: it belongs to a task, or its id is already registered.
+- The user trusts its module (`--trust MODULE`).
+- The user made the run. This is verified by a signature over everything that determines what is imported and called.
+
+Other environments cannot be created, because all creation passes through `importing`.
 """
 
 from __future__ import annotations
@@ -28,15 +30,15 @@ from prefrl.safety.signing import canonical, is_signed, key_file, signature
 
 
 class Origin(TypedDict):
-    """What `config.json` says of who made the run."""
+    """The origin of a run, as stored in `config.json`."""
 
     folder: str | None
-    """Where its module was found; None where it is installed."""
+    """Folder of the environment's module; None if the module is installed."""
     signature: str
 
 
 class Passport(NamedTuple):
-    """What a process hands to one that it starts, so that the child may make what the parent made."""
+    """Permission to create an environment, which a process passes to its worker processes."""
 
     call: bytes
     module: str
@@ -44,18 +46,18 @@ class Passport(NamedTuple):
 
 
 _folders: dict[str, str | None] = {}
-"""Modules that the person named, by themselves or by a run of theirs, with the folder of each that is not installed."""
+"""Admitted modules, each with its folder, or None if it is installed."""
 _calls: set[bytes] = set()
-"""What this process has made a run of, or was trusted to make: environments with their arguments."""
+"""Admitted environments with their arguments, in canonical form."""
 
 
 def module_of(env_id: str) -> str:
-    """The module that making an environment imports; empty where it names none."""
+    """Return the module that an environment id names; empty if it names none."""
     return env_id.rpartition(":")[0]
 
 
 def import_named(module: str) -> None:
-    """Import a module that the person named, from what is installed or from the working folder.
+    """Import a module that the user named, from the installed packages or the working folder.
 
     Raises:
         UsageError: if it cannot be imported.
@@ -66,10 +68,10 @@ def import_named(module: str) -> None:
 
 @contextmanager
 def importing(env_id: str) -> Iterator[None]:
-    """Within, an environment may be made; its module finds what lies beside it.
+    """Allow an environment to be created inside this context. Its module can import from its own folder.
 
     Raises:
-        UsageError: if it names a module that nobody admitted.
+        UsageError: if the id names a module that was not admitted.
     """
     require(env_id)
     with _also_from(_folders.get(module_of(env_id))):
@@ -77,14 +79,18 @@ def importing(env_id: str) -> Iterator[None]:
 
 
 def require(env_id: str) -> None:
-    """Raise UsageError if a name would import a module that nobody admitted."""
+    """Raise UsageError if creating an environment would import a module that was not admitted."""
     module = module_of(env_id)
     if ":" in env_id and module not in _folders:
         raise UsageError(f"{_told(env_id)} would import the module {_told(module)}: {_flag(module)}")
 
 
 def sign(config: RunConfig) -> Origin | None:
-    """What marks a run as this person's; None where it imports nothing, or where no key can be kept."""
+    """Sign a run as the user's own.
+
+    Returns:
+        None if the run imports no module and passes no arguments, or if no key can be stored.
+    """
     module = module_of(config.env_id)
     _calls.add(_call(config))
     if not module and not _arguments(config):
@@ -99,23 +105,23 @@ def sign(config: RunConfig) -> Origin | None:
 
 @cache
 def _say_unsigned(needed: str) -> None:
-    """Once: a key that cannot be kept stops no training."""
+    """Warn once that the run is not signed. Training continues without a key."""
     where = printable(key_file() or "the state folder")
-    told = f"prefrl: {where} cannot be used, so that this run is not marked as yours: resume and play it with --trust"
+    told = f"prefrl: {where} cannot be used, so this run is not marked as yours: resume and play it with --trust"
     complain(f"{told} {_told(needed)}")
 
 
 def admit(root: Path, config: RunConfig, origin: Origin | None, trust: Sequence[str] = ()) -> None:
-    """Let a run's environment be made in this process, and import its module.
+    """Allow this process to create a run's environment, and import its module.
 
     Args:
-        root: The run.
-        config: Its configuration.
-        origin: Who made it, as it says.
-        trust: Modules that the person trusts.
+        root: The run directory.
+        config: The run's configuration.
+        origin: The run's stored origin.
+        trust: Modules that the user trusts.
 
     Raises:
-        UsageError: if it is neither this person's nor trusted; it names the module and the flag.
+        UsageError: if the run is neither the user's own nor trusted; the message names the module and the flag.
     """
     module = module_of(config.env_id)
     if (not module and not _arguments(config)) or (_call(config) in _calls and (not module or module in _folders)):
@@ -132,13 +138,13 @@ def admit(root: Path, config: RunConfig, origin: Origin | None, trust: Sequence[
 
 
 def passport(config: RunConfig) -> Passport:
-    """For a process beside this one, which has the environment made already."""
+    """Return the permission for a worker process to create this run's environment."""
     module = module_of(config.env_id)
     return Passport(_call(config), module, _folders.get(module))
 
 
 def accept(given: Passport) -> None:
-    """Take a parent's word."""
+    """Accept the permission from the parent process."""
     _calls.add(given.call)
     if given.module:
         _import(given.module, given.folder)
@@ -157,7 +163,7 @@ def _arguments(config: RunConfig) -> dict[str, Any]:
 
 
 def _package_of(env_id: str) -> str:
-    """The package that a registered id belongs to."""
+    """Return the package that provides a registered id."""
     import gymnasium  # noqa: PLC0415 - takes a moment, and few runs need it
 
     spec = gymnasium.registry.get(env_id)
@@ -176,7 +182,7 @@ def _is_installed(module: str) -> bool:
 
 def _import(module: str, folder: str | None) -> None:
     if not all(part.isidentifier() for part in module.split(".")):
-        raise UsageError(f"{_told(module)} is no module's name")
+        raise UsageError(f"{_told(module)} is not a module name")
     try:
         with _also_from(folder):
             importlib.import_module(module)
@@ -188,7 +194,7 @@ def _import(module: str, folder: str | None) -> None:
 
 @contextmanager
 def _also_from(folder: str | None) -> Iterator[None]:
-    """Within, imports look into a folder too: after all that is installed, so that it can stand in for nothing."""
+    """Add a folder to the import path, after all installed packages, so that it cannot shadow them."""
     if folder is None:
         yield
         return

@@ -1,1 +1,1 @@
-"""What to ask about, and when (paper, section 2.2.4)."""
+"""Select queries and schedule labels (paper, section 2.2.4)."""

@@ -1,4 +1,4 @@
-"""Asking: when, about which pairs of clips, and for how long to wait for the answers (paper, section 2.2)."""
+"""Ask queries on schedule, and wait for the answers if necessary (paper, section 2.2)."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from collections.abc import Callable
 
 import numpy as np
 
-from prefrl.chance import stream
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.seeding import stream
 from prefrl.selection.rules import RULES, choose, disagreement
 from prefrl.selection.schedule import labels_due
 from prefrl.storage.files import Tree
 from prefrl.teachers.teacher import Teacher
-from prefrl.types import Segment
 
 _POLL_SECONDS = 0.05
 _SPARE_IDS = 10**9
-"""Segment ids from here on are for clips whose own id was taken."""
+"""First segment id for clips whose own id is already in use."""
 
 
 Waiting = Callable[[dict[str, int]], None]
-"""Called again and again with the label counts while answers are outstanding; may raise to stop waiting."""
+"""Called repeatedly with the label counts while answers are pending; may raise an exception to stop waiting."""
 
 
 class Asker:
-    """Asks on schedule. Knows neither the agent's algorithm nor how rewards are learned."""
+    """Asks queries on schedule, independently of the agent's algorithm and of the reward learner."""
 
     def __init__(
         self,
@@ -47,35 +47,35 @@ class Asker:
         teacher: Teacher,
         ensemble: Callable[[], RewardEnsemble | None],
     ) -> None:
-        """Put the parts together.
+        """Initialise the asker.
 
         Args:
             config: The run.
-            store: Where labels live.
-            clips: Where segments that are asked about live.
+            store: Stores the queries and answers.
+            clips: Stores the queried segments.
             pool: The newest segments, filled by the recorder.
-            teacher: Who answers.
-            ensemble: Gives the newest reward model, by which pairs are selected; None before it is pretrained.
+            teacher: Answers the queries.
+            ensemble: Returns the newest reward model, which selects pairs; None before pretraining.
         """
         self.config, self._ensemble = config, ensemble
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
         self._asked: set[tuple[int, int]] = set()
         self._imported = 0
-        """Labels that came from a file."""
+        """Number of imported labels."""
         self.round = 0
-        # A synchronous run that went back to a checkpoint replays its rounds and meets its old answers there; until
-        # then it must not see them. Any other run keeps whatever is in the store and goes on after it.
+        # A synchronous run that was restored from a checkpoint replays its rounds. The answers of a later round stay
+        # hidden until that round is replayed. Other runs use all answers in the store and continue after them.
         self._replays = config.synchronous
 
     @property
     def counts(self) -> dict[str, int]:
-        """The store's counts, as far as this run has come."""
+        """Label counts by judgement, up to the current round."""
         return self._store.counts(self.replayed_round)
 
     @property
     def unusable(self) -> int:
-        """How many labels cannot be learned from, their clips being gone or damaged."""
+        """Number of labels that cannot be learned from, e.g. because a clip is missing or damaged."""
         return len(unusable_labels(self._store, self._clips))
 
     @property
@@ -85,16 +85,16 @@ class Asker:
 
     @property
     def closed(self) -> bool:
-        """Whether somebody said that the run is to finish with the labels there are."""
+        """Whether the run finishes with its current labels (`prefrl labels finish`)."""
         return self._store.closed
 
     @property
     def replayed_round(self) -> int | None:
-        """The round that a run has come to that repeats itself from a checkpoint; None where it does not."""
+        """The current round if the run replays its rounds from a checkpoint, otherwise None."""
         return self.round if self._replays else None
 
     def due(self, step: int) -> int:
-        """Labels due by an agent step."""
+        """Return the number of labels due at an agent step."""
         queries, steps = self.config.queries, self.config.steps
         return labels_due(
             step,
@@ -107,26 +107,26 @@ class Asker:
 
     @property
     def initial_labels(self) -> int:
-        """Labels that there should be before the agent trains: those that came from a file are there already."""
+        """Number of labels before training starts, including imported labels."""
         queries = self.config.queries
         return min(max(queries.initial_labels, self._imported), queries.labels)
 
     @property
     def initial_segments(self) -> int:
-        """Segments to be recorded before the first queries are chosen; none where there is nothing to ask."""
+        """Number of segments to record before the first queries; 0 if no initial labels are missing."""
         missing = self.initial_labels - self._imported
         return min(max(3, missing), self.config.queries.pool) if missing > 0 else 0
 
     def ask(self, step: int, waiting: Waiting, *, last: bool = False) -> None:
-        """Ask for what the schedule says is due.
+        """Ask for the labels that are due.
 
-        A synchronous run waits for the answers; an asynchronous one goes on, and waits only for people who are too far
-        behind. In the last round every run waits.
+        A synchronous run waits for the answers. An asynchronous run waits only for people, if they are too far behind
+        the schedule. In the last round, every run waits.
 
         Args:
             step: Agent steps taken.
-            waiting: Called while it waits; may raise to stop.
-            last: Whether the agent trains no more.
+            waiting: Called while waiting; may raise an exception to stop.
+            last: Whether this is the last round.
         """
         if last or self.config.synchronous:
             self.settle(step, lambda: self.due(step), waiting)
@@ -136,13 +136,13 @@ class Asker:
             self.wait_for_people(step, waiting)
 
     def ask_once(self, step: int, due: int) -> None:
-        """One selection round: submit as many queries as labels are missing, and collect what is answered.
+        """Run one selection round: submit a query for each missing label, and collect the answers that are ready.
 
         Args:
             step: Agent steps taken.
-            due: Labels that there should be by now.
+            due: Number of labels due by now.
         """
-        missing = self._missing(due)  # before the round begins: a replay must not see its own old answers yet
+        missing = self._missing(due)  # before the round starts, so that a replay does not count its own old answers
         self.round += 1
         queries = self._keep(self.choose(step, missing), due) if missing > 0 else []
         if queries:
@@ -158,11 +158,14 @@ class Asker:
         return due - counts["answered"] - counts["pending"]
 
     def choose(self, step: int, count: int) -> list[Query]:
-        """The pairs of clips that are most worth asking about.
+        """Select the most informative pairs of clips.
 
         Args:
             step: Agent steps taken.
-            count: How many; there may be fewer.
+            count: Number of queries.
+
+        Returns:
+            Queries, best first; fewer than `count` if the pool has no more pairs.
         """
         queries, ensemble = self.config.queries, self._ensemble()
         rule = RULES.get(queries.selection)
@@ -179,10 +182,10 @@ class Asker:
         return [pair_query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
 
     def _keep(self, queries: list[Query], due: int) -> list[Query]:
-        """Save the clips of queries, and what it takes to show them.
+        """Save the clips and scenes of queries, and return the queries.
 
-        Where a replayed round does not repeat itself, it is asked anew under new ids. That happens where a run is
-        resumed on a machine that rounds differently: old labels stay with their old clips.
+        A replayed round may differ from the original, e.g. on a machine with different rounding. Its queries are then
+        asked again under new ids, and the old labels keep their old clips.
         """
         segments = {segment.id: segment for query in queries for segment in query.segments}
         differing = [number for number, segment in segments.items() if not self._clips.save(segment)]
@@ -210,12 +213,12 @@ class Asker:
         self._store.add_answers(self._teacher.collect())
 
     def settle(self, step: int, due: Callable[[], int], waiting: Waiting) -> None:
-        """Ask and wait until the labels that are due are there.
+        """Ask and wait until all due labels are answered.
 
         Args:
             step: Agent steps taken.
-            due: Labels that there should be.
-            waiting: Called while it waits; may raise to stop.
+            due: Returns the number of labels due.
+            waiting: Called while waiting; may raise an exception to stop.
         """
         while True:
             asked = len(self._asked)
@@ -225,12 +228,12 @@ class Asker:
                 time.sleep(_POLL_SECONDS)
                 self.collect()
             if counts["answered"] >= due() or len(self._asked) == asked:
-                return  # all there, or nothing is left to ask
+                return  # all labels are answered, or no pairs are left
 
     def wait_for_people(self, step: int, waiting: Waiting) -> None:
-        """Wait while people are further behind the schedule than they may be; arguments as for `settle`.
+        """Wait while people are too far behind the schedule; arguments as for `settle`.
 
-        Towards the run's end they may be less and less: the agent would have no steps left to learn from their labels.
+        The allowed backlog shrinks to zero by the end of the run, because the agent needs steps to learn from labels.
         """
         lead = self.config.queries.lead * max(0.0, 1 - step / self.config.steps)
         while (counts := self.counts)["pending"] and counts["answered"] + lead < self.due(step):
@@ -238,33 +241,33 @@ class Asker:
             time.sleep(_POLL_SECONDS)
 
     def state_dict(self) -> Tree:
-        """Which round it has come to; labels are in the store, segments in the pool."""
+        """Return the round and the random state. Labels are in the store, segments in the recorder's pool."""
         return {
             "round": self.round,
             "rng": copy.deepcopy(self._rng.bit_generator.state),
         }
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> int:
-        """Go back to a saved state, with the labels that are newer than it.
+        """Restore a saved state. Labels that are newer than the state are kept.
 
         Args:
             state: From `state_dict`.
-            exact: Whether everything else stands exactly where it stood, so that the run repeats itself.
+            exact: Whether everything else was restored exactly, so that the run can replay its rounds.
 
         Returns:
-            The first segment id that is free for new segments, or 0 where the run repeats itself.
+            The first unused segment id, or 0 if the run replays its rounds.
         """
         self.round = int(state["round"])
         self._rng.bit_generator.state = state["rng"]
         return self.sync_with_store(exact=exact)
 
     def sync_with_store(self, *, exact: bool = True) -> int:
-        """Take note of what is in the store already; arguments and result as for `load_state_dict`."""
+        """Read the existing queries and labels from the store; arguments and result as for `load_state_dict`."""
         self._replays &= exact
         self._imported = self._store.counts(IMPORTED_ROUND)["answered"]
-        # What was imported after answers that a replay has yet to meet would come before them: nothing repeats itself.
+        # A replay would meet labels that were imported after the checkpoint too early, so it would not be exact.
         self._replays &= not self._store.imported_after(self.round)
-        # Nor would it be learned from the same labels where some of their clips are gone.
+        # Nor is a replay exact if clips of its labels are missing.
         self._replays &= not self.unusable
         self._asked = self._store.asked_pairs(self.replayed_round)
         if self._replays:
@@ -275,7 +278,7 @@ class Asker:
         return self._store.last_segment() + 1
 
     def _outstanding(self) -> dict[int, Query]:
-        """Queries that were asked and not answered when the run stopped, from the store and the clips."""
+        """Return the pending queries of a stopped run, restored from the store and the clips."""
         queries = {}
         for pending in self._store.pending():
             try:
@@ -287,7 +290,7 @@ class Asker:
         return queries
 
     def _asked_about(self, segment: int) -> Segment:
-        """A segment from its clip, as far as a teacher needs it: a vector's actions are among its features."""
+        """Restore a segment from its clip, for a teacher. Its features include the actions of vectors."""
         features, true_rewards = self._clips.load(segment)
         nothing = np.zeros((len(true_rewards), 0), np.float32)
         return Segment(segment, features, nothing, true_rewards, self.config.frame_stack)

@@ -1,4 +1,4 @@
-"""Which pairs of segments are worth asking about (paper, section 2.2.4)."""
+"""Select pairs of segments to ask about (paper, section 2.2.4)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import torch
 
-from prefrl.types import Array, Segment
+from prefrl.arrays import Array
+from prefrl.experience.segment import Segment
 
 _FEWEST_CLIPS = 8
-"""With 28 pairs: more than the ten candidates that a single query is chosen from."""
+"""Minimum number of candidate clips. They form 28 pairs, more than the ten candidates of a single query."""
 
 PredictPreferences = Callable[[Sequence[Segment], Array], Array]
-"""(segments, pairs (B, 2)) -> (K, B): each member's probability that the left segment is preferred."""
+"""(segments, (B, 2) pairs) -> (K, B): each member's probability that the left segment is preferred."""
 Rule = Callable[[Array], Array]
-"""(K, B) of these -> (B,): how much pairs are worth asking about."""
+"""(K, B) probabilities -> (B,) scores of the pairs; pairs with the highest scores are asked about."""
 
 
 def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
-    """Distinct unordered pairs of distinct segments, uniformly, in random left/right order.
+    """Draw pairs of segments uniformly without replacement, each in random left/right order.
 
     Args:
-        rng: Source of randomness.
-        segments: How many segments there are.
-        count: Pairs wanted; all there are, if that is fewer.
+        rng: Random generator.
+        segments: Number of segments.
+        count: Number of pairs; at most all pairs are returned.
 
     Returns:
-        (B, 2) indices; no segment is paired with itself and no pair comes twice, in either order.
+        (B, 2) indices. No segment is paired with itself, and no pair occurs twice in either order.
     """
     total = segments * (segments - 1) // 2
     codes = np.sort(rng.choice(total, size=min(count, total), replace=False))
@@ -41,16 +42,23 @@ def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
 
 
 def _codes(pairs: Array) -> Array:
-    """One number (B,) for each unordered pair (B, 2) of ids in [-2^31, 2^31); imported segments have negative ones."""
+    """Encode each unordered pair of ids as one number.
+
+    Args:
+        pairs: (B, 2) ids in [-2^31, 2^31); imported segments have negative ids.
+
+    Returns:
+        (B,)
+    """
     lesser, greater = np.sort(pairs, axis=1).T
     return np.asarray((lesser << 32) + (greater + 2**31))
 
 
 def disagreement(probabilities: Array) -> Array:
-    """Variance between members of the predicted preference.
+    """Return the variance of the predicted preference over the members (paper, section 2.2.4).
 
     Args:
-        probabilities: (K, B) each member's probability that the left segment is preferred.
+        probabilities: (K, B): each member's probability that the left segment is preferred.
 
     Returns:
         (B,)
@@ -59,20 +67,20 @@ def disagreement(probabilities: Array) -> Array:
 
 
 def uncertainty(probabilities: Array) -> Array:
-    """Entropy in nats of the predicted preference, averaged over members (B-Pref: Lee et al., 2021).
+    """Return the entropy of the predicted preference, averaged over the members (B-Pref: Lee et al., 2021).
 
     Args:
-        probabilities: (K, B) each member's probability that the left segment is preferred.
+        probabilities: (K, B): each member's probability that the left segment is preferred.
 
     Returns:
-        (B,)
+        (B,) in nats.
     """
     left = torch.from_numpy(probabilities)
     return np.asarray((torch.special.entr(left) + torch.special.entr(1 - left)).mean(dim=0))
 
 
 RULES: dict[str, Rule] = {"variance": disagreement, "entropy": uncertainty}
-"""By the names of `QueryConfig.selection`; `random` needs no prediction."""
+"""Rules by their names in `QueryConfig.selection`. The selection `random` needs no rule."""
 
 
 def choose(
@@ -86,22 +94,21 @@ def choose(
     predict: PredictPreferences | None = None,
     rule: Rule = disagreement,
 ) -> list[tuple[Segment, Segment]]:
-    """Choose the pairs to ask about.
+    """Choose pairs to ask about.
 
     Args:
         segments: The pool.
-        count: Pairs wanted.
-        rng: Source of randomness.
-        asked: Pairs of segment ids (smaller first) that were asked before; they are not asked again.
-        candidate_factor: Candidates drawn for each pair wanted.
-        candidate_clips: Segments for each pair wanted among which candidates are drawn, themselves drawn uniformly;
-            None for the whole pool. Each is predicted once, however many candidates it is in.
-        predict: The ensemble's predicted preferences; without it the choice is uniform.
-        rule: What pairs are worth.
+        count: Number of pairs.
+        rng: Random generator.
+        asked: Pairs of segment ids (smaller first) that were already asked; they are not asked again.
+        candidate_factor: Number of candidate pairs per chosen pair.
+        candidate_clips: Number of segments per chosen pair from which candidates are drawn, themselves drawn
+            uniformly; None for the whole pool. Each segment is predicted once, even if it is in several candidates.
+        predict: The ensemble's predicted preferences; None for a uniform choice.
+        rule: Scores the candidates.
 
     Returns:
-        Ordered pairs (left, right), those that are worth most first; fewer than `count` only where the pool has no
-        more.
+        Ordered pairs (left, right), highest scores first; fewer than `count` only if the pool has no more.
     """
     if len(segments) < 2 or count < 1:
         return []
@@ -111,7 +118,7 @@ def choose(
         among = [segments[place] for place in places.tolist()]
         found = choose(among, count, rng, asked=asked, candidate_factor=candidate_factor, predict=predict, rule=rule)
         if len(found) == count:
-            return found  # else most of their pairs were asked before
+            return found  # otherwise, most pairs of these segments were already asked
     drawn = draw_pairs(rng, len(segments), count * candidate_factor + len(asked))
     ids = np.array([segment.id for segment in segments])
     before = np.array(list(asked), dtype=np.int64).reshape(-1, 2)

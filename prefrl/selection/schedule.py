@@ -1,4 +1,4 @@
-"""How many labels are due by when (paper, section 2.2.4 and appendix A)."""
+"""The label schedule (paper, section 2.2.4 and appendix A)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 
 
 def labels_due(step: float, *, budget: int, initial: int, constant: float, horizon: float, bins: int = 0) -> int:
-    """Labels that should have been asked for by an agent step.
+    """Return the number of labels due at an agent step.
 
-    The rate is proportional to c / (T + c); integrated so that N0 are due at T = 0 and N at the horizon:
-    N(T) = N0 + (N - N0) ln(1 + T/c) / ln(1 + T_max/c). With bins, the rate is held at its value at each bin's start.
+    The rate of labels is proportional to c / (T + c). Integrated, with N0 labels due at T = 0 and N at the horizon:
+    N(T) = N0 + (N - N0) ln(1 + T/c) / ln(1 + T_max/c). With bins, the rate in each bin is that at its start.
 
     Args:
         step: T, agent steps taken.
-        budget: N, labels in all.
-        initial: N0, labels before training.
+        budget: N, the total number of labels.
+        initial: N0, the number of labels before training.
         constant: c, in steps.
-        horizon: T_max, the run's steps.
-        bins: Equal parts of the run with a constant rate each; 0 for a rate that falls continuously.
+        horizon: T_max, the total number of agent steps.
+        bins: Number of equal parts of the run with a constant rate each; 0 for a continuously falling rate.
 
     Returns:
-        Whole labels, from `initial` to `budget`.
+        An integer from `initial` to `budget`.
     """
     if step >= horizon:
         return budget
@@ -32,7 +32,7 @@ def labels_due(step: float, *, budget: int, initial: int, constant: float, horiz
 
 
 def _binned(step: float, constant: float, horizon: float, bins: int) -> float:
-    """Share of the labels after `initial` that are due, with the rate of each bin that of its start."""
+    """Return the share of the labels after `initial` that are due, with a constant rate in each bin."""
     width = horizon / bins
     rates = [constant / (index * width + constant) for index in range(bins)]
     whole, part = divmod(step / width, 1.0)

@@ -1,1 +1,1 @@
-"""Files: written whole, read within bounds."""
+"""Files: atomic writes, bounded reads and locks."""

@@ -1,7 +1,7 @@
-"""Data on disk: nested dictionaries of arrays and plain values in one safetensors file, and files replaced atomically.
+"""Atomic file replacement, and trees: nested dictionaries of arrays and plain values in a safetensors file.
 
-Safetensors holds arrays and strings and nothing that could be executed; the plain values go into its header as JSON. A
-checksum over everything tells a damaged file from a whole one.
+Safetensors files contain only arrays and strings, nothing executable. Plain values are stored as JSON in the header. A
+checksum over all content detects damaged files.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ __all__ = [
 ]
 
 Tree = dict[str, Any]
-"""Nested dictionaries with string keys whose leaves are arrays, tensors, or values that JSON knows."""
+"""Nested dictionaries with string keys. Leaves are arrays, tensors or JSON values."""
 LARGEST_TREE = 2**32
-"""Bytes of the largest tree that is read, where no smaller bound is known: a thousand segments of large images."""
+"""Default size limit of a tree in bytes: a thousand segments of large images."""
 _PIECE = 2**22
-"""Bytes that are looked at together."""
+"""Bytes per read when a checksum is computed."""
 WRONG_CONTENT = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What comes of using data of another shape than it should have; a RecursionError is a RuntimeError."""
+"""Errors that result from data of an unexpected structure. RuntimeError includes RecursionError."""
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False, private: bool = False) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of another at once and only when it is whole.
+    """Open a temporary file for writing, which atomically replaces another file when it is complete.
 
     Args:
-        path: The file that is replaced.
-        durable: Whether to wait until the disk has it (survives a power cut, not only a killed process).
-        private: Whether only its owner may read it.
+        path: The file to replace.
+        durable: Whether to flush it to disk, so that it survives a power cut and not only a killed process.
+        private: Whether only the owner may read it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a killed process of the same number
+    temporary.unlink(missing_ok=True)  # left by a killed process with the same id
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(temporary, flags, 0o600 if private else 0o666), "wb") as file:
@@ -76,13 +76,13 @@ def replacing(path: Path, *, durable: bool = False, private: bool = False) -> It
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = False, private: bool = False) -> None:
-    """Replace a file's content at once, so that a reader sees the old one or the new one; see `replacing`."""
+    """Replace a file's content atomically: a reader sees either the old or the new content; see `replacing`."""
     with replacing(path, durable=durable, private=private) as file:
         file.write(content)
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
-    """Write a value as indented JSON, atomically; numbers that JSON has no word for become null."""
+    """Write a value as indented JSON, atomically; NaN and infinite numbers become null."""
     write_atomically(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode(), durable=durable)
 
 
@@ -95,10 +95,10 @@ def _finite(value: Any) -> Any:
 
 
 def save_tree(path: Path, tree: Tree, *, durable: bool = False, private: bool = False) -> None:
-    """Write a tree to one file, atomically; see `replacing`.
+    """Write a tree to a file atomically; see `replacing`.
 
     Raises:
-        TypeError: for a leaf that is neither an array nor plain data.
+        TypeError: if a leaf is neither an array nor a JSON value.
     """
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     plain = json.dumps(_split(tree, "", arrays))
@@ -114,15 +114,15 @@ def size_of(tree: Any) -> int:
 
 
 def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:
-    """Read a tree back; every array is a NumPy array of its own.
+    """Read a tree; each array is a separate NumPy array.
 
     Args:
         path: The file.
-        most: Bytes that it may have.
+        most: Maximum file size in bytes.
 
     Raises:
-        DamagedFileError: if the file is truncated or altered, or larger.
-        FileNotFoundError: if there is none.
+        DamagedFileError: if the file is truncated, altered or too large.
+        FileNotFoundError: if the file does not exist.
     """
     with opened(path, most):
         pass
@@ -136,16 +136,16 @@ def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:
 
 
 def load_parts(path: Path, parts: tuple[str, ...], most: int) -> Tree:
-    """Read a tree's plain values, and those arrays alone whose names begin so ("agent/policy/"); the rest is verified.
+    """Read a tree's plain values and some of its arrays. The checksum of the whole file is verified.
 
     Args:
         path: The file.
-        parts: Beginnings of names.
-        most: Bytes that these arrays may have together.
+        parts: Prefixes of the names of arrays to read, e.g. "agent/policy/".
+        most: Maximum total size of these arrays in bytes.
 
     Raises:
-        DamagedFileError: if the file is truncated or altered, or they are larger.
-        FileNotFoundError: if there is none.
+        DamagedFileError: if the file is truncated or altered, or the arrays are too large.
+        FileNotFoundError: if the file does not exist.
     """
     header = check_tree(path)
     wanted = {key: header[key]["data_offsets"] for key in header if key.startswith(parts)}
@@ -156,7 +156,7 @@ def load_parts(path: Path, parts: tuple[str, ...], most: int) -> Tree:
 
 
 def _joined(plain: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
-    """A tree from its plain values and arrays; the opposite of `_split`."""
+    """Build a tree from its plain values and arrays; the inverse of `_split`."""
     tree = parse_json(plain, finite=False)
     for key, array in arrays.items():
         *parents, last = key.split("/")
@@ -168,22 +168,22 @@ def _joined(plain: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Tree:
 
 
 def check_tree(path: Path, most: int = LARGEST_TREE) -> dict[str, Any]:
-    """Verify a tree's checksum, a piece at a time: however large it is, little of it is in memory.
-
-    Returns:
-        What its header says of each array.
+    """Verify a tree's checksum in small pieces, with little memory.
 
     Args:
         path: The file.
-        most: Bytes that it may have.
+        most: Maximum file size in bytes.
+
+    Returns:
+        The header's entry for each array.
 
     Raises:
-        DamagedFileError: if the file is truncated or altered, or larger.
-        FileNotFoundError: if there is none.
+        DamagedFileError: if the file is truncated, altered or too large.
+        FileNotFoundError: if the file does not exist.
     """
     with opened(path, most) as file, _damage(path):
         with safetensors.safe_open(path, framework="numpy"):
-            pass  # every array lies inside the file, where its header says
+            pass  # safetensors checks that every array is within the file
         size = int.from_bytes(file.read(8), "little")
         header = parse_json(file.read(size), finite=False)
         metadata = header.pop("__metadata__")
@@ -201,7 +201,7 @@ def check_tree(path: Path, most: int = LARGEST_TREE) -> dict[str, Any]:
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Within, whatever a file's content causes is said in one line."""
+    """Convert errors while reading a file to DamagedFileError."""
     try:
         yield
     except (safetensors.SafetensorError, MemoryError, *WRONG_CONTENT) as error:
@@ -210,10 +210,10 @@ def _damage(path: Path) -> Iterator[None]:
 
 @contextmanager
 def taken_from(path: Path) -> Iterator[None]:
-    """Within, a file that is whole is put to use; that it holds something else than it should is said in one line.
+    """Convert errors while using a file's content to DamagedFileError.
 
     Raises:
-        DamagedFileError: for what comes of missing names, other shapes, and other types.
+        DamagedFileError: if names are missing, or shapes or types are wrong.
     """
     try:
         yield
@@ -226,7 +226,7 @@ def _reason(error: Exception) -> str:
 
 
 def _split(node: Any, key: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
-    """Move the arrays of a tree to a flat dictionary; what is left is plain data with the same nesting."""
+    """Move the arrays of a tree to a flat dictionary, and return the plain data that remain."""
     if isinstance(node, dict):
         split = {
             str(name): _split(child, f"{key}/{name}" if key else str(name), arrays) for name, child in node.items()

@@ -1,4 +1,4 @@
-"""Who is at work on a run: locks that end with their process, however it ends, and a look at them that takes none."""
+"""File locks, released when their process ends for any reason, and a check that does not take the lock."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOOKING_SECONDS = 5.0
-"""Longer than anybody looks at a lock."""
+"""Longer than any check of a lock takes."""
 
 
 class HeldError(Exception):
-    """Another process has it."""
+    """Another process holds the lock."""
 
 
 def take(path: Path, timeout: float = 0) -> FileLock:
     """Take a lock for this process.
 
     Args:
-        path: The lock's file.
-        timeout: How long to wait for another process, s.
+        path: The lock file.
+        timeout: Seconds to wait for another process.
 
     Raises:
-        HeldError: if another process has it; one that only looks is waited for.
+        HeldError: if another process holds the lock. Processes that only check it are waited for.
     """
     lock, deadline = FileLock(path), time.monotonic() + _LOOKING_SECONDS
     while True:
@@ -43,9 +43,9 @@ def take(path: Path, timeout: float = 0) -> FileLock:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process has the lock; nothing is made, and several may look at once.
+    """Return whether a process holds the lock. This creates no file, and several processes may check at once.
 
-    A look is a shared lock of some microseconds. `take` tells it from a holder's, which is exclusive.
+    The check takes a shared lock for some microseconds. `take` distinguishes it from a holder's exclusive lock.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -65,12 +65,12 @@ def _is_free(descriptor: int, path: Path) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        return True  # a file system without locks, on which nobody can have one
+        return True  # a file system without locks
     return True
 
 
 def _can_be_taken(path: Path) -> bool:
-    """Where there are no shared locks: it is taken, and given back."""
+    """Check a lock on systems without shared locks, by taking and releasing it."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -1,7 +1,7 @@
-"""Reading files that anybody may have made: ordinary files only, of bounded size, parsed without surprises.
+"""Read untrusted files: regular files of bounded size, parsed strictly.
 
-A run directory, an archive or a suite may hold a FIFO in place of a file, gigabytes, JSON nested a million deep,
-numbers that are none, and halves of characters. All of that ends in one clear line, before it costs time or memory.
+A run directory, an archive or a suite may contain a FIFO instead of a file, gigabytes of data, deeply nested JSON,
+invalid numbers or lone surrogates. Each case is reported in one line, before it costs time or memory.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from prefrl.printable import printable
 
 MEBIBYTE = 2**20
 _CONTAINERS = 500_000
-"""Objects and arrays in one JSON text: each takes some 60 to 230 bytes of memory, and may take two of the file."""
+"""Maximum number of objects and arrays in JSON. Each takes 60 to 230 bytes of memory, but only 2 or more in a file."""
 _DIGITS = 40
-"""Of a whole number; the states of NumPy's generators have up to 39."""
+"""Maximum number of digits of an integer; the states of NumPy's generators have up to 39."""
 
 
 @contextmanager
 def opened(path: Path, most: int) -> Iterator[IO[bytes]]:
-    """An ordinary file of at most ``most`` bytes, to be read.
+    """Open a regular file of at most ``most`` bytes for reading.
 
     Raises:
-        DamagedFileError: if it is a directory, a device or a pipe, or larger.
-        FileNotFoundError: if there is none.
+        DamagedFileError: if it is a directory, a device or a pipe, or is too large.
+        FileNotFoundError: if the file does not exist.
     """
-    _check(path, os.stat(path), most)  # before it is opened: opening a device may do something, and a pipe waits
+    _check(path, os.stat(path), most)  # before opening: that may block on a pipe and have effects on a device
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     with open(os.open(path, flags), "rb") as file:
         _check(path, os.fstat(file.fileno()), most)
@@ -44,26 +44,26 @@ def opened(path: Path, most: int) -> Iterator[IO[bytes]]:
 
 def _check(path: Path, status: os.stat_result, most: int) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise DamagedFileError(f"{printable(path)} is damaged: it is no ordinary file")
+        raise DamagedFileError(f"{printable(path)} is damaged: it is not a regular file")
     if status.st_size > most:
         raise DamagedFileError(f"{printable(path)} is damaged: its {status.st_size} bytes are more than can be right")
 
 
 def read_bytes(path: Path, most: int = MEBIBYTE) -> bytes:
-    """The content of an ordinary file of at most ``most`` bytes; errors as for `opened`."""
+    """Read a regular file of at most ``most`` bytes; errors as for `opened`."""
     with opened(path, most) as file:
         content = file.read(most + 1)
-    if len(content) > most:  # it grew meanwhile
+    if len(content) > most:  # the file grew while it was read
         raise DamagedFileError(f"{printable(path)} is damaged: it is larger than can be right")
     return content
 
 
 def read_json(path: Path, most: int = MEBIBYTE) -> Any:
-    """Read JSON from an ordinary file of at most ``most`` bytes; see `parse_json`.
+    """Read JSON from a regular file of at most ``most`` bytes; see `parse_json`.
 
     Raises:
-        DamagedFileError: if it is not JSON, or no such file.
-        FileNotFoundError: if there is none.
+        DamagedFileError: if it is not valid JSON, not a regular file, or too large.
+        FileNotFoundError: if the file does not exist.
     """
     content = read_bytes(path, most)
     try:
@@ -73,14 +73,14 @@ def read_json(path: Path, most: int = MEBIBYTE) -> Any:
 
 
 def parse_json(content: bytes | str, *, finite: bool = True) -> Any:
-    """JSON by the letter: UTF-8, no halves of characters, neither too deep nor too wide.
+    """Parse JSON strictly: UTF-8, no lone surrogates, limited nesting and size.
 
     Args:
         content: The text.
         finite: Whether every number must be finite.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if the text is invalid or exceeds the limits.
     """
     text = content if isinstance(content, str) else content.decode("utf-8-sig")
     if text.count("[") + text.count("{") > _CONTAINERS:
@@ -89,16 +89,16 @@ def parse_json(content: bytes | str, *, finite: bool = True) -> Any:
         value = json.loads(text, parse_int=_whole, **(_ONLY_FINITE if finite else {}))
     except RecursionError:
         raise ValueError("it is nested too deep") from None
-    if "\\u" in text:  # what is written as it is was checked when it was decoded
+    if "\\u" in text:  # only escapes can contain lone surrogates; other text was checked by decoding
         json.dumps(value, ensure_ascii=False).encode()
     return value
 
 
 def inflated(data: bytes, size: int) -> bytes:
-    """What was deflated, which must be of exactly ``size`` bytes: no more than that is ever made of it.
+    """Decompress data that must have exactly ``size`` bytes; no more memory than that is used.
 
     Raises:
-        ValueError: if it is of another size, or damaged.
+        ValueError: if the result has another size, or the data are damaged.
     """
     inflater = zlib.decompressobj()
     try:
@@ -111,7 +111,7 @@ def inflated(data: bytes, size: int) -> bytes:
 
 
 def read_toml(path: Path, most: int = MEBIBYTE) -> dict[str, Any]:
-    """Read TOML from an ordinary file of at most ``most`` bytes.
+    """Read TOML from a regular file of at most ``most`` bytes.
 
     Raises:
         ValueError: if it is not TOML, or nested too deep.

@@ -1,4 +1,4 @@
-"""Teachers: whoever answers queries. A name here, or several joined by `+`, is what `--teacher` takes."""
+"""Teachers answer queries. `--teacher` takes one of these names, or several simulated teachers joined by `+`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from prefrl.teachers.simulated import SimulatedTeacher
 from prefrl.teachers.teacher import Teacher
 
 NO_TEACHER = "none"
-"""Trains on the true reward: the baseline."""
+"""No teacher: the agent trains on the true reward, as a baseline."""
 HUMAN = "human"
-"""People, with `prefrl label`."""
+"""People, who answer in `prefrl label`."""
 
 TEACHERS: dict[str, TeacherConfiguration] = {
     "oracle": TeacherConfiguration(),
@@ -27,14 +27,14 @@ TEACHERS: dict[str, TeacherConfiguration] = {
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
     "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075),
 }
-"""The paper's oracle (section 3.1), B-Pref's teachers with its settings, and one from the rates of real people."""
+"""The paper's oracle (section 3.1), B-Pref's teachers with its settings, and a teacher with the rates of people."""
 
 
 def check_teacher(name: str) -> str:
-    """The name, if it is one.
+    """Return the name of a teacher unchanged.
 
     Raises:
-        UsageError: if it is not.
+        UsageError: if the name is unknown.
     """
     if name in {NO_TEACHER, HUMAN}:
         return name
@@ -45,7 +45,7 @@ def check_teacher(name: str) -> str:
 
 
 def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) -> Teacher:
-    """The teacher of that name; arguments as for `SimulatedTeacher`."""
+    """Create a teacher by name; arguments as for `SimulatedTeacher`."""
     if name == HUMAN:
         return HumanTeacher()
     configuration = reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))

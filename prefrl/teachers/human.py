@@ -1,4 +1,4 @@
-"""People: they answer in viewers, whenever they like, and their answers come into the store without passing here."""
+"""People as teachers. They answer in the viewer, which writes to the store directly."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from prefrl.feedback.terms import Answer, Query
 
 
 class HumanTeacher:
-    """The loop's view of the people who label: queries are in the store, and so will the answers be."""
+    """Stands for the people who label, whose viewers read queries from the store and write answers to it."""
 
     def submit(self, queries: dict[int, Query]) -> None:
-        """Nothing to do: viewers find the queries in the store."""
+        """Do nothing: viewers read the queries from the store."""
 
     def collect(self) -> Sequence[Answer]:
-        """Nothing to store: viewers have done so, one by one."""
+        """Return nothing: viewers write the answers to the store."""
         return ()

@@ -1,38 +1,40 @@
-"""Simulated teachers: an oracle, and the ways in which B-Pref (Lee et al., 2021, section 4.1) has one fall short.
+"""Simulated teachers: an oracle, and B-Pref's imperfect teachers (Lee et al., 2021, section 4.1).
 
-A teacher is a line of data, and lines add up: `mistake+skip` does both. What it says of a query is the feedback kind's.
+A teacher is a configuration, and configurations can be added: `mistake+skip` has both imperfections. The feedback kind
+determines how a configuration answers a query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from prefrl.chance import stream
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.terms import Answer, Query
+from prefrl.seeding import stream
 
 
 class SimulatedTeacher:
-    """Answers from the true reward, as its configuration says."""
+    """Answers queries from the true reward, with the imperfections of its configuration."""
 
     def __init__(
         self, name: str, configuration: TeacherConfiguration, seed: int, episodes: Callable[[], Episodes | None]
     ) -> None:
-        """Make a teacher.
+        """Initialise the teacher.
 
         Args:
-            name: What its answers are signed with.
+            name: The teacher's name in its answers.
             configuration: How it differs from the oracle.
-            seed: Of its chance. What a query meets depends on its (round, rank) too, and on nothing else.
-            episodes: The agent's newest episodes; None before the first has ended, when no threshold applies.
+            seed: The run's seed. Random numbers of a query depend only on this seed and the query's (round, rank).
+            episodes: Returns the agent's newest episodes. It returns None before the first has ended; thresholds that
+                depend on episodes do not apply then.
         """
         self._name, self._configuration, self._seed, self._episodes = name, configuration, seed, episodes
         self._answers: list[Answer] = []
 
     def submit(self, queries: dict[int, Query]) -> None:
-        """Answer queries, by their ids in the store."""
+        """Answer queries, given by their ids in the store."""
         episodes = self._episodes()
         for query_id, query in queries.items():
             rewards = [segment.true_rewards for segment in query.segments]
@@ -42,6 +44,6 @@ class SimulatedTeacher:
             self._answers.append(Answer(query_id, value, self._name, query.agent_step))
 
     def collect(self) -> Sequence[Answer]:
-        """Give the answers since the last call."""
+        """Return the answers since the last call."""
         answers, self._answers = self._answers, []
         return answers

@@ -1,4 +1,4 @@
-"""What the loop knows of whoever answers."""
+"""The interface between the training loop and a teacher."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from prefrl.feedback.terms import Answer, Query
 
 
 class Teacher(Protocol):
-    """Whoever answers queries. Both calls return at once; people and programs share this one path."""
+    """A person or program that answers queries. Neither method may block."""
 
     def submit(self, queries: dict[int, Query]) -> None:
-        """Take queries, by their ids in the store."""
+        """Receive queries, given by their ids in the store."""
 
     def collect(self) -> Sequence[Answer]:
-        """Give the answers that are ready and not yet in the store; never waits."""
+        """Return the answers that are ready and not yet in the store."""

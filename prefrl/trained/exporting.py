@@ -1,4 +1,4 @@
-"""A run's agent as Stable-Baselines3 keeps one: a model, and the normalisation of its observations beside it."""
+"""Export a run's agent for Stable-Baselines3: a model, and a file with its observation normalisation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefrl.agents.algorithms import make_algorithm
 from prefrl.config import replace
 from prefrl.errors import UsageError
 from prefrl.experience.environments import load_normaliser_state, make_stack
-from prefrl.experience.own import OwnEnvironment, readmit
+from prefrl.experience.user_envs import UserEnv, restore_user_env
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import taken_from
 from prefrl.trained.playing import policy_of
@@ -32,7 +32,7 @@ class Exported:
 
 
 def export(
-    root: str | Path, path: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()
+    root: str | Path, path: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()
 ) -> Exported:
     """Write a run's newest agent as a Stable-Baselines3 model.
 
@@ -47,9 +47,9 @@ def export(
         PrefrlError: if the run has no policy yet, or its files are damaged.
     """
     run, target = RunDirectory.open(Path(root).expanduser()).admit(trust), Path(path).expanduser()
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     beside = _check_target(target)
-    # As on the true reward: no reward model is needed to act; and no schedule, so that no code is pickled.
+    # No reward model, because it is not needed to act; no learning-rate schedule, because that would pickle code.
     plain = {"teacher": "none", "agent.n_envs": 1, "agent.learning_rate_decay": False, "native_engine": False}
     config = replace(run.config, plain)
     stack = make_stack(config)
@@ -73,18 +73,22 @@ def export(
 
 
 def _check_target(target: Path) -> Path:
-    """Where the normalisation goes; refuses names that cannot be, or are there."""
+    """Return the path of the normalisation.
+
+    Raises:
+        UsageError: if the target does not end in .zip, or one of the files exists.
+    """
     beside = target.with_suffix(".vecnormalize.pkl")
     if target.suffix != ".zip":
         raise UsageError(f"{target} must end in .zip, as Stable-Baselines3's models do")
     for file in (target, beside):
         if file.exists():
-            raise UsageError(f"{file} is there already; choose another name")
+            raise UsageError(f"{file} already exists; choose another name")
     return beside
 
 
 def _normaliser(made: VecNormalize | None, state: dict[str, object]) -> VecNormalize | None:
-    """The normalisation of observations as the run left it, to be used and not changed; none where it has none."""
+    """Return the run's observation normalisation with frozen statistics, or None if it has none."""
     if made is None or not made.norm_obs or "observation" not in state:
         return None
     assert isinstance(made.unwrapped, DummyVecEnv)

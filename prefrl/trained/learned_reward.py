@@ -1,4 +1,4 @@
-"""A learned reward in the place of an environment's own, for any library that trains on Gymnasium environments."""
+"""A wrapper that replaces an environment's reward by a learned reward, for any library based on Gymnasium."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class LearnedReward(gymnasium.Wrapper[Any, Any, Any, Any]):
         self._observation: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
+        """Start an episode."""
         self._observation, info = self.env.reset(seed=seed, options=options)
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take an action. The learned reward is that of the observation before the action, and the action."""
+        """Take an action. The learned reward depends on the observation before the action, and on the action."""
         learned = float(self._reward(self._observation, action))
         self._observation, true, terminated, truncated, info = self.env.step(action)
         return self._observation, learned, terminated, truncated, info | {"true_reward": true}

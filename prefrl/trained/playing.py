@@ -1,4 +1,4 @@
-"""Using what a run has learned: its policy, its reward, and a video of it at work."""
+"""Load a run's policy and learned reward, and play the policy."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticP
 from torch import nn
 
 from prefrl.agents.algorithms import policy_kwargs
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.config.migrations import opened
 from prefrl.encoder import encode
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.actions import as_numbers, from_environment, to_environment
+from prefrl.experience.action_spaces import as_numbers, from_environment, to_environment
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.environments import OBSERVATION_CLIP, observed_space
 from prefrl.experience.evaluation import play_in_turn
 from prefrl.experience.frames import prepare, render
 from prefrl.experience.inputs import inputs_of
-from prefrl.experience.making import RENDERED, run_env
-from prefrl.experience.own import OwnEnvironment, readmit
-from prefrl.machine.patience import doing
+from prefrl.experience.make_env import RENDERED, run_env
+from prefrl.experience.user_envs import UserEnv, restore_user_env
+from prefrl.machine.activity import set_activity
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
 from prefrl.storage.reading import MEBIBYTE
-from prefrl.types import Array
 
 
 class Policy:
     """A trained policy, together with the observation normalisation it was trained with."""
 
     def __init__(self, network: ActorCriticPolicy, normaliser: Tree, env: Adapter) -> None:
-        """Put the parts together.
+        """Initialise the policy.
 
         Args:
-            network: Chooses among the adapter's actions.
-            normaliser: Statistics of the observations, if it has any.
-            env: The adapter of an environment of the task; only its spaces are asked.
+            network: The policy network, for the adapter's spaces.
+            normaliser: Statistics of the observations; empty without normalisation.
+            env: An adapted environment of the task; only its spaces are used.
         """
         self._network, self._normaliser = network, normaliser
-        self._encoding, self._actions = env.encoding, env.own_actions
+        self._transform, self._actions = env.observation_transform, env.own_actions
 
     def __call__(self, observation: Any, *, deterministic: bool = True) -> Any:
         """Return the action for an observation.
@@ -62,9 +62,9 @@ class Policy:
         Returns:
             The action in the form the environment expects, a plain number if it is discrete. For a batch, (N, *action).
         """
-        if not self._encoding.is_many(observation):
-            return to_environment(self._actions, self.choose(self._encoding(observation), deterministic=deterministic))
-        chosen = self.choose(self._encoding.many(observation), deterministic=deterministic)
+        if not self._transform.is_many(observation):
+            return to_environment(self._actions, self.choose(self._transform(observation), deterministic=deterministic))
+        chosen = self.choose(self._transform.many(observation), deterministic=deterministic)
         return np.stack([to_environment(self._actions, action) for action in chosen])
 
     def predict(
@@ -81,7 +81,7 @@ class Policy:
         return self(observation, deterministic=deterministic), state
 
     def choose(self, seen: Array, *, deterministic: bool = True) -> Array:
-        """The agent's own action for one observation or a batch, both as the adapter has them."""
+        """Return the agent's action for one converted observation or a batch of them."""
         if "observation" in self._normaliser:
             statistics = self._normaliser["observation"]
             scaled = (seen - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
@@ -93,14 +93,14 @@ class Reward:
     """A learned reward function."""
 
     def __init__(self, ensemble: RewardEnsemble, env: Adapter) -> None:
-        """Make it.
+        """Initialise the reward.
 
         Args:
             ensemble: The reward model.
-            env: The adapter of an environment of the task; only its spaces are asked.
+            env: An adapted environment of the task; only its spaces are used.
         """
         self.ensemble = ensemble
-        self._encoding, self._own, self._actions = env.encoding, env.own_actions, env.action_space
+        self._transform, self._own, self._actions = env.observation_transform, env.own_actions, env.action_space
 
     def __call__(self, observations: Any, actions: Any) -> Any:
         """Predict the reward of one step or of a batch of steps.
@@ -114,11 +114,11 @@ class Reward:
             A float, or an array (N,). Over the newest clips compared, it has mean zero and the recipe's standard
             deviation (1 for MuJoCo).
         """
-        many = self._encoding.is_many(observations)
-        seen = self._encoding.many(observations) if many else self._encoding(observations)[None]
+        many = self._transform.is_many(observations)
+        seen = self._transform.many(observations) if many else self._transform(observations)[None]
         inputs = self.ensemble.inputs
         if inputs.images:
-            if seen.shape[1:] != inputs.step:  # channels last, as the environment gives them
+            if seen.shape[1:] != inputs.step:  # the environment's images have channels last
                 seen = np.moveaxis(seen, -1, 1)
             scores = self.ensemble.score(np.ascontiguousarray(seen))
         else:
@@ -129,7 +129,7 @@ class Reward:
         return scores if many else float(scores[0])
 
 
-def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: Sequence[str] = ()) -> Policy:
+def load_policy(root: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()) -> Policy:
     """Load the newest policy of a run, finished or not. No code from the run is executed.
 
     Args:
@@ -142,7 +142,7 @@ def load_policy(root: str | Path, env: OwnEnvironment | None = None, *, trust: S
         PrefrlError: if it has no policy yet, or its files are damaged.
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     made = run_env(run.config)
     made.close()
     return _policy(run, made)
@@ -158,26 +158,30 @@ def _policy(run: RunDirectory, env: Adapter) -> Policy:
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})
         network.set_training_mode(False)
         policy = Policy(network, state["env"].get("normaliser", {}), env)
-        policy.choose(np.zeros(env.encoding.target.shape, env.encoding.target.dtype))
+        policy.choose(np.zeros(env.observation_transform.target.shape, env.observation_transform.target.dtype))
     return policy
 
 
 def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
-    """What a network that acts needs of a run's newest checkpoint: no more than twice its own size is read.
+    """Load the policy from a run's newest checkpoint. The size read is limited to twice the size of the network.
+
+    Args:
+        run: The run.
+        network: The policy network, whose size limits the size read.
 
     Raises:
         PrefrlError: if there is no checkpoint yet, or all are damaged.
     """
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     if (state := run.load_policy(2 * size + MEBIBYTE)) is None:
-        raise PrefrlError(f"{run.root} has no policy yet: it has not come to its first checkpoint")
+        raise PrefrlError(f"{run.root} has no policy yet: its first checkpoint has not been written")
     return state
 
 
 def load_reward(
     root: str | Path,
     weights: str | Path | None = None,
-    env: OwnEnvironment | None = None,
+    env: UserEnv | None = None,
     *,
     trust: Sequence[str] = (),
 ) -> Reward:
@@ -194,7 +198,7 @@ def load_reward(
         PrefrlError: if it has published no reward yet, or its files are damaged.
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
-    readmit(run.config, env)
+    restore_user_env(run.config, env)
     if not run.config.learns_reward:
         raise UsageError(f"{root} trains on the true reward: there is no learned one")
     path = Path(weights).expanduser() if weights else run.weights
@@ -214,18 +218,18 @@ def load_reward(
 
 @dataclass(frozen=True)
 class Played:
-    """What came of playing."""
+    """The result of `play`."""
 
     returns: list[float]
     """True return of each episode."""
     rewarded: bool
-    """Whether the task has a true reward at all."""
+    """Whether the task has a true reward."""
     limit: int
-    """Steps after which an episode is cut."""
+    """Maximum number of steps per episode."""
     cut: int
-    """How many were cut because they did not end by themselves."""
+    """Number of episodes that were cut at this limit."""
     frames: int
-    """Frames in the video; 0 without one."""
+    """Number of frames in the video; 0 without one."""
 
 
 def play(
@@ -237,18 +241,18 @@ def play(
     max_frames: int = 1000,
     trust: Sequence[str] = (),
 ) -> Played:
-    """Run a run's policy in its environment.
+    """Play a run's policy in its environment.
 
     Args:
-        root: The run.
-        episodes: Episodes to play; with a video, of which the first `max_frames` steps are recorded.
-        video: Where to write a video.
-        seed: Of the first episode; each further one counts up.
-        max_frames: The longest video.
+        root: The run directory.
+        episodes: Number of episodes.
+        video: Path of a video to write; None for no video.
+        seed: Seed of the first episode; the others use the following seeds.
+        max_frames: Maximum number of frames in the video, which shows the first steps.
         trust: Modules that a run made by someone else may import to create its environment.
 
     Raises:
-        UsageError: for a folder that is no run, or a video that cannot be written or rendered.
+        UsageError: if the folder is not a run, or the video cannot be rendered or written.
     """
     if episodes < 1:
         raise UsageError("--episodes must be at least 1")
@@ -265,21 +269,21 @@ def play(
         if video and len(frames) < max_frames:
             frames.append(render(env))
             if frames[-1].shape != frames[0].shape:
-                raise UsageError(f"{config.task} gives pictures of different sizes, which no video can hold")
+                raise UsageError(f"{config.task} renders frames of different sizes, which a video cannot contain")
 
     try:
-        doing("loading the policy")
+        set_activity("loading the policy")
         policy = _policy(run, env)
         if video:
             prepare(env)
-        doing(f"{episodes} episodes")
+        set_activity(f"{episodes} episodes")
         played = play_in_turn(
             env, policy.choose, episodes=episodes, seed=seed, most_steps=config.evaluation.max_steps, tell=watch
         )
     finally:
         env.close()
     if video:
-        doing("writing the video")
+        set_activity("writing the video")
         from prefrl.rendering.video import write_video  # noqa: PLC0415 - moviepy takes a second to import
 
         write_video(video, np.stack(frames), _fps(config, env))
@@ -292,7 +296,7 @@ def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:
 
 
 def played_lines(played: Played) -> list[str]:
-    """What came of playing, for a person."""
+    """Describe the result of `play` in lines for the user."""
     returns, count = played.returns, len(played.returns)
     if played.rewarded:
         each = " ".join(f"{total:.1f}" for total in returns)

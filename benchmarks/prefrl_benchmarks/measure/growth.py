@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from prefrl.chance import stream
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import reward_inputs
 from prefrl.experience.inputs import Inputs
+from prefrl.experience.segment import Segment
 from prefrl.experience.tasks import find_task
 from prefrl.feedback.store import LabelStore
 from prefrl.machine.memory import keep_freed_memory, peak_rss_mb
@@ -37,9 +37,9 @@ from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.workers import InlineLearner
 from prefrl.runs.directory import RunDirectory, commit, version
+from prefrl.seeding import stream
 from prefrl.selection.asker import Asker
 from prefrl.teachers import make_teacher
-from prefrl.types import Segment
 from prefrl_benchmarks.results import machine
 
 _ROUND = 20

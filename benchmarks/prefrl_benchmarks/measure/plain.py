@@ -23,7 +23,7 @@ from prefrl.assembly import agent_threads
 from prefrl.config import RunConfig
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.environments import OBSERVATION_CLIP, EnvStack
-from prefrl.experience.making import make_engine, run_env
+from prefrl.experience.make_env import make_engine, run_env
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.runs.metrics import MetricsFile
 from prefrl.storage.files import read_json, write_json

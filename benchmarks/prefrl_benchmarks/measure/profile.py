@@ -37,7 +37,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "stable_baselines3.A2C": ("train",),
         "sb3_contrib.TRPO": ("train",),
     },
-    "recording": {"prefrl.experience.segments.SegmentRecorder": ("step_async", "step_wait", "take", "cut")},
+    "recording": {"prefrl.experience.recorder.SegmentRecorder": ("step_async", "step_wait", "take", "cut")},
     "scoring": {
         "prefrl.agents.reward_terms.PredictedReward": ("look_ahead",),
         "prefrl.agents.reward_terms.AgentReward": ("__call__",),

@@ -13,8 +13,8 @@ import mss
 import numpy as np
 
 from clip_viewer.views import FRAME, FRAME_COLOUR
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.types import Array
 
 _SIZE = (1280, 960)
 _TALLEST_TEXT = 90

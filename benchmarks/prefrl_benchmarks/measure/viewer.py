@@ -16,16 +16,17 @@ import cv2
 import numpy as np
 import psutil
 
-from prefrl.chance import stream
+from prefrl.arrays import Array
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
 from prefrl.recipes import resolve
-from prefrl.rendering.film import write_film
+from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
-from prefrl.types import Array, Segment
+from prefrl.seeding import stream
 from prefrl_benchmarks.measure.screen import Box, Screen, clip_areas
 
 _SIZE, _FPS, _FRAMES = 480, 30, 60
@@ -98,7 +99,7 @@ def _make_run(root: Path, pairs: int) -> Path:
     store.add_queries([pair_query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
     for number in range(2 * pairs):
         if number < _VIDEOS:
-            write_film(clips.video(number), _floor(number), _FPS)
+            write_clip_video(clips.video(number), _floor(number), _FPS)
         else:
             clips.video(number).hardlink_to(clips.video(number % _VIDEOS))
         LabelQueue(store).rendered(number, _FRAMES)

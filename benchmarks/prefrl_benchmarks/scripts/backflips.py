@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from prefrl.experience.making import make_env
+from prefrl.experience.make_env import make_env
 from prefrl.trained.playing import load_policy
 
 EPISODES = 20

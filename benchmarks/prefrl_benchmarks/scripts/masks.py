@@ -13,8 +13,8 @@ import numpy as np
 from gymnasium import spaces
 from prefrl_envs.atari import GAMES, SCREEN, AtariGame
 
-from prefrl.chance import stream
-from prefrl.types import Array
+from prefrl.arrays import Array
+from prefrl.seeding import stream
 
 _ZOOM = 3
 _STEPS = 150

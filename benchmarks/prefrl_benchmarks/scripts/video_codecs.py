@@ -14,9 +14,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.printable import printable
-from prefrl.rendering.film import read_film
-from prefrl.types import Array
+from prefrl.rendering.clip_video import read_clip_video
 
 _CLIPS, _REPEATS = 6, 3
 
@@ -75,7 +75,7 @@ def _written(codec: Codec, frames: Array) -> bytes:
 
 if __name__ == "__main__":
     paths = sorted(path for path in Path(sys.argv[1], "clips").iterdir() if path.suffix in {".avi", ".mkv"})
-    shown = [read_film(path) for path in paths[:_CLIPS]]
+    shown = [read_clip_video(path) for path in paths[:_CLIPS]]
     print(f"{len(shown)} clips of {shown[0].shape}")
     for one in CODECS:
         size, write, read = measure(one, shown)

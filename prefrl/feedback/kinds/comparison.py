@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from prefrl.arrays import Array, Floats
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.kind import Choice
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted, undiscounted
-from prefrl.feedback.terms import Query
-from prefrl.types import Array, Comparison, Floats, Segment
+from prefrl.feedback.terms import Comparison, Query
 
 COMPARISON = "comparison"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from prefrl.arrays import Array, Floats
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
-from prefrl.types import Array, Comparison, Floats
+from prefrl.feedback.terms import Comparison
 
 
 class Choice(NamedTuple):

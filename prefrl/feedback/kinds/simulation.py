@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prefrl.types import Floats
+from prefrl.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recording: the agent's experience as it really was, whole arrays at a time (paper, sections 2.2 and 2.2.4)."""
+"""Record the agent's experience and cut it into segments (paper, sections 2.2 and 2.2.4)."""
 
 from __future__ import annotations
 
@@ -12,42 +12,43 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from prefrl.arrays import Array, Floats
 from prefrl.encoder import encode
-from prefrl.experience.actions import as_numbers
+from prefrl.experience.action_spaces import as_numbers
 from prefrl.experience.episodes import EpisodeSums
 from prefrl.experience.scenes import Scenes
+from prefrl.experience.segment import Segment
 from prefrl.storage.files import Tree
-from prefrl.types import Array, Floats, Segment
 
 _Steps = tuple[Array, Array, Floats]
-"""Observations, actions and true rewards of as many steps."""
+"""Observations, actions and true rewards of the same steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Experience:
-    """What was recorded of a rollout, step by step."""
+    """The recorded steps of a rollout."""
 
     observations: Array
-    """(T, E, *observation), as the environments gave them, before any normalisation."""
+    """(T, E, *observation): raw observations, before normalisation."""
     actions: Array
-    """(T, E, *action), as the environments got them; one-hot where discrete."""
+    """(T, E, *action): actions as passed to the environments; discrete ones are one-hot."""
     rewards: Floats
-    """(T, E) the task's own: for metrics and simulated teachers."""
+    """(T, E): the task's own rewards, for metrics and simulated teachers."""
     dones: Array
-    """(T, E) whether an episode ended with the step."""
+    """(T, E): whether an episode ended with the step."""
     terminated: Array
-    """(T, E) whether it ended by itself, and not at a time limit."""
+    """(T, E): whether it ended by termination rather than at a time limit."""
     features: Array
-    """(T, E, *step), what the reward model reads."""
+    """(T, E, *step): the reward model's input."""
 
 
 class SegmentRecorder(VecEnvWrapper):
-    """Records raw observations, actions as the environment got them and true rewards; the agent gets zero reward.
+    """Records raw observations, actions and true rewards, and replaces the agent's reward by zero.
 
-    It sits under any normalisation. What it records goes two ways: whole rollouts to be scored by the reward model, and
-    segments of L steps into the pool that queries are drawn from. Segments lie back to back from an episode's start;
-    where an episode terminated, rather than reached a time limit, its last L steps are one too, since what ended it is
-    what a teacher has most to say about.
+    The recorder is inside any normalisation. The reward model scores the recorded rollouts. `cut` divides them into
+    segments of L steps for the pool of queries. Segments are consecutive, starting at the start of an episode. If an
+    episode terminated before its time limit, its last L steps are also a segment, because the cause of termination
+    is informative for a teacher.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class SegmentRecorder(VecEnvWrapper):
 
         Args:
             venv: The environments.
-            length: L, steps of a segment.
-            pool: The newest segments that are kept.
-            stack: How many of the newest frames an observation is a stack of.
-            hide_endings: Whether an episode's end is to look like a time limit to the agent.
-            scenes: Takes what it needs to show segments to people; None where nobody will look.
+            length: L, the number of steps of a segment.
+            pool: Number of newest segments to keep.
+            stack: Number of stacked frames in an observation.
+            hide_endings: Whether to report the end of every episode to the agent as a time limit.
+            scenes: Records what is needed to render segments; None if no person labels.
         """
         super().__init__(venv)
         self._scenes = scenes
@@ -89,9 +90,9 @@ class SegmentRecorder(VecEnvWrapper):
             np.zeros(0, np.float32),
         )
         self._open: list[_Steps] = [self._nothing] * self.num_envs
-        """Each environment's steps since its last cut, a segment that has only begun, behind the newest L before it."""
+        """For each environment, its steps since the last cut, preceded by up to L steps that were cut already."""
         self._kept = [0] * self.num_envs
-        """How many of these are in a segment already, of the same episode."""
+        """For each environment, the number of these steps that were cut already, all of the same episode."""
         self._rollout: list[tuple[Array, Array, Array, Array, Array]] = []
 
     @property
@@ -102,7 +103,7 @@ class SegmentRecorder(VecEnvWrapper):
         return (self.pool.maxlen + 2 * self.num_envs) * (self._length + self._stack) * steps
 
     def reset(self) -> VecEnvObs:
-        """Reset every environment; segments that had begun are dropped, and so is a rollout that was not taken."""
+        """Reset all environments. Unfinished segments and the current rollout are discarded."""
         self._open, self._kept = [self._nothing] * self.num_envs, [0] * self.num_envs
         self._rollout.clear()
         self.episodes.reset()
@@ -112,18 +113,18 @@ class SegmentRecorder(VecEnvWrapper):
         return self._last
 
     def step_async(self, actions: Array) -> None:
-        """Note the actions and pass them on."""
+        """Record the actions and pass them on."""
         if self._scenes:
             self._scenes.before_step()
         self._taken = actions
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Record the step; the reward that comes back is a fresh array of zeros (Stable-Baselines3 writes into it)."""
+        """Record the step. The returned rewards are a new array of zeros, because Stable-Baselines3 writes into it."""
         observations, rewards, dones, infos = self.venv.step_wait()
         terminated = dones & ~np.array([info.get("TimeLimit.truncated", False) for info in infos])
         self._rollout.append((self._last, self._taken, rewards, dones, terminated))
-        # A game's end is in the infos alone: the agent is not told.
+        # The end of an Atari game is only in the infos, because it is hidden from the agent.
         self.episodes.step(rewards, [bool(done) or "episode" in info for done, info in zip(dones, infos, strict=True)])
         if self._scenes:
             self._scenes.after_step(dones)
@@ -135,16 +136,16 @@ class SegmentRecorder(VecEnvWrapper):
 
     @property
     def rolled(self) -> int:
-        """T, steps of the rollout so far."""
+        """T, the number of steps of the current rollout so far."""
         return len(self._rollout)
 
     def look(self, start: int) -> Array:
-        """The features of the rollout's steps from `start` on; all of them stay to be taken."""
+        """Return the features of the current rollout from step `start`, without removing them."""
         observations, actions = (np.stack(arrays) for arrays in list(zip(*self._rollout[start:], strict=True))[:2])
         return encode(observations, as_numbers(self._actions, actions), axes=2)
 
     def take(self) -> Experience:
-        """Hand over the steps since the last call."""
+        """Return the steps since the last call, and start a new rollout."""
         observations, actions, rewards, dones, terminated = (
             np.stack(arrays) for arrays in zip(*self._rollout, strict=True)
         )
@@ -153,14 +154,17 @@ class SegmentRecorder(VecEnvWrapper):
         features = encode(observations, actions, axes=2)
         return Experience(observations, actions, rewards.astype(np.float32), dones, terminated, features)
 
-    def _film(self, observations: Array) -> Array:
-        """A segment's frames, each once: the first observation's whole stack, then the newest frame of each other."""
+    def _unstacked(self, observations: Array) -> Array:
+        """Return a segment's frames, each once: all frames of the first observation, then the newest of each other."""
         if self._stack == 1:
             return observations.copy()
         return np.concatenate([observations[0, :-1], observations[:, -1]])
 
     def cut(self, experience: Experience) -> None:
-        """Cut segments into the pool, in the order of time; each environment's rest waits for the next rollout."""
+        """Cut a rollout into segments and add them to the pool, ordered by their first step.
+
+        Steps that do not fill a segment are kept for the next rollout.
+        """
         rollout, dones = (experience.observations, experience.actions, experience.rewards), experience.dones
         cuts, scenes = [], self._scenes
         for env, begun in enumerate(self._open):
@@ -189,12 +193,12 @@ class SegmentRecorder(VecEnvWrapper):
             self.recorded += 1
 
     def _arrays(self, steps: Sequence[Array], start: int) -> _Steps:
-        """A segment's own frames, actions and rewards."""
+        """Copy the frames, actions and rewards of a segment."""
         seen, taken, rewarded = (array[start : start + self._length] for array in steps)
-        return self._film(seen), taken.copy(), rewarded.copy()
+        return self._unstacked(seen), taken.copy(), rewarded.copy()
 
     def state_dict(self) -> Tree:
-        """The pool and the segments that have begun; to be taken between two rollouts."""
+        """Return the pool and the unfinished segments. Call this between rollouts only."""
         return {
             "recorded": self.recorded,
             "last": self._last,
@@ -210,14 +214,14 @@ class SegmentRecorder(VecEnvWrapper):
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self.recorded = state["recorded"]
         self._last = state["last"]
-        if "episodes" in state:  # not in checkpoints of older versions
+        if "episodes" in state:  # missing in checkpoints of older versions
             self.episodes.load_state_dict(state["episodes"])
         begun = (state["open"][str(env)] for env in range(self.num_envs))
         self._open = [(arrays["o"], arrays["a"], arrays["r"]) for arrays in begun]
-        self._kept = list(state.get("kept", [0] * self.num_envs))  # older versions kept nothing of what was cut
+        self._kept = list(state.get("kept", [0] * self.num_envs))  # older versions kept no steps that were cut
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]

@@ -1,8 +1,7 @@
-"""What comes before the agent trains: clips of the untrained policy, the first labels, the reward model's pretraining.
+"""The phases before training: record the untrained policy, collect the first labels, pretrain the reward model.
 
-People may take hours over the first labels. So the recorded clips have a checkpoint of their own, from before the
-first question until the agent's first: whatever stops the run meanwhile, it goes on with the clips that people are
-asked about.
+People may need hours for the first labels. The recorded clips therefore have a checkpoint of their own, which lasts
+until the agent's first checkpoint. A run that is stopped in between resumes with the same clips.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from prefrl.runs.progress import Phase
 from prefrl.storage.files import taken_from
 
 
-class Beginning:
-    """Has the first queries answered and the reward model pretrained."""
+class InitialPhases:
+    """Collects the first labels and pretrains the reward model."""
 
     def __init__(self, parts: Parts, feedback: Feedback, keeper: Keeper) -> None:
-        """Make it.
+        """Initialise the phases of a training.
 
         Args:
             parts: The training.
             feedback: Its parts that learn the reward.
-            keeper: Says what is going on.
+            keeper: Provides the records and the reporter.
         """
         self._parts, self._feedback = parts, feedback
         self._records, self._reporter = keeper.records, keeper.reporter
         self._most = keeper.largest_checkpoint
 
     def restore(self) -> None:
-        """Go back to where a run stood that was stopped or killed here; a new run stays as it is."""
+        """Restore a run that was stopped or killed in one of these phases; without effect on a new run."""
         parts, run, recorder = self._parts, self._parts.run, self._feedback.recorder
         exact, state = True, run.load_recording(parts.control.warn, self._most)
         if state is not None:
@@ -45,11 +44,11 @@ class Beginning:
         recorder.recorded = max(recorder.recorded, self._feedback.asker.sync_with_store(exact=exact))
 
     def record(self) -> None:
-        """Roll the untrained policy until there are clips to ask about.
+        """Collect experience with the untrained policy until there are enough clips for the first queries.
 
         Raises:
-            PrefrlError: if the episodes are too short for any.
-            StopTraining: if somebody asked for it.
+            PrefrlError: if the episodes are too short to cut clips from.
+            StopTraining: if a stop was requested.
         """
         wanted, agent, config = self._feedback.asker.initial_segments, self._parts.agent, self._parts.config
         recorder, saved = self._feedback.recorder, time.monotonic()
@@ -75,12 +74,12 @@ class Beginning:
         self._save()
 
     def ask(self) -> None:
-        """Have the first queries answered.
+        """Ask the first queries and wait for the answers.
 
         Raises:
-            PrefrlError: if the teacher can compare none of the clips.
-            UsageError: if none could be shown to people.
-            StopTraining: if somebody asked for it.
+            PrefrlError: if the teacher cannot compare any of the clips.
+            UsageError: if no clip could be shown to people.
+            StopTraining: if a stop was requested.
         """
         asker = self._feedback.asker
         if asker.initial_segments:
@@ -90,7 +89,7 @@ class Beginning:
         self._reporter.initial_labels_done = True
 
     def _nothing_compared(self, problems: list[str]) -> PrefrlError:
-        if problems:  # resumed, the run would have no other pairs to ask about
+        if problems:  # after resuming, there would be no other pairs to ask about
             reason = f"{problems[0]}; once that is fixed, start a new run"
             return UsageError(f"none of the first clips could be compared: {reason}")
         return PrefrlError(f"the teacher {self._parts.config.teacher} could compare none of the first clips")
@@ -99,7 +98,7 @@ class Beginning:
         """Fit the reward model to the first labels.
 
         Raises:
-            StopTraining: if somebody asked for it.
+            StopTraining: if a stop was requested.
         """
         learner, asker = self._feedback.learner, self._feedback.asker
         while not learner.ready:
@@ -109,11 +108,11 @@ class Beginning:
             learner.fit(self._parts.agent.steps, asker.replayed_round)
 
     def _save(self) -> None:
-        """Keep the recorded clips: nothing has been asked about them, and nothing been learned."""
+        """Save the recorded clips; no labels and no reward model exist at this point."""
         agent = self._parts.agent
         state = {"agent": agent.state_dict(), "env": self._parts.env.state_dict()}
         self._parts.run.save_recording(state | {"episodes": agent.episodes, "seconds": self._records.seconds})
 
 
-PHASES: tuple[Callable[[Beginning], None], ...] = (Beginning.record, Beginning.ask, Beginning.pretrain)
-"""What comes before the agent trains, in order."""
+PHASES: tuple[Callable[[InitialPhases], None], ...] = (InitialPhases.record, InitialPhases.ask, InitialPhases.pretrain)
+"""The phases before training, in order."""

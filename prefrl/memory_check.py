@@ -1,4 +1,4 @@
-"""How much memory a run takes, told before it begins; an estimate from the sizes of what it keeps."""
+"""Estimate a run's memory from the sizes of its arrays, and refuse a run that does not fit, before it starts."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from gymnasium import spaces
 from prefrl.agents.vision import NETWORKS
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FILM
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
 from prefrl.experience.environments import reward_inputs
-from prefrl.experience.frames import render, stage_env
-from prefrl.experience.making import run_env
-from prefrl.rendering.film import too_large_film
+from prefrl.experience.frames import render, make_render_env
+from prefrl.experience.make_env import run_env
+from prefrl.rendering.clip_video import too_large_clip
 from prefrl.reward.networks import StackedCNN
 
 _BASE = 600 * 2**20
-"""Bytes of the libraries, of the agent's process and of the learner's."""
+"""Bytes for the libraries, the agent's process and the learner's process."""
 _FLOAT = 4
 _KEPT_ACTIVATIONS = 4
-"""Copies of a convolution's output that a gradient step keeps: itself, normalised, rectified, and its gradient."""
+"""Copies of a convolution's output during a gradient step: the output, normalised, rectified, and its gradient."""
 
 
-def memory_needs(config: RunConfig) -> dict[str, int]:
-    """Bytes that the large parts of a run take, by what they are; each with the settings that make it smaller.
+def memory_use(config: RunConfig) -> dict[str, int]:
+    """Estimate the memory of the large parts of a run.
+
+    Returns:
+        Bytes by part; the name of a part includes the settings that reduce it.
 
     Raises:
         UsageError: if the environment cannot be made.
     """
     env = run_env(config)
-    space = env.encoding.target
+    space = env.observation_transform.target
     env.close()
     agent, queries, reward = config.agent, config.queries, config.reward
     step = math.prod(space.shape) * space.dtype.itemsize
@@ -59,28 +62,28 @@ def memory_needs(config: RunConfig) -> dict[str, int]:
 
 
 def check_memory(config: RunConfig) -> None:
-    """Refuse a run that needs more memory than this machine has left.
+    """Refuse a run that needs more memory than is free on this machine.
 
     Raises:
-        UsageError: with what it would take, and what makes it less.
+        UsageError: if it does not fit; the message names the settings that reduce its memory.
     """
-    needs, left = memory_needs(config), available()
+    needs, left = memory_use(config), available()
     total = _BASE + sum(needs.values())
     if total <= left:
         return
     largest = sorted(needs.items(), key=lambda item: -item[1])[:2]
     parts = ", ".join(f"{_size(bytes_)} for {what}" for what, bytes_ in largest)
     raise UsageError(
-        f"{config.task} would take {_size(total)} of memory, and {_size(left)} are free: {parts}; lower these, or make "
+        f"{config.task} needs {_size(total)} of memory, but only {_size(left)} is free: {parts}; lower these, or make "
         "observations smaller with gymnasium.wrappers.ResizeObservation"
     )
 
 
 def check_clips(config: RunConfig) -> None:
-    """Refuse a run whose clips would be larger than what is read back.
+    """Refuse a run whose clips would exceed the size limits for reading.
 
     Raises:
-        UsageError: with what makes them smaller.
+        UsageError: if they would; the message names the settings that reduce their size.
     """
     if not config.learns_reward:
         return
@@ -88,22 +91,22 @@ def check_clips(config: RunConfig) -> None:
     segment = math.prod(inputs.segment(length)) * inputs.dtype.itemsize
     if segment > LARGEST_CLIP:
         raise UsageError(
-            f"a clip of {length} steps of {config.task} has {_size(segment)}, and the most is {_size(LARGEST_CLIP)}: "
+            f"a clip of {length} steps of {config.task} has {_size(segment)}, and the limit is {_size(LARGEST_CLIP)}: "
             "lower queries.segment_length, or make observations smaller"
         )
-    if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FILM:
-        raise UsageError(f"{config.task}: {too_large_film(size, length)}")
+    if config.asks_people and (size := _shown(config)) and math.prod(size) * 3 * length > LARGEST_FRAMES:
+        raise UsageError(f"{config.task}: {too_large_clip(size, length)}")
 
 
 def _shown(config: RunConfig) -> tuple[int, int] | None:
-    """Height and width of the pictures that people see; None where none can be made, which the renderer tells."""
+    """Return (height, width) of rendered frames, or None if rendering fails; the renderer reports why."""
     with _quiet_destructors():
         return _picture_size(config)
 
 
 @contextmanager
 def _quiet_destructors() -> Iterator[None]:
-    """A viewer that could not be made complains when it is destroyed; that it cannot render is reported elsewhere."""
+    """Silence the exception that a viewer raises in its destructor if it could not be created."""
     before, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -114,7 +117,7 @@ def _quiet_destructors() -> Iterator[None]:
 
 def _picture_size(config: RunConfig) -> tuple[int, int] | None:
     try:
-        env = stage_env(config.env_id, config.env_kwargs)
+        env = make_render_env(config.env_id, config.env_kwargs)
     except PrefrlError:
         return None
     try:
@@ -128,12 +131,12 @@ def _picture_size(config: RunConfig) -> tuple[int, int] | None:
 
 
 def available() -> int:
-    """Bytes that a new process can have, as the machine and its control group say."""
+    """Return the free memory in bytes, as limited by the machine and the process's control group."""
     left = int(psutil.virtual_memory().available)
     for limit, used in _CONTROL_GROUPS:
         try:
             left = min(left, int(limit.read_text()) - int(used.read_text()))
-        except (OSError, ValueError):  # no such group, or no limit
+        except (OSError, ValueError):  # no such group or no limit
             continue
     return left
 
@@ -145,7 +148,7 @@ _CONTROL_GROUPS = (
 
 
 def _policy_step(config: RunConfig, space: spaces.Box) -> int:
-    """Bytes of an observation in a gradient step of the policy: as floats, and what the network makes of it."""
+    """Return the bytes per observation in a gradient step of the policy: the observation and the activations."""
     numbers = math.prod(space.shape)
     if not config.images:
         return _FLOAT * (numbers + 8 * sum(config.agent.net_arch))
@@ -156,7 +159,7 @@ def _policy_step(config: RunConfig, space: spaces.Box) -> int:
 
 
 def _reward_step(step: tuple[int, ...]) -> int:
-    """Bytes of a step in a gradient step of the reward model."""
+    """Return the bytes per step of a segment in a gradient step of the reward model."""
     if len(step) == 1:
         return 3 * _FLOAT * step[0]
     _, height, width = step
@@ -165,7 +168,7 @@ def _reward_step(step: tuple[int, ...]) -> int:
 
 
 def _convolved(height: int, width: int, layers: list[tuple[int, int, int]]) -> int:
-    """Numbers that convolutions of (size, stride, filters) give, all layers together."""
+    """Return the total number of outputs of convolutions, given as (size, stride, filters)."""
     total = 0
     for size, stride, filters in layers:
         height, width = (max(1, (pixels - size) // stride + 1) for pixels in (height, width))

@@ -1,6 +1,6 @@
-"""Environments that are given from Python: a class, a function that makes one, or one itself.
+"""Environments passed from Python: a class, a function that returns an environment, or an environment.
 
-A run knows them by an id of their own, which no other process can make: it has to be given them again.
+A run stores an id for such an environment. Other processes cannot create it by this id, so it must be passed again.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from gymnasium.vector import VectorEnv
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 
-OwnEnvironment = Callable[..., gymnasium.Env[Any, Any]] | gymnasium.Env[Any, Any]
-"""A class, a function that makes a new environment at each call, or an environment, of which copies are made."""
+UserEnv = Callable[..., gymnasium.Env[Any, Any]] | gymnasium.Env[Any, Any]
+"""A class, a function that returns a new environment at each call, or an environment, which is copied."""
 
 PREFIX = "python/"
 
 
-def register_own(env: OwnEnvironment, env_id: str | None = None) -> str:
-    """Have an environment made under an id.
+def register_user_env(env: UserEnv, env_id: str | None = None) -> str:
+    """Register an environment with Gymnasium.
 
     Args:
-        env: The environment, or what makes it.
-        env_id: The id that it had before; default: one by its own name.
+        env: The environment, or what creates it.
+        env_id: The id, if a run already refers to it; default: an id made from its name.
 
     Returns:
         The id.
 
     Raises:
-        UsageError: if it is none of these, or cannot be copied.
+        UsageError: if it is of another type, or a vector of environments.
     """
     if isinstance(env, VectorEnv) or hasattr(env, "step_async"):
         raise UsageError(f"a {type(env).__name__} is a vector of environments: give a function that makes a single one")
@@ -47,7 +47,7 @@ def register_own(env: OwnEnvironment, env_id: str | None = None) -> str:
         maker, name = env, getattr(env, "__name__", type(env).__name__)
     else:
         raise UsageError(
-            f"a {type(env).__name__} is no environment: give a task's name, a class, a function or a gymnasium.Env"
+            f"a {type(env).__name__} is not an environment: pass a task's name, a class, a function or a gymnasium.Env"
         )
     env_id = env_id or f"{PREFIX}{re.sub(r'[^A-Za-z0-9_]', '', name) or 'Environment'}-v0"
     gymnasium.registry.pop(env_id, None)
@@ -63,34 +63,40 @@ def _copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
         raise UsageError(f"{name} cannot be copied ({error}): give a function that makes it instead") from None
 
 
-def readmit(config: RunConfig, env: OwnEnvironment | None) -> None:
-    """Give a run back the environment that it was begun with; nothing to do for None.
+def restore_user_env(config: RunConfig, env: UserEnv | None) -> None:
+    """Register the environment that a run was created with; without effect if `env` is None.
 
     Raises:
-        UsageError: if the run knows its environment by a name.
+        UsageError: if the run's environment was not passed from Python.
     """
     if env is None:
         return
     if not config.env_id.startswith(PREFIX):
-        raise UsageError(f"env= is for runs whose environment was given from Python; this one's is {config.env_id}")
-    register_own(env, config.env_id)
+        raise UsageError(
+            "env= is for runs whose environment was passed from Python; "
+            f"this run's environment is {config.env_id}"
+        )
+    register_user_env(env, config.env_id)
 
 
 def missing(env_id: str) -> str | None:
-    """What to say where a run's environment was given from Python and is not there now; None for any other."""
+    """Return an error message if an environment was passed from Python and is not registered now; otherwise None."""
     if not env_id.startswith(PREFIX) or env_id in gymnasium.registry:
         return None
     return (
-        f"the environment {env_id} was given from Python, and no name makes it again: "
-        "give it as env= to prefrl.resume, prefrl.load_policy or prefrl.load_reward"
+        f"the environment {env_id} was passed from Python and cannot be created by name: "
+        "pass it as env= to prefrl.resume, prefrl.load_policy or prefrl.load_reward"
     )
 
 
-def maker_of(env_id: str) -> Any:
-    """What makes an environment that was given from Python, for another process; None for one that has a name.
+def user_env_maker(env_id: str) -> Any:
+    """Return what creates an environment, to pass it to another process.
+
+    Returns:
+        None if the environment can be created by name.
 
     Raises:
-        UsageError: if no other process could be given it.
+        UsageError: if it cannot be pickled.
     """
     if not env_id.startswith(PREFIX):
         return None
@@ -99,17 +105,17 @@ def maker_of(env_id: str) -> Any:
         pickle.dumps(maker)
     except Exception as error:
         raise UsageError(
-            f"{env_id} cannot be given to the process that films it for people ({error}): "
+            f"{env_id} cannot be passed to the process that renders it for people ({error}): "
             "use a class or a function at the top level of a module"
         ) from None
     return maker
 
 
 def check_json(env_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The arguments of a constructor, which have to be stored.
+    """Return a constructor's arguments as plain JSON data.
 
     Raises:
-        UsageError: if they are no JSON.
+        UsageError: if they cannot be stored as JSON.
     """
     given = dict(env_kwargs or {})
     try:

@@ -1,4 +1,4 @@
-"""Environments are made here, and nowhere else: by name, with their own arguments, inside the adapter."""
+"""Create environments by name, wrapped in the adapter. All environments are created here."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gymnasium.vector import VectorEnv
 
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
-from prefrl.experience.actions import unsuitable_actions
+from prefrl.experience.action_spaces import unsuitable_actions
 from prefrl.experience.adapter import Adapter
-from prefrl.experience.faults import raised
-from prefrl.experience.observations import unsuitable_observations
-from prefrl.experience.own import missing
+from prefrl.experience.env_errors import raised
+from prefrl.experience.observation_spaces import unsuitable_observations
+from prefrl.experience.user_envs import missing
 from prefrl.printable import printable
 from prefrl.safety import trust
 
 Env = gymnasium.Env[Any, Any]
 
 RENDERED = "rgb_array"
-"""The render mode of pictures."""
+"""Render mode for frames as arrays."""
 
 
 def make_env(
@@ -35,17 +35,17 @@ def make_env(
     render_mode: str | None = None,
     **size: int,
 ) -> Adapter:
-    """Make an environment.
+    """Create an environment.
 
     Args:
-        env_id: Gymnasium's name of it.
-        arguments: Its constructor's, as the user gave them.
+        env_id: Its Gymnasium id.
+        arguments: The user's arguments for its constructor.
         rewarded: Whether it has a true reward.
-        render_mode: `RENDERED` where there are to be pictures.
-        **size: Of the pictures, `width` and `height`, where it can be chosen.
+        render_mode: `RENDERED` to enable rendering.
+        **size: `width` and `height` of the frames, for environments that accept them.
 
     Raises:
-        UsageError: if it cannot be made, or is unsuitable.
+        UsageError: if it cannot be created, or is not supported.
     """
     own = size | ({"render_mode": render_mode} if render_mode else {})
     env = _make(env_id, dict(arguments or {}), own)
@@ -59,14 +59,14 @@ def make_env(
 
 
 def run_env(config: RunConfig, *, render_mode: str | None = None) -> Adapter:
-    """The environment of a run; arguments and errors as for `make_env`."""
+    """Create the environment of a run; arguments and errors as for `make_env`."""
     return make_env(config.env_id, config.env_kwargs, rewarded=config.true_reward, render_mode=render_mode)
 
 
 def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:
-    from prefrl.experience.tasks import known_tasks  # noqa: PLC0415 - which makes environments
+    from prefrl.experience.tasks import known_tasks  # noqa: PLC0415 - that module imports this one
 
-    known_tasks()  # loading the tables registers their environments
+    known_tasks()  # loading the task tables registers their environments
     _quiet_mujoco()
     if gone := missing(env_id):
         raise UsageError(gone)
@@ -88,17 +88,17 @@ def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:
 
 
 def _unseen(env_id: str, env: Env) -> str | None:
-    """Why an environment gives no pictures; None if it says that it does."""
+    """Return why an environment cannot be rendered, or None if its metadata says that it can."""
     signature = _signature(env_id)
     if env.render_mode != RENDERED and signature is not None and not _takes(signature, "render_mode"):
-        return "its constructor takes no render_mode, and so it gives no pictures"
+        return "its constructor takes no render_mode, so it cannot be rendered"
     if RENDERED not in (env.metadata or {}).get("render_modes", []):
         return f'its metadata["render_modes"] names no "{RENDERED}"'
     return None
 
 
 def _signature(env_id: str) -> inspect.Signature | None:
-    """The signature of what makes an environment; None where there is none to be had."""
+    """Return the signature of an environment's constructor, or None if it cannot be determined."""
     try:
         with trust.importing(env_id):
             module, _, name = env_id.rpartition(":")
@@ -110,7 +110,7 @@ def _signature(env_id: str) -> inspect.Signature | None:
         return inspect.signature(creator) if creator else None
     except UsageError:
         raise
-    except (Exception, SystemExit):  # whatever a user's module raises; making it says so
+    except (Exception, SystemExit):  # an error of the user's module, which is reported when it is created
         return None
 
 
@@ -120,7 +120,7 @@ def _takes(signature: inspect.Signature, name: str) -> bool:
 
 
 def _wrong_arguments(env_id: str, given: dict[str, Any]) -> str | None:
-    """What a constructor lacks, or does not take; None where neither explains why it failed."""
+    """Return which arguments are missing or unknown, or None if the arguments do not explain the error."""
     signature = _signature(env_id)
     if signature is None:
         return None
@@ -137,18 +137,22 @@ def _wrong_arguments(env_id: str, given: dict[str, Any]) -> str | None:
 
 
 def unsuitable(env: Env) -> str | None:
-    """Why an environment cannot be trained on; None if it can."""
+    """Return why an environment's spaces are not supported, or None if they are."""
     for name in ("observation_space", "action_space"):
         if not isinstance(getattr(env, name, None), gymnasium.Space):
-            return f"its {name} is no space of Gymnasium's"
+            return f"its {name} is not a Gymnasium space"
     return unsuitable_observations(env.observation_space) or unsuitable_actions(env.action_space)
 
 
 def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
-    """Many copies of an environment on an engine of its own.
+    """Create a vector environment with its own engine.
+
+    Args:
+        env_id: Its Gymnasium id.
+        envs: Number of environments.
 
     Raises:
-        UsageError: if it cannot be made.
+        UsageError: if it cannot be created.
     """
     from prefrl.experience.tasks import known_tasks  # noqa: PLC0415
 
@@ -161,7 +165,7 @@ def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
 
 
 def _quiet_mujoco() -> None:
-    """MuJoCo writes compiler warnings about Gymnasium's own models to the screen and to a file; log them instead."""
+    """Log MuJoCo's warnings, some about Gymnasium's own models, instead of printing them and writing them to a file."""
     import mujoco  # noqa: PLC0415 - takes a moment
 
     def log(text: str | bytes) -> None:

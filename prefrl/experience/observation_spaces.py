@@ -1,8 +1,8 @@
-"""Observations: of whatever kind an environment's are, as the vector or the picture that networks see.
+"""Convert an environment's observations to the vectors or images that networks take as input.
 
-A picture is one by its size too: networks for pictures need `SMALLEST_IMAGE` pixels each way, so that boards and other
-small grids are flattened into numbers for a perceptron. Everything that is no Box is flattened as Gymnasium's
-`FlattenObservation` does: choices one-hot, parts one after another.
+Image networks need `SMALLEST_IMAGE` pixels in each direction. Smaller grids, such as boards, are flattened to vectors.
+Spaces other than Box are flattened like Gymnasium's `FlattenObservation`: discrete values are one-hot, parts are
+concatenated.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatten, flatten_space
 from gymnasium.vector.utils import batch_space, iterate
 
-from prefrl.types import Array
+from prefrl.arrays import Array
 
 Space = spaces.Space[Any]
 
 SMALLEST_IMAGE = 43
-"""Pixels each way that the paper's four convolutions need."""
+"""Minimum width and height in pixels for the paper's four convolutions."""
 _CHANNELS = (1, 3, 4)
-"""Of one picture: grey, colours, or colours and opacity."""
+"""Numbers of channels of an image: greyscale, RGB or RGBA."""
 _BRIGHTEST = 255
 
 
 class ObservationError(ValueError):
-    """An observation is not one of its space's."""
+    """An observation does not match its space."""
 
 
 @dataclass(frozen=True)
-class Encoding:
-    """How observations of a space become arrays that networks see."""
+class ObservationTransform:
+    """Converts observations of a space to arrays for networks."""
 
     source: Space
     target: spaces.Box
-    """A Box of floats, or of uint8 pictures with three dimensions, brightness from 0 to 255."""
+    """The space of converted observations: a Box of floats, or of uint8 images in [0, 255] with three dimensions."""
     _encode: Callable[[Any], Array]
 
     def __call__(self, observation: Any) -> Array:
-        """One observation as the environment gave it to one of `target`.
+        """Convert one observation of `source` to an observation of `target`.
 
         Raises:
-            ObservationError: for one that has another shape than the space, or other parts.
+            ObservationError: if its shape or its parts do not match the space.
         """
         return self._encode(observation)
 
     def many(self, observations: Any) -> Array:
-        """(N, ...) observations, of a Dict or Tuple each part with its own (N, ...), to (N, *target)."""
+        """Convert a batch, (N, *source) to (N, *target). For Dict and Tuple spaces, each part is a batch."""
         if self.target is self.source:
             return np.asarray(observations)
         count = _count(self.source, observations)
@@ -57,13 +57,13 @@ class Encoding:
         return np.stack([self._encode(observation) for observation in each])
 
     def is_many(self, observations: Any) -> bool:
-        """Whether these are several observations, and not one."""
+        """Return whether this is a batch of observations rather than a single one."""
         space, part = _first(self.source, observations)
         return np.ndim(part) > len(space.shape or ())
 
 
 def _first(space: Space, observation: Any) -> tuple[Space, Any]:
-    """The first part of an observation, and its space; an observation that has no parts is its own."""
+    """Return the first leaf of a nested observation and its space; other observations are returned unchanged."""
     while isinstance(space, spaces.Dict | spaces.Tuple):
         key: Any = next(iter(space.spaces)) if isinstance(space, spaces.Dict) else 0
         space, observation = space[key], observation[key]
@@ -74,22 +74,26 @@ def _count(space: Space, observations: Any) -> int:
     return len(_first(space, observations)[1])
 
 
-def encoding_of(space: Space) -> Encoding:
-    """How an environment's observations become arrays; only for what `unsuitable_observations` lets pass."""
+def observation_transform(space: Space) -> ObservationTransform:
+    """Return the conversion for an observation space, which `unsuitable_observations` must have accepted."""
     if not isinstance(space, spaces.Box):
         return _flattened(space)
     if looks_like_picture(space):
         return _picture(space)
     if np.issubdtype(space.dtype, np.floating) and space.dtype.itemsize >= 4 and space.shape:
-        return Encoding(space, space, lambda observation: _array(space, observation))
+        return ObservationTransform(space, space, lambda observation: _array(space, observation))
     shape = space.shape or (1,)
     low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
     target = spaces.Box(low, high, (int(np.prod(shape)),), np.float32)
-    return Encoding(space, target, lambda observation: _array(space, observation).astype(np.float32).reshape(-1))
+
+    def flatten_numbers(observation: Any) -> Array:
+        return _array(space, observation).astype(np.float32).reshape(-1)
+
+    return ObservationTransform(space, target, flatten_numbers)
 
 
 def unsuitable_observations(space: Space) -> str | None:
-    """Why no network here can see these observations; None if one can."""
+    """Return why an observation space is not supported, or None if it is."""
     for name, part in parts_of(space):
         kind = type(part).__name__
         if not isinstance(part, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Text):
@@ -120,7 +124,7 @@ def _choose(space: Space) -> str:
 
 
 def parts_of(space: Space, name: str = "observation_space") -> Iterator[tuple[str, Space]]:
-    """A space's parts that have none themselves, with their names; a space without parts is its own."""
+    """Yield the leaves of a nested space with their names; a space that is not nested yields itself."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         named = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
         for key, part in named:
@@ -130,31 +134,31 @@ def parts_of(space: Space, name: str = "observation_space") -> Iterator[tuple[st
 
 
 def looks_like_picture(space: spaces.Box) -> bool:
-    """Whether a Box is a picture or a stack of them: by its dimensions, its size, and one range of brightness."""
+    """Return whether a Box holds an image or a stack of images, judged by its shape and its single value range."""
     low, high = space.low.min(initial=0), space.high.max(initial=0)
     one_range = np.ptp(space.low) == 0 and np.ptp(space.high) == 0 if np.isfinite([low, high]).all() else False
     if not one_range or high <= low or not _large(space.shape):
         return False
-    if len(space.shape) == 2:  # of floats, a matrix may be anything
+    if len(space.shape) == 2:  # a matrix of floats may be anything
         return space.dtype == np.uint8 or (low == 0 and high in (1, _BRIGHTEST))
     return len(space.shape) == 3 or (len(space.shape) == 4 and _channels_at(space.shape) is not None)
 
 
 def _large(shape: tuple[int, ...]) -> bool:
-    """Whether two dimensions are as large as a picture's must be."""
+    """Return whether two dimensions are at least `SMALLEST_IMAGE`."""
     return len(shape) in {2, 3, 4} and sorted(shape)[-2] >= SMALLEST_IMAGE
 
 
 def _channels_at(shape: tuple[int, ...]) -> int | None:
-    """Where the channels of a stack of pictures are: last, (S, H, W, C), or second, (S, C, H, W)."""
+    """Return the channel axis of a stack of images: 3 for (S, H, W, C), 1 for (S, C, H, W), None if neither fits."""
     for place, size in ((3, shape[1:3]), (1, shape[2:])):
         if shape[place] in _CHANNELS and min(size) >= SMALLEST_IMAGE:
             return place
     return None
 
 
-def _picture(space: spaces.Box) -> Encoding:
-    """Pictures with channels: grey ones get one, those of a stack lie one after another, first."""
+def _picture(space: spaces.Box) -> ObservationTransform:
+    """Convert images to three dimensions: greyscale images get a channel axis, stacks are folded into the channels."""
     scale = _brightness(space)
     if len(space.shape) == 4:
         channels = _channels_at(space.shape)
@@ -172,11 +176,11 @@ def _picture(space: spaces.Box) -> Encoding:
     shape = arrange(np.zeros(space.shape, np.uint8)).shape
     as_it_is = space.dtype == np.uint8 and (space.low == 0).all() and (space.high == _BRIGHTEST).all()
     target = space if as_it_is and shape == space.shape else spaces.Box(0, _BRIGHTEST, shape, np.uint8)
-    return Encoding(space, target, lambda observation: arrange(scale(_array(space, observation))))
+    return ObservationTransform(space, target, lambda observation: arrange(scale(_array(space, observation))))
 
 
 def _brightness(space: spaces.Box) -> Callable[[Array], Array]:
-    """From a picture's own range to 0 to 255."""
+    """Return a function that scales images from the range of their space to [0, 255]."""
     low, high = float(space.low.min()), float(space.high.max())
     if (low, high) == (0, _BRIGHTEST):
         return _as_bytes
@@ -195,7 +199,7 @@ def _as_bytes(picture: Array) -> Array:
     return nearest
 
 
-def _flattened(space: Space) -> Encoding:
+def _flattened(space: Space) -> ObservationTransform:
     flat = flatten_space(space)
     assert isinstance(flat, spaces.Box)
     target = spaces.Box(flat.low.astype(np.float32), flat.high.astype(np.float32), flat.shape, np.float32)
@@ -210,11 +214,11 @@ def _flattened(space: Space) -> Encoding:
             raise ObservationError(mismatch(space, observation) or wrong)
         return found
 
-    return Encoding(space, target, encode)
+    return ObservationTransform(space, target, encode)
 
 
 def _array(space: spaces.Box, observation: Any) -> Array:
-    """An observation as an array of its Box's shape and type."""
+    """Convert an observation to an array with the shape and dtype of its Box."""
     found = np.asarray(observation)
     if found.shape != space.shape:
         raise ObservationError(f"observation has shape {found.shape}, expected {space.shape}")
@@ -229,7 +233,7 @@ def _array(space: spaces.Box, observation: Any) -> Array:
 
 
 def mismatch(space: Space, observation: Any, name: str = "observation") -> str | None:
-    """What about an observation is not as its space says, bounds apart; None where all is."""
+    """Return how an observation differs from its space, ignoring bounds, or None if it matches."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return _parts_mismatch(space, observation, name)
     if isinstance(space, spaces.Text):
@@ -247,7 +251,7 @@ def mismatch(space: Space, observation: Any, name: str = "observation") -> str |
 
 
 def _wrong_numbers(space: Space, found: Array, name: str) -> str | None:
-    """What about numbers of the right shape is not as their space says."""
+    """Return how an array of the right shape differs from its space, or None if it matches."""
     if not np.isfinite(found).all():
         return f"found {'nan' if np.isnan(found).any() else 'inf'} in {name}"
     if not np.issubdtype(space.dtype, np.floating) and np.any(found != np.rint(found)):
@@ -273,7 +277,7 @@ def _parts_mismatch(space: spaces.Dict | spaces.Tuple[Any], observation: Any, na
 
 
 def out_of_bounds(space: Space, observation: Any) -> bool:
-    """Whether an observation that has the right shape leaves the bounds of its Box, or of a part's."""
+    """Return whether an observation of the right shape exceeds the bounds of its Box, or of a nested Box."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         keys: Any = space.spaces if isinstance(space, spaces.Dict) else range(len(space.spaces))
         return any(out_of_bounds(space[key], observation[key]) for key in keys)

@@ -7,7 +7,7 @@ from stable_baselines3 import PPO
 
 from prefrl.agents.state import agent_state, load_agent_state
 from prefrl.experience.inputs import Inputs
-from prefrl.machine.torch_chance import OwnChance, load_random_state, random_state
+from prefrl.machine.random_state import TorchRandomState, load_random_state, random_state
 from prefrl.reward.learner import RewardLearner
 
 
@@ -107,7 +107,7 @@ def test_an_agent_s_checkpoint_holds_the_gpus_states(tmp_path, monkeypatch):
 def test_what_is_drawn_for_one_part_leaves_everybody_else_s_states_alone(device, monkeypatch):
     gpus, used = GPUs(2).install(monkeypatch), int(device == "cuda:1")
     before = random_state()
-    one, same = OwnChance(7, device), OwnChance(7, device)
+    one, same = TorchRandomState(7, device), TorchRandomState(7, device)
     drawn = []
     for chance in (one, same, one):
         with chance.drawn():
@@ -124,7 +124,7 @@ def test_what_is_drawn_for_one_part_leaves_everybody_else_s_states_alone(device,
 
 def test_one_part_s_states_continue_from_a_checkpoint(tmp_path, monkeypatch):
     gpus = GPUs(1).install(monkeypatch)
-    through, resumed = OwnChance(7, "cuda"), OwnChance(80, "cuda")
+    through, resumed = TorchRandomState(7, "cuda"), TorchRandomState(80, "cuda")
     with through.drawn():
         gpus.draw(0)
     resumed.load_state_dict(through_file(tmp_path, through.state_dict()))
@@ -133,7 +133,7 @@ def test_one_part_s_states_continue_from_a_checkpoint(tmp_path, monkeypatch):
         with chance.drawn():
             drawn.append((gpus.draw(0), torch.rand(1).item()))
     assert drawn[0] == drawn[1]
-    resumed.load_state_dict(OwnChance(7, "cpu").state_dict())  # a run resumed on a GPU
+    resumed.load_state_dict(TorchRandomState(7, "cpu").state_dict())  # a run that goes on on a GPU
 
 
 def test_a_learner_on_the_cpu_draws_and_saves_nothing_of_a_gpu(monkeypatch):

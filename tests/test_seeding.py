@@ -8,7 +8,7 @@ from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrl.chance import PURPOSES, environment_seed, stream
+from prefrl.seeding import PURPOSES, environment_seed, stream
 
 KEPT = ("queries", "batches", "bootstrap")
 KEYS = [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (-1,), (2**32,), (-1, 3), (1, 0, 0)]

@@ -1,4 +1,4 @@
-"""A user's environment is a trust boundary: what goes wrong inside it is said in one line, its trace kept in a file."""
+"""Errors of environments: reported in one line, with the traceback in a file."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from prefrl.printable import printable
 
 _PACKAGE = Path(__file__).parents[1]
 _LONGEST = 200
-"""Characters of an environment's own message that are repeated in the line."""
+"""Maximum number of characters quoted from an environment's error message."""
 
 
-class EnvironmentFaultError(PrefrlError):
-    """An environment raised an error, or gave something that its spaces or Gymnasium's API do not allow."""
+class EnvError(PrefrlError):
+    """An environment raised an error, or violated its spaces or Gymnasium's API."""
 
 
-def raised(env_id: str, doing: str, error: BaseException) -> EnvironmentFaultError:
-    """The error for what an environment raised.
+def raised(env_id: str, doing: str, error: BaseException) -> EnvError:
+    """Convert an error of an environment, and write its traceback to a file.
 
     Args:
-        env_id: Its name.
-        doing: What it was asked for, e.g. "step()".
-        error: What it raised; the trace from the environment's own frame on goes to a file.
+        env_id: The environment's id.
+        doing: What was called, e.g. "step()".
+        error: The error that was raised.
     """
     message = " ".join(str(error).split())[:_LONGEST]
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     frames = own_frames(error)
-    inside = frames and not _installed(frames[-1].filename)  # not where it was only called in a wrong way
+    inside = frames and not _installed(frames[-1].filename)  # no location if the environment was called incorrectly
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if inside else ""
     where = _keep(error, frames)
-    return EnvironmentFaultError(
+    return EnvError(
         f"the environment {env_id} failed in {doing}: {said}{place}" + (f"; the trace is in {where}" if where else "")
     )
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """The frames of a trace that are neither prefrl's nor an installed package's: the user's; else all but prefrl's."""
+    """Return the traceback's frames in user code or, if there are none, all frames outside prefrl."""
     frames = traceback.extract_tb(error.__traceback__)
     foreign = [frame for frame in frames if _PACKAGE not in Path(frame.filename).parents]
     own = [frame for frame in foreign if not _installed(frame.filename)]
@@ -53,7 +53,7 @@ def _installed(filename: str) -> bool:
 
 
 def _keep(error: BaseException, frames: list[traceback.FrameSummary]) -> str | None:
-    """Write the trace to a new file; None where there is no room for one."""
+    """Write the traceback to a new temporary file; return its path, or None if it cannot be written."""
     lines = ["The environment's own part of the trace:\n", *traceback.format_list(frames)]
     lines += [*traceback.format_exception_only(error), "\nThe whole trace:\n", *traceback.format_exception(error)]
     try:

@@ -1,7 +1,8 @@
-"""Actions: what an agent chooses, what an environment takes, and the numbers that a reward model reads.
+"""Convert actions between the agent's space, the environment's space and the reward model's input.
 
-An agent's own space is a bounded Box of floats, Discrete from 0, or a flat MultiDiscrete or MultiBinary; the
-environment's may be a Discrete that starts elsewhere, a Box of whole numbers, or one of several dimensions.
+The agent's space is a bounded Box of floats, a Discrete starting at 0, or a one-dimensional MultiDiscrete or
+MultiBinary. The environment's space may also be a Discrete with another start, a Box of integers, or have several
+dimensions.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from prefrl.types import Array
+from prefrl.arrays import Array
 
 Space = spaces.Space[Any]
 
 
 def unsuitable_actions(space: Space) -> str | None:
-    """Why no agent can choose among these actions; None if one can."""
+    """Return why an action space is not supported, or None if it is."""
     if isinstance(space, spaces.Box):
         if 0 in space.shape:
             return "its actions hold no number"
@@ -34,7 +35,7 @@ def unsuitable_actions(space: Space) -> str | None:
 
 
 def agent_space(space: Space) -> Space:
-    """The space that the agent chooses from, for an environment's own."""
+    """Return the agent's action space for an environment's action space."""
     if isinstance(space, spaces.Discrete):
         return spaces.Discrete(int(space.n)) if space.start != 0 else space
     if isinstance(space, spaces.MultiDiscrete):
@@ -50,7 +51,15 @@ def agent_space(space: Space) -> Space:
 
 
 def to_environment(space: Space, action: Any) -> Any:
-    """One action as the environment takes it: a plain number where discrete, else an array of the space's own type."""
+    """Convert one action of the agent to the environment's format.
+
+    Args:
+        space: The environment's action space.
+        action: (*action), in the agent's space.
+
+    Returns:
+        An int for a Discrete space, otherwise an array with the shape and dtype of the space.
+    """
     if isinstance(space, spaces.Discrete):
         return int(np.asarray(action).reshape(())) + int(space.start)
     if isinstance(space, spaces.MultiDiscrete):
@@ -68,7 +77,12 @@ def to_environment(space: Space, action: Any) -> Any:
 
 
 def from_environment(space: Space, actions: Any) -> Array:
-    """An environment's own actions, one or many, as the agent chooses them."""
+    """Convert one or more of the environment's actions to the agent's format.
+
+    Args:
+        space: The environment's action space.
+        actions: (..., *action), in the environment's space.
+    """
     if isinstance(space, spaces.Discrete):
         return np.asarray(actions) - int(space.start)
     taken = np.asarray(actions)
@@ -79,14 +93,14 @@ def from_environment(space: Space, actions: Any) -> Array:
 
 
 def as_numbers(space: Space, actions: Array) -> Array:
-    """What a reward model reads of an agent's actions, each of which may stand under more dimensions.
+    """Convert actions to the reward model's input.
 
     Args:
-        space: The agent's.
-        actions: (..., *action).
+        space: The agent's action space.
+        actions: (..., *action), in the agent's space.
 
     Returns:
-        (..., n) one-hot where discrete, one after another where there are several choices; a Box as it is.
+        (..., n): discrete actions are one-hot, those of a MultiDiscrete concatenated; actions of a Box are unchanged.
     """
     if isinstance(space, spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[actions]
@@ -97,7 +111,7 @@ def as_numbers(space: Space, actions: Array) -> Array:
 
 
 def from_numbers(space: Space, numbers: Array) -> Array:
-    """The agent's action from what `as_numbers` made of it."""
+    """Convert one action back from the result of `as_numbers`."""
     if isinstance(space, spaces.Discrete):
         return np.asarray(numbers.argmax())
     if isinstance(space, spaces.MultiDiscrete):

@@ -1,4 +1,4 @@
-"""torch's random states, as trees: of the CPU and, where something computes there, of the GPUs."""
+"""Save and restore torch's random states, on the CPU and on GPUs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from prefrl.storage.files import Tree
 
 
 def random_state() -> Tree:
-    """Of everything that torch draws from: the CPU's state, and that of each GPU if any is in use."""
+    """Return torch's global random states: that of the CPU, and those of all GPUs if any is in use."""
     in_use = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     gpus = torch.cuda.get_rng_state_all() if in_use else []
     return {"torch_rng": torch.get_rng_state(), "gpu_rng": {str(index): state for index, state in enumerate(gpus)}}
 
 
 def load_random_state(state: Tree) -> None:
-    """Go back to what `random_state` gave, or an older version, which left GPUs out; those not here are passed over."""
+    """Restore a state from `random_state`.
+
+    States of GPUs that this machine lacks are ignored. Older versions saved no GPU states.
+    """
     torch.set_rng_state(torch.as_tensor(state["torch_rng"]))
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index, gpu in state.get("gpu_rng", {}).items():
@@ -26,15 +29,15 @@ def load_random_state(state: Tree) -> None:
             torch.cuda.set_rng_state(torch.as_tensor(gpu), int(index))
 
 
-class OwnChance:
-    """torch's random states for one part of the program alone, which leaves everybody else's as they are."""
+class TorchRandomState:
+    """A random state of torch that is separate from the global one."""
 
     def __init__(self, seed: int, device: str) -> None:
-        """Seed it.
+        """Initialise the random state.
 
         Args:
             seed: The seed.
-            device: Where the part computes.
+            device: The device that draws from it, e.g. "cpu" or "cuda:0".
         """
         place = torch.device(device)
         index = torch.cuda.current_device() if place.type == "cuda" and place.index is None else place.index
@@ -45,7 +48,7 @@ class OwnChance:
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
-        """What is drawn within is drawn from this."""
+        """Inside this context, torch draws from this random state."""
         with torch.random.fork_rng(devices=self._gpus):
             torch.set_rng_state(self._cpu)
             for gpu, state in self._states.items():
@@ -58,11 +61,11 @@ class OwnChance:
         self._states = {gpu: torch.cuda.get_rng_state(gpu) for gpu in self._gpus}
 
     def state_dict(self) -> Tree:
-        """Where it stands, with the same names as `random_state`."""
+        """Return the state, with the same keys as `random_state`."""
         return {"torch_rng": self._cpu, "gpu_rng": {str(gpu): state for gpu, state in self._states.items()}}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state, as far as it is of the same devices."""
+        """Restore a saved state; states of other devices are ignored."""
         self._cpu = torch.as_tensor(state["torch_rng"])
         saved = {int(gpu): torch.as_tensor(value) for gpu, value in state.get("gpu_rng", {}).items()}
         self._states |= {gpu: value for gpu, value in saved.items() if gpu in self._states}

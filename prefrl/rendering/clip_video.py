@@ -1,11 +1,11 @@
-"""Lossless video: what a person compares is, to the pixel, what was rendered.
+"""Read and write lossless videos of clips.
 
-Through PyAV and not moviepy, which keeps colours at half the resolution and may repeat or drop a clip's last frame.
+This uses PyAV, because moviepy halves the colour resolution and may repeat or drop the last frame.
 
-Each frame is deflated by itself, in an AVI file: a hopper's clips are a tenth smaller than with FFV1 and decode in a
-quarter of the time, which is what a viewer costs beside the agent. FFV1's range coder would save another quarter of the
-disk for seven times the time; lossless H.264 and VP9 take more of both. All are tiny for games and dots
-(`python -m prefrl_benchmarks.scripts.video_codecs RUN`).
+Each frame is compressed separately with zlib, in an AVI file. Hopper's clips are a tenth smaller than with FFV1, and
+decode in a quarter of the time, which matters because the viewer runs next to the agent. FFV1 with its range coder
+saves another quarter of the size but takes seven times as long; lossless H.264 and VP9 are larger and slower. Files of
+Atari games and MovingDot are tiny with any codec (`python -m prefrl_benchmarks.scripts.video_codecs RUN`).
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError
-from prefrl.experience.clips import LARGEST_FILM, MOST_PIXELS
+from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
 from prefrl.printable import printable
 from prefrl.storage.files import DamagedFileError
 from prefrl.storage.reading import MEBIBYTE, opened
-from prefrl.types import Array
 
 _CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
 _CODECS = {_CODEC, "ffv1"}
 
 
-def write_film(path: Path, frames: Array, fps: int) -> None:
-    """Write a video, atomically.
+def write_clip_video(path: Path, frames: Array, fps: int) -> None:
+    """Write a video atomically.
 
     Args:
-        path: The file, an AVI video.
+        path: The AVI file.
         frames: (F, H, W, 3) uint8.
         fps: Frames per second.
 
     Raises:
-        UsageError: if they are more than would be read back.
+        UsageError: if the frames exceed the size limit for reading.
     """
-    if frames.nbytes > LARGEST_FILM:
-        raise UsageError(too_large_film(frames.shape[1:3], len(frames)))
+    if frames.nbytes > LARGEST_FRAMES:
+        raise UsageError(too_large_clip(frames.shape[1:3], len(frames)))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # as private as the clips
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600))  # private, like the clips
         with av.open(str(temporary.absolute()), "w", format="avi") as container:
             stream = container.add_stream(_CODEC, rate=fps)
             assert isinstance(stream, av.VideoStream)
@@ -61,32 +61,37 @@ def write_film(path: Path, frames: Array, fps: int) -> None:
         raise
 
 
-def too_large_film(size: Sequence[int], frames: int) -> str:
-    """Why a clip of so many pictures (height, width) cannot be shown."""
+def too_large_clip(size: Sequence[int], frames: int) -> str:
+    """Return the error message for a clip that exceeds the size limit.
+
+    Args:
+        size: (height, width) of a frame in pixels.
+        frames: Number of frames.
+    """
     height, width = size
     return (
-        f"a clip of {frames} pictures of {width}x{height} is larger than the {LARGEST_FILM // MEBIBYTE} MiB that are "
-        "shown: make render() give smaller pictures, or queries.segment_length shorter"
+        f"a clip of {frames} frames of {width}x{height} is larger than the limit of {LARGEST_FRAMES // MEBIBYTE} MiB: "
+        "return smaller frames from render(), or lower queries.segment_length"
     )
 
 
-def read_film(path: Path, frames: int | None = None) -> Array:
-    """Decode a video; also of older runs, which wrote FFV1.
+def read_clip_video(path: Path, frames: int | None = None) -> Array:
+    """Decode a video. This includes the FFV1 videos of older versions.
 
     Args:
         path: The file.
-        frames: How many there must be, where that is known.
+        frames: Expected number of frames; None for any.
 
     Returns:
         (F, H, W, 3) uint8.
 
     Raises:
-        DamagedFileError: if it is missing, no whole video, or of another length.
+        DamagedFileError: if the file is missing, damaged or of another length.
     """
     told = printable(path)
     try:
-        # As a file and not as a name, which may be a protocol's; as what it should be, and not as what it says it is.
-        with opened(path, LARGEST_FILM) as file, av.open(file, "r", **_as_ours(path)) as container:
+        # Open a file object, because a name could be a protocol's URL. Fix the format instead of detecting it.
+        with opened(path, LARGEST_FRAMES) as file, av.open(file, "r", **_as_ours(path)) as container:
             decoded = _decoded(container, None if frames is None else frames + 1)
     except (OSError, av.FFmpegError, ValueError, MemoryError) as error:
         raise DamagedFileError(f"the clip {told} cannot be read: {printable(error, 200)}") from None
@@ -97,7 +102,7 @@ def read_film(path: Path, frames: int | None = None) -> Array:
 
 
 def _decoded(container: InputContainer, most: int | None) -> Array:
-    """Up to so many frames (F, H, W, 3), which are in memory once."""
+    """Decode up to `most` frames to (F, H, W, 3), holding them in memory once."""
     pixels, shape = bytearray(), (0, 0, 3)
     for frame in itertools.islice(_frames(container), most):
         pixels += frame.data
@@ -106,7 +111,7 @@ def _decoded(container: InputContainer, most: int | None) -> Array:
 
 
 def _as_ours(path: Path) -> dict[str, Any]:
-    """How a file is opened that is to be one of ours: one stream, of pictures that are not too large."""
+    """Return arguments of `av.open` that restrict a file to one stream with frames of bounded size."""
     most = {"max_pixels": str(MOST_PIXELS)}
     return {
         "format": "matroska" if path.suffix == ".mkv" else "avi",
@@ -116,14 +121,18 @@ def _as_ours(path: Path) -> dict[str, Any]:
 
 
 def _frames(container: InputContainer) -> Iterator[Array]:
-    """The frames, each (H, W, 3), of one size and together not too large; no frame is decoded before it is wanted."""
+    """Decode frames, each (H, W, 3), on demand.
+
+    Raises:
+        ValueError: if the codec is unknown, sizes differ, or the frames are too large in total.
+    """
     stream = container.streams.video[0] if container.streams.video else None
     if stream is None or stream.codec_context.name not in _CODECS:
-        raise ValueError("it is no video of ours")
+        raise ValueError("its codec is not supported")
     width, height = stream.codec_context.width, stream.codec_context.height
     if not 0 < width * height <= MOST_PIXELS:
-        raise ValueError(f"its pictures are of {width}x{height} pixels")
+        raise ValueError(f"its frames have {width}x{height} pixels")
     for count, frame in enumerate(container.decode(stream), start=1):
-        if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FILM:
-            raise ValueError("its pictures are too many, or of several sizes")
+        if (frame.width, frame.height) != (width, height) or count * width * height * 3 > LARGEST_FRAMES:
+            raise ValueError("its frames are too many, or differ in size")
         yield np.ascontiguousarray(frame.to_ndarray(format=_RGB))

@@ -1,6 +1,6 @@
-"""An environment is tried before a run directory exists: made, reset, stepped, rendered where people will look, closed.
+"""Check an environment before a run is created: create it, reset it, step it, render it for people, close it.
 
-What it does wrong is then one line, and nothing has to be cleared away.
+Errors are reported in one line, before any file is written.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from gymnasium.wrappers import TimeLimit
 from prefrl.encoder import is_image
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter, one_number
-from prefrl.experience.faults import EnvironmentFaultError
+from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import picture
-from prefrl.experience.making import RENDERED, make_env
-from prefrl.experience.observations import mismatch, out_of_bounds
-from prefrl.machine.patience import doing
+from prefrl.experience.make_env import RENDERED, make_env
+from prefrl.experience.observation_spaces import mismatch, out_of_bounds
+from prefrl.machine.activity import set_activity
 from prefrl.printable import printable
 
 _EPISODES, _STEPS = 10, 1000
-"""How many are played with random actions, at most."""
+"""Maximum number of episodes and steps with random actions."""
 _SECONDS = 3.0
-"""... and for how long, so that nobody waits for a slow environment."""
+"""Time limit for them, so that slow environments do not delay the start."""
 _EXAMINED, _LOOKED_AT = 64, 16
-"""The first steps, of which everything is examined, and how many of them are rendered."""
+"""Number of first steps whose results are checked, and number of these that are rendered."""
 
 Env = gymnasium.Env[Any, Any]
 
@@ -39,42 +39,42 @@ _log = logging.getLogger("prefrl")
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What trying an environment tells of it."""
+class EnvProperties:
+    """Properties of an environment, found by stepping it."""
 
     horizon: int | None
-    """Its time limit, in steps."""
+    """Time limit in steps; None without one."""
     fps: int
-    """Steps shown a second, as it says itself; 30 where it does not."""
+    """Steps per second for playback, from the environment's metadata; 30 by default."""
     short_episode: int
-    """The lower quartile of the lengths of episodes with random actions; 1,000 where none was seen to end."""
+    """Lower quartile of the lengths of episodes with random actions, in steps; 1,000 if no episode ended."""
     images: bool
-    """Whether observations are pictures, as networks see them."""
+    """Whether converted observations are images."""
     rewarded: bool
     """Whether it has a true reward."""
 
 
-def try_out(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: bool = False) -> Tried:
-    """Try an environment.
+def check_env(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: bool = False) -> EnvProperties:
+    """Check an environment and determine its properties.
 
     Args:
-        env_id: Gymnasium's name of it.
-        arguments: Its constructor's.
-        people: Whether people are to see it.
+        env_id: Its Gymnasium id.
+        arguments: Arguments of its constructor.
+        people: Whether people will label its clips, so that it must render.
 
     Raises:
-        UsageError: with what is wrong, in one line.
+        UsageError: if the environment cannot be used.
     """
     mode = RENDERED if people else None
     if people:
         os.environ.setdefault("MUJOCO_GL", "egl")
-    doing(f"trying {env_id} for a few seconds")
+    set_activity(f"trying {env_id} for a few seconds")
     spy = _Spy(make_env(env_id, arguments, render_mode=mode).env, env_id)
     env = Adapter(spy, env_id)
     try:
         _examine(env, spy, people=people)
         short = _short_episode(env)
-    except EnvironmentFaultError as error:
+    except EnvError as error:
         raise UsageError(str(error)) from error
     finally:
         _close(env)
@@ -82,27 +82,27 @@ def try_out(env_id: str, arguments: Mapping[str, Any] | None = None, *, people: 
     if spy.strays:
         _log.warning("%s: observations leave the bounds of its observation_space", printable(env_id))
     space = env.observation_space
-    return Tried(horizon(env), _fps(env), short, is_image(space.shape or (), space.dtype), spy.rewarded)
+    return EnvProperties(horizon(env), _fps(env), short, is_image(space.shape or (), space.dtype), spy.rewarded)
 
 
 def _close(env: Adapter) -> None:
     try:
         env.close()
-    except EnvironmentFaultError as error:
+    except EnvError as error:
         raise UsageError(str(error)) from error
 
 
 def _is_new_each_time(env: Adapter, env_id: str, arguments: Mapping[str, Any] | None, mode: str | None) -> None:
-    """A run steps several environments, so that making one must not give another's again."""
+    """Check that two created environments are distinct, because a run steps several."""
     other = make_env(env_id, arguments, render_mode=mode)
     same = other.unwrapped is env.unwrapped
     _close(other)
     if same:
-        raise UsageError(f"{env_id} gives the same environment each time it is made; a run needs several")
+        raise UsageError(f"{env_id} returns the same environment each time it is created; a run needs several")
 
 
 def _examine(env: Adapter, spy: _Spy, *, people: bool) -> None:
-    """Step through the first episodes while the spy looks at everything that is given."""
+    """Step through the first episodes while the spy checks all results."""
     env.action_space.seed(0)
     deadline = time.monotonic() + _SECONDS
     over, size = True, None
@@ -119,20 +119,20 @@ def _examine(env: Adapter, spy: _Spy, *, people: bool) -> None:
 
 
 def _see(env: Adapter, size: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Render, and look whether that is a picture like the ones before; its size."""
+    """Render a frame, check that its shape equals `size`, and return its shape."""
     try:
         shown = picture(env.render()).shape
     except ValueError as error:
-        raise env.fault(f"its render() gives no picture that people could see: {error}") from None
-    except EnvironmentFaultError as error:
-        raise UsageError(f"{error}; `prefrl doctor` tells what this machine lacks to render") from error
+        raise env.fault(f"its render() does not return an image: {error}") from None
+    except EnvError as error:
+        raise UsageError(f"{error}; `prefrl doctor` lists what this machine lacks") from error
     if size is not None and shown != size:
-        raise env.fault(f"its render() gives pictures of different sizes: {size}, then {shown}")
+        raise env.fault(f"its render() returns images of different sizes: {size}, then {shown}")
     return shown
 
 
 class _Spy(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Looks at what an environment gives before the adapter makes of it what it should be."""
+    """Checks an environment's results before the adapter converts them."""
 
     def __init__(self, env: Env, name: str) -> None:
         super().__init__(env)
@@ -167,12 +167,12 @@ class _Spy(gymnasium.Wrapper[Any, Any, Any, Any]):
             raise self._fault(f"an observation does not match observation_space: {reason}")
         self.strays |= out_of_bounds(self.observation_space, observation)
 
-    def _fault(self, reason: str) -> EnvironmentFaultError:
-        return EnvironmentFaultError(f"the environment {self._name} cannot be used: {reason}")
+    def _fault(self, reason: str) -> EnvError:
+        return EnvError(f"the environment {self._name} cannot be used: {reason}")
 
 
 def _short_episode(env: Adapter) -> int:
-    """The lower quartile of the lengths of episodes with random actions; one whose end was not seen is a long one."""
+    """Return the lower quartile of episode lengths with random actions; an unfinished episode counts as 1,000 steps."""
     env.action_space.seed(0)
     lengths: list[int] = []
     steps, deadline = 0, time.monotonic() + _SECONDS
@@ -191,7 +191,7 @@ def _short_episode(env: Adapter) -> int:
 
 
 def horizon(env: Env) -> int | None:
-    """The steps after which an environment's time limit ends an episode; None without one."""
+    """Return the environment's time limit in steps, or None without one."""
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, TimeLimit):
             return int(env._max_episode_steps)

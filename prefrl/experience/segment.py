@@ -1,0 +1,50 @@
+"""A segment: the unit of experience that labellers compare (paper, section 2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prefrl.arrays import Array
+from prefrl.encoder import encode
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """L consecutive steps between two real resets of the simulator."""
+
+    id: int
+    """Serial number within the run."""
+    frames: Array
+    """(L, *observation): raw observations, before normalisation. If observations are stacks of frames, the
+    (L + stack - 1, H, W) frames, each once."""
+    actions: Array
+    """(L, *action): actions as passed to the environment; discrete ones are one-hot."""
+    true_rewards: Array
+    """(L,): the task's own reward, for metrics and simulated teachers, never for the reward model."""
+    stack: int = 1
+    """Frames per observation."""
+    scene: dict[str, Any] | None = None
+    """What is needed to render it (`prefrl.experience.scenes`); None if no person labels."""
+
+    def __post_init__(self) -> None:
+        """Reject arrays of different lengths."""
+        if not len(self.frames) - self.stack + 1 == len(self.actions) == len(self.true_rewards):
+            raise ValueError("a segment's observations, actions and rewards must have the same length")
+
+    def __len__(self) -> int:
+        return len(self.true_rewards)
+
+    @property
+    def observations(self) -> Array:
+        """(L, *observation); for stacked frames, a view of `frames`."""
+        if self.stack == 1:
+            return self.frames
+        return np.moveaxis(np.lib.stride_tricks.sliding_window_view(self.frames, self.stack, axis=0), -1, 1)
+
+    @property
+    def features(self) -> Array:
+        """Input of the reward model: the `frames` of images, or (L, F) flattened observations and actions."""
+        return encode(self.frames, self.actions)
