@@ -22,6 +22,7 @@ from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.transfer import export_labels
 from prefrl.runs.directory import RunDirectory
+from prefrl.safety import trust
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +31,16 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("state")
     with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder)}):
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def trusted_by_nobody_else() -> Iterator[None]:
+    """What a test trusts is trusted in that test alone: none passes because another ran before it."""
+    folders, calls = dict(trust._folders), set(trust._calls)
+    yield
+    for kept, before in ((trust._folders, folders), (trust._calls, calls)):
+        kept.clear()
+        kept.update(before)
 
 
 @pytest.fixture

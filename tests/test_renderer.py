@@ -390,7 +390,7 @@ def test_where_no_first_clip_could_be_shown_a_run_ends_with_the_reason():
     asker = SimpleNamespace(initial_segments=3, initial_labels=3, settle=lambda *_: None, counts={"answered": 0})
     asker.problems = ["clip 3 cannot be shown: no light", "clip 2 cannot be shown: no light"]
     parts = SimpleNamespace(agent=SimpleNamespace(steps=256), config=SimpleNamespace(teacher="human"))
-    keeper = SimpleNamespace(records=None, reporter=SimpleNamespace(waiting=None))
+    keeper = SimpleNamespace(records=None, reporter=SimpleNamespace(waiting=None), largest_checkpoint=0)
     initial = InitialPhases(parts, SimpleNamespace(asker=asker), keeper)
     with pytest.raises(UsageError, match=r"none of the first .*: clip 3 cannot be shown: no light; .* start a new run"):
         initial.ask()

@@ -20,6 +20,7 @@ from prefrl.experience import env_checks
 from prefrl.experience.env_checks import check_env
 from prefrl.experience.make_env import make_env
 from prefrl.recipes import resolve
+from prefrl.safety import trust
 
 SMALL = (
     *("agent.n_envs=2", "agent.n_steps=32", "agent.n_epochs=1", "round_steps=64"),
@@ -224,6 +225,7 @@ def test_what_shows_nothing_cannot_be_shown_to_people(name: str, reason: str, tm
 def test_other_kinds_of_pictures_are_filmed(name: str, tmp_path: Path) -> None:
     from prefrl.experience.frames import render
 
+    trust.import_named("oddities")
     env = make_env(f"oddities:{name}-v0", render_mode="rgb_array")
     env.reset(seed=0)
     frame = render(env)
