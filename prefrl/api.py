@@ -14,7 +14,7 @@ from prefrl.config import RunConfig, replace
 from prefrl.config.request import Budget, Request
 from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
-from prefrl.experience.user_envs import UserEnv, check_json, user_env_maker, restore_user_env, register_user_env
+from prefrl.experience.user_envs import UserEnv, check_json, register_user_env, restore_user_env, user_env_maker
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.finishing import finish_asking, is_closed

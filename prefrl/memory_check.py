@@ -17,7 +17,7 @@ from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
 from prefrl.experience.environments import reward_inputs
-from prefrl.experience.frames import render, make_render_env
+from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
 from prefrl.rendering.clip_video import too_large_clip
 from prefrl.reward.networks import StackedCNN

@@ -221,7 +221,9 @@ def test_closing_gives_the_pairs_back(window, run):
 
 def test_status_says_that_nothing_more_is_asked(run):
     run[1].closed = True
-    assert any("no more labels are asked for" in line and "--labels" in line for line in status_lines(run_status(run[0].root)))
+    assert any(
+        "no more labels are asked for" in line and "--labels" in line for line in status_lines(run_status(run[0].root))
+    )
     run[1].closed = False
     assert not any("nothing more" in line for line in status_lines(run_status(run[0].root)))
 

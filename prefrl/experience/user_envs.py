@@ -73,8 +73,7 @@ def restore_user_env(config: RunConfig, env: UserEnv | None) -> None:
         return
     if not config.env_id.startswith(PREFIX):
         raise UsageError(
-            "env= is for runs whose environment was passed from Python; "
-            f"this run's environment is {config.env_id}"
+            f"env= is for runs whose environment was passed from Python; this run's environment is {config.env_id}"
         )
     register_user_env(env, config.env_id)
 

@@ -27,7 +27,7 @@ class WorkerProcess(NamedTuple):
     pipe: Connection
 
     def send(self, message: Any) -> None:
-        """Send a short message. It is dropped if the process has ended, or if the pipe is full because it does not read."""
+        """Send a short message. It is dropped if the process has ended, or does not read and its pipe is full."""
         with suppress(OSError):
             if _has_room(self.pipe):
                 self.pipe.send(message)

@@ -21,10 +21,10 @@ from prefrl.errors import PrefrlError, explain
 from prefrl.experience.action_spaces import from_numbers
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
-from prefrl.experience.frames import prepare, render, make_render_env
+from prefrl.experience.frames import make_render_env, prepare, render
 from prefrl.experience.scenes import scene_frames
 from prefrl.experience.snapshots import load_env
-from prefrl.experience.user_envs import user_env_maker, restore_user_env
+from prefrl.experience.user_envs import restore_user_env, user_env_maker
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on

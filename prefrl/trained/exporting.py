@@ -31,9 +31,7 @@ class Exported:
     """The name of the algorithm's class."""
 
 
-def export(
-    root: str | Path, path: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()
-) -> Exported:
+def export(root: str | Path, path: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()) -> Exported:
     """Write a run's newest agent as a Stable-Baselines3 model.
 
     Args:
