@@ -283,7 +283,7 @@ def test_a_checkpoint_larger_than_the_training_is_not_taken_into_memory(unfinish
     for path in checkpoints(unfinished):
         save_tree(path, load_tree(path) | {"giant": np.zeros(GIANT, np.uint8)})
     done, most = peak(lambda: prefrl("resume", unfinished))
-    assert (done.code, "is whole" in done.err) == (1, True)
+    assert (done.code, "are damaged" in done.err) == (1, True)
     assert most < GIANT // 2
 
 

@@ -1,10 +1,14 @@
 """Scenes for rendering are recorded together with segments."""
 
+import gymnasium
 import numpy as np
+import pytest
 from helpers import CountingEnv, take_rollout, through_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.experience.recorder import SegmentRecorder
+from prefrl.experience.scenes import Scenes
+from prefrl.storage.files import size_of
 
 
 def roll(env, steps):
@@ -108,3 +112,48 @@ def test_scenes_are_a_part_of_the_state(tmp_path):
     take_rollout(plain)
     assert plain.state_dict()["scenes"] == {}
     assert set(plain.state_dict()["pool"]["0"]) == {"o", "a", "r"}
+
+
+@pytest.mark.parametrize("name", ["Hopper-v5", "Unsaved", "OfLists"])
+def test_a_full_pool_with_its_scenes_is_within_the_bound_for_checkpoints(name):
+    env = gymnasium.make(name) if name in gymnasium.registry else {"Unsaved": Noisy, "OfLists": OfLists}[name]()
+    recorder = SegmentRecorder(DummyVecEnv([lambda: env]), 5, 20, scenes=Scenes([env], 5))
+    recorder.reset()
+    bound, space = recorder.largest_state, env.action_space
+    space.seed(0)
+    for _ in range(4):
+        for _ in range(40):
+            recorder.step(space.sample()[None])
+        recorder.cut(recorder.take())
+    assert len(recorder.pool) == 20
+    size = size_of(recorder.state_dict())
+    assert size <= bound <= 2**20 + 30 * size
+
+
+class Noisy(gymnasium.Env):
+    """Its state cannot be saved, and its pictures cannot be compressed."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
+    render_mode = "rgb_array"
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    chance = np.random.default_rng(0)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(3, np.float32), 0.0, False, False, {}
+
+    def render(self):
+        return self.chance.integers(0, 256, (20, 30, 3), np.uint8)
+
+
+class OfLists(Noisy):
+    """Its state is saved as plain values."""
+
+    def save_state(self):
+        return {"board": [[0] * 1000] * 20}
+
+    def load_state(self, state):
+        pass

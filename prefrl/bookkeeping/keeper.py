@@ -43,14 +43,11 @@ class Keeper:
     def largest_checkpoint(self) -> int:
         """Bytes that a checkpoint of this training may have.
 
-        It holds what there is now, and the moments of two optimisers and a full pool besides. What it takes to show a
-        clip to people depends on the simulator, so that only the general limit holds for it.
+        It holds the present state, and the moments of two optimisers and a full pool besides.
         """
-        if self._parts.config.asks_people:
-            return LARGEST_TREE
         feedback = self._parts.feedback
         pool = feedback.recorder.largest_state if feedback else 0
-        return 4 * size_of(self.state_dict()) + 2 * pool + 64 * MEBIBYTE
+        return min(LARGEST_TREE, 4 * size_of(self.state_dict()) + 2 * pool + 64 * MEBIBYTE)
 
     def begin(self) -> None:
         """Write the first checkpoint, before the first round."""

@@ -97,10 +97,11 @@ class SegmentRecorder(VecEnvWrapper):
 
     @property
     def largest_state(self) -> int:
-        """Bytes that the pool and the segments that have begun can have, scenes aside."""
-        steps = sum(math.prod(part.shape[1:]) * part.itemsize for part in self._nothing)
+        """Bytes that the pool and the segments that have begun can have."""
+        step = sum(math.prod(part.shape[1:]) * part.itemsize for part in self._nothing)
+        scene = self._scenes.largest if self._scenes else 0
         assert self.pool.maxlen is not None
-        return (self.pool.maxlen + 2 * self.num_envs) * (self._length + self._stack) * steps
+        return (self.pool.maxlen + 2 * self.num_envs) * ((self._length + self._stack) * step + scene)
 
     def reset(self) -> VecEnvObs:
         """Reset all environments. Unfinished segments and the current rollout are discarded."""

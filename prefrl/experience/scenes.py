@@ -19,8 +19,11 @@ from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
 from prefrl.experience.env_errors import EnvError
 from prefrl.experience.frames import render
 from prefrl.experience.snapshots import save_env
-from prefrl.storage.files import Tree
+from prefrl.storage.files import Tree, size_of
 from prefrl.storage.reading import inflated
+
+_SPARE = 2**14
+"""Bytes beyond a state or a frame: names, and what compression adds to a frame that cannot be compressed."""
 
 
 class Scenes:
@@ -42,6 +45,14 @@ class Scenes:
         self._begun: list[deque[Tree]] = [deque() for _ in self._envs]
         self._taken: list[Tree | None] = [None] * len(self._envs)
         """For each environment, the scene of the segment that was cut last."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a scene can have: twice the present state, because states may grow, or the frames uncompressed."""
+        state = save_env(self._envs[0])
+        if state is None:
+            return self._length * (render(self._envs[0]).nbytes + _SPARE)
+        return 2 * size_of(state) + _SPARE
 
     def before_step(self) -> None:
         """Save the state of each environment that is at the first step of a segment; call this before each step.

@@ -107,10 +107,10 @@ def save_tree(path: Path, tree: Tree, *, durable: bool = False, private: bool = 
 
 
 def size_of(tree: Any) -> int:
-    """Bytes of a tree's arrays and tensors."""
+    """Return the bytes of a tree's arrays and tensors, and about those of its plain values."""
     if isinstance(tree, dict):
         return sum(map(size_of, tree.values()))
-    return int(getattr(tree, "nbytes", 0))
+    return int(tree.nbytes) if hasattr(tree, "nbytes") else len(repr(tree))
 
 
 def load_tree(path: Path, most: int = LARGEST_TREE) -> Tree:
