@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prefrl_benchmarks.executors import local as executors
+from prefrl_benchmarks.executors import registry as executors
 from prefrl_benchmarks.executors.nodes import pack, unpack
 from runs import DEADLINE, prefrl, progress, refused, summary, until
 
@@ -113,7 +113,7 @@ def test_a_node_that_is_killed_costs_no_cell(tmp_path):
 
 LISTENING = """
 import os, psutil
-from prefrl_benchmarks.executors.local import find_executor
+from prefrl_benchmarks.executors.registry import find_executor
 find_executor("ray")
 import ray
 actor = ray.remote(int).remote()  # workers listen too
@@ -139,3 +139,16 @@ def test_a_local_cluster_is_not_reachable_from_other_machines(tmp_path):
     assert all(place.removeprefix("::ffff:") in {"127.0.0.1", "::1"} for place in places), places
     assert "token 64" in done.stdout
     assert not (tmp_path / ".ray").exists()  # the token is this process's and its children's alone
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--executor", "rays"), "rays"),
+        (("--executor", "process", "--address", "127.0.0.1:9"), "--address is for --executor ray"),
+        (("--executor", "ray", "--slurm", "time=5"), "--slurm is for --executor submitit"),
+    ],
+)
+def test_an_executor_is_named_and_takes_its_own_options_only(tmp_path, flags, reason):
+    assert reason in refused(prefrl("bench", "run", "smoke", "--out", tmp_path / "out", *flags), 2)
+    assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prefrl_benchmarks.executors import local as executors
+from prefrl_benchmarks.executors import registry as executors
 from prefrl_benchmarks.executors import slurm
 from runs import DEADLINE, prefrl, progress, refused, summary, until
 

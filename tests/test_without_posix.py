@@ -1,6 +1,7 @@
 """The benchmarks without POSIX features, which is simulated: prefrl was never run on Windows."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -8,7 +9,7 @@ import textwrap
 import psutil
 import pytest
 from prefrl_benchmarks import groups
-from prefrl_benchmarks.executors import local as executors
+from prefrl_benchmarks.executors import registry
 from prefrl_benchmarks.executors.local import ProcessJob
 from prefrl_benchmarks.measure.interleave import run_interleaved
 from runs import DEADLINE, until
@@ -48,7 +49,7 @@ def system(request, monkeypatch):
     """This system as it is, and without process groups."""
     if request.param == "one by one":
         for name in ("killpg", "sched_getaffinity", "sched_setaffinity"):
-            monkeypatch.delattr(executors.os, name, raising=False)
+            monkeypatch.delattr(os, name, raising=False)
 
 
 FAMILY = """
@@ -104,7 +105,7 @@ def test_processes_run_interleaved():
 
 
 def test_slurm_is_refused_where_it_does_not_run(monkeypatch):
-    monkeypatch.delattr(executors.signal, "SIGUSR2")
-    monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.delattr(registry.signal, "SIGUSR2")
+    monkeypatch.setattr(registry.importlib.util, "find_spec", lambda name: object())
     with pytest.raises(UsageError, match="does not run on Windows"):
-        executors.find_executor("submitit")
+        registry.find_executor("submitit")

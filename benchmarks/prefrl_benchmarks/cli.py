@@ -33,7 +33,7 @@ def run(
     *,
     out: Path,
     jobs: int = 1,
-    executor: Literal["process", "ray", "submitit"] = "process",
+    executor: str = "process",
     address: str | None = None,
     slurm: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
     trust: Trust = (),
@@ -44,12 +44,12 @@ def run(
         suite: smoke, quick, mujoco, atari, ablations, teachers, queries, or a TOML file of your own.
         out: Folder for the runs.
         jobs: Number of runs at a time; each uses one core.
-        executor: Where to run: processes on this machine, a Ray cluster, or Slurm through submitit.
+        executor: Where to run: `process` (this machine), `ray` (a Ray cluster) or `submitit` (Slurm).
         address: Address of the Ray cluster's head, HOST:PORT (default: RAY_ADDRESS, or a cluster on this machine only).
         slurm: Parameters of Slurm jobs by submitit's names: partition=NAME time=MINUTES mem=8GB gpus_per_node=1 ...
         trust: A module that the tasks of a TOML file may import.
     """
-    from prefrl_benchmarks.executors.local import find_executor
+    from prefrl_benchmarks.executors.registry import find_executor
     from prefrl_benchmarks.runner import run_suite
     from prefrl_benchmarks.suites import find_suite
 

@@ -21,7 +21,8 @@ from prefrl.errors import UsageError
 from prefrl.runs.directory import is_finished
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.display import SuiteDisplay
-from prefrl_benchmarks.executors.local import PROCESSES, Executor, Job
+from prefrl_benchmarks.executors.job import Executor, Job
+from prefrl_benchmarks.executors.local import start_process
 from prefrl_benchmarks.results import last_words, write_manifest
 from prefrl_benchmarks.suites import Suite
 
@@ -49,7 +50,7 @@ class _Stop:
 
 
 def run_suite(
-    suite: Suite, out: Path, jobs: int, *, executor: Executor = PROCESSES, display: SuiteDisplay | None = None
+    suite: Suite, out: Path, jobs: int, *, executor: Executor = start_process, display: SuiteDisplay | None = None
 ) -> Outcome:
     """Run all cells that are not finished yet.
 

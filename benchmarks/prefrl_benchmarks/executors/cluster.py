@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl_benchmarks.cells import Cell
-from prefrl_benchmarks.executors.local import Executor, Job
+from prefrl_benchmarks.executors.job import Executor, Job
 from prefrl_benchmarks.executors.nodes import NodeRunner, Returned, put_back, take_along
 
 _CONNECT_SECONDS = 10

@@ -25,7 +25,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.storage.files import read_json, write_json
 from prefrl_benchmarks.cells import Cell, fingerprint
-from prefrl_benchmarks.executors.local import Executor, Job
+from prefrl_benchmarks.executors.job import Executor, Job
 from prefrl_benchmarks.executors.nodes import NodeRunner, Returned, put_back, take_along
 
 FOLDER = ".slurm"
@@ -165,7 +165,7 @@ class SlurmJob:
         self._note.unlink(missing_ok=True)
 
 
-def slurm_cluster(parameters: dict[str, Any]) -> Executor:
+def slurm_cluster(parameters: dict[str, Any] | None) -> Executor:
     """An executor that submits cells as Slurm jobs.
 
     Args:
@@ -180,7 +180,7 @@ def slurm_cluster(parameters: dict[str, Any]) -> Executor:
     @cache
     def executor(folder: Path) -> submitit.SlurmExecutor:
         made = submitit.SlurmExecutor(folder / FOLDER, max_num_timeout=_RETURNS)
-        made.update_parameters(**_DEFAULTS | parameters)
+        made.update_parameters(**_DEFAULTS | (parameters or {}))
         return made
 
     try:

@@ -12,7 +12,8 @@ from typing import Any
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.runs.directory import commit, version
 from prefrl_benchmarks.cells import Cell, start_cell
-from prefrl_benchmarks.executors.local import Job, ProcessJob
+from prefrl_benchmarks.executors.job import Job
+from prefrl_benchmarks.executors.local import ProcessJob
 from prefrl_benchmarks.results import machine
 from prefrl_benchmarks.runner import run_suite
 from prefrl_benchmarks.suites import find_suite
