@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from prefrl.errors import UsageError
 from prefrl.experience.engines import EngineVecEnv
+from prefrl.experience.find_task import find_task
 from prefrl.experience.snapshots import load_env, save_env
-from prefrl.experience.tasks import find_task
 
 SCORE_MEMORY = {
     "beamrider": {(9, 10, 11): Box(10, 18, 61, 107), (84,): Box(32, 40, 20, 31)},

@@ -17,9 +17,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.env_errors import EnvError
+from prefrl.experience.make_env import make_env
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
-from prefrl.experience.tasks import make_env
 from prefrl.feedback.kinds.comparison import pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore

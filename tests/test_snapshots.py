@@ -4,8 +4,8 @@ import pytest
 from helpers import through_file
 from test_tasks import FACTS
 
+from prefrl.experience.make_env import make_env
 from prefrl.experience.snapshots import _derived_names, load_env, save_env
-from prefrl.experience.tasks import make_env
 
 CLASSIC = ["CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
 IDS = [facts[0] for facts in FACTS.values()] + CLASSIC

@@ -5,8 +5,10 @@ import pytest
 from gymnasium import spaces
 
 from prefrl.errors import UsageError
-from prefrl.experience.make_env import make_env, unsuitable
-from prefrl.experience.tasks import GymnasiumTask, find_task, known_tasks
+from prefrl.experience.adapter import unsuitable
+from prefrl.experience.find_task import find_task
+from prefrl.experience.make_env import make_env
+from prefrl.experience.tasks import GymnasiumTask, known_tasks
 
 FACTS = {  # name: Gymnasium id, horizon, clip steps, playback rate
     "hopper": ("prefrl/Hopper-v0", 1000, 60, 40),

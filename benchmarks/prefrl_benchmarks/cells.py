@@ -16,7 +16,7 @@ from prefrl.config import RunConfig
 from prefrl.config.migrations import restored
 from prefrl.config.request import Request
 from prefrl.errors import PrefrlError
-from prefrl.experience.tasks import find_task
+from prefrl.experience.find_task import find_task
 from prefrl.recipes import resolve
 from prefrl.runs.directory import is_finished, read_config, read_summary
 from prefrl.safety.trust import module_of

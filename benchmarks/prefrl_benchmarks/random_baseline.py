@@ -14,8 +14,8 @@ from gymnasium import spaces
 from prefrl.arrays import Array
 from prefrl.config import EvaluationConfig
 from prefrl.errors import PrefrlError
+from prefrl.experience.find_task import find_task
 from prefrl.experience.make_env import make_env
-from prefrl.experience.tasks import find_task
 from prefrl.storage.files import read_json, write_json
 
 EPISODES = 30

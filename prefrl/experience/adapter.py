@@ -14,9 +14,9 @@ import numpy as np
 
 from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.action_spaces import agent_space, to_environment
+from prefrl.experience.action_spaces import agent_space, to_environment, unsuitable_actions
 from prefrl.experience.env_errors import EnvError, raised
-from prefrl.experience.observation_spaces import ObservationError, observation_transform
+from prefrl.experience.observation_spaces import ObservationError, observation_transform, unsuitable_observations
 
 Env = gymnasium.Env[Any, Any]
 _T = TypeVar("_T")
@@ -189,6 +189,14 @@ def _shape_of(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
+def unsuitable(env: Env) -> str | None:
+    """Return why an environment's spaces are not supported, or None if they are."""
+    for name in ("observation_space", "action_space"):
+        if not isinstance(getattr(env, name, None), gymnasium.Space):
+            return f"its {name} is not a Gymnasium space"
+    return unsuitable_observations(env.observation_space) or unsuitable_actions(env.action_space)
+
+
 def adapt(env: Env) -> Adapter:
     """Wrap an environment so that an exported agent can act in it.
 
@@ -198,8 +206,6 @@ def adapt(env: Env) -> Adapter:
     Raises:
         UsageError: if it is unsuitable for an agent.
     """
-    from prefrl.experience.make_env import unsuitable  # noqa: PLC0415 - that module imports this one
-
     name = env.spec.id if env.spec else type(env.unwrapped).__name__
     if reason := unsuitable(env):
         raise UsageError(f"{name} is unsuitable: {reason}")

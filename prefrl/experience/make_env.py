@@ -13,10 +13,9 @@ from gymnasium.vector import VectorEnv
 
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
-from prefrl.experience.action_spaces import unsuitable_actions
-from prefrl.experience.adapter import Adapter
+from prefrl.experience.adapter import Adapter, unsuitable
 from prefrl.experience.env_errors import raised
-from prefrl.experience.observation_spaces import unsuitable_observations
+from prefrl.experience.tasks import known_tasks
 from prefrl.experience.user_envs import missing
 from prefrl.printable import printable
 from prefrl.safety import trust
@@ -64,8 +63,6 @@ def run_env(config: RunConfig, *, render_mode: str | None = None) -> Adapter:
 
 
 def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:
-    from prefrl.experience.tasks import known_tasks  # noqa: PLC0415 - that module imports this one
-
     known_tasks()  # loading the task tables registers their environments
     _quiet_mujoco()
     if gone := missing(env_id):
@@ -136,14 +133,6 @@ def _wrong_arguments(env_id: str, given: dict[str, Any]) -> str | None:
     return f"its constructor takes no {', '.join(unknown)}; it takes: {known}" if unknown else None
 
 
-def unsuitable(env: Env) -> str | None:
-    """Return why an environment's spaces are not supported, or None if they are."""
-    for name in ("observation_space", "action_space"):
-        if not isinstance(getattr(env, name, None), gymnasium.Space):
-            return f"its {name} is not a Gymnasium space"
-    return unsuitable_observations(env.observation_space) or unsuitable_actions(env.action_space)
-
-
 def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
     """Create a vector environment with its own engine.
 
@@ -154,8 +143,6 @@ def make_engine(env_id: str, envs: int) -> VectorEnv[Any, Any, Any]:
     Raises:
         UsageError: if it cannot be created.
     """
-    from prefrl.experience.tasks import known_tasks  # noqa: PLC0415
-
     known_tasks()
     try:
         with trust.importing(env_id):

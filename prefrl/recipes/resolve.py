@@ -7,7 +7,8 @@ from typing import Any
 from prefrl.config import RunConfig, replace
 from prefrl.config.request import Request
 from prefrl.errors import UsageError, unknown
-from prefrl.experience.tasks import GymnasiumTask, TaskFacts, find_task
+from prefrl.experience.find_task import find_task
+from prefrl.experience.tasks import GymnasiumTask, TaskFacts
 from prefrl.recipes.ablations import ABLATIONS
 from prefrl.recipes.tables import (
     ALGOS,

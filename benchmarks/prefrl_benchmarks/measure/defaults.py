@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.tasks import find_task
+from prefrl.experience.find_task import find_task
 from prefrl.printable import printable
 from prefrl.runs.directory import commit, version
 from prefrl.runs.metrics import Row, read_metrics

@@ -27,9 +27,9 @@ from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import reward_inputs
+from prefrl.experience.find_task import find_task
 from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
-from prefrl.experience.tasks import find_task
 from prefrl.feedback.store import LabelStore
 from prefrl.machine.memory import keep_freed_memory, peak_rss_mb
 from prefrl.recipes import resolve

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from prefrl.config.schema import Mode
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.tasks import find_task
+from prefrl.experience.find_task import find_task
 from prefrl.printable import printable
 from prefrl.runs.directory import commit, version
 from prefrl.runs.metrics import read_metrics
