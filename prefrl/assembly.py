@@ -9,8 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.distributions import Distribution
 
-from prefrl.agents.algorithms import ALGORITHMS
-from prefrl.agents.on_policy import OnPolicyAgent
+from prefrl.agents.agent import Agent
 from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler, RewardTerm
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
@@ -25,6 +24,7 @@ from prefrl.machine.devices import choose_device
 from prefrl.machine.memory import keep_freed_memory
 from prefrl.machine.processes import WorkerProcess
 from prefrl.parts import Feedback, Parts
+from prefrl.registry import ALGORITHMS, located
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.networks import IMAGES_AT_ONCE
 from prefrl.reward.normalisation import NORMALISATIONS
@@ -57,7 +57,8 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
     feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
-    return Parts(run, control, env, OnPolicyAgent(config, env, logger), feedback)
+    agent: Agent = located(ALGORITHMS[config.algo].agent)(config, env, logger)
+    return Parts(run, control, env, agent, feedback)
 
 
 def _make_feedback(

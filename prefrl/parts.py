@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prefrl.agents.protocol import Agent
+from prefrl.agents.agent import Agent
 from prefrl.agents.reward_terms import AgentReward
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack

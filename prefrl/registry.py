@@ -1,4 +1,4 @@
-"""Registries of reward networks and losses. Add your own network or loss as an entry.
+"""Registries of algorithms, reward networks and losses. Add your own as an entry.
 
 The built-in entries name their function as "module:name", like Gymnasium's entry points, so that a configuration can be
 checked without importing torch.
@@ -38,6 +38,18 @@ class Registry(dict[str, Entry], Generic[Entry]):
 
 
 @dataclass(frozen=True)
+class AlgorithmKind:
+    """A reinforcement-learning algorithm."""
+
+    make: Callable[..., Any] | str
+    """(AgentConfig, arguments shared by all algorithms) -> Stable-Baselines3 model, or its "module:name"."""
+    agent: Callable[..., Any] | str = "prefrl.agents.on_policy:OnPolicyAgent"
+    """(RunConfig, EnvStack, Logger) -> `prefrl.agents.agent.Agent`, or its "module:name"."""
+    has_entropy_bonus: bool = True
+    """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
+
+
+@dataclass(frozen=True)
 class NetworkKind:
     """A network for the reward model."""
 
@@ -62,6 +74,14 @@ def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
     return resolve_name(entry) if isinstance(entry, str) else entry
 
 
+ALGORITHMS: Registry[AlgorithmKind] = Registry(
+    "algo",
+    {
+        "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo"),
+        "a2c": AlgorithmKind("prefrl.agents.algorithms:a2c"),
+        "trpo": AlgorithmKind("prefrl.agents.algorithms:trpo", has_entropy_bonus=False),
+    },
+)
 NETWORKS: Registry[NetworkKind] = Registry(
     "reward.network",
     {

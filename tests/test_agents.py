@@ -7,12 +7,15 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 
+from prefrl import train
 from prefrl.agents.algorithms import make_algorithm
+from prefrl.agents.on_policy import OnPolicyAgent
 from prefrl.agents.state import agent_state, load_agent_state
 from prefrl.errors import UsageError
 from prefrl.experience.environments import make_stack
 from prefrl.machine.devices import choose_device
 from prefrl.recipes import resolve
+from prefrl.registry import ALGORITHMS, AlgorithmKind
 
 SMALL = {"agent.n_envs": 2, "agent.n_steps": 32, "agent.batch_size": 16, "agent.n_epochs": 2, "agent.net_arch": [8]}
 TASKS = [
@@ -204,3 +207,24 @@ def test_the_true_reward_is_hidden_when_a_reward_is_learned_and_counted_below():
     np.testing.assert_allclose(returns, true.sum(axis=0), rtol=1e-4)
     assert stack.normaliser.norm_reward is False
     stack.top.close()
+
+
+class Unteachable(OnPolicyAgent):
+    """An agent of a user's own: it collects experience and has it scored, and learns nothing."""
+
+    scored = 0
+
+    def improve(self, reward):
+        buffer = self._model.rollout_buffer
+        assert np.isfinite(reward(self._experience, buffer.log_probs)).all()
+        type(self).scored += 1
+
+
+def test_an_agent_of_one_s_own_is_one_registration(tmp_path, monkeypatch):
+    kind = AlgorithmKind("prefrl.agents.algorithms:ppo", agent=Unteachable)
+    monkeypatch.setitem(ALGORITHMS, "unteachable", kind)
+    steps = {"agent.n_envs": 2, "agent.n_steps": 32, "round_steps": 64, "reward.pretrain_comparisons": 32}
+    run = train("cheetah", algo="unteachable", steps=256, labels=3, mode="sync", out=tmp_path / "run", settings=steps)
+    summary = run.summary
+    assert (summary["algo"], summary["steps"], summary["labels_answered"]) == ("unteachable", 256, 3)
+    assert Unteachable.scored > 0

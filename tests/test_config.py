@@ -64,7 +64,7 @@ def test_a_setting_that_does_not_exist_is_refused(name):
         ("agent.net_arch", ["64"]),
         ("agent.learning_rate_decay", 1),
         ("mode", "both"),
-        ("algo", "dqn"),
+        ("algo", 3),
         ("queries.selection", "best"),
         ("agent.activation", "sine"),
         ("horizon", "1000"),

@@ -4,6 +4,7 @@ from test_tasks import FACTS
 from prefrl.config import replace
 from prefrl.errors import UsageError
 from prefrl.recipes import ABLATIONS, ALGOS, IMAGES, RECIPES, TASKS, resolve
+from prefrl.registry import ALGORITHMS
 
 
 @pytest.mark.parametrize("algo", ALGOS)
@@ -99,7 +100,8 @@ def test_what_cannot_be_used_is_refused_with_a_hint(arguments, hint):
 
 def test_recipes_are_default_and_paper():
     assert set(RECIPES) == {"default", "paper"}
-    assert set(ALGOS) == set(IMAGES) == set(TASKS) == {"ppo", "a2c", "trpo"}
+    assert set(ALGOS) == set(IMAGES) == set(ALGORITHMS) == {"ppo", "a2c", "trpo"}
+    assert set(TASKS) <= set(ALGORITHMS)
 
 
 def test_the_paper_s_atari_recipe():

@@ -8,7 +8,7 @@ import torch
 from helpers import Library, tiny_reward
 from torch import nn
 
-from prefrl.config import RunConfig
+from prefrl.config import RunConfig, replace
 from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
 from prefrl.recipes import resolve
@@ -85,3 +85,8 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest(setting, near, t
     with pytest.raises(UsageError) as refused:
         resolve("reacher", teacher=teacher, settings={key: value})
     assert str(refused.value) == f"unknown {key} {value!r}; {near}"
+
+
+def test_an_unknown_algorithm_in_a_configuration_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match=r"trpi.*trpo"):
+        replace(resolve("cheetah"), {"algo": "trpi"}).validate()

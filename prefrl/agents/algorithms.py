@@ -1,9 +1,7 @@
-"""Build Stable-Baselines3's on-policy algorithms from a run's configuration."""
+"""Build Stable-Baselines3's on-policy algorithms; `prefrl.registry.ALGORITHMS` lists them by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,25 +16,17 @@ from prefrl.agents.vision import PolicyCNN
 from prefrl.config import AgentConfig, RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.machine.devices import choose_device
+from prefrl.registry import ALGORITHMS, located
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
-@dataclass(frozen=True)
-class Algorithm:
-    """An algorithm; `ALGORITHMS` lists them by name."""
-
-    make: Callable[[AgentConfig, dict[str, Any]], OnPolicyAlgorithm]
-    """Builds the algorithm from the agent's settings and the arguments that all algorithms share."""
-    has_entropy_bonus: bool = True
-    """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
-
-
-def _ppo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+def ppo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    """Build PPO from the agent's settings and the arguments that all algorithms share."""
     batch_size = min(agent.batch_size, agent.n_envs * agent.n_steps)  # SB3 rejects larger ones
     return PPO(
         **shared,
-        **_bonuses(agent),
+        **_loss_settings(agent),
         batch_size=batch_size,
         n_epochs=agent.n_epochs,
         clip_range=agent.clip_range,
@@ -44,24 +34,19 @@ def _ppo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
     )
 
 
-def _a2c(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
-    return A2C(**shared, **_bonuses(agent), use_rms_prop=agent.optimiser == "rmsprop")
+def a2c(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    """Build A2C; arguments as for `ppo`."""
+    return A2C(**shared, **_loss_settings(agent), use_rms_prop=agent.optimiser == "rmsprop")
 
 
-def _trpo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+def trpo(agent: AgentConfig, shared: dict[str, Any]) -> OnPolicyAlgorithm:
+    """Build TRPO; arguments as for `ppo`."""
     bound: dict[str, Any] = {} if agent.target_kl is None else {"target_kl": agent.target_kl}
     return TRPO(**shared, **bound, batch_size=agent.batch_size, n_critic_updates=agent.n_epochs)
 
 
-def _bonuses(agent: AgentConfig) -> dict[str, Any]:
+def _loss_settings(agent: AgentConfig) -> dict[str, Any]:
     return {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
-
-
-ALGORITHMS = {
-    "ppo": Algorithm(_ppo),
-    "a2c": Algorithm(_a2c),
-    "trpo": Algorithm(_trpo, has_entropy_bonus=False),
-}
 
 
 def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer] | None = None) -> OnPolicyAlgorithm:
@@ -89,7 +74,7 @@ def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer]
     }
     if buffer is not None:
         shared["rollout_buffer_class"] = buffer
-    model = ALGORITHMS[config.algo].make(agent, shared)
+    model: OnPolicyAlgorithm = located(ALGORITHMS[config.algo].make)(agent, shared)
     if config.images:
         model.policy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

@@ -70,11 +70,11 @@ def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_proje
         run = create_run(request, archive)
         if track:
             _track(wandb_project_name, run)
-        if request.teacher == "human":
+        if request.asks_people:
             complain(f"{run.root}: compare its clips with: {command('label', run.root)}")
         return run.root
 
-    return _train(create, first=read, start_worker=request.mode == "async" and request.teacher != "none")
+    return _train(create, first=read, start_worker=request.has_learner_process)
 
 
 @app.command

@@ -8,6 +8,7 @@ from typing import Any
 from prefrl.commands.display import clock, details
 from prefrl.commands.resuming import obstacle
 from prefrl.commands.wording import in_words
+from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.tasks import known_tasks
 from prefrl.feedback.leases import LabelQueue
@@ -25,7 +26,7 @@ def task_lines() -> list[str]:
     """Describe each task in one line: its id, clip length and recipe."""
     lines = []
     for name, facts in known_tasks().items():
-        config, people = resolve(name), resolve(name, teacher="human")
+        config, people = resolve(name), resolve(name, teacher=HUMAN)
         own = task_settings(facts, "ppo")
         recipe = " ".join(f"{key.removeprefix('agent.')}={value}" for key, value in own.items())
         lines.append(
@@ -126,7 +127,7 @@ def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
     took = f" in {clock(summary['wall_seconds'])}" if "wall_seconds" in summary else ""
     lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
     lines += return_lines(summary)
-    if summary.get("teacher") != "none" and "labels_answered" in summary:
+    if summary.get("teacher") != NO_TEACHER and "labels_answered" in summary:
         correlation = summary.get("reward_correlation")
         told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"
         lines.append(f"from {summary['labels_answered']} labels{told}")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from prefrl.config.schema import Device, Mode
+from prefrl.config.schema import ASYNC, HUMAN, NO_TEACHER, Device, Mode
 from prefrl.errors import UsageError
 
 
@@ -111,6 +111,16 @@ class Request(Budget):
     def chosen(self) -> dict[str, Any]:
         """The settings that it makes, by their dotted names."""
         return super().chosen | {"seed": self.seed, "mode": self.mode, "device": self.device} | self.settings
+
+    @property
+    def asks_people(self) -> bool:
+        """As for `RunConfig`."""
+        return self.teacher == HUMAN
+
+    @property
+    def has_learner_process(self) -> bool:
+        """Whether the reward learner runs in its own process."""
+        return self.mode == ASYNC and self.teacher != NO_TEACHER
 
     def words(self) -> list[str]:
         """The command line that asks for the same: `prefrl train` and these words."""

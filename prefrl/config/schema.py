@@ -12,10 +12,15 @@ from typing import Any, Literal
 
 from prefrl.config.typed import conform
 from prefrl.errors import UsageError
-from prefrl.registry import LOSSES, NETWORKS
+from prefrl.registry import ALGORITHMS, LOSSES, NETWORKS
 
-Algo = Literal["ppo", "a2c", "trpo"]
 Mode = Literal["async", "sync"]
+ASYNC: Mode = "async"
+SYNC: Mode = "sync"
+NO_TEACHER = "none"
+"""The teacher of the baseline, whose agent trains on the true reward."""
+HUMAN = "human"
+"""The teacher that stands for people, who answer in `prefrl label`."""
 Device = Literal["auto", "cpu", "cuda"]
 _MOST_UNITS = 2**16
 """Of a hidden layer."""
@@ -250,7 +255,8 @@ class RunConfig:
     instruction: str = "Prefer the clip in which the agent does better."
     """What people are asked to prefer."""
     teacher: str = "oracle"
-    algo: Algo = "ppo"
+    algo: str = "ppo"
+    """A name in `prefrl.registry.ALGORITHMS`."""
     mode: Mode = "async"
     seed: int = 0
     steps: int = 300_000
@@ -275,17 +281,17 @@ class RunConfig:
     @property
     def learns_reward(self) -> bool:
         """Whether the agent learns from preferences; false for the baseline on the true reward."""
-        return self.teacher != "none"
+        return self.teacher != NO_TEACHER
 
     @property
     def synchronous(self) -> bool:
         """Whether the agent waits for labels and for the reward learner, so that the same seed gives the same run."""
-        return self.mode == "sync"
+        return self.mode == SYNC
 
     @property
     def asks_people(self) -> bool:
         """Whether people answer, who need clips to look at."""
-        return self.teacher == "human"
+        return self.teacher == HUMAN
 
     def validate(self) -> RunConfig:
         """Check every number; returns self.
@@ -302,6 +308,7 @@ class RunConfig:
         _require(self.frame_stack >= 1, "frame_stack must be at least 1")
         _require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
         _require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
+        ALGORITHMS.check(self.algo)
         NETWORKS.check(self.reward.network)
         LOSSES.check(self.reward.loss)
         self.agent.validate()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "random-queries": {"queries.selection": "random"},
-    "no-ensemble": {"reward.members": 1, "queries.selection": "random"},
-    "no-online": {"queries.initial_fraction": 1.0, "queries.initial_limit": None},
-    "no-regularisation": {"reward.l2": 0.0},
-    "no-segments": {"queries.segment_length": 1},
-    "target": {"reward.loss": "true-reward"},
-}
+from prefrl.registry import Registry
+
+ABLATIONS: Registry[dict[str, Any]] = Registry(
+    "ablation",
+    {
+        "random-queries": {"queries.selection": "random"},
+        "no-ensemble": {"reward.members": 1, "queries.selection": "random"},
+        "no-online": {"queries.initial_fraction": 1.0, "queries.initial_limit": None},
+        "no-regularisation": {"reward.l2": 0.0},
+        "no-segments": {"queries.segment_length": 1},
+        "target": {"reward.loss": "true-reward"},
+    },
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefrl.config import RunConfig, replace
 from prefrl.config.request import Request
-from prefrl.errors import UsageError, unknown
+from prefrl.errors import UsageError
 from prefrl.experience.find_task import find_task
 from prefrl.experience.tasks import GymnasiumTask, TaskFacts
 from prefrl.recipes.ablations import ABLATIONS
@@ -19,17 +19,16 @@ from prefrl.recipes.tables import (
     IMAGE_REWARD_ON_GPU,
     IMAGES,
     LEARNED_REWARD,
-    PAPER_ATARI,
     PAPER_ENTROPY,
-    PAPER_MUJOCO,
-    PAPER_STEPS,
+    PAPER_ENTROPY_ALGOS,
+    PAPER_ENTROPY_TASKS,
     RECIPES,
     SCALES,
-    SWIMMER_ENTROPY,
     TASKS,
+    Recipe,
     Settings,
 )
-from prefrl.registry import NETWORKS
+from prefrl.registry import ALGORITHMS, NETWORKS
 from prefrl.teachers import check_teacher
 
 
@@ -46,18 +45,19 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     """
     if isinstance(request, str):
         request = Request(request, **arguments)
-    algo, recipe, ablation = request.algo, request.recipe, request.ablation
-    facts = find_task(request.task, request.env_kwargs, people=request.teacher == "human")
-    for kind, name, known in (("algo", algo, ALGOS), ("recipe", recipe, RECIPES), ("ablation", ablation, ABLATIONS)):
-        if name is not None and name not in known:
-            raise unknown(kind, name, known)
+    algo, ablation = request.algo, request.ablation
+    facts = find_task(request.task, request.env_kwargs, people=request.asks_people)
+    ALGORITHMS.check(algo)
+    recipe = RECIPES[request.recipe]
+    if ablation is not None:
+        ABLATIONS.check(ablation)
     base = RunConfig(
         task=facts.name,
         env_id=facts.env_id,
         env_kwargs=dict(request.env_kwargs),
         true_reward=not isinstance(facts, GymnasiumTask) or facts.true_reward,
         teacher=check_teacher(request.teacher),
-        recipe=recipe,
+        recipe=request.recipe,
     )
     layers: list[Settings] = [
         {
@@ -78,8 +78,8 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         task_settings(facts, algo),
         _human(facts) if base.asks_people else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
-        _paper(facts, algo) if recipe == "paper" else {},
-        _evaluation(facts) if base.asks_people or recipe == "paper" else {},
+        _recipe(facts, algo, recipe),
+        _evaluation(facts) if base.asks_people or recipe.evaluates else {},
         ABLATIONS[ablation] if ablation else {},
         request.chosen,
     ]
@@ -99,14 +99,15 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
 
 def task_settings(facts: TaskFacts, algo: str) -> Settings:
     """A task's agent, and what else its own recipe sets."""
-    return (IMAGES if facts.images else ALGOS)[algo] | TASKS[algo].get(facts.name, {}) | SCALES.get(facts.name, {})
+    agent = (IMAGES if facts.images else ALGOS).get(algo, {})
+    return agent | TASKS.get(algo, {}).get(facts.name, {}) | SCALES.get(facts.name, {})
 
 
-def _entropy(facts: TaskFacts, algo: str, recipe: str) -> Settings:
+def _entropy(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:
     """The paper's bonus, for its own optimiser or its own recipe; other agents on vectors do without."""
-    if facts.images or (algo != "trpo" and recipe != "paper"):
+    if facts.images or not (recipe.entropy_bonus or algo in PAPER_ENTROPY_ALGOS):
         return {}
-    return {"agent.ent_coef": SWIMMER_ENTROPY if facts.name == "swimmer" else PAPER_ENTROPY}
+    return PAPER_ENTROPY_TASKS.get(facts.name, PAPER_ENTROPY)
 
 
 def _unknown_ends(facts: TaskFacts) -> Settings:
@@ -121,10 +122,9 @@ def _human(facts: TaskFacts) -> Settings:
     return ({} if facts.images else HUMAN) | HUMAN_SCALES.get(facts.name, {})
 
 
-def _paper(facts: TaskFacts, algo: str) -> Settings:
-    if facts.images:
-        return PAPER_ATARI | ({"agent.learning_rate": 2.5e-4} if algo == "ppo" else {})  # the larger network's
-    return PAPER_MUJOCO | {"steps": PAPER_STEPS.get(facts.name, PAPER_MUJOCO["steps"])}
+def _recipe(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:
+    layer = recipe.images | recipe.image_algos.get(algo, {}) if facts.images else recipe.vectors
+    return layer | recipe.tasks.get(facts.name, {})
 
 
 def _evaluation(facts: TaskFacts) -> Settings:

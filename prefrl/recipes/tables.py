@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
+
+from prefrl.registry import Registry
 
 Settings = dict[str, Any]
 
@@ -84,7 +87,6 @@ HUMAN_SCALES: dict[str, Settings] = {
 """... and tasks that people are done with in minutes: labels that come at the end of a run teach the agent nothing."""
 
 TASKS: dict[str, dict[str, Settings]] = {
-    "trpo": {},
     "ppo": {
         "hopper": {
             "agent.gamma": 0.99,
@@ -156,12 +158,15 @@ SCALES: dict[str, Settings] = {
 }
 """How much of everything a task needs, whatever the algorithm, where that is not what others need."""
 
-PAPER_ENTROPY, SWIMMER_ENTROPY = 0.01, 0.001
-"""The paper's entropy bonus on MuJoCo: only with a learned reward, and less for swimmer (appendix A.1)."""
+PAPER_ENTROPY: Settings = {"agent.ent_coef": 0.01}
+"""The paper's entropy bonus on MuJoCo, only with a learned reward (appendix A.1)."""
+PAPER_ENTROPY_TASKS: dict[str, Settings] = {"swimmer": {"agent.ent_coef": 0.001}}
+"""Its exceptions."""
+PAPER_ENTROPY_ALGOS = frozenset({"trpo"})
+"""The algorithms that get the bonus in every recipe: the paper's own."""
 
 ENDLESS_STEPS = 5000
 """Where an episode is cut that has no time limit: seconds of play, where a simulator is quick."""
-RECIPES = ("default", "paper")
 PAPER_MUJOCO: Settings = {
     "steps": 20_000_000,
     "queries.schedule_constant": 2e6,
@@ -172,7 +177,6 @@ PAPER_MUJOCO: Settings = {
     "agent.gae_lambda": 0.97,
 }
 """The paper's absolute constants where observations are vectors (appendix A.1); its agent is `--algo trpo`."""
-PAPER_STEPS = {"pendulum": 2_000_000}
 PAPER_ATARI: Settings = {
     "steps": 50_000_000,
     "agent.image_network": "nature",
@@ -189,3 +193,37 @@ PAPER_ATARI: Settings = {
     "evaluation.every": 2_000_000,
 }
 """... and where they are images (appendix A.2); its agent is `--algo a2c`, whose rate would be zero at 80 M steps."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings in which a recipe differs from the default."""
+
+    vectors: Settings = field(default_factory=dict)
+    """If observations are vectors."""
+    images: Settings = field(default_factory=dict)
+    """If observations are images."""
+    image_algos: dict[str, Settings] = field(default_factory=dict)
+    """By algorithm, if observations are images."""
+    tasks: dict[str, Settings] = field(default_factory=dict)
+    """By task."""
+    entropy_bonus: bool = False
+    """Whether every algorithm gets the paper's entropy bonus, if observations are vectors and the reward is learned."""
+    evaluates: bool = False
+    """Whether the policy is evaluated during training."""
+
+
+RECIPES: Registry[Recipe] = Registry(
+    "recipe",
+    {
+        "default": Recipe(),
+        "paper": Recipe(
+            vectors=PAPER_MUJOCO,
+            images=PAPER_ATARI,
+            image_algos={"ppo": {"agent.learning_rate": 2.5e-4}},  # the larger network needs a lower one
+            tasks={"pendulum": {"steps": 2_000_000}},
+            entropy_bonus=True,
+            evaluates=True,
+        ),
+    },
+)

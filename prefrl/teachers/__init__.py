@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.errors import unknown
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
@@ -12,10 +13,7 @@ from prefrl.teachers.human import HumanTeacher
 from prefrl.teachers.simulated import SimulatedTeacher
 from prefrl.teachers.teacher import Teacher
 
-NO_TEACHER = "none"
-"""No teacher: the agent trains on the true reward, as a baseline."""
-HUMAN = "human"
-"""People, who answer in `prefrl label`."""
+__all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher"]
 
 TEACHERS: dict[str, TeacherConfiguration] = {
     "oracle": TeacherConfiguration(),
