@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import zipfile
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,10 @@ def store(path: Path) -> Iterator[LabelStore]:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A folder with what an older version made: runs `finished`, `unfinished`, `image`, `labels.zip`, `published`."""
+    """A folder with what an older version made: four runs, `labels.zip`, and results that were `published`."""
     folder = tmp_path / "old"
-    with zipfile.ZipFile(OLD) as file:
-        file.extractall(folder)
+    with tarfile.open(OLD) as file:
+        file.extractall(folder, filter="data")
     return folder
 
 

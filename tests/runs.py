@@ -29,7 +29,7 @@ from prefrl.storage.files import load_tree
 
 _T = TypeVar("_T")
 
-OLD = Path(__file__).parent / "data" / "old" / "f460bb4.zip"
+OLD = Path(__file__).parent / "data" / "old" / "f460bb4.tar.xz"
 """Runs, an archive and published results that version 0.1.0 made at commit f460bb4."""
 PREFRL = str(Path(sys.executable).with_name("prefrl"))
 LABELS, STEPS = 20, 6000

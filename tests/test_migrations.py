@@ -14,7 +14,17 @@ from runs import OLD, prefrl
 from test_admission import forged
 
 from prefrl.config import RewardConfig, RunConfig, migrations, replace
-from prefrl.config.migrations import Add, Change, Rename, check_format, opened, present, restored, stamped, upgraded
+from prefrl.config.migrations import (
+    Add,
+    Change,
+    Rename,
+    check_format,
+    current_format,
+    downgraded,
+    opened,
+    stamped,
+    upgraded,
+)
 from prefrl.errors import DamagedFileError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback import archive_admission
@@ -45,12 +55,12 @@ def test_migrations_of_a_kind_stand_in_the_order_of_their_formats():
 def test_a_file_goes_through_the_migrations_above_its_own_number(add_migrations):
     add_migrations(Rename("new", 2, "a.b", "a.c"), Rename("new", 3, "a.c", "d"), Add("new", 3, "a.e", [1]))
     data = {"a": {"b": 1}}
-    assert present("new") == 3
+    assert current_format("new") == 3
     assert upgraded("new", data, 1, PATH) == {"a": {"e": [1]}, "d": 1}
     assert upgraded("new", {"a": {"c": 1}}, 2, PATH) == {"a": {"e": [1]}, "d": 1}
     assert upgraded("new", data, 3, PATH) == data == {"a": {"b": 1}}
-    assert restored("new", {"a": {"e": [1]}, "d": 1}) == data
-    assert restored("new", {"a": {"e": [2]}, "d": 1}) == {"a": {"b": 1, "e": [2]}}
+    assert downgraded("new", {"a": {"e": [1]}, "d": 1}) == data
+    assert downgraded("new", {"a": {"e": [2]}, "d": 1}) == {"a": {"b": 1, "e": [2]}}
 
 
 @pytest.mark.parametrize("data", [[], None, 3, "text", {}, {"a": 3}, {"a": None}, {"a": []}])
@@ -62,7 +72,7 @@ def test_what_a_migration_does_not_find_is_left_to_the_check_of_types(data, add_
 @pytest.mark.parametrize("data", [{"a": 1, "b": 2}, {"a": 1, "b": None}])
 def test_a_migration_that_cannot_be_made_is_reported_in_one_line(data, add_migrations):
     add_migrations(Rename("new", 2, "a", "b"))
-    with pytest.raises(DamagedFileError, match=r"^file cannot be brought up to date: a is called b now"):
+    with pytest.raises(DamagedFileError, match=r"^file cannot be upgraded: a is called b now"):
         upgraded("new", data, 1, PATH)
 
 
@@ -70,18 +80,18 @@ def test_a_change_of_any_kind_can_be_made_and_undone(add_migrations):
     double = Change("new", 2, lambda data: data.update(a=2 * data["a"]), lambda data: data.update(a=data["a"] / 2))
     add_migrations(double)
     assert upgraded("new", {"a": 1}, 1, PATH) == {"a": 2}
-    assert restored("new", {"a": 2}) == {"a": 1}
+    assert downgraded("new", {"a": 2}) == {"a": 1}
 
 
 @pytest.mark.parametrize("said", [None, "1", 1.0, True, 0, -1])
 def test_a_format_is_a_number(said):
-    with pytest.raises(DamagedFileError, match="names no format"):
+    with pytest.raises(DamagedFileError, match="has no valid format number"):
         check_format("config", said, PATH)
 
 
 def test_a_newer_format_is_refused_with_its_version():
     with pytest.raises(UsageError, match=r"^file was made by a newer version of prefrl \(9\.9\)$"):
-        check_format("config", present("config") + 1, PATH, "9.9")
+        check_format("config", current_format("config") + 1, PATH, "9.9")
 
 
 # -- a run's files ----------------------------------------------------------------------------------------------------
@@ -106,13 +116,13 @@ class RenamedConfig(RunConfig):
 
 @pytest.mark.parametrize(("suite", "count"), [("mujoco", 96), ("quick", 32)])
 def test_published_results_stay_readable_after_a_renamed_setting(suite, count, monkeypatch, add_migrations):
-    add_migrations(Rename("config", present("config") + 1, "reward.negative_slope", "reward.slope"))
+    add_migrations(Rename("config", current_format("config") + 1, "reward.negative_slope", "reward.slope"))
     monkeypatch.setattr("prefrl.runs.directory.RunConfig", RenamedConfig)
     root = next(RESULTS.glob(f"{suite}/*/config.json"))
     raw = json.loads(root.read_text())["config"]
     config = read_config(root)[0]
     assert config.reward.slope == raw["reward"]["negative_slope"]
-    assert "slope" not in restored("config", config.to_json())["reward"]
+    assert "slope" not in downgraded("config", config.to_json())["reward"]
     results = read_results([RESULTS / suite])
     assert len(results.finished) == count
     assert not results.unfinished
@@ -146,7 +156,7 @@ def test_a_renamed_column_is_read_by_its_new_name(tmp_path, add_migrations):
 def test_trees_say_their_format_and_older_ones_say_none(kind, tmp_path, add_migrations):
     path = tmp_path / "tree.safetensors"
     save_tree(path, stamped(kind, {"a": {"b": np.ones(2)}}))
-    assert load_tree(path)["format"] == present(kind) == 1
+    assert load_tree(path)["format"] == current_format(kind) == 1
     add_migrations(Rename(kind, 2, "a.b", "a.c"), Add(kind, 2, "d", 0))
     for tree in (load_tree(path), {"a": {"b": np.ones(2)}}):
         now = opened(kind, tree, path)
@@ -187,13 +197,13 @@ def test_each_algorithm_keeps_the_kl_bound_that_it_read(algo, given):
     now = upgraded("config", {"algo": algo, "agent": OLD_KLS}, 1, PATH)
     assert now["agent"] == {"target_kl": given}
     expected = {"ppo": {"target_kl": 0.01, "stopping_kl": 0.03}, "trpo": {"target_kl": 0.02, "stopping_kl": None}}
-    assert restored("config", now)["agent"] == expected.get(algo, expected["ppo"])
+    assert downgraded("config", now)["agent"] == expected.get(algo, expected["ppo"])
 
 
 def test_the_default_kl_bounds_have_the_hashes_that_they_had():
     for algo in ("ppo", "trpo"):
         data = {"algo": algo, "agent": {"target_kl": None}}
-        assert restored("config", data)["agent"] == {"target_kl": 0.01, "stopping_kl": None}
+        assert downgraded("config", data)["agent"] == {"target_kl": 0.01, "stopping_kl": None}
 
 
 def test_a_setting_may_be_given_by_its_older_name():
@@ -246,7 +256,7 @@ def test_an_archive_says_the_formats_of_itself_and_of_its_labels(old, tmp_path):
     assert prefrl("labels", "export", old / "finished", tmp_path / "new.zip").code == 0
     with zipfile.ZipFile(tmp_path / "new.zip") as file:
         contents = json.loads(file.read("labels.json"))
-    assert (contents["format"], contents["label_format"]) == (present("archive"), present("label"))
+    assert (contents["format"], contents["label_format"]) == (current_format("archive"), current_format("label"))
     assert contents["labels"][0].keys() == set(Label._fields)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from prefrl.config import RunConfig
-from prefrl.config.migrations import restored
+from prefrl.config.migrations import downgraded
 from prefrl.config.request import Request
 from prefrl.errors import PrefrlError
 from prefrl.experience.find_task import find_task
@@ -72,7 +72,7 @@ def fingerprint(config: RunConfig) -> str:
     published manifests.
     """
     left_out = _NOT_COMPUTED if config.learns_reward else _NOT_COMPUTED | {"reward", "queries"}
-    kept = {name: value for name, value in restored("config", config.to_json()).items() if name not in left_out}
+    kept = {name: value for name, value in downgraded("config", config.to_json()).items() if name not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from prefrl.config.migrations import check_format, present, upgraded
+from prefrl.config.migrations import check_format, current_format, upgraded
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import printable
@@ -170,7 +170,9 @@ def write_manifest(suite: Suite, out: Path) -> None:
     about = {"prefrl": version(), "commit": commit(), "python": platform.python_version(), "machine": machine()}
     about["command"] = shlex.join(["prefrl", *sys.argv[1:]])
     write_json(
-        path, {"format": present("suite"), "suite": dataclasses.asdict(suite)} | about | {"cells": cells}, durable=True
+        path,
+        {"format": current_format("suite"), "suite": dataclasses.asdict(suite)} | about | {"cells": cells},
+        durable=True,
     )
 
 

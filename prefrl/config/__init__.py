@@ -1,4 +1,4 @@
-"""The configuration of a run: its schema, the check of plain data, and how older files are read."""
+"""The configuration of a run: its schema, validation, and migrations from older formats."""
 
 from prefrl.config.schema import AgentConfig, EvaluationConfig, QueryConfig, RewardConfig, RunConfig
 from prefrl.config.settings import replace

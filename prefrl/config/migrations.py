@@ -1,12 +1,11 @@
-"""How older files are read: each change of a format is one line in `MIGRATIONS`.
+"""Read files of older versions. Each change of a format is one line in `MIGRATIONS`.
 
-Every kind of file has a format number, which a file says under "format". The present number is the highest among the
-kind's migrations, so that a new line raises it. An older file is brought up to date by the migrations above its own
-number, in order; a newer file is refused. `restored` goes back to the first format, so that hashes of configurations
-stay what they were.
+Every kind of file has a format number, which files store as "format". The current number is the highest of the kind's
+migrations, so adding a migration raises it. An older file is upgraded by all migrations above its own number, in order.
+A newer file is refused. `downgraded` converts data to the first format, so that hashes of configurations never change.
 
-`metrics.csv` has no room for a number: its header says which columns it has, and `present_name` renames them.
-`labels.sqlite` has versions of its own, in `prefrl.safety.store_schema`.
+`metrics.csv` has no format number: its header names the columns, and `current_name` renames them. `labels.sqlite` has
+its own versions, see `prefrl.safety.store_schema`.
 """
 
 from __future__ import annotations
@@ -21,30 +20,34 @@ from prefrl.errors import DamagedFileError, UsageError
 from prefrl.printable import printable
 
 Data = dict[str, Any]
-"""What a file holds: nested dictionaries with string keys. A path names an entry: "agent.gamma"."""
+"""Content of a file: nested dictionaries with string keys. Entries are named by paths such as "agent.gamma"."""
 
 
 class Migration(Protocol):
-    """One change of one kind's format. Both directions work in place."""
+    """One change of the format of a kind of file. Both methods modify the data in place."""
 
     @property
     def kind(self) -> str:
-        """What is changed, e.g. "config"."""
+        """The kind of file, e.g. "config"."""
 
     @property
     def format(self) -> int:
-        """The first format number with the change."""
+        """The first format number that includes the change."""
 
     def upgrade(self, data: Data) -> None:
-        """Make the change; raises UsageError where that cannot be done."""
+        """Apply the change.
+
+        Raises:
+            UsageError: if the data does not allow it.
+        """
 
     def downgrade(self, data: Data) -> None:
-        """Undo the change."""
+        """Revert the change."""
 
 
 @dataclass(frozen=True)
 class Rename:
-    """An entry has another path."""
+    """An entry is renamed or moved to another path."""
 
     kind: str
     format: int
@@ -56,13 +59,13 @@ class Rename:
         _move(data, self.old, self.new)
 
     def downgrade(self, data: Data) -> None:
-        """Move it back."""
+        """Move the entry back to its old path."""
         _move(data, self.new, self.old)
 
 
 @dataclass(frozen=True)
 class Add:
-    """An entry is new; files without it mean this value."""
+    """An entry is added. Files without it get a default value."""
 
     kind: str
     format: int
@@ -70,13 +73,13 @@ class Add:
     value: Any
 
     def upgrade(self, data: Data) -> None:
-        """Add the entry where it is missing."""
+        """Add the entry if it is missing."""
         parent, name = _place(data, self.path)
         if parent is not None:
             parent.setdefault(name, copy.deepcopy(self.value))
 
     def downgrade(self, data: Data) -> None:
-        """Take the entry out where it has the value that its absence means."""
+        """Remove the entry if it has the default value."""
         parent, name = _place(data, self.path)
         if parent is not None and name in parent and parent[name] == self.value:
             del parent[name]
@@ -84,7 +87,7 @@ class Add:
 
 @dataclass(frozen=True)
 class Change:
-    """Whatever the other two cannot say."""
+    """Any other change."""
 
     kind: str
     format: int
@@ -93,7 +96,7 @@ class Change:
 
 
 def _one_kl(data: Data) -> None:
-    """TRPO's bound was apart, as `agent.target_kl`, which other algorithms had too and did not read."""
+    """Merge the two KL bounds. Only TRPO used `agent.target_kl`; other algorithms used `agent.stopping_kl`."""
     agent = data.get("agent")
     if isinstance(agent, dict) and "target_kl" in agent:
         bound = agent.pop("target_kl")
@@ -101,6 +104,7 @@ def _one_kl(data: Data) -> None:
 
 
 def _two_kls(data: Data) -> None:
+    """Split the KL bound into two again."""
     agent = data["agent"]
     agent["target_kl"] = _TRPO_KL
     if data["algo"] == "trpo":
@@ -129,46 +133,53 @@ MIGRATIONS: tuple[Migration, ...] = (
     Change("config", 2, _one_kl, _two_kls),
     Rename("config", 2, "agent.stopping_kl", "agent.target_kl"),
 )
-"""All of them, a kind's in the order of their numbers."""
+"""All migrations; those of one kind are sorted by format number."""
 
 
-def present(kind: str) -> int:
-    """The format number that this version writes."""
+def current_format(kind: str) -> int:
+    """Return the format number that this version of prefrl writes for a kind of file."""
     return max((each.format for each in MIGRATIONS if each.kind == kind), default=1)
 
 
 def check_format(kind: str, said: Any, path: Path, made_by: object = None) -> int:
-    """The format number that a file says.
+    """Validate the format number of a file.
 
     Args:
-        kind: What the file is.
-        said: What it says under "format".
+        kind: The kind of file.
+        said: The file's entry "format".
         path: The file.
-        made_by: The version of prefrl that it says it was made by.
+        made_by: The version of prefrl that wrote the file, if known.
+
+    Returns:
+        The format number.
 
     Raises:
-        DamagedFileError: if that is no number.
-        UsageError: if it is a newer version's.
+        DamagedFileError: if it is not a positive integer.
+        UsageError: if it is a number of a newer version.
     """
     if type(said) is not int or said < 1:
-        raise DamagedFileError(f"{printable(path)} is damaged: it names no format")
-    if said > present(kind):
+        raise DamagedFileError(f"{printable(path)} is damaged: it has no valid format number")
+    if said > current_format(kind):
         version = f" ({printable(made_by, 40)})" if made_by else ""
         raise UsageError(f"{printable(path)} was made by a newer version of prefrl{version}")
     return said
 
 
 def upgraded(kind: str, data: Any, found: int, path: Path) -> Any:
-    """What a file holds, in this version's format; the data itself stays as it is.
+    """Upgrade the content of a file to the current format.
 
     Args:
-        kind: What the file is.
-        data: What it holds. What is no dictionary comes back as it is: checking types is another's work.
+        kind: The kind of file.
+        data: The content, which is not modified.
         found: The file's format number.
         path: The file.
+        path: The file.
+
+    Returns:
+        A copy in the current format. Data that is not a dictionary is returned unchanged; the caller validates types.
 
     Raises:
-        DamagedFileError: if a migration cannot be made.
+        DamagedFileError: if a migration fails.
     """
     if not isinstance(data, dict):
         return data
@@ -178,12 +189,12 @@ def upgraded(kind: str, data: Any, found: int, path: Path) -> Any:
             if each.kind == kind and each.format > found:
                 each.upgrade(data)
     except UsageError as error:
-        raise DamagedFileError(f"{printable(path)} cannot be brought up to date: {error}") from None
+        raise DamagedFileError(f"{printable(path)} cannot be upgraded: {error}") from None
     return data
 
 
-def restored(kind: str, data: Data) -> Data:
-    """What a file of the first format would hold, as far as that format can say it."""
+def downgraded(kind: str, data: Data) -> Data:
+    """Convert data from the current to the first format, as far as that format can represent it."""
     data = _copied(data)
     for each in reversed(MIGRATIONS):
         if each.kind == kind:
@@ -191,8 +202,8 @@ def restored(kind: str, data: Data) -> Data:
     return data
 
 
-def present_name(kind: str, name: str) -> str:
-    """What an entry is called now that may have been renamed, e.g. a setting or a column."""
+def current_name(kind: str, name: str) -> str:
+    """Return the current name of an entry that may have been renamed, e.g. a setting or a column."""
     for each in MIGRATIONS:
         if isinstance(each, Rename) and (each.kind, each.old) == (kind, name):
             name = each.new
@@ -200,16 +211,16 @@ def present_name(kind: str, name: str) -> str:
 
 
 def stamped(kind: str, tree: Data) -> Data:
-    """A tree that says its format, to be saved."""
-    return {"format": present(kind)} | tree
+    """Return a tree with its format number added, ready to be saved."""
+    return {"format": current_format(kind)} | tree
 
 
 def opened(kind: str, tree: Data, path: Path) -> Data:
-    """A tree that was loaded, in this version's format and without the number; those of older versions have none.
+    """Upgrade a loaded tree to the current format and remove its format number. A tree without number is of format 1.
 
     Raises:
-        DamagedFileError: if its format is no number, or it cannot be brought up to date.
-        UsageError: if it is a newer version's.
+        DamagedFileError: if the format number is invalid, or a migration fails.
+        UsageError: if the tree was written by a newer version.
     """
     found = check_format(kind, tree.get("format", 1), path)
     data: Data = upgraded(kind, tree, found, path)
@@ -223,12 +234,12 @@ def _move(data: Data, old: str, new: str) -> None:
         return
     target, renamed = _place(data, new)
     if target is None or renamed in target:
-        raise UsageError(f"{old} is called {new} now, where something else is")
+        raise UsageError(f"{old} is called {new} now, but {new} exists already")
     target[renamed] = source.pop(name)
 
 
 def _place(data: Data, path: str) -> tuple[Data | None, str]:
-    """The dictionary that holds, or is to hold, an entry, None where there is none; and the entry's name in it."""
+    """Return the dictionary that contains an entry, or None if it does not exist, and the entry's name in it."""
     *parents, name = path.split(".")
     node: Any = data
     for part in parents:
@@ -237,5 +248,5 @@ def _place(data: Data, path: str) -> tuple[Data | None, str]:
 
 
 def _copied(node: Any) -> Any:
-    """A copy of the dictionaries alone; arrays, lists and plain values are shared."""
+    """Copy the dictionaries; arrays, lists and plain values are shared."""
     return {name: _copied(child) for name, child in node.items()} if isinstance(node, dict) else node

@@ -1,6 +1,6 @@
-"""What a run is asked for: the arguments of `prefrl train`, of Python's `train`, and of a suite's cells.
+"""The request for a run: the arguments of `prefrl train`, of `prefrl.train`, and of a suite's cells.
 
-`prefrl --help` shows the texts under the fields.
+`prefrl --help` shows the docstrings of the fields.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from prefrl.errors import UsageError
 
 
 def parse_settings(option: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE pairs; a value is JSON, or else the text that it is.
+    """Parse KEY=VALUE pairs. A value that is not JSON is taken as text.
 
     Args:
-        option: Whose they are.
-        pairs: As they were written.
+        option: Name of the command line option, for error messages.
+        pairs: The pairs as text.
 
     Raises:
-        UsageError: for one that is no pair.
+        UsageError: if the text is not a KEY=VALUE pair.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -42,12 +42,12 @@ def parse_settings(option: str, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _words(settings: dict[str, Any]) -> list[str]:
-    """The opposite of `parse_settings`."""
+    """Format settings as KEY=VALUE pairs, the inverse of `parse_settings`."""
     return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 def _pairs(option: str, metavar: str) -> PrimitiveConstructorSpec[dict[str, Any]]:
-    """How the command line reads KEY=VALUE pairs."""
+    """Return tyro's specification of an option that takes KEY=VALUE pairs."""
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar=metavar,
@@ -63,53 +63,54 @@ EnvKwargs = Annotated[dict[str, Any], _pairs("env-kwargs", "NAME=VALUE ...")]
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How long a run is, in labels and in steps: what can be raised when it is resumed."""
+    """The label and step budgets of a run, which can be raised when the run is resumed."""
 
     labels: int | None = None
-    """Comparisons in all (default: 700, or as many as --labels-from holds); when resumed, a higher number."""
+    """Label budget (default: 700, or the number of labels in --labels-from). A resumed run accepts a higher number."""
     steps: int | None = None
-    """Agent steps in all (default: the recipe's); when resumed, a higher number."""
+    """Total number of agent steps (default: the recipe's). A resumed run accepts a higher number."""
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The settings that it makes, by their dotted names."""
+        """Settings that the request changes, by dotted names."""
         given = {"queries.labels": self.labels, "steps": self.steps}
         return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Request(Budget):
-    """The arguments of one run. A recipe has whatever they leave open."""
+    """The arguments of one run. The recipe supplies all other settings."""
 
     task: Positional[str]
-    """A task's name (see `prefrl tasks`), or any Gymnasium id."""
+    """Name of a task (see `prefrl tasks`), or a Gymnasium id."""
     _: KW_ONLY
     teacher: str = "oracle"
-    """Who compares: oracle, human (with `prefrl label`), mistake and others of B-Pref's, or none (the true reward)."""
+    """Who compares clips: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, or
+    none (train on the true reward)."""
     algo: str = "ppo"
-    """ppo, a2c or trpo."""
+    """Algorithm of the agent: ppo, a2c or trpo."""
     labels_from: Path | None = None
-    """A file of labels to start from, made by `prefrl labels export`."""
+    """File of labels to start with, made by `prefrl labels export`."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of all random number generators."""
     mode: Mode = "async"
-    """Whether the reward learner runs in its own process (async) or alternates with the agent, repeatably (sync)."""
+    """async: the reward learner runs in its own process; sync: it alternates with the agent, which is reproducible."""
     device: Device = "auto"
-    """Where the reward model computes."""
+    """Device of the reward model."""
     out: Path | None = None
-    """The run directory (default: a new one under runs/)."""
+    """Run directory (default: a new one in runs/)."""
     ablation: str | None = None
-    """One of the paper's ablations."""
+    """Name of one of the paper's ablations."""
     recipe: str = "default"
-    """default, or paper for the paper's own scale."""
+    """default, or paper for the paper's own settings and scale."""
     settings: Settings = field(default_factory=dict, hash=False)
-    """Single settings over those of the recipe, e.g. reward.members=5."""
+    """Single settings that override the recipe, e.g. reward.members=5."""
     env_kwargs: EnvKwargs = field(default_factory=dict, hash=False)
-    """Arguments of the environment's constructor, e.g. level=3; values are JSON, or else text."""
+    """Arguments of the environment's constructor, e.g. level=3. A value that is not JSON is taken as text."""
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The settings that it makes, by their dotted names."""
+        """Settings that the request changes, by dotted names."""
         return super().chosen | {"seed": self.seed, "mode": self.mode, "device": self.device} | self.settings
 
     @property
@@ -123,7 +124,7 @@ class Request(Budget):
         return self.mode == ASYNC and self.teacher != NO_TEACHER
 
     def words(self) -> list[str]:
-        """The command line that asks for the same: `prefrl train` and these words."""
+        """Return the arguments of `prefrl train` that make the same request."""
         words = [self.task]
         for each in dataclasses.fields(Request):
             value = getattr(self, each.name)

@@ -1,6 +1,6 @@
-"""The whole configuration of a run as frozen dataclasses: what `config.json` holds.
+"""The configuration of a run as frozen dataclasses, which `config.json` stores.
 
-Every number is checked once, here, so that the rest of the package can take a configuration at its word.
+Every number is validated here once, so that the rest of the package can rely on a valid configuration.
 """
 
 from __future__ import annotations
@@ -23,57 +23,65 @@ HUMAN = "human"
 """The teacher that stands for people, who answer in `prefrl label`."""
 Device = Literal["auto", "cpu", "cuda"]
 _MOST_UNITS = 2**16
-"""Of a hidden layer."""
+"""Largest width of a hidden layer."""
 _MOST_WEIGHTS = 10**8
-"""Between hidden layers, of all copies of a network: 1.6 GB with what an optimiser keeps."""
+"""Most weights between hidden layers, over all copies of a network: 1.6 GB with gradients and the optimiser's state."""
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """The Stable-Baselines3 agent and the environments it steps."""
+    """The Stable-Baselines3 agent and its environments."""
 
     n_envs: int = 8
-    """Environments stepped together."""
+    """Number of environments that are stepped together."""
     n_steps: int = 256
-    """Steps of each environment in a rollout."""
+    """Steps per environment in a rollout."""
     learning_rate: float = 3e-4
     learning_rate_decay: bool = False
-    """Whether the learning rate falls linearly over the run."""
+    """Whether the learning rate falls linearly during the run."""
     learning_rate_end: float = 0.0
-    """The share of it that is left at the end, where it falls."""
+    """Final learning rate, as a fraction of `learning_rate`, if it falls."""
     batch_size: int = 256
-    """Steps in a minibatch (PPO; TRPO's value network)."""
+    """Minibatch size in steps (PPO; value network of TRPO)."""
     n_epochs: int = 10
-    """Passes over a rollout (PPO); of the value network's fit alone (TRPO)."""
+    """Passes over a rollout (PPO), or of the value network over a rollout (TRPO)."""
     target_kl: float | None = None
-    """How far a rollout's update may take the policy, as a KL divergence; null: Stable-Baselines3's default. TRPO: the
-    bound of a step, by default 0.01. PPO: the update ends at 1.5 times this, estimated over a minibatch; by default it
-    does not."""
+    """Limit on the KL divergence of a policy update, in nats; null for Stable-Baselines3's default. TRPO: bound of a
+    step (default: 0.01). PPO: an update stops early when a minibatch's estimate exceeds 1.5 times this (default: no
+    early stopping)."""
     clip_range: float = 0.2
-    """PPO's clipping."""
+    """Clipping range of PPO's probability ratio."""
     gamma: float = 0.99
+    """Discount factor."""
     gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
     ent_coef: float = 0.0
+    """Coefficient of the entropy bonus."""
     vf_coef: float = 0.5
+    """Coefficient of the value loss."""
     max_grad_norm: float = 0.5
+    """Largest norm of a gradient, to which gradients are clipped."""
     net_arch: tuple[int, ...] = (64, 64)
-    """Hidden units of policy and value network."""
+    """Hidden units of the policy network and of the value network."""
     activation: Literal["tanh", "relu"] = "tanh"
     image_network: Literal["nature", "small"] = "nature"
-    """Of images, under `net_arch`: a name in `vision.NETWORKS`."""
+    """Network that extracts features from images, before `net_arch`: a name in `vision.NETWORKS`."""
     log_std_init: float = 0.0
     """Logarithm of the initial standard deviation of continuous actions."""
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"
-    """A2C's; PPO always takes Adam."""
+    """Optimiser of A2C. PPO always uses Adam."""
     normalise_advantage: bool = True
+    """Whether advantages are normalised (PPO, A2C)."""
     normalise_observations: bool = True
-    """Running normalisation of what the policy sees; the reward model has its own."""
+    """Whether the policy's observations are normalised by running statistics. The reward model has its own
+    normalisation."""
     normalise_reward: bool = True
-    """Division of the reward, true or predicted, by the running deviation of its discounted sum: the scale of the value
-    function, on which gradient clipping depends. It leaves the reward model's own normalisation alone."""
+    """Whether the reward, true or predicted, is divided by the running standard deviation of its discounted sum. This
+    scales the value function, on which gradient clipping depends. It does not change the reward model's own
+    normalisation."""
 
     def validate(self) -> None:
-        """Raise UsageError for numbers that cannot work."""
+        """Raise UsageError for invalid values."""
         for name in ("n_envs", "n_steps", "batch_size", "n_epochs"):
             _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
         _at_most("agent.n_envs", self.n_envs, 4096)
@@ -92,49 +100,48 @@ class AgentConfig:
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """The reward model and how it is fitted (paper, sections 2.2.1 and 2.2.3)."""
+    """The reward model and its training (paper, sections 2.2.1 and 2.2.3)."""
 
     members: int = 3
-    """K, the predictors in the ensemble."""
+    """K, the number of predictors in the ensemble."""
     network: str = "mlp"
     """A name in `registry.NETWORKS`: `mlp` for vectors (appendix A.1), `cnn` for images (appendix A.2)."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden units of each MLP (appendix A.1)."""
     dropout: float = 0.5
-    """Of the convolutions (appendix A.2)."""
+    """Dropout probability of the convolutions (appendix A.2)."""
     negative_slope: float = 0.01
-    """Of the leaky ReLU (appendix A.1)."""
+    """Negative slope of the leaky ReLU (appendix A.1)."""
     learning_rate: float = 2e-3
-    """Adam's; the paper does not give one."""
+    """Learning rate of Adam; the paper gives none."""
     batch_size: int = 16
-    """Comparisons of each member in a gradient step, drawn from its own bootstrap."""
+    """Minibatch size in comparisons, which each member draws from its own bootstrap sample."""
     error: float = 0.1
-    """The probability that a teacher answers at random, assumed in the loss (section 2.2.3)."""
+    """Assumed probability that a teacher answers at random (section 2.2.3)."""
     loss: str = "bradley-terry"
-    """A name in `registry.LOSSES`. `true-reward` regresses the task's reward instead: the paper's ablation `target`."""
+    """A name in `registry.LOSSES`. `true-reward` fits the true reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
     l2_rate: float = 0.016
     """Relative change of the coefficient each time the validation loss is measured (every 4 gradient steps)."""
     validation_low: float = 1.1
-    """Validation loss over training loss under which the penalty is lowered."""
+    """Ratio of validation loss to training loss below which the penalty is lowered."""
     validation_high: float = 1.5
-    """... and over which it is raised."""
+    """Ratio above which it is raised."""
     target_std: float = 1.0
-    """Standard deviation of the reward that the agent gets (1 for MuJoCo)."""
+    """Standard deviation of the normalised reward (1 for MuJoCo)."""
     normalise_over: Literal["comparisons", "rollouts"] = "comparisons"
-    """Over what that reward has this deviation and mean zero (the paper does not say): the newest comparisons' clips,
-    as runs of older versions had it, or the agent's newest rollouts, as the recipes have it."""
+    """Data on which the reward is normalised to mean zero and `target_std` (the paper does not specify it): the clips
+    of the newest comparisons, as in older versions, or the agent's newest rollouts, as in all recipes."""
     comparisons_per_step: float = 0.1
-    """Gradient work: comparisons that each member fits for an agent step. The paper's figure, for Atari, is about
-    0.1."""
+    """Comparisons that each member fits per agent step. The paper uses about 0.1 for Atari."""
     pretrain_comparisons: int = 3200
-    """Comparisons fitted before the agent trains."""
+    """Comparisons that each member fits before the agent trains."""
     buffer: int = 3000
-    """The newest comparisons that are trained on (appendix A.2)."""
+    """Number of newest comparisons that are trained on (appendix A.2)."""
 
     def validate(self) -> None:
-        """Raise UsageError for numbers that cannot work."""
+        """Raise UsageError for invalid values."""
         for name in ("members", "batch_size", "buffer", "pretrain_comparisons"):
             _require(getattr(self, name) >= 1, f"reward.{name} must be at least 1")
         _require(self.buffer >= self.batch_size, "reward.buffer must hold at least one batch (reward.batch_size)")
@@ -155,44 +162,44 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """Which segments are compared, and when (paper, sections 2.2.2 and 2.2.4)."""
+    """Selection and schedule of the queries (paper, sections 2.2.2 and 2.2.4)."""
 
     labels: int = 700
-    """The label budget N: comparisons answered left, right or equal."""
+    """N, the label budget: the number of comparisons answered left, right or equal."""
     initial_fraction: float = 0.25
-    """Share of the budget asked before the agent trains (appendix A.1)."""
+    """Fraction of the budget that is asked before the agent trains (appendix A.1)."""
     schedule_constant: float | None = None
-    """c of the label rate c / (T + c), in agent steps; None: a tenth of the run's."""
+    """c of the label rate c / (T + c), in agent steps; null for a tenth of the run's steps."""
     schedule_bins: int = 0
-    """The rate is held constant within each of this many equal parts of the run; 0: it falls continuously."""
+    """Number of equal parts of the run within each of which the label rate is constant; 0 for a continuous decrease."""
     segment_length: int = 30
-    """L, steps."""
+    """L, the number of steps in a segment."""
     selection: Literal["variance", "entropy", "random"] = "variance"
-    """`variance`: highest variance between members in the predicted preference; `entropy`: highest entropy of it, as in
-    B-Pref; `random`: uniform."""
+    """Selection rule. `variance`: highest variance of the predicted preference over the members; `entropy`: highest
+    entropy of the predicted preference, as in B-Pref; `random`: uniform."""
     candidate_clips: int | None = None
-    """Clips of the pool, for each query wanted, among which the candidates are drawn; null for all. Predicting them is
-    what selection costs where they are images."""
+    """Number of clips per query from which the candidate pairs are drawn; null for the whole pool. With images, most of
+    the cost of selection is predicting these clips."""
     candidate_factor: int = 10
-    """Candidates drawn for each query that is asked (appendix A)."""
+    """Number of candidate pairs per query (appendix A)."""
     pool: int = 1000
-    """The newest segments that candidates are drawn from."""
+    """Number of newest segments from which candidates are drawn."""
     lead: int = 25
-    """How many labels people may be behind the schedule before the agent waits for them (asynchronous mode)."""
+    """Number of labels that people may be behind the schedule before the agent waits for them (asynchronous mode)."""
     repeats: float = 0.05
-    """How often people are asked again, with the sides swapped: for each answer, beside the budget."""
+    """Repeated queries to people, with the sides swapped, per answer. They do not count towards the budget."""
 
     initial_limit: int | None = None
-    """... and no more than this."""
+    """Largest number of labels that are asked before the agent trains; null for no limit."""
 
     @property
     def initial_labels(self) -> int:
-        """Labels asked before training starts."""
+        """Number of labels before training starts."""
         wanted = max(1, round(self.labels * self.initial_fraction))
         return min(wanted, self.initial_limit or wanted)
 
     def validate(self) -> None:
-        """Raise UsageError for numbers that cannot work."""
+        """Raise UsageError for invalid values."""
         for name in ("labels", "segment_length", "candidate_factor"):
             _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
         _require((self.candidate_clips or 2) >= 2, "queries.candidate_clips must be at least 2, or null")
@@ -211,19 +218,19 @@ class QueryConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the policy is evaluated: whole episodes of its mean action, on environments of their own."""
+    """Evaluation of the policy: full episodes of its mean action, in separate environments."""
 
     episodes: int = 10
-    """At the end of the run; 0: none."""
+    """Episodes at the end of the run; 0 for no evaluation."""
     every: int | None = None
-    """Agent steps between two evaluations while the agent trains, at least; null: only at the end."""
+    """Minimum number of agent steps between two evaluations during training; null to evaluate only at the end."""
     every_episodes: int = 3
-    """Episodes of each of these."""
+    """Episodes of each evaluation during training."""
     max_steps: int = 27_000
-    """Where an episode is cut that does not end by itself: 30 minutes of a game. No episode is longer than the run."""
+    """Largest number of steps in an episode: 30 minutes of an Atari game. No episode is longer than the run either."""
 
     def validate(self) -> None:
-        """Raise UsageError for numbers that cannot work."""
+        """Raise UsageError for invalid values."""
         _require(self.episodes >= 0, "evaluation.episodes must not be negative")
         _require(self.every is None or self.every >= 1, "evaluation.every must be at least 1, or null")
         for name in ("every_episodes", "max_steps"):
@@ -232,42 +239,48 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run: everything that decides what it computes."""
+    """The configuration of one run: everything that determines its results."""
 
     task: str
-    """What the user called it."""
+    """Name of the task, as the user gave it."""
     env_id: str
-    """The Gymnasium id."""
+    """Gymnasium id of the environment."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-    """The arguments of the environment's constructor, as JSON values."""
+    """Arguments of the environment's constructor, as JSON values."""
     true_reward: bool = True
-    """Whether the environment gives a reward of its own; where not, only people can say what is better."""
+    """Whether the environment has a reward of its own. If not, only people can compare clips."""
     horizon: int | None = None
-    """Steps in an episode, where the task has one length."""
+    """Steps in an episode, if all episodes have the same length."""
     frame_stack: int = 1
-    """How many of the newest frames an observation is a stack of; 1: it is none."""
+    """Number of frames that an observation stacks; 1 for none."""
     native_engine: bool = False
-    """Whether one engine steps all environments: fast, but without snapshots and a screen to show."""
+    """Whether one native engine steps all environments. It is fast, but has neither snapshots nor rendering."""
     hide_endings: bool = False
-    """Whether endings other than the time limit are hidden from the agent (bootstrapped as a time limit is)."""
+    """Whether terminations are hidden from the agent and bootstrapped like a time limit."""
     playback_fps: int = 30
-    """Steps shown per second when a clip is played."""
+    """Steps per second at which a clip is played."""
     instruction: str = "Prefer the clip in which the agent does better."
-    """What people are asked to prefer."""
+    """Instruction that is shown to people."""
     teacher: str = "oracle"
+    """Who compares clips; see `Request.teacher`."""
     algo: str = "ppo"
-    """A name in `prefrl.registry.ALGORITHMS`."""
+    """Algorithm of the agent, a name in `prefrl.registry.ALGORITHMS`."""
     mode: Mode = "async"
+    """Whether the reward learner runs in its own process (async) or alternates with the agent (sync)."""
     seed: int = 0
+    """Seed of all random number generators."""
     steps: int = 300_000
-    """Agent steps in all, those before the first training step included."""
+    """Total number of agent steps, including those before training starts."""
     device: Device = "auto"
+    """Device of the reward model."""
     recipe: str = "default"
+    """Name of the recipe."""
     ablation: str | None = None
+    """Name of the ablation, if any."""
     round_steps: int = 4096
-    """Agent steps between two rounds of labelling and metrics, at least."""
+    """Minimum number of agent steps between two rounds of labelling and metrics."""
     checkpoint_seconds: float = 20.0
-    """Seconds between two checkpoints, at least."""
+    """Minimum time between two checkpoints, in seconds."""
     agent: AgentConfig = field(default_factory=AgentConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
@@ -280,24 +293,24 @@ class RunConfig:
 
     @property
     def learns_reward(self) -> bool:
-        """Whether the agent learns from preferences; false for the baseline on the true reward."""
+        """Whether the agent learns from preferences; False for the baseline on the true reward."""
         return self.teacher != NO_TEACHER
 
     @property
     def synchronous(self) -> bool:
-        """Whether the agent waits for labels and for the reward learner, so that the same seed gives the same run."""
+        """Whether the agent waits for labels and for the reward learner, so that the seed determines the results."""
         return self.mode == SYNC
 
     @property
     def asks_people(self) -> bool:
-        """Whether people answer, who need clips to look at."""
+        """Whether people answer, who need clips to watch."""
         return self.teacher == HUMAN
 
     def validate(self) -> RunConfig:
-        """Check every number; returns self.
+        """Validate every value and return self.
 
         Raises:
-            UsageError: with the first thing that cannot work.
+            UsageError: for the first invalid value.
         """
         _require(self.steps >= 1, "--steps must be at least 1")
         _require(0 <= self.seed < 2**32, "--seed must be in [0, 2^32)")
@@ -320,7 +333,7 @@ class RunConfig:
         return self
 
     def _validate_segments(self) -> None:
-        """A run must be able to cut enough distinct pairs for its budget."""
+        """Check that the run records enough distinct pairs of segments for its budget."""
         length = self.queries.segment_length
         if self.horizon is not None:
             _require(
@@ -337,7 +350,7 @@ class RunConfig:
 
     @property
     def segments_in_run(self) -> int:
-        """Segments that the whole run cuts, where episodes have the given length (or none end)."""
+        """Number of segments that the whole run records, if all episodes have `horizon` steps, or never end."""
         length, per_env = self.queries.segment_length, self.steps // self.agent.n_envs
         if self.horizon is None:
             return self.agent.n_envs * (per_env // length)
@@ -345,22 +358,22 @@ class RunConfig:
         return self.agent.n_envs * (episodes * (self.horizon // length) + rest // length)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Convert to plain data."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunConfig:
-        """Back from plain data, every type checked.
+        """Create a configuration from plain data, and validate types and values.
 
         Raises:
-            UsageError: for unknown, missing or mistyped fields.
+            UsageError: for unknown, missing or invalid fields.
         """
         config: RunConfig = conform(cls, data, "")
         return config.validate()
 
 
 def _check_widths(name: str, widths: tuple[int, ...], *, copies: int) -> None:
-    """Layers that a network can have, and that memory holds with their gradients and Adam's two moments."""
+    """Check that a network's layers fit into memory with their gradients and Adam's two moments."""
     _require(all(width >= 1 for width in widths), f"{name} needs widths of at least 1")
     _at_most(f"{name}'s layers", len(widths), 64)
     for width in widths:
@@ -370,7 +383,7 @@ def _check_widths(name: str, widths: tuple[int, ...], *, copies: int) -> None:
 
 
 def _at_most(name: str, value: int, most: int) -> None:
-    _require(value <= most, f"{name} cannot be {value:,}: the most is {most:,}")
+    _require(value <= most, f"{name} must be at most {most:,}, not {value:,}")
 
 
 def _require(condition: bool, message: str) -> None:

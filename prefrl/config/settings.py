@@ -1,4 +1,4 @@
-"""Single settings of a configuration by their dotted names, e.g. "reward.members"."""
+"""Change single settings of a configuration by their dotted names, e.g. "reward.members"."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from prefrl.config.migrations import present_name
+from prefrl.config.migrations import current_name
 from prefrl.config.schema import RunConfig
 from prefrl.config.typed import conform
 from prefrl.errors import UsageError, near
 
 
 def replace(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
-    """A copy with dotted settings changed, e.g. {"reward.members": 1}.
+    """Return a copy with some settings changed.
+
+    Args:
+        config: The configuration.
+        settings: New values by dotted names, e.g. {"reward.members": 1}.
 
     Raises:
-        UsageError: for a name that does not exist or a value of the wrong type.
+        UsageError: for an unknown name, or a value of the wrong type.
     """
     data = json.loads(json.dumps(config.to_json()))
     for key, value in settings.items():
-        *path, last = present_name("config", key).split(".")
+        *path, last = current_name("config", key).split(".")
         node = data
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None

@@ -1,9 +1,8 @@
-"""Plain data, as it comes from JSON or TOML, checked against type hints.
+"""Validate plain data, e.g. from JSON or TOML, against type hints.
 
-No library is used: none was found that does this without a hook for most types. msgspec 0.22 cannot refuse unknown
-fields of dataclasses; cattrs 26.2 and pydantic 2.14 convert between types by default (True to 1, "3" to 3) and report
-errors as trees; all three accept NaN and whole numbers of any size. Here the first error is one line that names the
-setting, and what it quotes is short and printable.
+No library is used, because each needs a hook for most types: msgspec 0.22 cannot refuse unknown fields of dataclasses;
+cattrs 26.2 and pydantic 2.14 convert between types by default (True to 1, "3" to 3) and report errors as trees; all
+three accept NaN and integers of any size. Here the first error is one short, printable line that names the setting.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ from prefrl.errors import UsageError, near
 from prefrl.printable import printable
 
 _LARGEST = 2**63
-"""Whole numbers below this fit a database and an array."""
+"""Integers of smaller magnitude fit into a database and an array."""
 
 
 def conform(hint: Any, value: Any, name: str) -> Any:
-    """The value, if it is what the type asks for; whole numbers serve as floats, lists as tuples.
+    """Validate a value against a type hint. Integers are accepted as floats, and lists as tuples.
 
     Args:
-        hint: A class of plain data (`int`, `float`, `str`, `bool`), `Literal`, `None` with one of these, a `list`,
-            `tuple` or `dict` of them, a dataclass, a `TypedDict`, or `Any`.
+        hint: A plain type (`int`, `float`, `str`, `bool`), `Literal`, an optional plain type, a `list`, `tuple` or
+            `dict` of them, a dataclass, a `TypedDict`, or `Any`.
         value: Plain data.
-        name: What it is called in the error.
+        name: Name of the value in error messages.
 
     Returns:
-        The value; of a dataclass, an instance.
+        The value; for a dataclass, an instance of it.
 
     Raises:
-        UsageError: if it is of another type, infinite, not a number, too large, or no text that can be written.
+        UsageError: if the value has another type, is infinite, NaN or too large, or is text that UTF-8 cannot encode.
     """
     if hint is Any:
         return value
@@ -46,7 +45,7 @@ def conform(hint: Any, value: Any, name: str) -> Any:
 
 
 def _generic(hint: Any, value: Any, name: str) -> Any:
-    """Types that are made of others."""
+    """Validate against a generic type, e.g. a list or a union."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Literal and not (isinstance(value, str) and value in inner):
         raise UsageError(f"{name} must be one of {', '.join(inner)}, not {shown(value)}")
@@ -63,7 +62,7 @@ def _generic(hint: Any, value: Any, name: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value in an error: short, and on one line."""
+    """Return a short form of a value for an error message, on one line."""
     return printable(reprlib.repr(value), 80)
 
 
@@ -83,7 +82,7 @@ def _plain(hint: Any, value: Any, name: str) -> Any:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written at all: JSON can spell halves of characters."""
+    """Return whether UTF-8 can encode a string. JSON may contain lone surrogates, which it cannot."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -92,7 +91,7 @@ def _is_text(value: str) -> bool:
 
 
 def _instance(cls: type[Any], data: Any, name: str) -> Any:
-    """A dataclass from an object that has its fields and no others."""
+    """Create a dataclass from a dictionary with its fields and no others."""
     prefix = f"{name}." if name else ""
     if not isinstance(data, dict):
         raise UsageError(f"{name or 'the configuration'} must be an object")
@@ -109,7 +108,7 @@ def _instance(cls: type[Any], data: Any, name: str) -> Any:
 
 
 def _table(hint: Any, data: Any, name: str) -> dict[str, Any]:
-    """A `TypedDict`; what it does not name stays as it is, since another version may write more."""
+    """Validate a `TypedDict`. Unknown keys are kept, because other versions may write more keys."""
     if not isinstance(data, dict):
         raise UsageError(f"{name or 'its content'} cannot be {shown(data)}")
     hints = get_type_hints(hint)

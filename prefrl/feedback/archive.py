@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prefrl.config.migrations import present
+from prefrl.config.migrations import current_format
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.experience.clips import LARGEST_FRAMES, ClipFolder
 from prefrl.experience.inputs import Inputs
@@ -157,8 +157,8 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
     inputs = task.inputs
     contents = {
         "kind": KIND,
-        "format": present("archive"),
-        "label_format": present("label"),
+        "format": current_format("archive"),
+        "label_format": current_format("label"),
         "prefrl": version,
         "task": task.name,
         "instruction": task.instruction,

@@ -1,7 +1,7 @@
-"""Recipes: the settings a run starts from, as data. A recipe is a chain of tables, each laid over the one before.
+"""Recipes: the initial settings of a run, as data. A recipe is a chain of tables; each overrides those before it.
 
-The `default` recipe is for the steps a person asks for on two cores; `paper` has the paper's absolute constants, for
-days on larger machines.
+The `default` recipe scales with the number of steps and suits two cores. The `paper` recipe has the paper's absolute
+constants, which take days on larger machines.
 """
 
 from prefrl.recipes.ablations import ABLATIONS

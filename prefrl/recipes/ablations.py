@@ -1,4 +1,4 @@
-"""The paper's ablations (section 3.3), each a line of data over any recipe."""
+"""The paper's ablations (section 3.3). Each is a line of settings that overrides a recipe."""
 
 from __future__ import annotations
 

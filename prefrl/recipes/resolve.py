@@ -1,4 +1,4 @@
-"""A run's whole configuration: a chain of tables, each laid over the one before."""
+"""Resolve the configuration of a run: a chain of tables, each of which overrides those before it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from prefrl.teachers import check_teacher
 
 
 def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> RunConfig:
-    """The whole configuration of a run.
+    """Return the complete configuration of a run.
 
     Args:
-        request: What is asked for; or its task alone.
-        gpu: Whether the run will have a GPU: images are worth more gradient work then.
-        arguments: With a task alone, the other arguments of its `Request`.
+        request: The request, or only its task.
+        gpu: Whether the run will have a GPU, which allows more gradient work on images.
+        arguments: Other arguments of `Request`, if only a task is given.
 
     Raises:
-        UsageError: for a name that does not exist, or settings that cannot work.
+        UsageError: for an unknown name or an invalid setting.
     """
     if isinstance(request, str):
         request = Request(request, **arguments)
@@ -66,7 +66,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
             "playback_fps": facts.playback_fps,
             "instruction": facts.instruction,
             "queries.segment_length": facts.segment_length,
-            # An engine of many games at once has neither snapshots nor colours to show people.
+            # A native engine has neither snapshots nor colours, which people need.
             "native_engine": facts.native_engine and not base.asks_people,
             "algo": algo,
             "ablation": ablation,
@@ -93,25 +93,25 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         raise UsageError(f"the observations of {facts.name} are {seen}, which need reward.network={fitting}")
     check_teacher(config.teacher)
     if not config.true_reward and not config.asks_people:
-        raise UsageError(f"{facts.name} gives no reward (None), so only people can compare: --teacher human")
+        raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
     return config
 
 
 def task_settings(facts: TaskFacts, algo: str) -> Settings:
-    """A task's agent, and what else its own recipe sets."""
+    """Return the settings of a task's agent, and the task's other settings."""
     agent = (IMAGES if facts.images else ALGOS).get(algo, {})
     return agent | TASKS.get(algo, {}).get(facts.name, {}) | SCALES.get(facts.name, {})
 
 
 def _entropy(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:
-    """The paper's bonus, for its own optimiser or its own recipe; other agents on vectors do without."""
+    """Return the paper's entropy bonus, for TRPO or the paper's recipe; other agents on vectors use none."""
     if facts.images or not (recipe.entropy_bonus or algo in PAPER_ENTROPY_ALGOS):
         return {}
     return PAPER_ENTROPY_TASKS.get(facts.name, PAPER_ENTROPY)
 
 
 def _unknown_ends(facts: TaskFacts) -> Settings:
-    """Evaluation of environments that no table names: episodes may have no end, and steps no reward to sum up."""
+    """Return limits on the evaluation of other environments, whose episodes may never end or have no reward."""
     if not isinstance(facts, GymnasiumTask):
         return {}
     limit = {} if facts.horizon or facts.images else {"evaluation.max_steps": ENDLESS_STEPS}
@@ -128,10 +128,10 @@ def _recipe(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:
 
 
 def _evaluation(facts: TaskFacts) -> Settings:
-    """Evaluations on the way, where runs last for millions of steps: less than a fiftieth of their time.
+    """Return the interval of evaluations during training, for runs of millions of steps.
 
-    Three episodes every 200 cost some 0.8 %, and what it takes to make environments at most as much again. Episodes
-    without a limit may be long, so that nothing can be said of them.
+    Three episodes every 200 cost about 0.8 % of the time, and creating the environments at most as much again.
+    Episodes without a time limit may be too long for this.
     """
     if facts.images or facts.horizon is None:
         return {}

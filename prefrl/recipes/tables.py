@@ -1,4 +1,4 @@
-"""The settings that recipes are laid from, as data. docs/recipes.md says where the agents' settings come from."""
+"""The tables of settings that recipes consist of. docs/recipes.md explains where the agents' settings come from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALGOS: dict[str, Settings] = {
         "agent.log_std_init": -1.0,
     },
 }
-"""The agent where observations are vectors. TRPO has the paper's discount and lambda (appendix A.1)."""
+"""Agents on vectors. TRPO uses the paper's discount factor and lambda (appendix A.1)."""
 
 IMAGES: dict[str, Settings] = {
     "ppo": {
@@ -53,7 +53,7 @@ IMAGES: dict[str, Settings] = {
     },
     "trpo": {"agent.n_steps": 128, "agent.learning_rate": 1e-3, "agent.gamma": 0.99},
 }
-"""The agent where observations are images: as is customary for Atari, but for PPO's smaller network and higher rate."""
+"""Agents on images: the usual settings for Atari, except that PPO has a smaller network and a higher learning rate."""
 
 IMAGE_REWARD: Settings = {
     "agent.net_arch": [],
@@ -71,20 +71,20 @@ IMAGE_REWARD: Settings = {
     "checkpoint_seconds": 60.0,
     "steps": 1_000_000,
 }
-"""What else is different for images: a comparison costs a thousand times as much to fit as one of vectors."""
+"""Other settings for images. Fitting a comparison costs a thousand times as much as with vectors."""
 
 IMAGE_REWARD_ON_GPU: Settings = {"reward.comparisons_per_step": 0.1, "reward.pretrain_comparisons": 20_000}
-"""The gradient work that a GPU bears beside the agent; the paper's is about as much."""
+"""Gradient work on a GPU, about as much as in the paper."""
 
 LEARNED_REWARD: Settings = {"reward.normalise_over": "rollouts"}
-"""Over the newest comparisons instead, the reward's mean and deviation drift as the agent learns."""
+"""If normalised over the newest comparisons instead, the reward's mean and deviation drift as the agent learns."""
 
 HUMAN: Settings = {"steps": 10_000_000, "reward.comparisons_per_step": 0.01}
-"""Where people compare clips of vectors: 10 M steps last about as long as a person needs for 700 labels."""
+"""Runs with people on vectors. 10 M steps take about as long as a person needs for 700 labels."""
 HUMAN_SCALES: dict[str, Settings] = {
     "moving-dot": {"steps": 200_000, "reward.comparisons_per_step": 0.02, "queries.lead": 10},
 }
-"""... and tasks that people are done with in minutes: labels that come at the end of a run teach the agent nothing."""
+"""Runs with people on tasks that take minutes. The lead is small, because labels at the end come too late to help."""
 
 TASKS: dict[str, dict[str, Settings]] = {
     "ppo": {
@@ -135,7 +135,7 @@ TASKS: dict[str, dict[str, Settings]] = {
         },
     },
 }
-"""What a task's agent needs otherwise, by algorithm and task."""
+"""Settings of agents for single tasks, by algorithm and task."""
 
 SCALES: dict[str, Settings] = {
     "moving-dot": {
@@ -145,18 +145,18 @@ SCALES: dict[str, Settings] = {
         "reward.comparisons_per_step": 0.05,
         "reward.pretrain_comparisons": 800,
     },
-    # These agents end well short of the true reward's from a model that is fitted as little as the others' are.
+    # With the default gradient work, agents of these tasks stay well below those trained on the true reward.
     "swimmer": {"reward.comparisons_per_step": 0.3},
     "reacher": {"reward.comparisons_per_step": 0.3},
     "ant": {"reward.comparisons_per_step": 0.3},
-    # 97 clips in 100 of an agent that has learned nothing show a fallen pole: pairs of others must be looked for, and
-    # early questions, which are about fallen poles alone, are wasted.
+    # 97 % of an untrained agent's clips show a fallen pole. More candidates are drawn to find the others, and fewer
+    # queries are asked early, because early pairs show only fallen poles.
     "pendulum": {"queries.candidate_factor": 10_000, "queries.initial_fraction": 0.1},
     "hopper-backflip": {"steps": 500_000, "queries.labels": 900},
     "cheetah-one-leg": {"queries.labels": 800},
     "enduro-even": {"queries.labels": 1300},
 }
-"""How much of everything a task needs, whatever the algorithm, where that is not what others need."""
+"""Other settings for single tasks, for all algorithms: steps, labels and gradient work."""
 
 PAPER_ENTROPY: Settings = {"agent.ent_coef": 0.01}
 """The paper's entropy bonus on MuJoCo, only with a learned reward (appendix A.1)."""
@@ -166,7 +166,7 @@ PAPER_ENTROPY_ALGOS = frozenset({"trpo"})
 """The algorithms that get the bonus in every recipe: the paper's own."""
 
 ENDLESS_STEPS = 5000
-"""Where an episode is cut that has no time limit: seconds of play, where a simulator is quick."""
+"""Steps after which evaluation ends an episode without a time limit; a fast simulator takes seconds."""
 PAPER_MUJOCO: Settings = {
     "steps": 20_000_000,
     "queries.schedule_constant": 2e6,
@@ -176,7 +176,7 @@ PAPER_MUJOCO: Settings = {
     "agent.gamma": 0.995,
     "agent.gae_lambda": 0.97,
 }
-"""The paper's absolute constants where observations are vectors (appendix A.1); its agent is `--algo trpo`."""
+"""The paper's absolute constants for vectors (appendix A.1). The paper's agent is `--algo trpo`."""
 PAPER_ATARI: Settings = {
     "steps": 50_000_000,
     "agent.image_network": "nature",
@@ -192,7 +192,8 @@ PAPER_ATARI: Settings = {
     "reward.learning_rate": 3e-4,
     "evaluation.every": 2_000_000,
 }
-"""... and where they are images (appendix A.2); its agent is `--algo a2c`, whose rate would be zero at 80 M steps."""
+"""The paper's constants for images (appendix A.2). The paper's agent is `--algo a2c`, with a learning rate that would
+reach zero at 80 M steps."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import psutil
 from filelock import FileLock
 
 from prefrl.config import RunConfig
-from prefrl.config.migrations import check_format, opened, present, stamped, upgraded
+from prefrl.config.migrations import check_format, current_format, opened, stamped, upgraded
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.printable import command, printable
@@ -178,7 +178,7 @@ class RunDirectory:
         """Write `config.json`."""
         packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
         content = {
-            "format": present("config"),
+            "format": current_format("config"),
             "prefrl": version(),
             "commit": commit(),
             "seed": self.config.seed,

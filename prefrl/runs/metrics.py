@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from prefrl.arrays import Floats
-from prefrl.config.migrations import present_name
+from prefrl.config.migrations import current_name
 from prefrl.storage.files import write_atomically
 from prefrl.storage.reading import MEBIBYTE, read_bytes
 
@@ -94,7 +94,7 @@ def read_metrics(path: Path) -> list[Row]:
     while True:
         try:
             raw = next(reader)
-            header = {name: present_name("metrics", name) for name in reader.fieldnames or ()}
+            header = {name: current_name("metrics", name) for name in reader.fieldnames or ()}
             if "step" not in header.values():
                 return []
             row = {new: _parse(raw[old]) if new in COLUMNS else _number(raw[old]) for old, new in header.items()}
