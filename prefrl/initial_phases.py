@@ -7,7 +7,6 @@ until the agent's first checkpoint. A run that is stopped in between resumes wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from prefrl.bookkeeping.keeper import Keeper
 from prefrl.errors import PrefrlError, UsageError
@@ -31,6 +30,13 @@ class InitialPhases:
         self._parts, self._feedback = parts, feedback
         self._records, self._reporter = keeper.records, keeper.reporter
         self._most = keeper.largest_checkpoint
+
+    def run(self) -> None:
+        """Run all phases, or the rest of them if the run was stopped in one; errors as for each of them."""
+        self.restore()
+        self.record()
+        self.ask()
+        self.pretrain()
 
     def restore(self) -> None:
         """Restore a run that was stopped or killed in one of these phases; without effect on a new run."""
@@ -112,7 +118,3 @@ class InitialPhases:
         agent = self._parts.agent
         state = {"agent": agent.state_dict(), "env": self._parts.env.state_dict()}
         self._parts.run.save_recording(state | {"episodes": agent.episodes, "seconds": self._records.seconds})
-
-
-PHASES: tuple[Callable[[InitialPhases], None], ...] = (InitialPhases.record, InitialPhases.ask, InitialPhases.pretrain)
-"""The phases before training, in order."""

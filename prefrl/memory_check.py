@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 from gymnasium import spaces
 
-from prefrl.agents.vision import NETWORKS
+from prefrl.agents.image_policy import IMAGE_NETWORKS
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
@@ -153,7 +153,7 @@ def _policy_step(config: RunConfig, space: spaces.Box) -> int:
     if not config.images:
         return _FLOAT * (numbers + 8 * sum(config.agent.net_arch))
     _, height, width = sorted(space.shape)
-    kernels, _ = NETWORKS[config.agent.image_network]
+    kernels, _ = IMAGE_NETWORKS[config.agent.image_network]
     outputs = _convolved(height, width, [(size, stride, filters) for filters, size, stride in kernels])
     return _FLOAT * (2 * numbers + 2 * outputs)
 

@@ -54,7 +54,7 @@ class Parts:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers of labels by judgement; all zero if the run trains on the true reward."""
+        """Counts of labels: `answered` (all that count), `pending`, and one per judgement. All 0 without feedback."""
         if self.feedback:
             return self.feedback.asker.counts
         return dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)

@@ -12,7 +12,7 @@ from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.env_errors import EnvError
-from prefrl.initial_phases import PHASES, InitialPhases
+from prefrl.initial_phases import InitialPhases
 from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
 from prefrl.runs.control import Control, StopTraining, stop_on_signals
@@ -39,9 +39,9 @@ def train_run(run: RunDirectory, control: Control | None = None) -> Summary | No
     with ExitStack() as cleanup:
         cleanup.callback(run.lock().release)
         try:
-            with stop_on_signals(control), _no_longer_finite():
+            with stop_on_signals(control), _explained_nan():  # the environments are first reset while it is assembled
                 parts = assemble(run, control, cleanup)
-                with _faults_at_their_step(parts), _no_longer_finite():
+                with _with_step_count(parts), _explained_nan():
                     return _train(parts)
         except StopTraining:
             _say_ended(run, Phase.STOPPED)
@@ -60,7 +60,7 @@ def _train(parts: Parts) -> Summary:
     keeper = Keeper(parts)
     if not keeper.restore():
         _begin(parts, keeper)
-    keeper.evaluate()
+    keeper.evaluate()  # if an evaluation was due when the run was stopped
     _loop(parts, keeper)
     return _finish(parts, keeper)
 
@@ -68,15 +68,12 @@ def _train(parts: Parts) -> Summary:
 def _begin(parts: Parts, keeper: Keeper) -> None:
     """Record clips of the untrained policy, collect the first labels and pretrain the reward model."""
     if parts.feedback:
-        initial = InitialPhases(parts, parts.feedback, keeper)
-        initial.restore()
-        for phase in PHASES:
-            phase(initial)
+        InitialPhases(parts, parts.feedback, keeper).run()
     keeper.begin()
 
 
 def _loop(parts: Parts, keeper: Keeper) -> None:
-    """Collect experience and improve the agent; every few thousand steps, hold a round."""
+    """Collect experience and improve the agent; every few thousand steps, run a round."""
     agent, feedback = parts.agent, parts.feedback
     while agent.steps < parts.config.steps:
         experience = agent.collect(keeper.reporter.each_step)
@@ -95,7 +92,7 @@ def _round(parts: Parts, keeper: Keeper, *, last: bool = False) -> None:
     if feedback:
         feedback.asker.ask(step, keeper.reporter.waiting, last=last)
         feedback.learner.fit(step, feedback.asker.replayed_round)
-    keeper.note(last=last)
+    keeper.record_round(last=last)
 
 
 def _finish(parts: Parts, keeper: Keeper) -> Summary:
@@ -118,7 +115,7 @@ def _say_ended(run: RunDirectory, phase: Phase, problem: str | None = None) -> N
 
 
 @contextmanager
-def _faults_at_their_step(parts: Parts) -> Iterator[None]:
+def _with_step_count(parts: Parts) -> Iterator[None]:
     """Add the agent's step count to the error of an environment."""
     try:
         yield
@@ -127,7 +124,7 @@ def _faults_at_their_step(parts: Parts) -> Iterator[None]:
 
 
 @contextmanager
-def _no_longer_finite() -> Iterator[None]:
+def _explained_nan() -> Iterator[None]:
     """Turn errors of Stable-Baselines3 and torch about NaN or infinite values into a one-line PrefrlError."""
     try:
         yield

@@ -168,7 +168,7 @@ def test_scores_are_of_the_recorder_s_raw_arrays():
 
 def looked_ahead(worker, ahead, **options):
     return run(
-        lambda recorder: PredictedReward(recorder, worker, ahead), each_step=lambda term: term.look_ahead(), **options
+        lambda recorder: PredictedReward(recorder, worker, ahead), each_step=lambda term: term.score_ahead(), **options
     )
 
 
@@ -200,7 +200,7 @@ def test_a_rollout_can_be_normalised_by_itself(ahead):
     worker = Worker()
     watch, recorder = run(
         lambda recorder: PredictedReward(recorder, worker, ahead, RolloutNormalisation(0.5)),
-        each_step=lambda term: term.look_ahead(),
+        each_step=lambda term: term.score_ahead(),
         rollouts=1,
     )
     rewards = watch.rollouts[0]["rewards"]
@@ -325,5 +325,5 @@ def test_rewards_that_never_vary_are_scaled_without_a_division_by_nothing():
 def test_nothing_is_scored_ahead_where_it_is_not_asked_for():
     worker = Worker()
     recorder = SimpleNamespace(rolled=9, look=lambda start: np.zeros((9, 1, 5), np.float32))
-    PredictedReward(recorder, worker, ahead=None).look_ahead()
+    PredictedReward(recorder, worker, ahead=None).score_ahead()
     assert worker.refreshed == 0

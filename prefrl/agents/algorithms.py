@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
-from prefrl.agents.vision import PolicyCNN
+from prefrl.agents.image_policy import PolicyCNN
 from prefrl.config import AgentConfig, RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.machine.devices import choose_device

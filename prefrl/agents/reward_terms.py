@@ -24,7 +24,7 @@ _REWARD_CLIP = 10.0
 
 
 class RewardTerm(Protocol):
-    """One term of the agent's reward."""
+    """One term of the agent's reward. `prefrl.assembly` selects the terms of a run."""
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Compute the term for a rollout.
@@ -96,8 +96,7 @@ class PredictedReward:
     """The reward model's prediction. Stores pairs of predicted and true rewards until `take` is called.
 
     All rewards of a rollout come from one version of the reward model. If prediction is slow, a background thread
-    scores parts of the rollout while the agent continues to act. The parts have a fixed number of steps, independent of
-    the time, so that synchronous runs are reproducible.
+    scores parts of the rollout while the agent continues to act.
     """
 
     def __init__(
@@ -118,20 +117,20 @@ class PredictedReward:
         """
         self._ahead, self._normalisation = ahead, normalisation
         self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
-        self._parts: list[Future[Tensor]] = []
+        self._scored: list[Future[Tensor]] = []
         self._recorder, self._worker = recorder, worker
         self._pairs: list[tuple[Floats, Floats]] = []
 
-    def look_ahead(self) -> None:
+    def score_ahead(self) -> None:
         """Start to score the next part if it is complete; called after every step."""
         if self._ahead is None:
             return
-        scored = len(self._parts) * self._ahead
+        scored = len(self._scored) * self._ahead
         if self._recorder.rolled - scored < self._ahead:
             return
-        if not self._parts:
+        if not self._scored:
             self._worker.refresh()
-        self._parts.append(self._thread.submit(self._score, self._recorder.look(scored)))
+        self._scored.append(self._thread.submit(self._score, self._recorder.look(scored)))
 
     def _score(self, features: Array) -> Tensor:
         """Compute each member's output: (T, E, *step) to (K, T, E)."""
@@ -141,9 +140,9 @@ class PredictedReward:
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the (T, E) predicted rewards of the last rollout."""
         features = experience.features
-        if not self._parts:
+        if not self._scored:
             self._worker.refresh()
-        parts, self._parts = [part.result() for part in self._parts], []
+        parts, self._scored = [part.result() for part in self._scored], []
         if len(rest := features[sum(part.shape[1] for part in parts) :]):
             parts.append(self._score(rest))
         normalise = self._normalisation or self._worker.ensemble.combine

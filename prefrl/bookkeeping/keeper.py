@@ -30,7 +30,7 @@ class Keeper:
         self._checkpointed = time.monotonic()
 
     def restore(self) -> bool:
-        """Restore the newest checkpoint, and return whether there was one."""
+        """Restore the newest checkpoint, open the metrics file, and return whether there was a checkpoint."""
         parts = self._parts
         state = parts.run.load_checkpoint(parts.control.warn, self.largest_checkpoint)
         if state is not None:
@@ -43,7 +43,7 @@ class Keeper:
     def largest_checkpoint(self) -> int:
         """Bytes that a checkpoint of this training may have.
 
-        It holds the present state, and the moments of two optimisers and a full pool besides.
+        Four times the current state, for the moments of two optimisers, plus two full pools.
         """
         feedback = self._parts.feedback
         pool = feedback.recorder.largest_state if feedback else 0
@@ -55,17 +55,17 @@ class Keeper:
         self.checkpoint()
 
     def round_is_due(self) -> bool:
-        """Return whether a round is due. The last round is held after the last step, apart from this schedule."""
+        """Return whether a round is due. The last round runs after the last step, apart from this schedule."""
         steps = self._parts.agent.steps
         return self._next_round <= steps < self._parts.config.steps
 
     @property
     def has_last_round(self) -> bool:
-        """Whether the last round was held, with the full label budget, before the run was resumed."""
-        held = self.records.last_row.get("step") == self._parts.agent.steps
-        return held and self._parts.counts["answered"] >= self._parts.budget
+        """Whether the last round had run, with the full label budget, before the run was resumed."""
+        ran = self.records.last_row.get("step") == self._parts.agent.steps
+        return ran and self._parts.counts["answered"] >= self._parts.budget
 
-    def note(self, *, last: bool = False) -> None:
+    def record_round(self, *, last: bool = False) -> None:
         """Record a round: write metrics and progress, save a checkpoint if due, and evaluate if due.
 
         Args:
@@ -132,7 +132,7 @@ class Keeper:
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore a saved training."""
-        state, parts, feedback = upgraded(state), self._parts, self._parts.feedback
+        state, parts, feedback = upgraded_checkpoint(state), self._parts, self._parts.feedback
         exact = parts.env.load_state_dict(state["env"])
         parts.agent.load_state_dict(state["agent"], exact=exact)
         kept = state["round"]
@@ -148,7 +148,7 @@ class Keeper:
             self.reporter.initial_labels_done = True
 
 
-def upgraded(state: Tree) -> Tree:
+def upgraded_checkpoint(state: Tree) -> Tree:
     """Convert a checkpoint of this or an older version to the current format."""
     if "loop" not in state:
         return state

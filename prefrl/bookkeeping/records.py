@@ -52,7 +52,7 @@ class Records:
         """Write the row of a round.
 
         Args:
-            counts: Labels by judgement.
+            counts: Counts of labels, see `Parts.counts`.
         """
         agent = self._parts.agent
         row: Row = {"step": agent.steps, "episodes": agent.episodes}

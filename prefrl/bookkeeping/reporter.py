@@ -27,7 +27,7 @@ class Reporter:
 
         Args:
             phase: What the training is doing.
-            counts: Labels by judgement; None to read them from the store.
+            counts: Counts of labels, see `Parts.counts`; None to read them from the store.
             evaluated: Finished episodes of the current evaluation.
             episodes: Total episodes of the current evaluation.
         """
@@ -59,10 +59,10 @@ class Reporter:
             self.say(phase)
 
     def each_step(self) -> None:
-        """Report progress and check workers; called after every step, because a round of slow ones takes minutes."""
+        """Report progress and check workers. Called after every step, because a slow rollout can take minutes."""
         feedback = self._parts.feedback
         if feedback:
-            feedback.reward.predicted.look_ahead()
+            feedback.reward.predicted.score_ahead()
         self.keep_saying(Phase.TRAINING)
         if feedback and time.monotonic() > self._next_check:
             self._check()

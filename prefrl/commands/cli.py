@@ -18,8 +18,9 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from prefrl.commands.arguments import PROGRAM, Trust, refused_in_one_line
-from prefrl.commands.label_commands import labels_app, reward_app
+from prefrl.commands.label_commands import labels_app
 from prefrl.commands.plugins import mount_plugins
+from prefrl.commands.reward_commands import reward_app
 from prefrl.config.request import Budget, Request
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.printable import LONGEST_LINE, command, complain, printable, say

@@ -65,7 +65,7 @@ class AgentConfig:
     """Hidden units of the policy network and of the value network."""
     activation: Literal["tanh", "relu"] = "tanh"
     image_network: Literal["nature", "small"] = "nature"
-    """Network that extracts features from images, before `net_arch`: a name in `vision.NETWORKS`."""
+    """Network that extracts features from images, before `net_arch`: a name in `image_policy.IMAGE_NETWORKS`."""
     log_std_init: float = 0.0
     """Logarithm of the initial standard deviation of continuous actions."""
     optimiser: Literal["rmsprop", "adam"] = "rmsprop"

@@ -72,7 +72,13 @@ class MetricsFile:
         write_atomically(path, text.getvalue().encode())
 
     def append(self, row: Row) -> None:
-        """Append a row; missing columns are left empty."""
+        """Append a row; missing columns are left empty.
+
+        Raises:
+            ValueError: if a column is neither in `COLUMNS` nor in the file.
+        """
+        if unknown := row.keys() - set(self._columns):
+            raise ValueError(f"metrics.csv has no column {min(unknown)}: add it to COLUMNS")
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(
                 {name: _format(row.get(name)) for name in self._columns}

@@ -39,7 +39,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "recording": {"prefrl.experience.recorder.SegmentRecorder": ("step_async", "step_wait", "take", "cut")},
     "scoring": {
-        "prefrl.agents.reward_terms.PredictedReward": ("look_ahead",),
+        "prefrl.agents.reward_terms.PredictedReward": ("score_ahead",),
         "prefrl.agents.reward_terms.AgentReward": ("__call__",),
         "prefrl.reward.published.PublishedReward": ("refresh",),
     },

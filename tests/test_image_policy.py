@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import NatureCNN
 
-from prefrl.agents.vision import NETWORKS, PolicyCNN
+from prefrl.agents.image_policy import IMAGE_NETWORKS, PolicyCNN
 from prefrl.machine import precision
 from prefrl.recipes import resolve
 
@@ -30,7 +30,7 @@ def test_nature_is_the_library_s_network(in_float32):
 
 def test_small_takes_a_third_of_the_work():
     def products(network):
-        convolutions, features = NETWORKS[network]
+        convolutions, features = IMAGE_NETWORKS[network]
         total, side, channels = 0, 84, 4
         for filters, size, stride in convolutions:
             side = (side - size) // stride + 1
@@ -42,7 +42,7 @@ def test_small_takes_a_third_of_the_work():
     assert PolicyCNN(SCREENS, "small")(screens()).shape == (6, 256)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", IMAGE_NETWORKS)
 def test_the_faster_precision_is_close_and_float32_outside(network, monkeypatch):
     made = PolicyCNN(SCREENS, network)
     monkeypatch.setattr(precision, "_is_faster", lambda kind: False)

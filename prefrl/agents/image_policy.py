@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prefrl.machine.precision import image_precision
 
-NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
+IMAGE_NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
     "nature": (((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512),
     "small": (((16, 8, 4), (32, 4, 2)), 256),
 }
@@ -28,9 +28,9 @@ class PolicyCNN(BaseFeaturesExtractor):
 
         Args:
             observation_space: Space of images, channels first.
-            network: A name in `NETWORKS`.
+            network: A name in `IMAGE_NETWORKS`.
         """
-        convolutions, features = NETWORKS[network]
+        convolutions, features = IMAGE_NETWORKS[network]
         super().__init__(observation_space, features)
         channels = observation_space.shape[0]
         layers: list[nn.Module] = []
