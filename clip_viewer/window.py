@@ -336,7 +336,7 @@ class LabelWindow(QMainWindow):
         if self._state in ENDED or self._problems is None:
             self._look_at_last()
         if self._problems is not None and (happened := set(progress.problems) - self._problems):
-            self.panel.news(f"A pair was dropped: {happened.pop().told}")
+            self.panel.news(f"A pair was dropped: {happened.pop().description}")
         self._problems = set(progress.problems)
         if self._state in ENDED and self.pairs:
             self._drop_pairs()

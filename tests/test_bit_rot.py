@@ -106,7 +106,7 @@ def test_a_damaged_answer_trains_nothing_and_is_reported_once(
     )
 
 
-ILLEGIBLE = [
+UNREADABLE = [
     "UPDATE answers SET value = '\"lefu\"' WHERE id = 3",
     "UPDATE answers SET value = x'ff00' WHERE id = 3",
     "UPDATE answers SET value = CAST(x'226cff22' AS TEXT) WHERE id = 3",
@@ -121,7 +121,7 @@ ILLEGIBLE = [
 ]
 
 
-@pytest.mark.parametrize("statement", ILLEGIBLE)
+@pytest.mark.parametrize("statement", UNREADABLE)
 def test_an_answer_that_cannot_be_read_costs_that_answer_alone(statement: str, run: RunDirectory) -> None:
     turn(run, statement)
     store = LabelStore(run.labels)
@@ -134,7 +134,7 @@ def test_an_answer_that_cannot_be_read_costs_that_answer_alone(statement: str, r
     assert "1 of the labels cannot be used" in done.out
 
 
-@pytest.mark.parametrize("statement", [*ILLEGIBLE[:3], ROT[0]])
+@pytest.mark.parametrize("statement", [*UNREADABLE[:3], ROT[0]])
 def test_labels_that_cannot_be_used_are_neither_exported_nor_reported(statement: str, run: RunDirectory) -> None:
     """A copy in a file would have a checksum of its own, and pass for what was said."""
     turn(run, statement)
@@ -150,7 +150,7 @@ def test_an_undone_unreadable_answer_does_no_harm(run: RunDirectory) -> None:
     store = LabelStore(run.labels)
     store.undo(3)
     store.close()
-    turn(run, ILLEGIBLE[0])
+    turn(run, UNREADABLE[0])
     turn(run, "UPDATE answers SET value = '\"lefu\"' WHERE undoes = 3")  # and its undoing row
     for command in (["status"], ["labels", "report"], ["labels", "finish"]):
         assert prefrl(*command, run.root).code == 0

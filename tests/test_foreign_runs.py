@@ -405,12 +405,12 @@ def test_a_value_that_is_none_of_its_column_s(statement: str, root: Path) -> Non
 
 QUERIES = {
     "UPDATE queries SET kind = 'compearison' WHERE id = 2": "unknown kind 'compearison'",
-    "UPDATE queries SET wanted = 0 WHERE id = 2": "query 2 is none of kind comparison",
-    "UPDATE queries SET wanted = 1 << 62 WHERE id = 2": "query 2 is none of kind comparison",
-    "DELETE FROM query_segments WHERE query_id = 2 AND place = 1": "query 2 is none of kind comparison",
-    "DELETE FROM query_segments WHERE query_id = 2": "query 2 is none of kind comparison",
-    "INSERT INTO query_segments VALUES (2, 2, 0)": "query 2 is none of kind comparison",
-    "UPDATE query_segments SET place = 7 WHERE query_id = 2 AND place = 1": "query 2 is none of kind comparison",
+    "UPDATE queries SET wanted = 0 WHERE id = 2": "query 2 is not a valid comparison",
+    "UPDATE queries SET wanted = 1 << 62 WHERE id = 2": "query 2 is not a valid comparison",
+    "DELETE FROM query_segments WHERE query_id = 2 AND place = 1": "query 2 is not a valid comparison",
+    "DELETE FROM query_segments WHERE query_id = 2": "query 2 is not a valid comparison",
+    "INSERT INTO query_segments VALUES (2, 2, 0)": "query 2 is not a valid comparison",
+    "UPDATE query_segments SET place = 7 WHERE query_id = 2 AND place = 1": "query 2 is not a valid comparison",
 }
 
 

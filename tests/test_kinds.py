@@ -161,7 +161,7 @@ def test_a_value_that_has_rotted_is_asked_again(store):
 def test_a_store_with_an_unknown_kind_is_refused(store, path, monkeypatch):
     ask(store)
     monkeypatch.delitem(KINDS, "rating")
-    with pytest.raises(PrefrlError, match="of the unknown kind 'rating'"):
+    with pytest.raises(PrefrlError, match="has the unknown kind 'rating'"):
         LabelStore(path)
 
 

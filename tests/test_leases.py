@@ -302,7 +302,7 @@ def test_a_store_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(tm
 def test_a_store_of_version_1_that_cannot_be_written_is_said_to_be_one(tmp_path, monkeypatch):
     make_old(tmp_path / "old.sqlite", 1)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(PrefrlError, match="older version's and cannot be written"):
+    with pytest.raises(PrefrlError, match="made by an older version and is read-only"):
         LabelStore(tmp_path / "old.sqlite")
 
 

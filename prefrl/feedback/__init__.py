@@ -1,1 +1,1 @@
-"""Feedback: what is asked, the store of queries and answers, and how good the answers are. All SQL is in here."""
+"""Feedback kinds, the store of queries and answers, and the quality of answers. No other package uses SQL."""

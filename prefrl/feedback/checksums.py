@@ -1,4 +1,4 @@
-"""The checksum of an answer, by which a bit that turns is noticed."""
+"""Checksums of answers, which detect bit errors."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from typing import Any
 
 
 def checksum(said: Iterable[Any]) -> int:
-    """The CRC-32 of an answer's row and of what its query is about."""
+    """Compute the CRC-32 of an answer's row and of its query's segments."""
     return zlib.crc32(json.dumps(list(said), default=repr).encode())

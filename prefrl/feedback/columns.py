@@ -1,7 +1,7 @@
-"""Whether a database holds values of the kinds that its columns are for: SQLite itself takes any, anywhere.
+"""Check the types of a database's values, because SQLite accepts any value in any column.
 
-What was said in an answer may have rotted: that answer alone is illegible, and is left out wherever answers are read. A
-value elsewhere, which holds the rest together, damages the store.
+Damage to the content of an answer makes only that answer unreadable, and it is left out wherever answers are read.
+Damage to other values, which connect the tables, makes the store as a whole unusable.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from prefrl.feedback.kinds import KINDS, LONGEST_VALUE, listed_values, unlisted_
 
 _STORED_AS = {sa.Integer: ("integer",), sa.Float: ("real", "integer"), sa.String: ("text",)}
 _SAID = ("value", "teacher", "labeller", "agent_step", "shown", "response_seconds", "created_at")
-"""Columns of an answer on which nothing but that answer depends."""
+"""Columns of an answer that no other row depends on."""
 _ANSWERS = "answers"
 MOST_LABELLERS = 1000
-"""That a query can want."""
+"""Maximum number of labellers that a query can want."""
 
 
 def odd_value(connection: sa.Connection, metadata: sa.MetaData) -> str | None:
-    """The first table in which a value is not of its column's kind, and the row; None where all are.
+    """Return a description of the first row that has a value of the wrong type; None if all types are right.
 
-    What was said in answers is not looked at; see `legible`.
+    The content of answers is not checked; see `is_readable`.
     """
     for table in metadata.sorted_tables:
         looked_at = (column for column in table.columns if table.name != _ANSWERS or column.name not in _SAID)
         odd = sa.or_(*(_is_odd(column, column) for column in looked_at))
         if (row := connection.scalar(sa.select(sa.literal_column("rowid")).select_from(table).where(odd))) is not None:
-            return f"row {row} of its table {table.name} holds what that cannot be"
+            return f"row {row} of its table {table.name} has a value of the wrong type"
     return None
 
 
 def odd_query(connection: sa.Connection) -> str | None:
-    """The first query whose kind is unknown, or that is not about as many segments as its kind; None where all are."""
-    # A query's places are different: they are 0 to arity - 1 where the least, the largest and their number are right.
+    """Describe the first query of unknown kind, or with another number of segments than its kind has; None if valid."""
+    # A query's places are distinct, so they are 0 to arity - 1 if the minimum, the maximum and the count are right.
     shapes = " OR ".join("kind = ? AND count(place) = ? AND max(place) = ?" for _ in KINDS) or "0"
     arities = tuple(part for kind in KINDS.values() for part in (kind.name, kind.arity, kind.arity - 1))
     odd = connection.exec_driver_sql(
@@ -46,28 +46,28 @@ def odd_query(connection: sa.Connection) -> str | None:
     if odd is None:
         return None
     return (
-        f"its query {odd[0]} is none of kind {odd[1]}"
+        f"its query {odd[0]} is not a valid {odd[1]}"
         if odd[1] in KINDS
-        else f"its query {odd[0]} is of the unknown kind {odd[1]!a:.60}"
+        else f"its query {odd[0]} has the unknown kind {odd[1]!a:.60}"
     )
 
 
-def legible(
+def is_readable(
     answers: sa.FromClause,
     table: sa.Table,
     kind: sa.ColumnElement[str],
     *,
     shown: sa.ColumnElement[str] | None = None,
 ) -> sa.ColumnElement[bool]:
-    """Whether all that was said in an answer is of its column's type, and its value one of its kind's.
+    """Return the condition that an answer's content has the right types, and that its value is valid for its kind.
 
-    A value of a kind whose values cannot be listed is looked at where it is read.
+    For kinds whose values cannot be enumerated, the value is validated when it is read.
 
     Args:
-        answers: The table of answers, an alias of it, or a view of it.
-        table: The table, which knows its columns' types.
+        answers: The table of answers, or an alias or view of it.
+        table: The table itself, which defines the types of its columns.
         kind: The kind of the answer's query.
-        shown: The column of that name, where it has another.
+        shown: The column `shown`, if it has another name in `answers`.
     """
     columns: dict[str, sa.ColumnElement[Any]] = {
         name: answers.c[name] for name in _SAID if name != "shown" or shown is None
@@ -87,7 +87,7 @@ def legible(
 
 
 def kind_of(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
-    """The kind of a query, for `legible`."""
+    """Return an expression for the kind of a query, for `is_readable`."""
     queries = sa.table("queries", sa.column("id", sa.Integer), sa.column("kind", sa.String)).alias()
     return sa.select(queries.c.kind).where(queries.c.id == query_id).scalar_subquery()
 

@@ -1,6 +1,6 @@
-"""The database under a run's labels: its tables, its transactions, and its errors in one clear line.
+"""The database of a run's labels: its tables and transactions.
 
-Everything goes through SQLAlchemy Core, so that another database can serve by its URL.
+All access uses SQLAlchemy Core, so that other databases can be supported by their URL.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError
-from prefrl.feedback.columns import legible, odd_query, odd_value
+from prefrl.feedback.columns import is_readable, odd_query, odd_value
 from prefrl.feedback.sqlite import engine, explained, is_locked
 from prefrl.feedback.upgrade import upgrade
 from prefrl.feedback.waiting import Waiting, give_up
@@ -44,7 +44,7 @@ QUERIES = sa.Table(
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("rank", sa.Integer, nullable=False),
     sa.Column("agent_step", sa.Integer, nullable=False),
-    sa.Column("wanted", sa.Integer, nullable=False, doc="how many labellers are to answer it"),
+    sa.Column("wanted", sa.Integer, nullable=False, doc="number of labellers who should answer it"),
     sa.Column("created_at", sa.String, nullable=False),
     sa.UniqueConstraint("round", "rank"),
 )
@@ -68,7 +68,7 @@ ANSWERS = sa.Table(
     sa.Column("shown", sa.String, nullable=False, doc="JSON: the segments' ids, in the order shown"),
     sa.Column("response_seconds", sa.Float, nullable=True),
     sa.Column("created_at", sa.String, nullable=False),
-    sa.Column("late", sa.Integer, nullable=False, doc="1 where the query had the answers it wanted; it never stands"),
+    sa.Column("late", sa.Integer, nullable=False, doc="1 if the query already had all answers it wants; never stands"),
     sqlite_autoincrement=True,
 )
 LEASES = sa.Table(
@@ -76,14 +76,14 @@ LEASES = sa.Table(
     METADATA,
     sa.Column("query_id", sa.ForeignKey("queries.id"), primary_key=True),
     sa.Column("viewer", sa.String, primary_key=True),
-    sa.Column("boot", sa.String, nullable=False, doc="which of the machine's starts the clock counts from"),
-    sa.Column("expires_at", sa.Float, nullable=False, doc="seconds since then"),
+    sa.Column("boot", sa.String, nullable=False, doc="identifies the start of the machine"),
+    sa.Column("expires_at", sa.Float, nullable=False, doc="seconds since that start"),
 )
 RENDERED = sa.Table(
     "rendered",
     METADATA,
     sa.Column("segment_id", sa.ForeignKey("segments.id"), primary_key=True),
-    sa.Column("frames", sa.Integer, nullable=False, doc="0 where it could not be rendered"),
+    sa.Column("frames", sa.Integer, nullable=False, doc="0 if it could not be rendered"),
     sa.Column("problem", sa.String, nullable=True),
     sa.Column("created_at", sa.String, nullable=False),
 )
@@ -94,8 +94,8 @@ WITHDRAWALS = sa.Table(
     sa.Column("query_id", sa.ForeignKey("queries.id"), nullable=False, index=True),
     sa.Column("reason", sa.String, nullable=True, doc="null in a row that undoes another"),
     sa.Column("undoes", sa.ForeignKey("withdrawals.id"), nullable=True, unique=True),
-    sa.Column("labeller", sa.String, nullable=True, doc="null where a program withdrew it"),
-    sa.Column("after_answer", sa.Integer, nullable=False, doc="the newest answer's id at that time"),
+    sa.Column("labeller", sa.String, nullable=True, doc="null if a program withdrew it"),
+    sa.Column("after_answer", sa.Integer, nullable=False, doc="id of the newest answer at that time"),
     sa.Column("created_at", sa.String, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -113,30 +113,31 @@ CHECKSUMS = sa.Table(
 )
 _SAID = ("value", "teacher", "labeller", "agent_step", "segments", "response_seconds", "created_at")
 _STANDS = sa.table("answers_standing", *(sa.column(name) for name in ("id", "query_id", "kind", *_SAID)))
-_LEGIBLE = legible(_STANDS, ANSWERS, _STANDS.c.kind, shown=_STANDS.c.segments)
-STANDING = sa.select(_STANDS).where(_LEGIBLE).subquery("standing")
-"""The answers that stand and can be read; a query whose answer cannot be read any more is asked again."""
-ILLEGIBLE = sa.select(_STANDS.c.id, _STANDS.c.query_id).where(~_LEGIBLE).subquery("illegible")
-"""Those that cannot be read."""
+_READABLE = is_readable(_STANDS, ANSWERS, _STANDS.c.kind, shown=_STANDS.c.segments)
+STANDING = sa.select(_STANDS).where(_READABLE).subquery("standing")
+"""Standing answers that are readable. A query with an unreadable answer is asked again."""
+UNREADABLE = sa.select(_STANDS.c.id, _STANDS.c.query_id).where(~_READABLE).subquery("unreadable")
+"""Standing answers that are unreadable."""
 _WITHDRAWN = ("id", "query_id", "reason", "labeller", "after_answer", "created_at")
 WITHDRAWN = sa.table("withdrawn", *(sa.column(name) for name in _WITHDRAWN))
 
 
 class Database:
-    """One run's SQLite file. Any number of processes may have it open at once."""
+    """The SQLite file of a run. Several processes may use it at the same time."""
 
     def __init__(self, path: Path, *, create: bool = False, waiting: Waiting | None = None) -> None:
-        """Open it.
+        """Open the database, and upgrade it if an older version made it.
 
         Args:
             path: The file.
-            create: Whether to make it where it is missing.
-            waiting: Told that another program's transaction is in the way; by default that is an error after a while.
+            create: Whether to create the file if it is missing.
+            waiting: Called while another program's transaction is in the way; by default, PrefrlError is raised after
+                30 seconds.
 
         Raises:
             UsageError: if it was made by a newer version.
-            PrefrlError: if it is missing, damaged or another program's, or an older version's on a disk that cannot be
-                written.
+            PrefrlError: if it is missing, damaged or not a label store, or was made by an older version and is
+                read-only.
         """
         if create and not path.exists():
             _make(path)
@@ -150,7 +151,7 @@ class Database:
         self._waiting = waiting or give_up(path)
         if version < STORE_VERSION:
             if not writable:
-                raise PrefrlError(f"{path} is an older version's and cannot be written, so not be brought up to date")
+                raise PrefrlError(f"{path} was made by an older version and is read-only: it cannot be upgraded")
             self._upgrade()
         with self.read() as connection:
             odd = odd_value(connection, METADATA) or odd_query(connection)
@@ -165,35 +166,35 @@ class Database:
         old.dispose()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close all connections."""
         self._engine.dispose()
 
     def check(self) -> None:
-        """Read the whole file.
+        """Read and verify the whole file.
 
         Raises:
-            PrefrlError: if any of it is damaged.
+            PrefrlError: if it is damaged.
         """
         with self.read() as connection:
             report = connection.exec_driver_sql("PRAGMA quick_check").scalars().all()
-            # SQLite takes what is cut off from the end for zeros, which may pass for an empty page.
+            # SQLite reads bytes beyond the end of the file as zeros, which can look like an empty page.
             page = int(connection.exec_driver_sql("PRAGMA page_size").scalar_one())
         if self._path.stat().st_size % page:
-            raise PrefrlError(f"{self._path} is damaged: its end is cut off")
+            raise PrefrlError(f"{self._path} is damaged: it is truncated")
         if report != ["ok"]:
             raise PrefrlError(f"{self._path} is damaged: {report[0]}")
 
     def read(self) -> Transaction:
-        """A transaction that only reads; it never waits for a writer."""
+        """Begin a transaction that only reads. It never waits for a writer."""
         return Transaction(self._engine, self._path, self._waiting)
 
     def write(self) -> Transaction:
-        """A transaction that has the file for itself."""
+        """Begin a transaction with exclusive write access."""
         return Transaction(self._engine.execution_options(writes=True), self._path, self._waiting)
 
 
 class Transaction:
-    """A transaction whose database errors come out as one clear line."""
+    """A transaction that raises database errors as PrefrlError."""
 
     def __init__(self, engine: sa.Engine, path: Path, waiting: Waiting) -> None:
         self._engine, self._path, self._waiting = engine, path, waiting
@@ -219,10 +220,10 @@ class Transaction:
 
 
 def _make(path: Path) -> None:
-    """Make an empty store, which is there only once it is whole: a viewer may be waiting for it."""
+    """Create an empty store. It appears at `path` only when it is complete, because a viewer may wait for it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _clear(temporary)  # what a process of this number left that was killed
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # what people said is not for everybody
+    _clear(temporary)  # may be left by a killed process with the same process id
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # private: people's answers
     made = engine(temporary)
     try:
         with Transaction(made.execution_options(writes=True), path, give_up(path)) as connection:
@@ -230,7 +231,7 @@ def _make(path: Path) -> None:
             for view in VIEWS:
                 connection.exec_driver_sql(view)
             connection.execute(META.insert().values(key="version", value=str(STORE_VERSION)))
-        made.dispose()  # the last to close it brings the write-ahead log into the file
+        made.dispose()  # merges the write-ahead log into the file
         temporary.replace(path)
         sync([path])
     finally:
@@ -245,11 +246,11 @@ def _clear(temporary: Path) -> None:
 
 
 def segments_of(connection: sa.Connection, query_ids: sa.Select[Any] | None = None) -> dict[int, tuple[int, ...]]:
-    """The segments of queries, in the order shown, by the queries' ids.
+    """Return the segments of queries, in the order shown, by query id.
 
     Args:
         connection: A transaction.
-        query_ids: Selects the queries; all by default.
+        query_ids: Selects the ids of the queries; by default all.
     """
     rows = sa.select(QUERY_SEGMENTS.c.query_id, QUERY_SEGMENTS.c.segment_id)
     if query_ids is not None:
@@ -261,5 +262,5 @@ def segments_of(connection: sa.Connection, query_ids: sa.Select[Any] | None = No
 
 
 def now() -> str:
-    """The time of day, as it is stored."""
+    """Return the current time in the format of the store."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""To ask no more: a run then goes on to its end with the labels there are."""
+"""Close a run's labels: the run then asks no more queries and finishes with its current labels."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from prefrl.runs.directory import RunDirectory
 
 
 def finish_asking(root: str | Path, *, closed: bool = True) -> int:
-    """Let a run finish with the labels there are; `resume` with `labels` makes it ask again.
+    """Close a run's labels, so that it finishes with its current ones. `resume` with `labels` reopens them.
 
     Args:
-        root: The run directory; the run may be live.
-        closed: False to ask again.
+        root: The run directory; the run may be training.
+        closed: False to reopen the labels.
 
     Returns:
-        How many labels there are.
+        The number of labels.
 
     Raises:
-        UsageError: if the folder is no run, or has no labels yet.
+        UsageError: if the folder is not a run, or has no labels yet.
     """
     run = RunDirectory.open(Path(root))
     if not run.labels.exists():
@@ -31,7 +31,7 @@ def finish_asking(root: str | Path, *, closed: bool = True) -> int:
 
 
 def is_closed(run: RunDirectory) -> bool:
-    """Whether a run asks nobody any more."""
+    """Return whether a run's labels are closed."""
     if not run.labels.exists():
         return False
     with run_store(run) as store:

@@ -1,4 +1,4 @@
-"""A run's history of answers, row by row, as a reward learner follows it: what was said, and what was taken back."""
+"""The changes in a run's history of answers, row by row, as a reward learner needs them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.feedback.answers import WHOLE
+from prefrl.feedback.answers import READABLE
 from prefrl.feedback.database import ANSWERS, META, QUERIES, REPEATS, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.store import LabelStore
@@ -17,26 +17,26 @@ _LAST = 2**63 - 1
 
 
 class Following:
-    """Reads a store's history."""
+    """Reads the changes in a store's history of answers."""
 
     def __init__(self, store: LabelStore) -> None:
         self._read, self._write = store.database.read, store.database.write
 
     def changes(self, *, after: int = 0, upto: int | None = None) -> list[Comparison | Undone]:
-        """What a learner that has followed the history up to one row has to know up to another.
+        """Return the changes between two rows of the history, for a learner that has processed the earlier ones.
 
         Args:
-            after: The row that was followed last.
-            upto: The row to come to; None for the newest.
+            after: The last row that was processed.
+            upto: The last row to process; None for the newest.
 
         Returns:
-            In the order of their rows: comparisons that stand as of `upto`, and answers from up to `after` that were
-            taken back since. What was said and taken back in between is left out.
+            The changes in the order of their rows: comparisons that stand as of `upto`, and undone answers of rows up
+            to `after`. Answers that were given and undone in between are left out.
         """
         last = _LAST if upto is None else upto
         undo = ANSWERS.alias()
         undone = sa.exists().where(undo.c.undoes == ANSWERS.c.id, undo.c.id <= last)
-        said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, WHOLE)
+        said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, READABLE)
         chosen = (ANSWERS.c.id > after, ANSWERS.c.id <= last, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
         query = (
             sa.select(ANSWERS.c.id, ANSWERS.c.query_id, QUERIES.c.kind, ANSWERS.c.value, ANSWERS.c.undoes)
@@ -51,14 +51,14 @@ class Following:
         return [change for change in changes if change is not None]
 
     def followed(self, round_: int, step: int) -> int:
-        """The row up to which the learner of a synchronous run follows the history in a selection round.
+        """Return the last row that a synchronous run's learner processes in a selection round.
 
-        It is every row before the first of a later round, which a run that went back to a checkpoint must not see yet.
-        People take answers back at any time, so the row is noted where they answer: the replayed round stops there too.
+        It is the row before the first answer of a later round, which a run restored from a checkpoint must not use yet.
+        People may undo answers at any time, so with people the row is stored, and a replayed round stops there too.
 
         Args:
-            round_: The round.
-            step: The agent's step, which a run that goes on differently after going back is at with another round.
+            round_: The selection round.
+            step: Agent steps taken. A restored run that diverges may reach the same round at another step.
         """
         key = f"followed in round {round_} at step {step}"
         joined = sa.join(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
@@ -74,11 +74,11 @@ class Following:
 
 
 def _change(row: Any, segments: Sequence[int]) -> Comparison | Undone | None:
-    """What the preference likelihood has to know of a row; None where that is nothing."""
+    """Convert a row to what the preference loss needs; None if it needs nothing of it."""
     if row.undoes is not None:
         return Undone(row.id, row.undoes)
     try:
         value = from_json(KINDS[row.kind], row.value)
-    except ValueError:  # of a kind whose values cannot be listed
+    except ValueError:  # of a kind whose values cannot be enumerated
         return None
     return KINDS[row.kind].row(row.id, segments, value)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from prefrl.feedback.answers import WHOLE, damaged
-from prefrl.feedback.columns import kind_of, legible
+from prefrl.feedback.answers import READABLE, damaged
+from prefrl.feedback.columns import is_readable, kind_of
 from prefrl.feedback.database import ANSWERS, QUERIES, REPEATS, STANDING, WITHDRAWALS, WITHDRAWN, segments_of
 from prefrl.feedback.kinds.comparison import COMPARISON, Judgement
 from prefrl.feedback.store import LabelStore
@@ -125,9 +125,9 @@ def read_history(store: LabelStore) -> History:
     asked = sa.and_(QUERIES.c.id == ANSWERS.c.query_id, QUERIES.c.kind == COMPARISON)
     undone = sa.join(ANSWERS, undo, undo.c.undoes == ANSWERS.c.id).join(QUERIES, asked)
     taken_back = sa.select(ANSWERS, undo.c.created_at.label("undone_at")).select_from(undone)
-    whole = sa.and_(WHOLE, legible(undo, ANSWERS, kind_of(undo.c.query_id)))
+    whole = sa.and_(READABLE, is_readable(undo, ANSWERS, kind_of(undo.c.query_id)))
     taken_back = taken_back.where(ANSWERS.c.value.is_not(None), whole)
-    late = sa.select(ANSWERS).join_from(ANSWERS, QUERIES, asked).where(ANSWERS.c.late > 0, WHOLE)
+    late = sa.select(ANSWERS).join_from(ANSWERS, QUERIES, asked).where(ANSWERS.c.late > 0, READABLE)
     again = sa.join(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
     again_rows = sa.select(STANDING, REPEATS.c.original_id).select_from(again).where(STANDING.c.kind == COMPARISON)
     given = sa.select(ANSWERS.c.query_id, sa.func.max(ANSWERS.c.id)).group_by(ANSWERS.c.query_id)

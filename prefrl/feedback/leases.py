@@ -1,7 +1,7 @@
-"""The queries that people answer: what is rendered, who has which query in hand, and what was withdrawn.
+"""The queue of queries that people answer: leases of viewers, rendered clips and withdrawn queries.
 
-A viewer takes a query by a lease that expires, so that no more viewers show it than it wants answers, and none is lost
-with a viewer that died. Answers themselves go into the label store, one by one.
+A viewer leases a query for a limited time. No query is leased by more viewers than it wants answers, and the queries of
+a viewer that crashed become free again. The answers themselves are written to the label store.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, is_closed, is_open
 from prefrl.feedback.terms import Answer
 
 LEASE_SECONDS = 60.0
-"""A viewer renews its leases many times within this; afterwards others may have the pairs."""
+"""Time until a lease expires. Viewers renew their leases much more often."""
 
 
 class Lease(NamedTuple):
-    """A query that a viewer has in hand."""
+    """A query that a viewer has leased."""
 
     query_id: int
     kind: str
@@ -46,41 +46,41 @@ class Lease(NamedTuple):
 
 
 class TakenBack(NamedTuple):
-    """What a labeller said last, and has taken back."""
+    """The last answer of a labeller, or the last query that they withdrew, which they undo."""
 
     query_id: int
     value: Any
-    """Of the query's kind; None where they had said that a clip is broken."""
+    """A value of the query's kind, or None if they had withdrawn the query."""
     kind: str
 
 
 class Withdrawal(NamedTuple):
-    """A query that is asked no more."""
+    """A query that was withdrawn from the queue."""
 
     query_id: int
     reason: str
     labeller: str | None
-    """Who said so; None for a program."""
+    """Who withdrew it; None for a program."""
 
     @property
-    def told(self) -> str:
-        """The reason, with the name of the person who gave it."""
+    def description(self) -> str:
+        """The reason, and the labeller's name if a person gave it."""
         return self.reason if self.labeller is None else f"{self.labeller} says: {self.reason}"
 
 
 class LabelQueue:
-    """A viewer's and a renderer's view of a run's queries."""
+    """The queue of a run's queries, for viewers and renderers."""
 
     def __init__(
         self, store: LabelStore, *, clock: Callable[[], float] = time.monotonic, boot: str | None = None
     ) -> None:
-        """Look at a store's queries.
+        """Initialise the queue.
 
         Args:
-            store: The run's labels.
-            clock: Seconds since the machine started, the same for all processes, and never set. While the machine
-                sleeps it stands still, as the viewers do.
-            boot: Which of the machine's starts that is.
+            store: The run's label store.
+            clock: Returns the seconds since the machine started, which is the same for all processes and never set. It
+                may stand still while the machine sleeps.
+            boot: Identifies this start of the machine.
         """
         self._store = store
         self._read, self._write = store.database.read, store.database.write
@@ -89,12 +89,16 @@ class LabelQueue:
     # -- viewers ------------------------------------------------------------------------------------------------------
 
     def lease(self, viewer: str, count: int = 1, labeller: str | None = None) -> list[Lease]:
-        """Take the next queries whose clips are there, those this viewer has in hand included and first.
+        """Lease the next queries whose clips are rendered.
 
         Args:
-            viewer: Who takes them; unique to a process.
-            count: Queries wanted in hand; fewer where there are no more.
-            labeller: The person, who is asked nothing twice.
+            viewer: Name of the viewer, unique to a process.
+            count: Number of queries that the viewer should have leased.
+            labeller: Name of the person, who is never asked a query again that they answered.
+
+        Returns:
+            All queries that the viewer has leased, in the order in which they are shown; fewer than `count` if there
+            are no more.
         """
         with self._write() as connection:
             if is_closed(connection):
@@ -117,18 +121,18 @@ class LabelQueue:
             return [Lease(row.id, row.kind, about[row.id], row.agent_step) for row in rows]
 
     def take_back(self, viewer: str, labeller: str) -> TakenBack | None:
-        """Undo the last thing that a labeller said here and that stands; the viewer gets its pair to answer again.
+        """Undo a labeller's last standing answer or withdrawal, and lease its query to the viewer again.
 
         Returns:
-            What was taken back; None where there is nothing.
+            What was undone; None if there is nothing to undo.
 
         Raises:
-            UsageError: if labelling is finished: the pair could not be asked again, and the label would be lost.
+            UsageError: if labelling is finished: the query could not be asked again, so the label would be lost.
         """
-        # One transaction, so that no other viewer gets the pair in between.
+        # A single transaction, so that no other viewer can lease the query in between.
         with self._write() as connection:
             if is_closed(connection):
-                raise UsageError("labelling is finished, so that no pair can be asked again")
+                raise UsageError("labelling is finished, so no pair can be asked again")
             last = _last_said(connection, labeller)
             if last is None:
                 return None
@@ -139,41 +143,41 @@ class LabelQueue:
         return taken
 
     def last_said(self, labeller: str) -> TakenBack | None:
-        """What `take_back` would take back; None where there is nothing, or labelling is finished."""
+        """Return what `take_back` would undo; None if there is nothing, or if labelling is finished."""
         with self._read() as connection:
             last = None if is_closed(connection) else _last_said(connection, labeller)
         return last[1] if last else None
 
     def give(self, connection: sa.Connection, query_id: int, viewer: str) -> None:
-        """Put a query that nobody has into a viewer's hand."""
+        """Lease a query to a viewer, within a transaction."""
         row = {"query_id": query_id, "viewer": viewer, "boot": self._boot, "expires_at": self._clock() + LEASE_SECONDS}
         connection.execute(LEASES.insert().values(row))
 
     def renew(self, viewer: str) -> None:
-        """Keep the pairs in hand for another while."""
+        """Renew all leases of a viewer."""
         with self._write() as connection:
             mine = LEASES.update().where(LEASES.c.viewer == viewer)
             connection.execute(mine.values(expires_at=self._clock() + LEASE_SECONDS))
 
     def release_all(self, beginning: str) -> None:
-        """Give back what viewers whose names begin so have in hand."""
+        """Release all leases of the viewers whose names start with `beginning`."""
         with self._write() as connection:
             connection.execute(LEASES.delete().where(LEASES.c.viewer.startswith(beginning, autoescape=True)))
 
     def release(self, viewer: str) -> None:
-        """Give back what the viewer has in hand."""
+        """Release all leases of a viewer."""
         with self._write() as connection:
             connection.execute(LEASES.delete().where(LEASES.c.viewer == viewer))
 
     def answer(self, answer: Answer, viewer: str | None = None) -> bool:
-        """Store an answer, at once and for good, and let go of its query.
+        """Store an answer durably, and release the lease of its query.
 
         Args:
             answer: The answer.
-            viewer: Who had the query in hand; None for all who have.
+            viewer: The viewer whose lease is released; None for all viewers.
 
         Returns:
-            False where others have given all the answers that were wanted: those stand.
+            False if the query already had as many answers as it wants; these stand.
         """
         taken = self._store.add_answers([answer])
         with self._write() as connection:
@@ -182,12 +186,12 @@ class LabelQueue:
         return bool(taken)
 
     def withdraw(self, query_id: int, reason: str, labeller: str | None = None) -> None:
-        """Take a query out of the queue: it is not answered, not pending, and another is asked instead.
+        """Withdraw a query. It is no longer pending and cannot be answered; another query is asked instead.
 
         Args:
             query_id: The query.
-            reason: Why.
-            labeller: Who says so, and can take it back; None for a program, whose word stands.
+            reason: The reason.
+            labeller: Who withdraws it and can undo this; None for a program, which cannot.
         """
         with self._write() as connection:
             there = sa.select(WITHDRAWN.c.query_id).where(WITHDRAWN.c.query_id == query_id)
@@ -200,9 +204,10 @@ class LabelQueue:
     # -- renderers ----------------------------------------------------------------------------------------------------
 
     def to_render(self, limit: int = 16) -> list[int]:
-        """Segments of open queries whose clips are still missing, in the order in which they will be shown.
+        """Return the segments of open queries that are not rendered yet, in the order in which they are shown.
 
-        Those too that could not be shown for an earlier query: they can be by now, or this query is withdrawn as well.
+        Segments that could not be rendered for an earlier query are included: either they can be rendered now, or this
+        query is withdrawn too.
         """
         done = sa.select(RENDERED.c.segment_id).where(RENDERED.c.frames > 0)
         joined = sa.join(QUERIES, QUERY_SEGMENTS, QUERY_SEGMENTS.c.query_id == QUERIES.c.id)
@@ -218,11 +223,11 @@ class LabelQueue:
             return list(dict.fromkeys(connection.scalars(in_order)))
 
     def rendered(self, segment_id: int, frames: int) -> None:
-        """Say that a segment's clip lies in the run's folder, whole."""
+        """Record that the clip of a segment was rendered completely."""
         self._note(segment_id, frames, None)
 
     def unrenderable(self, segment_id: int, problem: str) -> None:
-        """Say that a segment cannot be shown; the queries about it are withdrawn."""
+        """Record that a segment cannot be shown, and withdraw its open queries."""
         self._note(segment_id, 0, problem)
         about = sa.select(QUERY_SEGMENTS.c.query_id).where(QUERY_SEGMENTS.c.segment_id == segment_id)
         with self._read() as connection:
@@ -231,18 +236,18 @@ class LabelQueue:
             self.withdraw(query_id, f"clip {segment_id} cannot be shown: {problem}")
 
     def withdrawals(self, limit: int | None = None) -> list[Withdrawal]:
-        """The queries that are withdrawn now, the last first."""
+        """Return the withdrawn queries, newest first."""
         columns = (WITHDRAWN.c.query_id, WITHDRAWN.c.reason, WITHDRAWN.c.labeller)
         with self._read() as connection:
             rows = connection.execute(sa.select(*columns).order_by(WITHDRAWN.c.id.desc()).limit(limit))
             return [Withdrawal(*row) for row in rows]
 
     def problems(self) -> list[str]:
-        """Why queries were withdrawn, newest first."""
-        return [withdrawal.told for withdrawal in self.withdrawals()]
+        """Return the reasons of all withdrawals, newest first."""
+        return [withdrawal.description for withdrawal in self.withdrawals()]
 
     def waiting(self) -> dict[str, int]:
-        """Open queries: `ready` to be shown, `unrendered`, and those `leased` among the ready."""
+        """Count the open queries: `ready` to be shown, `unrendered`, and `leased` (which are among the ready ones)."""
         leased = sa.select(LEASES.c.query_id).where(self._valid(self._clock()))
         count = sa.select(sa.func.count()).select_from(QUERIES)
         with self._read() as connection:
@@ -262,7 +267,7 @@ class LabelQueue:
             connection.execute(RENDERED.insert().values(row))
 
     def _valid(self, at: float) -> sa.ColumnElement[bool]:
-        """A lease from before the machine started anew is nobody's, whatever the clock says since."""
+        """Whether a lease is valid. Leases from before the machine's last start have expired."""
         return sa.and_(LEASES.c.boot == self._boot, LEASES.c.expires_at.between(at, at + LEASE_SECONDS))
 
     def _ready(self) -> sa.ColumnElement[bool]:
@@ -272,7 +277,7 @@ class LabelQueue:
 
 
 def _taken() -> sa.Select[tuple[int]]:
-    """Queries that are in as many hands as they still want answers."""
+    """Select the queries whose leases and answers together reach the number of answers that they want."""
     hands = sa.select(LEASES.c.query_id, sa.func.count().label("hands")).group_by(LEASES.c.query_id).subquery()
     given = sa.select(sa.func.count()).where(STANDING.c.query_id == hands.c.query_id).scalar_subquery()
     joined = sa.join(hands, QUERIES, QUERIES.c.id == hands.c.query_id)
@@ -280,7 +285,7 @@ def _taken() -> sa.Select[tuple[int]]:
 
 
 def boot_id() -> str:
-    """A name for this start of the machine; empty where the system gives none."""
+    """Return an identifier of this start of the machine; empty if the system provides none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -288,7 +293,7 @@ def boot_id() -> str:
 
 
 def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack] | None:
-    """The newest of a labeller's standing answers and withdrawals here, imported ones aside, and its row's id."""
+    """Return the newest standing answer or withdrawal of a labeller, without imported ones, and the id of its row."""
     own = sa.select(QUERIES.c.id).where(QUERIES.c.round != IMPORTED_ROUND)
     answers = sa.select(STANDING.c.id, STANDING.c.query_id, STANDING.c.kind, STANDING.c.value)
     answers = answers.where(STANDING.c.labeller == labeller, STANDING.c.query_id.in_(own))
@@ -305,7 +310,7 @@ def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack
 
 
 def reinstate(connection: sa.Connection, withdrawal_id: int, at: str | None = None) -> None:
-    """Append a row that takes a withdrawal back: its query is asked again; `at` is the time of day, now by default."""
+    """Append a row that undoes a withdrawal, so that its query is asked again; `at` is the time, by default now."""
     row = connection.execute(sa.select(WITHDRAWALS).where(WITHDRAWALS.c.id == withdrawal_id)).mappings().one()
     undoing = {"id": None, "reason": None, "undoes": withdrawal_id, "created_at": at or now()}
     connection.execute(WITHDRAWALS.insert().values({**row, **undoing}))

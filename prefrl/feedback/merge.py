@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
-from prefrl.feedback.answers import WHOLE, append
+from prefrl.feedback.answers import READABLE, append
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive import segments_of as segments_in
 from prefrl.feedback.database import (
@@ -115,7 +115,7 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     standing = sa.select(STANDING.c.id)
     answers = sa.select(ANSWERS, ANSWERS.c.id.in_(standing).label("stands"))
     answers = answers.join_from(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id).order_by(ANSWERS.c.id)
-    answers = answers.where(QUERIES.c.kind == COMPARISON, ANSWERS.c.value.is_not(None), WHOLE)
+    answers = answers.where(QUERIES.c.kind == COMPARISON, ANSWERS.c.value.is_not(None), READABLE)
     standing_flags = WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id)).label("stands")
     flags = sa.select(WITHDRAWALS, standing_flags).join_from(
         WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id

@@ -1,6 +1,7 @@
-"""Asking again, segments in the opposite order: how well people agree with themselves, and with one another.
+"""Repeated queries, with the segments in the opposite order. They measure how consistently people answer.
 
-A repeat is a query of its own. It trains nothing and is none of the budget; `prefrl.feedback.quality` reads its answer.
+A repeat is a query of its own. It neither trains the reward model nor counts towards the budget; its answer is used by
+`prefrl.feedback.quality`.
 """
 
 from __future__ import annotations
@@ -16,45 +17,47 @@ from prefrl.feedback.store import LabelStore, is_closed, is_open, place_segments
 from prefrl.seeding import stream
 
 REPEAT_ROUND = -1
-"""The selection round of all repeats; their rank is the id of the query that they repeat."""
+"""Selection round of all repeats; their rank is the id of the original query."""
 FORGOTTEN_AFTER = 10
-"""A labeller's answers between a pair and its repeat at least, so that it is judged and not remembered."""
+"""Minimum number of a labeller's answers between a query and its repeat, so that they do not remember it."""
 
 
 class Repeats:
-    """Puts repeats among the pairs that viewers get."""
+    """Inserts repeats into the queue of queries."""
 
     def __init__(self, store: LabelStore, queue: LabelQueue, share: float, seed: int = 0) -> None:
-        """Make it.
+        """Initialise the repeats.
 
         Args:
-            store: The run's labels.
-            queue: Its pairs.
-            share: Repeats for each of a labeller's answers.
-            seed: Of the choice among them.
+            store: The run's label store.
+            queue: The run's queue of queries.
+            share: Number of repeats per answer of a labeller.
+            seed: Seed of the random choice of originals.
         """
         self._read, self._write = store.database.read, store.database.write
         self._queue, self._share, self._seed = queue, share, seed
 
     def is_repeat(self, query_id: int) -> bool:
-        """Whether a query only asks again."""
+        """Return whether a query is a repeat."""
         with self._read() as connection:
             return connection.scalar(sa.select(REPEATS.c.query_id).where(REPEATS.c.query_id == query_id)) is not None
 
     def answered(self) -> int:
-        """Standing answers to repeats, by whomever."""
+        """Return the number of standing answers to repeats, of all labellers."""
         repeats = sa.select(REPEATS.c.query_id)
         count = sa.select(sa.func.count()).select_from(STANDING).where(STANDING.c.query_id.in_(repeats))
         with self._read() as connection:
             return int(connection.scalar(count) or 0)
 
     def ask(self, viewer: str, labeller: str) -> int | None:
-        """Give a labeller a pair that was answered before, where one is due.
+        """Ask a labeller a repeat, if one is due.
+
+        Every other repeat is of a query that another labeller answered, if there is one.
 
         Every other repeat is of a pair that somebody else answered, where there is one.
 
         Returns:
-            The new query, leased to the viewer; None where none is due.
+            The id of the repeat, which is leased to the viewer; None if no repeat is due.
         """
         if not self._share:
             return None
@@ -70,7 +73,7 @@ class Repeats:
             candidates = _repeatable().where(QUERIES.c.id.not_in(newest)).order_by(QUERIES.c.id)
             mine, others = STANDING.c.labeller == labeller, STANDING.c.labeller != labeller
             order = (others, mine) if repeated % 2 else (mine, others)
-            there = _told(connection, candidates.where(order[0])) or _told(connection, candidates.where(order[1]))
+            there = _labels(connection, candidates.where(order[0])) or _labels(connection, candidates.where(order[1]))
             if not there:
                 return None
             before = connection.scalar(sa.select(sa.func.count()).select_from(REPEATS))
@@ -86,22 +89,22 @@ class Repeats:
 
 
 def _answers(labeller: str) -> sa.Select[tuple[int, int | None]]:
-    """A labeller's standing answers in order, each with the query that it repeats, if any."""
+    """Select a labeller's standing answers in order, each with the original query if it answers a repeat."""
     joined = sa.join(STANDING, REPEATS, STANDING.c.query_id == REPEATS.c.query_id, isouter=True)
     columns = sa.select(STANDING.c.query_id, REPEATS.c.original_id).select_from(joined)
     return columns.where(STANDING.c.labeller == labeller).order_by(STANDING.c.id)
 
 
 def _repeatable() -> sa.Select[tuple[int, str, int, str]]:
-    """Answers to queries that are no repeats and were not repeated yet."""
+    """Select the answers to queries that are neither repeats nor repeated yet."""
     repeats = sa.select(REPEATS.c.query_id).union(sa.select(REPEATS.c.original_id))
     columns = (QUERIES.c.id, QUERIES.c.kind, QUERIES.c.agent_step, STANDING.c.value)
     joined = sa.join(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id)
     return sa.select(*columns).select_from(joined).where(QUERIES.c.id.not_in(repeats))
 
 
-def _told(connection: sa.Connection, candidates: sa.Select[tuple[int, str, int, str]]) -> list[Any]:
-    """Those answers that count."""
+def _labels(connection: sa.Connection, candidates: sa.Select[tuple[int, str, int, str]]) -> list[Any]:
+    """Return the answers that count as labels."""
     rows = connection.execute(candidates).all()
     kinds = ((KINDS[row.kind], row) for row in rows)
     return [row for kind, row in kinds if kind.counts(from_json(kind, row.value))]

@@ -1,4 +1,4 @@
-"""A run's store is opened here."""
+"""Open the label store of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from prefrl.runs.directory import RunDirectory
 
 @contextlib.contextmanager
 def run_store(run: RunDirectory, *, create: bool = False, waiting: Waiting | None = None) -> Iterator[LabelStore]:
-    """Open the store of a run, and close it in the end.
+    """Open the label store of a run as a context manager, which closes it.
 
     Args:
         run: The run.
-        create: Whether to make the store where it is missing.
-        waiting: As for `Database`.
+        create: Whether to create the store if it is missing.
+        waiting: See `Database`.
 
     Raises:
         UsageError: if it was made by a newer version.

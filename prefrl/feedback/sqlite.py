@@ -1,4 +1,4 @@
-"""SQLite under the label store: how its file is opened, what a connection may do, and its errors in one clear line."""
+"""SQLite connections of the label store: settings, limits and error messages."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from prefrl.safety.sqlite_file import BUSY_SECONDS, HARDENED, as_text, explain_f
 
 _OURS = ("journal_mode=WAL", "synchronous=FULL")
 _INSTRUCTIONS = 100_000
-"""SQLite's instructions between two looks at what a transaction has used."""
+"""SQLite instructions between two checks of a transaction's limit."""
 _MOST_LOOKS = 2_000
-"""A transaction of the largest store takes some tens; what takes more comes to no end."""
+"""Maximum number of checks per transaction. The largest store needs some tens."""
 
 
 def engine(path: Path, *, writable: bool = True, foreign_keys: bool = True) -> sa.Engine:
-    """A way to a database file that is there and was admitted.
+    """Create an SQLAlchemy engine for an existing database file that was checked by `store_schema.admit`.
 
     Args:
         path: The file.
-        writable: Whether it, and SQLite's files beside it, can be written.
-        foreign_keys: Whether to enforce them; tables can be replaced only where they are not.
+        writable: Whether the file, and SQLite's files next to it, can be written.
+        foreign_keys: Whether to enforce foreign keys; tables can be replaced only if False.
     """
-    # On a disk that cannot be written, SQLite needs to be told that nobody else writes there either.
+    # On a read-only disk, SQLite must be told that no other process writes the file either.
     mode = {"mode": "rw"} if writable else {"mode": "ro", "immutable": "1"}
     url = sa.URL.create("sqlite", database=uri_of(path), query={**mode, "uri": "true"})
     made = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
@@ -48,12 +48,12 @@ def engine(path: Path, *, writable: bool = True, foreign_keys: bool = True) -> s
 
 
 def explained(error: DatabaseError | UnicodeError, path: Path) -> PrefrlError:
-    """A database error as one line that names the file."""
+    """Describe a database error in one line that names the file."""
     return explain_file_error(_cause(error), path)
 
 
 def is_locked(error: DatabaseError | UnicodeError) -> bool:
-    """Whether another process's transaction was in the way."""
+    """Return whether an error was caused by another process's transaction."""
     return "database is locked" in str(_cause(error))
 
 
@@ -62,7 +62,7 @@ def _cause(error: DatabaseError | UnicodeError) -> BaseException:
 
 
 class _Bound:
-    """Ends a transaction whose queries come to no end."""
+    """Aborts a transaction whose queries do not end."""
 
     looks = 0
 
@@ -72,9 +72,9 @@ class _Bound:
 
 
 def _begin(connection: sa.Connection) -> None:
-    """Writers take the lock at once, so that no transaction can fail half-way; readers never wait for them."""
+    """Begin a transaction. Writers lock the database at once, so that they cannot fail midway; readers never wait."""
     connection.info["bound"].looks = 0
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-    if not writes:  # what it sees is what there is now; that somebody locks all others out is noticed here
+    if not writes:  # take the read snapshot now, and detect an exclusive lock here
         connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").close()

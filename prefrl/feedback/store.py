@@ -17,13 +17,13 @@ from prefrl.errors import UsageError
 from prefrl.feedback.answers import append, damaged
 from prefrl.feedback.database import (
     ANSWERS,
-    ILLEGIBLE,
     META,
     QUERIES,
     QUERY_SEGMENTS,
     REPEATS,
     SEGMENTS,
     STANDING,
+    UNREADABLE,
     WITHDRAWN,
     Database,
     now,
@@ -233,9 +233,9 @@ class LabelStore:
             if closed:
                 connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
 
-    def illegible(self) -> set[int]:
+    def unreadable(self) -> set[int]:
         """Labels that stand and cannot be read any more, and in whose place no other was given yet."""
-        ids = sa.select(ILLEGIBLE.c.id).join(QUERIES, QUERIES.c.id == ILLEGIBLE.c.query_id)
+        ids = sa.select(UNREADABLE.c.id).join(QUERIES, QUERIES.c.id == UNREADABLE.c.query_id)
         ids = ids.where(_NO_REPEAT, QUERIES.c.id.not_in(_complete()))
         with self._read() as connection:
             return set(connection.scalars(ids))

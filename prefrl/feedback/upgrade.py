@@ -1,7 +1,7 @@
-"""Stores of versions 1 to 4, which knew only comparisons, become stores of the present version.
+"""Upgrade stores of versions 1 to 4, which contained only comparisons.
 
-Ids stay as they are. Answers that came late had a table of their own; they follow all others. An answer that had been
-damaged stays damaged: its checksum does not match here either.
+Ids are kept. Late answers had a table of their own; they are appended to the others. Damaged answers stay detectable:
+they get a wrong checksum again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from prefrl.feedback.checksums import checksum
 from prefrl.safety.store_schema import STORE_VERSION, VIEWS, WITHDRAWN_VIEW
 
 _OLD = ("queries", "comparisons", "checksums", "late_answers")
-"""Tables that are read into new ones."""
+"""Tables that are converted to new ones."""
 _QUERIES = (
     "INSERT INTO queries (id, kind, round, rank, agent_step, wanted, created_at) "
     "SELECT id, 'comparison', round, rank, agent_step, 1, created_at FROM old_queries ORDER BY id",
@@ -24,7 +24,7 @@ _QUERIES = (
 _SHOWN = """CASE typeof(shown_left) WHEN 'integer' THEN '[' || shown_left || ', ' ||
     coalesce((SELECT segment_right FROM old_queries AS asked WHERE asked.id = query_id), 'null') || ']'
     ELSE CAST(shown_left AS BLOB) END"""
-"""The left side was always that of the query; what has rotted stays illegible."""
+"""The order shown. The left side was always that of the query; a damaged entry stays unreadable."""
 _VALUE = "CASE typeof(judgement) WHEN 'text' THEN '\"' || judgement || '\"' ELSE judgement END"
 _ANSWERS = f"""
 INSERT INTO answers
@@ -44,19 +44,19 @@ SELECT query_id, reason, (SELECT coalesce(max(id), 0) FROM old_comparisons), cre
 
 
 def upgrade(connection: sa.Connection, metadata: sa.MetaData) -> None:
-    """Bring a store up to date, within a transaction of a connection that enforces no foreign keys.
+    """Upgrade a store to the current version, in a transaction on a connection that does not enforce foreign keys.
 
     Args:
         connection: The transaction.
-        metadata: The present tables.
+        metadata: The current tables.
     """
     run = connection.exec_driver_sql
     version = run("SELECT value FROM meta WHERE key = 'version'").scalar_one()
     if version == str(STORE_VERSION):
-        return  # another process has done so meanwhile
+        return  # another process has upgraded it in the meantime
     there = {row[0]: row[1] for row in run("SELECT name, type FROM sqlite_master")}
     run("DROP VIEW labels")
-    if "leases" in there:  # whoever has a query in hand takes it again
+    if "leases" in there:  # viewers lease their queries again
         run("DROP TABLE leases")
     moved = [name for name in _OLD if name in there]
     if there.get("withdrawn") == "table":  # a table without a history, before version 4
@@ -80,7 +80,7 @@ def upgrade(connection: sa.Connection, metadata: sa.MetaData) -> None:
 
 
 def _renew_checksums(connection: sa.Connection) -> None:
-    """A checksum for each row that had one; a wrong one where it was wrong."""
+    """Store a checksum for each row that had one: a wrong one if the old one was wrong."""
     run = connection.exec_driver_sql
     before = run(
         "SELECT said.*, asked.segment_left, asked.segment_right, crc32 FROM old_comparisons AS said "

@@ -16,7 +16,7 @@ def unusable_labels(store: LabelStore, clips: ClipFolder) -> set[int]:
     segments = {segment for label in labels for segment in (label.left, label.right)}
     broken = {segment for segment in segments if not _is_whole(clips, segment)}
     unusable = {label.id for label in labels if label.id in damaged or broken & {label.left, label.right}}
-    return unusable | store.illegible()
+    return unusable | store.unreadable()
 
 
 def _is_whole(clips: ClipFolder, segment: int) -> bool:

@@ -1,4 +1,4 @@
-"""How long to wait for another program's transaction."""
+"""Callbacks that wait for other programs' transactions on a database."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from prefrl.errors import PrefrlError
 from prefrl.printable import complain
 
 Waiting = Callable[[float], None]
-"""Called again and again with the seconds that a transaction has waited for another program's; may raise to give up."""
+"""Called repeatedly with the seconds that a transaction has waited for another program; may raise to stop waiting."""
 _PATIENCE = 30.0
-"""Seconds that whoever has nothing else to wait for gives another program's transaction."""
+"""Seconds to wait before an error or a warning."""
 
 
 def give_up(path: Path) -> Waiting:
-    """For `Database`: an error after a while."""
+    """Return a callback for `Database` that raises PrefrlError after 30 seconds."""
 
     def waiting(seconds: float) -> None:
         if seconds > _PATIENCE:
-            raise PrefrlError(f"{path} is in the hands of another program's transaction")
+            raise PrefrlError(f"{path} is locked by another program's transaction")
 
     return waiting
 
 
 def wait_on(path: Path, warn: Callable[[str], None] = complain) -> Waiting:
-    """For `Database`: waits for as long as it takes, and says so once each time.
+    """Return a callback for `Database` that waits indefinitely, and warns once per transaction.
 
     Args:
         path: The database.
-        warn: Told in one line.
+        warn: Called with the warning, which is one line.
     """
     told = 0.0
 
     def waiting(seconds: float) -> None:
         nonlocal told
         if seconds > _PATIENCE and told <= _PATIENCE:
-            warn(f"{path} is in the hands of another program's transaction; waiting until it has ended")
+            warn(f"{path} is locked by another program's transaction; waiting until it ends")
         told = seconds
 
     return waiting

@@ -1,4 +1,4 @@
-"""How a simulated teacher differs from the oracle (B-Pref: Lee et al., 2021, section 4.1), as data."""
+"""Imperfections of simulated teachers (B-Pref: Lee et al., 2021, section 4.1)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from prefrl.arrays import Floats
 
 @dataclass(frozen=True)
 class TeacherConfiguration:
-    """A simulated teacher's imperfections; the defaults are the oracle's."""
+    """Parameters of a simulated teacher. The defaults are those of the oracle."""
 
     rationality: float = math.inf
     """beta: left is preferred with probability sigmoid(beta (S_left - S_right))."""
     discount: float = 1.0
-    """gamma: S is the sum of gamma^(L - 1 - t) r_t, so that a myopic teacher judges by what came last."""
+    """gamma: S is the sum of gamma^(L - 1 - t) r_t. A myopic teacher, with gamma < 1, weights the last steps most."""
     mistake: float = 0.0
-    """The probability that left and right are mixed up."""
+    """Probability that left and right are swapped."""
     skip: float = 0.0
-    """epsilon of the threshold under which neither clip is worth an answer."""
+    """epsilon of the threshold below which the teacher skips a query."""
     equal: float = 0.0
-    """epsilon of the threshold under which two clips are equal."""
+    """epsilon of the threshold below which two clips are judged equal."""
     noticeable: float = 0.0
-    """Weber's fraction: two clips are equal whose sums differ by less than this share of the larger one's size."""
+    """Weber fraction: two clips are equal if their sums differ by less than this fraction of the larger magnitude."""
 
     def __add__(self, other: TeacherConfiguration) -> TeacherConfiguration:
-        """Both teachers' imperfections; where both have one, the other's."""
+        """Combine the parameters of two teachers; if both set one, `other` takes precedence."""
         fresh = TeacherConfiguration()
         return TeacherConfiguration(
             **{
@@ -39,10 +39,19 @@ class TeacherConfiguration:
 
 
 def undiscounted(rewards: Floats) -> float:
-    """A segment's sum of rewards, in double precision."""
+    """Return the sum of a segment's rewards, in double precision.
+
+    Args:
+        rewards: (L,)
+    """
     return float(rewards.sum(dtype=np.float64))
 
 
 def discounted(rewards: Floats, discount: float) -> float:
-    """The sum of discount^(L - 1 - t) r_t: the last step counts whole."""
+    """Return the sum of discount^(L - 1 - t) r_t, in which the last step has weight 1.
+
+    Args:
+        rewards: (L,)
+        discount: gamma.
+    """
     return float(np.dot(discount ** np.arange(len(rewards))[::-1], rewards.astype(np.float64)))
