@@ -48,7 +48,7 @@ TESTS = {
     "prefrl/reward/ensemble.py": ("ensemble", "pixels", "normalisation"),
     "prefrl/encoder.py": ("encoder", "segments", "pixels"),
     "prefrl/experience/inputs.py": ("ensemble", "pixels"),
-    "prefrl/reward/figures.py": ("reward_fit",),
+    "prefrl/reward/metrics.py": ("reward_fit",),
     "prefrl/reward/labels.py": ("reward_labels", "undo"),
     "prefrl/reward/learner.py": ("learner", "undo", "ensemble", "pixels"),
     "prefrl/reward/trainer.py": ("learner", "registry", "pixels"),

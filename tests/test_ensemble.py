@@ -200,7 +200,7 @@ def test_weights_hold_all_statistics(tmp_path):
 
 def test_weights_of_another_shape_are_refused(tmp_path):
     save_tree(tmp_path / "weights", {"weights": dict(ensemble(features=9).state_dict()), "metrics": {}})
-    with pytest.raises(DamagedFileError, match="holds something else"):
+    with pytest.raises(DamagedFileError, match="has unexpected content"):
         PublishedReward(tmp_path / "weights", ensemble()).refresh()
 
 

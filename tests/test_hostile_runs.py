@@ -250,7 +250,7 @@ def test_a_whole_checkpoint_of_other_content(change: Any, unfinished: Path) -> N
     for path in checkpoints(unfinished):
         save_tree(path, change(load_tree(path)))
     for command in ("play", "resume"):
-        assert "checkpoints is damaged: it holds something else" in refused(prefrl(command, unfinished), 1)[:500]
+        assert "checkpoints is damaged: it has unexpected content" in refused(prefrl(command, unfinished), 1)[:500]
     with pytest.raises(PrefrlError):
         package.load_policy(unfinished)
 
@@ -305,7 +305,7 @@ def test_a_whole_clip_that_holds_no_numbers(content: object, name: str, unfinish
     done = prefrl("labels", "report", unfinished)
     assert (done.code, done.err) == (0, "")
     assert "of the labels cannot be used" in prefrl("status", unfinished).out
-    assert "damaged: it holds something else" in refused(
+    assert "damaged: it has unexpected content" in refused(
         prefrl("labels", "export", unfinished, unfinished / "x.zip"), 1
     )
 

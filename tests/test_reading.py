@@ -213,7 +213,7 @@ def test_a_safetensors_file_of_somebody_elses(header, tmp_path):
 def test_a_whole_tree_of_other_content_is_reported_in_one_line(tmp_path):
     path = tmp_path / "tree.safetensors"
     save_tree(path, {"agent": {"policy": 3}, "deep": {"a": np.ones(2)}})
-    with pytest.raises(DamagedFileError, match="holds something else"), taken_from(path):
+    with pytest.raises(DamagedFileError, match="has unexpected content"), taken_from(path):
         load_tree(path)["agent"]["policy"]["weights"]
     with pytest.raises(OSError, match="disk"), taken_from(path):
         raise OSError("the disk")  # no fault of the content's

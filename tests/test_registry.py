@@ -66,8 +66,8 @@ def test_the_configuration_s_name_chooses(name, kind):
 @pytest.mark.parametrize(
     ("name", "step", "told"),
     [
-        ("cnn", (4,), "reward.network=cnn reads images, and the observations are vectors"),
-        ("mlp", (4, 48, 48), "reward.network=mlp reads vectors, and the observations are images"),
+        ("cnn", (4,), "reward.network=cnn reads images, but the observations are vectors"),
+        ("mlp", (4, 48, 48), "reward.network=mlp reads vectors, but the observations are images"),
     ],
 )
 def test_a_network_refuses_what_it_cannot_read(name, step, told):

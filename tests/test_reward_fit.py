@@ -24,15 +24,15 @@ from prefrl.experience.environments import reward_inputs
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Comparison
-from prefrl.reward.figures import Figures, figures
 from prefrl.reward.fit_request import split
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.refit import Refit, judged, refit
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
 
-# -- the figures ------------------------------------------------------------------------------------------------------
+# -- the metrics ------------------------------------------------------------------------------------------------------
 
 MEMBERS = torch.tensor([[1.0, 3.0, 2.0], [0.0, 1.0, 4.0]])
 AVERAGED = np.array([0.5, 2.0, 3.0], np.float32)
@@ -41,8 +41,8 @@ PAIRS = np.array([[0, 1], [1, 2], [2, 0], [1, 0]])
 MU = np.array([0.0, 1.0, 1.0, 0.5])  # right, wrongly left, right, a tie
 
 
-def test_figures_worked_by_hand() -> None:
-    found = figures(MEMBERS, AVERAGED, TRUE, PAIRS, MU, error=0.0)
+def test_metrics_worked_by_hand() -> None:
+    found = reward_metrics(MEMBERS, AVERAGED, TRUE, PAIRS, MU, error=0.0)
     assert (found.right, found.decided, found.ties) == (2, 3, 1)
     assert found.accuracy == pytest.approx(2 / 3)
     # Log-odds of left: -2, 1, 1, 2 for the first member, -1, -3, 4, 1 for the second.
@@ -55,19 +55,21 @@ def test_figures_worked_by_hand() -> None:
 
 
 def test_a_model_that_knows_nothing_has_the_loss_of_chance_and_predicts_nothing() -> None:
-    nothing = figures(torch.zeros(3, 3), np.zeros(3, np.float32), TRUE, PAIRS, MU, error=0.1)
+    nothing = reward_metrics(torch.zeros(3, 3), np.zeros(3, np.float32), TRUE, PAIRS, MU, error=0.1)
     assert nothing.log_loss == pytest.approx(math.log(2))
     assert nothing.accuracy == 0  # two equal sums are no prediction
     assert nothing.correlation is None
 
 
 def test_the_error_bounds_the_loss() -> None:
-    sure = figures(torch.tensor([[-1e4, 1e4]]), np.zeros(2, np.float32), TRUE[:2], PAIRS[:1], 1 - MU[:1], error=0.1)
+    sure = reward_metrics(
+        torch.tensor([[-1e4, 1e4]]), np.zeros(2, np.float32), TRUE[:2], PAIRS[:1], 1 - MU[:1], error=0.1
+    )
     assert sure.log_loss == pytest.approx(math.log(20))
 
 
 def test_ties_alone_have_no_accuracy() -> None:
-    assert figures(MEMBERS, AVERAGED, TRUE, PAIRS[3:], MU[3:], error=0.0).accuracy is None
+    assert reward_metrics(MEMBERS, AVERAGED, TRUE, PAIRS[3:], MU[3:], error=0.0).accuracy is None
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -77,9 +79,9 @@ def test_the_other_way_round_every_label_is_judged_the_other_way(seed: int) -> N
     sums = rng.normal(size=(3, 6)).astype(np.float32)
     pairs = np.array([rng.permutation(6)[:2] for _ in range(9)])
     mu = rng.choice([0.0, 0.5, 1.0], 9)
-    one = figures(torch.from_numpy(sums), sums[0], sums[1], pairs, mu, 0.1)
-    assert figures(torch.from_numpy(sums), sums[0], sums[1], pairs[:, ::-1].copy(), 1 - mu, 0.1) == one
-    against = figures(torch.from_numpy(sums), sums[0], sums[1], pairs, 1 - mu, 0.1)
+    one = reward_metrics(torch.from_numpy(sums), sums[0], sums[1], pairs, mu, 0.1)
+    assert reward_metrics(torch.from_numpy(sums), sums[0], sums[1], pairs[:, ::-1].copy(), 1 - mu, 0.1) == one
+    against = reward_metrics(torch.from_numpy(sums), sums[0], sums[1], pairs, 1 - mu, 0.1)
     assert against.right == one.decided - one.right
 
 
@@ -226,7 +228,7 @@ def test_more_labels_than_a_run_keeps_in_mind_are_all_fitted(tmp_path: Path) -> 
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_the_figures(run: RunDirectory, tmp_path: Path) -> None:
+def test_the_command_prints_the_metrics(run: RunDirectory, tmp_path: Path) -> None:
     done = prefrl("reward", "fit", run.root, "--comparisons", "640", "--out", tmp_path / "weights", "--holdout", "0.1")
     assert done.code == 0
     said = done.err.splitlines()
@@ -277,8 +279,8 @@ def test_progress_is_told_steadily_and_leaves_the_fit_as_it_is(run: RunDirectory
         (["--holdout", "nan"], "--holdout"),
         (["--seed", "-1"], "--seed"),
         (["--comparisons", "0"], "--comparisons"),
-        (["--out", "no/such/folder"], "in no folder"),
-        (["--out", __file__], "is there already"),
+        (["--out", "no/such/folder"], "is not in a folder"),
+        (["--out", __file__], "exists already"),
     ],
 )
 def test_arguments_that_cannot_be_used(flags: list[str], told: str, run: RunDirectory) -> None:
@@ -290,7 +292,7 @@ def test_arguments_that_cannot_be_used(flags: list[str], told: str, run: RunDire
 def test_the_run_s_own_weights_are_never_replaced(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run")
     made.weights.write_bytes(b"published")
-    assert "is there already" in refused(prefrl("reward", "fit", made.root, "--out", made.weights), 2)
+    assert "exists already" in refused(prefrl("reward", "fit", made.root, "--out", made.weights), 2)
     assert made.weights.read_bytes() == b"published"
 
 
@@ -314,5 +316,5 @@ def test_weights_of_another_model(run: RunDirectory, fitted: Refit, tmp_path: Pa
         package.load_reward(run.root, tmp_path / "nothing")
 
 
-def test_figures_are_plain_data() -> None:
-    assert Figures(1, 2, 0, 0.5, None).accuracy == 0.5
+def test_metrics_are_plain_data() -> None:
+    assert RewardMetrics(1, 2, 0, 0.5, None).accuracy == 0.5

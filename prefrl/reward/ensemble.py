@@ -19,22 +19,22 @@ from prefrl.reward.normalisation import OutputNormaliser
 from prefrl.storage.files import Tree
 
 _CHUNK_NUMBERS = 2**23
-"""Numbers in the largest batch that is only predicted: 300 stacks of Atari frames, or every vector there will be."""
+"""Numbers in the largest batch of a prediction: 300 stacks of Atari frames, or any number of vectors in practice."""
 
 
 class RewardEnsemble(nn.Module):
-    """K predictors; their outputs are normalised separately, averaged, and the average scaled to one deviation.
+    """An ensemble of K predictors. Their outputs are normalised separately and averaged, and the average is rescaled.
 
-    Vectors are normalised by statistics of the labelled segments that travel with the weights, never by the agent's own
-    running normalisation, which would drift under the model; images go in as they are.
+    Input vectors are normalised by statistics of the labelled segments, which are saved with the weights. The agent's
+    running normalisation is not used, because its drift would change the predictions. Images are not normalised.
     """
 
     def __init__(self, config: RewardConfig, inputs: Inputs) -> None:
-        """Make an untrained ensemble.
+        """Create an untrained ensemble.
 
         Args:
-            config: Its network, K, and the deviation of its reward.
-            inputs: What it reads of a step.
+            config: The network, K, and the standard deviation of the reward.
+            inputs: The inputs of a step.
 
         Raises:
             UsageError: if the network cannot read these inputs.
@@ -46,10 +46,10 @@ class RewardEnsemble(nn.Module):
         self.output_normaliser = OutputNormaliser(config.members, config.target_std)
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Each member's reward before output normalisation.
+        """Predict each member's reward before output normalisation, on the same steps.
 
         Args:
-            steps: (..., *step).
+            steps: (..., *step)
 
         Returns:
             (K, ...)
@@ -59,10 +59,10 @@ class RewardEnsemble(nn.Module):
         return outputs.reshape(-1, *shape)
 
     def forward_each(self, steps: Tensor) -> Tensor:
-        """Each member's reward, before output normalisation, for steps of its own.
+        """Predict each member's reward before output normalisation, on its own steps.
 
         Args:
-            steps: (K, ..., *step).
+            steps: (K, ..., *step)
 
         Returns:
             (K, ...)
@@ -73,11 +73,17 @@ class RewardEnsemble(nn.Module):
 
     @torch.no_grad()
     def predict(self, steps: Tensor) -> Tensor:
-        """`forward` without gradients and dropout, in batches that fit into memory: (N, *step) to (K, N)."""
+        """Predict without gradients and dropout, in batches that fit into memory.
+
+        Args:
+            steps: (N, *step)
+
+        Returns:
+            (K, N) rewards before output normalisation.
+        """
         training = self.training
         self.eval()
         size = max(1, _CHUNK_NUMBERS // steps[0].numel())
-        device = self.output_normaliser.scale.device
         device = self.output_normaliser.scale.device
         outputs = torch.cat([self(chunk.to(device)) for chunk in torch.split(steps, size)], dim=1)
         self.train(training)
@@ -85,34 +91,34 @@ class RewardEnsemble(nn.Module):
 
     @torch.no_grad()
     def reward(self, steps: Tensor) -> Tensor:
-        """The reward that the agent gets.
+        """Predict the normalised reward.
 
         Args:
-            steps: (N, *step).
+            steps: (N, *step)
 
         Returns:
-            (N,) mean zero and the target deviation over the segments that the normalisation was fitted to.
+            (N,) rewards with mean zero and the target deviation over the steps on which the normalisation was fitted.
         """
         return self.combine(self.predict(steps))
 
     @torch.no_grad()
     def combine(self, outputs: Tensor) -> Tensor:
-        """`reward` from what `predict` gave: (K, N) to (N,)."""
+        """Compute `reward` from the result of `predict`: (K, N) to (N,)."""
         rewards: Tensor = self.output_normaliser(outputs)
         return rewards
 
     @torch.no_grad()
     def fit_output_normalisation(self, steps: Tensor) -> None:
-        """Set each member's mean and deviation, then the scale of their average, from a sample of steps (N, *step)."""
+        """Fit the output normalisation to a sample of steps, (N, *step)."""
         self.output_normaliser.fit(self.predict(steps))
 
     @torch.no_grad()
     def predict_preferences(self, segments: Sequence[Segment], pairs: Array) -> Array:
-        """Each member's probability that the left segment of a pair is preferred.
+        """Predict each member's probability that the left segment of a pair is preferred.
 
         Args:
-            segments: The segments that pairs point into; only those that occur are evaluated.
-            pairs: (B, 2) indices.
+            segments: Segments; only those that occur in `pairs` are evaluated.
+            pairs: (B, 2) indices of segments.
 
         Returns:
             (K, B)
@@ -121,17 +127,17 @@ class RewardEnsemble(nn.Module):
         kept = torch.from_numpy(np.stack([segments[index].features for index in used]))
         steps = self.inputs.steps(kept)
         outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
-        sums = outputs.sum(dim=-1, keepdim=True)  # before pairs are made: a segment is in many
+        sums = outputs.sum(dim=-1, keepdim=True)  # once per segment, because a segment is in many pairs
         logits = preference_logit(sums[:, torch.as_tensor(places.reshape(pairs.shape))])
         return np.asarray(torch.sigmoid(logits).cpu().numpy())
 
     def score(self, steps: Array) -> Floats:
-        """`reward` from and to NumPy: (N, *step) to (N,)."""
+        """Compute `reward` on NumPy arrays: (N, *step) to (N,)."""
         rewards = self.reward(torch.from_numpy(steps))
         return np.asarray(rewards.cpu().numpy())
 
     def load_arrays(self, arrays: Tree) -> None:
-        """Take weights and statistics from arrays: those of `state_dict`, of this version or an older one."""
+        """Load weights and statistics from the arrays of a `state_dict` of this or an older version."""
         self.load_state_dict({_OLDER.get(name, name): torch.from_numpy(array) for name, array in arrays.items()})
 
 
@@ -142,4 +148,4 @@ _OLDER = {
     "member_std": "output_normaliser.std",
     "scale": "output_normaliser.scale",
 }
-"""What older versions called the statistics."""
+"""Older names of the statistics."""

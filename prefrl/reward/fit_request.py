@@ -1,4 +1,4 @@
-"""What `prefrl reward fit` is asked to do, checked before anything slow is imported."""
+"""The arguments of `prefrl reward fit`, which are checked before slow imports."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import stream
 
 MOST_COMPARISONS = 40_000
-"""The most that is fitted unless more is asked for: two minutes for vectors."""
+"""Default limit on the comparisons that are fitted: two minutes for vectors."""
 
 
 @dataclass(frozen=True)
 class FitRequest:
-    """A reward model to be fitted to a share of a run's labels."""
+    """A reward model to fit to a part of a run's labels."""
 
     run: RunDirectory
     holdout: float
-    """The share that is held out."""
+    """Fraction of the labels that is held out."""
     seed: int
     comparisons: int
-    """Gradient work."""
+    """Comparisons that each member fits."""
     weights: Path
-    """Where the model is to go."""
+    """File for the weights."""
     labels: int
-    """Labels that stand, those included whose clips turn out to be damaged."""
+    """Number of standing labels, including those with damaged clips."""
 
     def split(self, labels: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
-        """Labels to train on, and those to judge by.
+        """Split labels into a training set and a held-out set.
 
         Raises:
-            PrefrlError: if there are too few for both.
+            PrefrlError: if there are too few labels for both.
         """
         training, held_out = split(labels, self.holdout, self.seed)
         if not training or not held_out:
@@ -47,7 +47,7 @@ class FitRequest:
 def fit_request(
     root: Path, *, holdout: float = 0.2, seed: int = 0, comparisons: int | None = None, out: Path | None = None
 ) -> FitRequest:
-    """Check the arguments of `prefrl.reward.refit.refit`, which has them and its errors in its docstring."""
+    """Check the arguments. For arguments and errors, see `prefrl.reward.refit.refit`."""
     run = RunDirectory.open(root)
     weights = _check_arguments(run, holdout, seed, comparisons, out)
     if not run.labels.exists() and not run.begun:
@@ -60,7 +60,13 @@ def fit_request(
 
 
 def split(labels: Sequence[Comparison], holdout: float, seed: int) -> tuple[list[Comparison], list[Comparison]]:
-    """Labels to train on, and a random share to judge by; those about the same pair are on the same side."""
+    """Split labels at random into a training set and a held-out set. All labels of a pair are in the same set.
+
+    Args:
+        labels: The labels.
+        holdout: Fraction of the pairs that is held out.
+        seed: Seed of the split.
+    """
     pairs = sorted({_pair(label) for label in labels})
     chosen = stream(seed, "holdout").permutation(len(pairs))[: round(holdout * len(pairs))]
     held_out = {pairs[index] for index in chosen}
@@ -75,9 +81,9 @@ def _pair(label: Comparison) -> tuple[int, int]:
 
 
 def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: int | None, out: Path | None) -> Path:
-    """Where the weights are to go."""
+    """Check the arguments, and return the file for the weights."""
     if not run.config.learns_reward:
-        raise UsageError(f"{run.root} trains on the true reward: there is no learned one")
+        raise UsageError(f"{run.root} trains on the true reward: it has no reward model")
     if not 0 < holdout < 1:
         raise UsageError("--holdout must be between 0 and 1")
     if not 0 <= seed < 2**32:
@@ -87,12 +93,12 @@ def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: 
     if out is None:
         return run.weights.with_name("fitted.safetensors")
     if out.exists() or not out.parent.is_dir():
-        raise UsageError(f"{out} {'is there already' if out.exists() else 'is in no folder'}; choose another --out")
+        raise UsageError(f"{out} {'exists already' if out.exists() else 'is not in a folder'}; choose another --out")
     return out
 
 
 def _work(run: RunDirectory) -> int:
-    """Comparisons that the run has fitted by the step that it has come to."""
+    """Return the number of comparisons that the run has fitted so far."""
     progress = run.read_progress()
     step = progress.step if progress else run.config.steps
     reward = run.config.reward

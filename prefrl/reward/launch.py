@@ -1,6 +1,6 @@
-"""The reward learner's process, started as early as can be: like the agent's own, it takes seconds to import torch.
+"""Start the reward learner's process as early as possible, because importing torch takes seconds.
 
-This module imports nothing slow, so that both can import at the same time, before the first step.
+This module has no slow imports, so that the agent's process and the learner's process import torch at the same time.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from prefrl.machine.processes import WorkerProcess, start_worker
 
 
 def start_learner() -> WorkerProcess:
-    """Start the process; its work is to be sent down the pipe as arguments of `prefrl.reward.process.learn`."""
+    """Start the process. Then send it the arguments of `prefrl.reward.process.learn`."""
     return start_worker("prefrl-learner", _main)
 
 
 def _main(orders: Connection) -> None:
-    from prefrl.reward.process import learn  # noqa: PLC0415 - slow, and meant to be
+    from prefrl.reward.process import learn  # noqa: PLC0415 - slow, so imported in the new process
 
     work: tuple[Any, ...] | None = None
-    with suppress(EOFError):  # the run could not begin
+    with suppress(EOFError):  # the run failed to start
         work = orders.recv()
     if work is not None:
         root, inputs, device = work

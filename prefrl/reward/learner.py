@@ -1,7 +1,7 @@
-"""The reward learner: comparisons in, versioned weights out (paper, section 2.2.3).
+"""The reward learner, which fits an ensemble to comparisons and publishes its weights (paper, section 2.2.3).
 
-The same object runs inline in a synchronous run and in a process of its own in an asynchronous one. Its work is set in
-comparisons per agent step, so its cost does not grow with the labels that are already there.
+It runs in the agent's process in synchronous runs and in its own process in asynchronous runs. Its work is defined in
+comparisons per agent step, so its cost does not depend on the number of labels.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from prefrl.reward.trainer import Trainer
 from prefrl.storage.files import Tree
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
-"""Gradient steps that take some hundredths of a second, or a second or two."""
+"""Gradient steps per chunk for vectors (some hundredths of a second) and for images (one or two seconds)."""
 _NORMALISATION_COMPARISONS, _NORMALISATION_IMAGES = 64, 8
-"""The newest comparisons whose steps set the output normalisation: near the agent's present behaviour, and cheap."""
+"""Newest comparisons to which the output normalisation is fitted: few, and close to the agent's current behaviour."""
 
 
 class RewardLearner:
-    """Fits an ensemble to the newest comparisons: a dataset, a trainer and a publisher."""
+    """Fits an ensemble to the newest comparisons. It consists of a dataset, a trainer and a publisher."""
 
     def __init__(self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str = "cpu") -> None:
-        """Make an untrained learner.
+        """Create an untrained learner.
 
         Args:
-            config: The reward model and how to fit it.
-            inputs: What it reads of a step.
-            length: L, of a segment.
-            seed: Of initial weights, batches and bootstraps.
-            device: Where torch computes.
+            config: The reward model and its training.
+            inputs: The inputs of a step.
+            length: L, the number of steps in a segment.
+            seed: Seed of initial weights, batches and bootstrap samples.
+            device: Torch's device.
         """
-        self._chance = TorchRandomState(seed, device)  # leaves the agent's random state alone
+        self._chance = TorchRandomState(seed, device)  # separate from the agent's random state
         with self._chance.drawn():
             self.ensemble = RewardEnsemble(config, inputs).to(device)
         self.config = config
@@ -47,7 +47,7 @@ class RewardLearner:
         self._publisher = Publisher(self.ensemble)
 
     def __len__(self) -> int:
-        """Comparisons that are trained on."""
+        """Return the number of comparisons that are trained on."""
         return len(self.dataset)
 
     @property
@@ -57,16 +57,16 @@ class RewardLearner:
 
     @property
     def version(self) -> int:
-        """How often weights were published."""
+        """Number of times that weights were published."""
         return self._publisher.version
 
     @property
     def last_id(self) -> int:
-        """The newest row of the labels' history that was taken in."""
+        """The newest row of the history of labels that was added."""
         return self.dataset.last_id
 
     def add(self, changes: Iterable[Comparison | Undone], read: ReadSegment) -> int:
-        """Take in comparisons, and give up those that were taken back; `Dataset.add`."""
+        """Add comparisons, and remove undone ones; see `Dataset.add`."""
         count = self.dataset.add(changes, read)
         if count:
             self.ensemble.input_normaliser.fit(self.dataset.moments, self.dataset.segments_seen)
@@ -74,7 +74,7 @@ class RewardLearner:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the work before the agent's training is done."""
+        """Whether pretraining is complete."""
         return self.trainer.fitted + self.config.batch_size > self._pretraining
 
     @property
@@ -83,28 +83,31 @@ class RewardLearner:
 
     @property
     def chunk(self) -> int:
-        """Comparisons to be fitted between two looks at whether to stop."""
+        """Comparisons to fit before checking again whether to stop."""
         return self.config.batch_size * (_CHUNK_IMAGE_BATCHES if self.ensemble.inputs.images else _CHUNK_BATCHES)
 
     def due(self, agent_steps: int) -> int:
-        """Comparisons still to be fitted by an agent step, pretraining included; whole batches."""
+        """Return the comparisons that are due by an agent step and not fitted yet, including pretraining.
+
+        The number is a multiple of the batch size.
+        """
         wanted = self._pretraining + self.config.comparisons_per_step * agent_steps
         batches = (wanted - self.trainer.fitted) // self.config.batch_size
         return max(0, int(batches)) * self.config.batch_size
 
     def train(self, comparisons: int) -> None:
-        """Take gradient steps until this many comparisons were fitted."""
+        """Take gradient steps on the given number of comparisons."""
         with self._chance.drawn():  # for dropout
             self.trainer.train(comparisons)
 
     def normalise(self) -> None:
-        """Fit the output normalisation to the newest comparisons; before weights are used or published."""
+        """Fit the output normalisation to the newest comparisons. Call this before weights are used or published."""
         if len(self.dataset):
             count = _NORMALISATION_IMAGES if self.ensemble.inputs.images else _NORMALISATION_COMPARISONS
             self.ensemble.fit_output_normalisation(self.dataset.newest_steps(count))
 
     def metrics(self) -> dict[str, float]:
-        """Figures of the fit; losses are means over members, in nats."""
+        """Return metrics of the fit; losses are means over the members, in nats."""
         training, validation = self.trainer.losses.mean(dim=1).tolist()
         return {
             "version": self.version,
@@ -116,12 +119,12 @@ class RewardLearner:
         }
 
     def publish(self, path: Path) -> None:
-        """Normalise, and replace the published weights with these."""
+        """Fit the output normalisation, and publish the current weights."""
         self.normalise()
         self._publisher.publish(path, self.metrics())
 
     def state_dict(self) -> Tree:
-        """Everything but the comparisons, which the store has; to be restored before they are read again."""
+        """Return everything except the comparisons, which are in the store."""
         state: Tree = {"counters": {}, **self._chance.state_dict()}
         for part in (self.trainer, self.dataset, self._publisher):
             own = part.state_dict()
@@ -129,11 +132,11 @@ class RewardLearner:
         return state
 
     def load_state_dict(self, state: Tree, comparisons: Iterable[Comparison], read: ReadSegment) -> None:
-        """Go back to a saved state.
+        """Restore a saved state.
 
         Args:
             state: From `state_dict`.
-            comparisons: All that stood as of the state's `last_id`, in order.
+            comparisons: All comparisons that stood as of the state's `last_id`, in order.
             read: Reads a segment.
         """
         self.dataset.load_state_dict(state, comparisons, read)

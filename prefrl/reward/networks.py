@@ -1,4 +1,4 @@
-"""Reward predictors: K networks of one shape, evaluated together. `prefrl.registry.NETWORKS` has them by name."""
+"""Reward networks: K networks of the same shape, evaluated together. `prefrl.registry.NETWORKS` lists them by name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from prefrl.registry import NETWORKS, located
 
 
 class RewardNetwork(nn.Module):
-    """What all of them offer."""
+    """Base class of reward networks."""
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Predict.
+        """Predict rewards.
 
         Args:
-            steps: (N, *step), the same for every member, or (K, N, *step).
+            steps: (N, *step), shared by all members, or (K, N, *step).
 
         Returns:
             (K, N) unnormalised rewards.
@@ -34,36 +34,36 @@ class RewardNetwork(nn.Module):
         raise NotImplementedError
 
     def squared_norm(self) -> Tensor:
-        """(K,) each member's sum of squared weights, which the L2 penalty is on."""
+        """Return each member's sum of squared weights, (K,), for the L2 penalty."""
         raise NotImplementedError
 
 
 def make_network(config: RewardConfig, inputs: Inputs) -> RewardNetwork:
-    """The network that `reward.network` names.
+    """Create the network that `reward.network` selects.
 
     Raises:
-        UsageError: if there is none of this name, or it cannot read these inputs.
+        UsageError: if the name is unknown, or the network cannot read these inputs.
     """
     kind = NETWORKS[config.network]
     if kind.images != inputs.images:
         reads, seen = ("images", "vectors") if kind.images else ("vectors", "images")
-        raise UsageError(f"reward.network={config.network} reads {reads}, and the observations are {seen}")
+        raise UsageError(f"reward.network={config.network} reads {reads}, but the observations are {seen}")
     network = located(kind.factory)(config, inputs)
     assert isinstance(network, RewardNetwork)
     return network
 
 
 class StackedMLP(RewardNetwork):
-    """K perceptrons whose weights lie in one array a layer, so that one batched product serves them all."""
+    """K multilayer perceptrons. A layer's weights are one tensor, so that one batched product computes all members."""
 
     def __init__(self, members: int, inputs: int, hidden: Sequence[int], negative_slope: float) -> None:
-        """Initialise each member independently, as `torch.nn.Linear` does.
+        """Initialise the members independently, like `torch.nn.Linear`.
 
         Args:
-            members: K.
-            inputs: F, features of a step.
-            hidden: Units of each hidden layer.
-            negative_slope: Of the leaky ReLU between layers.
+            members: K, the number of members.
+            inputs: F, the number of features of a step.
+            hidden: Number of units of each hidden layer.
+            negative_slope: Negative slope of the leaky ReLU between layers.
         """
         super().__init__()
         self.negative_slope = negative_slope
@@ -76,14 +76,14 @@ class StackedMLP(RewardNetwork):
 
     @classmethod
     def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedMLP:
-        """As a configuration wants it."""
+        """Create the network of a configuration."""
         return cls(config.members, inputs.step[0], config.hidden, config.negative_slope)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Predict.
+        """Predict rewards.
 
         Args:
-            features: (N, F), the same for every member, or (K, N, F).
+            features: (N, F), shared by all members, or (K, N, F).
 
         Returns:
             (K, N) unnormalised rewards.
@@ -91,23 +91,27 @@ class StackedMLP(RewardNetwork):
         hidden = features.expand(len(self.weights[0]), *features.shape[-2:])
         last = len(self.weights) - 1
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if index == last:  # one output: a product and a sum take a seventh of a matrix product's time
+            if index == last:  # for a single output, product and sum take a seventh of the time of a matrix product
                 break
             hidden = functional.leaky_relu(torch.baddbmm(bias, hidden, weight), self.negative_slope)
         rewards: Tensor = (hidden * weight.mT).sum(dim=-1) + bias.squeeze(-1)
         return rewards
 
     def squared_norm(self) -> Tensor:
-        """(K,) each member's sum of squared weights (biases apart), what the L2 penalty is on."""
+        """Return each member's sum of squared weights without biases, (K,), for the L2 penalty."""
         return torch.stack([weight.square().sum(dim=(1, 2)) for weight in self.weights]).sum(dim=0)
 
 
 IMAGES_AT_ONCE = 128
-"""Images that are predicted at a time: their layers' outputs stay in a core's cache."""
+"""Images per batch of a prediction, few enough for the layers' outputs to stay in a core's cache."""
 
 
 def fold(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that does what these two do one after the other, out of training."""
+    """Fold a batch normalisation into the convolution before it, for evaluation mode.
+
+    Returns:
+        Weight and bias of the folded convolution.
+    """
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     mean, variance = norm.running_mean, norm.running_var
@@ -122,24 +126,24 @@ def fold(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
 class StackedCNN(RewardNetwork):
     """K convolutional networks for images (paper, appendix A.2).
 
-    Four convolutions of 7, 5, 3 and 3 pixels with strides 3, 2, 1 and 1 and 16 filters each, every one with batch
-    normalisation, leaky ReLU and dropout; then 64 units and the reward. One network after another: on a CPU, grouped
-    convolutions over all members take longer than this loop. Images are laid out pixel by pixel (channels last), which
-    more than halves a CPU's time.
+    Four convolutions with kernel sizes 7, 5, 3 and 3, strides 3, 2, 1 and 1 and 16 filters each, with batch
+    normalisation, leaky ReLU and dropout; then a layer of 64 units and the output. The members are evaluated one after
+    the other, which is faster on a CPU than grouped convolutions over all members. Images are in channels-last layout,
+    which more than halves the time on a CPU.
     """
 
     LAYERS = ((7, 3), (5, 2), (3, 1), (3, 1))
-    """Size and stride of each convolution."""
+    """Kernel size and stride of each convolution."""
     FILTERS, UNITS = 16, 64
 
     def __init__(self, members: int, step: tuple[int, int, int], negative_slope: float, dropout: float) -> None:
-        """Initialise each member independently, as torch does.
+        """Initialise the members independently, like torch's layers.
 
         Args:
-            members: K.
-            step: (C, H, W) of an image.
-            negative_slope: Of the leaky ReLU.
-            dropout: Share of the convolutions' outputs dropped in training.
+            members: K, the number of members.
+            step: (C, H, W), the shape of an image.
+            negative_slope: Negative slope of the leaky ReLU.
+            dropout: Dropout probability of the convolutions.
 
         Raises:
             UsageError: if the image is too small for four convolutions.
@@ -164,15 +168,15 @@ class StackedCNN(RewardNetwork):
 
     @classmethod
     def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedCNN:
-        """As a configuration wants it."""
+        """Create the network of a configuration."""
         channels, height, width = inputs.step
         return cls(config.members, (channels, height, width), config.negative_slope, config.dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Predict.
+        """Predict rewards.
 
         Args:
-            images: (N, C, H, W), the same for every member, or (K, N, C, H, W); brightness from 0 to 255.
+            images: (N, C, H, W), shared by all members, or (K, N, C, H, W); pixel values from 0 to 255.
 
         Returns:
             (K, N) unnormalised rewards.
@@ -190,10 +194,10 @@ class StackedCNN(RewardNetwork):
         return torch.stack(outputs).float()
 
     def _predicted(self, images: Tensor) -> list[Tensor]:
-        """K times (N,) out of training, in two thirds of the time: the agent waits for this at every rollout.
+        """Predict K times (N,) in evaluation mode, in two thirds of the time, because the agent waits for the result.
 
-        Batch normalisation is a part of each convolution's weights then, and all members' first convolutions are one,
-        since they see the same images.
+        Batch normalisation is folded into the convolutions, and the first convolutions of all members are one, because
+        they have the same input.
         """
         depth = len(self.LAYERS)
         strides = [stride for _, stride in self.LAYERS]
@@ -216,13 +220,13 @@ class StackedCNN(RewardNetwork):
 
     @staticmethod
     def _scaled(images: Tensor) -> Tensor:
-        """To [0, 1], in the precision that convolutions take; laid out while they are bytes: a quarter of the work."""
+        """Scale to [0, 1], in the convolutions' precision; the layout is changed on bytes, a quarter of the work."""
         halves = torch.is_autocast_enabled(images.device.type)
         laid_out = images.contiguous(memory_format=torch.channels_last)
         return laid_out.to(torch.bfloat16 if halves else torch.float32) / 255
 
     def squared_norm(self) -> Tensor:
-        """(K,) each member's sum of squared weights; biases and normalisation apart."""
+        """Return each member's sum of squared weights without biases and normalisation, (K,), for the L2 penalty."""
         norms = []
         for member in self.members:
             weights = [layer.weight for layer in member.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]

@@ -1,4 +1,4 @@
-"""The reward's mean and deviation by what the agent does now (paper, section 2.2.1; over what, it does not say)."""
+"""Normalise the reward to fixed mean and deviation (paper, section 2.2.1, which does not specify over which data)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prefrl.storage.files import Tree
 
 _STEPS = 4096
-"""The newest steps that statistics are of, at least: a short rollout's own would hide what is good in it."""
+"""Minimum number of newest steps for the statistics. Those of a single short rollout would hide whether it is good."""
 _SMALLEST_VARIANCE = 1e-12
 _SMALLEST_STD = 1e-6
 
@@ -24,17 +24,17 @@ class Moments(NamedTuple):
     mean: Tensor
     """(K,)"""
     square: Tensor
-    """(K, K) mean of the outputs' outer products."""
+    """(K, K), mean of the outputs' outer products."""
 
 
 def moments(outputs: Tensor) -> Moments:
-    """Of (K, N) outputs."""
+    """Compute the moments of (K, N) outputs."""
     exact = outputs.double().cpu()
     return Moments(exact.shape[1], exact.mean(dim=1), exact @ exact.T / exact.shape[1])
 
 
 def pooled(parts: Iterable[Moments]) -> tuple[Tensor, Tensor]:
-    """(K,) mean and (K, K) covariance of several parts' outputs, taken together."""
+    """Return mean, (K,), and covariance, (K, K), over all parts together."""
     known = list(parts)
     total = sum(part.steps for part in known)
     mean = torch.stack([part.mean * part.steps for part in known]).sum(dim=0) / total
@@ -43,16 +43,16 @@ def pooled(parts: Iterable[Moments]) -> tuple[Tensor, Tensor]:
 
 
 def normalised(outputs: Tensor, mean: Tensor, covariance: Tensor, target_std: float) -> Tensor:
-    """Outputs normalised member by member, averaged, and scaled to the target deviation.
+    """Normalise each member's outputs, average the members, and scale the average to the target deviation.
 
     r_n = target / s * mean_k((o_kn - m_k) / s_k), with s_k^2 = C_kk and s^2 = mean_jk(C_jk / (s_j s_k)), the variance
-    of that mean: averaging members that disagree shrinks the deviation, and the agent is promised a fixed one.
+    of the average. The rescaling is needed because averaging members that disagree reduces the deviation.
 
     Args:
-        outputs: (K, N), before normalisation.
-        mean: (K,) m.
-        covariance: (K, K) C.
-        target_std: The deviation that the reward is to have.
+        outputs: (K, N) outputs before normalisation.
+        mean: (K,) means m.
+        covariance: (K, K) covariance C.
+        target_std: Standard deviation of the result.
 
     Returns:
         (N,)
@@ -64,7 +64,7 @@ def normalised(outputs: Tensor, mean: Tensor, covariance: Tensor, target_std: fl
 
 
 class OutputNormaliser(nn.Module):
-    """Normalises members separately, averages them, and scales the average; its statistics travel with the weights."""
+    """Normalises each member, averages them and scales the average. The statistics are saved with the weights."""
 
     mean: Tensor
     std: Tensor
@@ -78,14 +78,14 @@ class OutputNormaliser(nn.Module):
         self.register_buffer("scale", torch.tensor(target_std))
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(K, N) outputs to (N,) rewards."""
+        """Normalise (K, N) outputs to (N,) rewards."""
         return self._average(outputs) * self.scale
 
     def fit(self, outputs: Tensor) -> None:
-        """Take each member's mean and deviation, then the scale of their average, from (K, N) outputs."""
+        """Fit each member's mean and deviation, then the scale of the average, to (K, N) outputs."""
         self.mean.copy_(outputs.mean(dim=1, keepdim=True))
         self.std.copy_(outputs.std(dim=1, keepdim=True).clamp(min=_SMALLEST_STD))
-        # Averaging members that disagree shrinks the deviation; the agent is promised a fixed one.
+        # Averaging members that disagree reduces the deviation, so the average is scaled again.
         self.scale.copy_(self._target_std / self._average(outputs).std().clamp(min=_SMALLEST_STD))
 
     def _average(self, outputs: Tensor) -> Tensor:
@@ -93,9 +93,9 @@ class OutputNormaliser(nn.Module):
 
 
 class RolloutNormalisation:
-    """Normalises a rollout's outputs by the statistics of the newest rollouts, this one included.
+    """Normalises a rollout's outputs by the statistics of the newest rollouts, including this one.
 
-    Each rollout's outputs count as the weights of their time gave them.
+    The statistics of older rollouts are those of the weights at that time.
     """
 
     def __init__(self, target_std: float) -> None:
@@ -103,18 +103,18 @@ class RolloutNormalisation:
         self._newest: deque[Moments] = deque()
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """(K, N) outputs of the rollout that has just ended to (N,) rewards."""
+        """Normalise the (K, N) outputs of the newest rollout to (N,) rewards."""
         self._newest.append(moments(outputs))
         while sum(part.steps for part in self._newest) - self._newest[0].steps >= _STEPS:
             self._newest.popleft()
         return normalised(outputs, *pooled(self._newest), self._target_std)
 
     def state_dict(self) -> Tree:
-        """The newest rollouts' moments."""
+        """Return the moments of the newest rollouts."""
         return {str(place): dict(part._asdict()) for place, part in enumerate(self._newest)}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._newest.clear()
         for place in sorted(state, key=int):
             part = state[place]
@@ -125,4 +125,4 @@ NORMALISATIONS: dict[str, Callable[[float], RolloutNormalisation | None]] = {
     "comparisons": lambda target_std: None,
     "rollouts": RolloutNormalisation,
 }
-"""By `reward.normalise_over`, made with the target deviation; None leaves it to the normalisation of the weights."""
+"""Normalisations by `reward.normalise_over`, created with the target deviation; None uses the `OutputNormaliser`."""

@@ -1,4 +1,4 @@
-"""The reward learner's own process, from its work's arrival to its end."""
+"""The main function of the reward learner's own process."""
 
 from __future__ import annotations
 
@@ -24,21 +24,25 @@ from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, t
 
 _PUBLISH_SECONDS = 0.25
 _PUBLISH_SHARE = 0.1
-"""Of the learner's time that normalising and publishing may take."""
+"""Largest fraction of the learner's time for normalising and publishing."""
 _IDLE_SECONDS = 0.05
 
 
 class Orders:
-    """What the agent's process says: how far it is, and at last to stop."""
+    """Receives messages from the agent's process: its current step, and finally the request to stop."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self.step = 0
-        """Agent steps taken, as far as this process was told."""
+        """Agent steps taken, according to the last message."""
         self.stopped = False
 
     def listen(self, seconds: float = 0.0) -> bool:
-        """Take in what was said, waiting so long for the first word; whether this process is to stop."""
+        """Receive all pending messages, and return whether to stop.
+
+        Args:
+            seconds: Time to wait for the first message.
+        """
         while not self.stopped and self._pipe.poll(seconds):
             try:
                 said = self._pipe.recv()
@@ -50,8 +54,8 @@ class Orders:
 
 
 def learn(root: Path, inputs: Inputs, device: str, pipe: Connection) -> None:
-    """The process's work: read labels, fit, publish, until told to stop or the parent is gone."""
-    # One from the start: measured, threads that once were started slow the agent beside, even when they idle.
+    """Read labels, fit and publish until a stop is requested or the parent process ends."""
+    # Set this at the start: threads that were started once slow down the agent's process, even when they are idle.
     torch.set_num_threads(1)
     keep_freed_memory()
     try:
@@ -59,13 +63,13 @@ def learn(root: Path, inputs: Inputs, device: str, pipe: Connection) -> None:
         with run.lock("learner", timeout=30):
             learn_until(Orders(pipe), run, inputs, device)
     except Exception as error:
-        # The parent only sees that this process ended: the reason has to be said here.
+        # The parent process only sees that this process ended, so report the reason here.
         complain(f"reward learner: {explain(error)}")
         sys.exit(1)
 
 
 def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
-    """Read labels, fit and publish until told to stop."""
+    """Read labels, fit and publish until a stop is requested."""
     with run_store(run, waiting=wait_on(run.labels)) as store:
         _learn_from(Labels(run, store, inputs), orders, run, inputs, device)
 
@@ -73,14 +77,14 @@ def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) 
 def _learn_from(labels: Labels, orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
     config = run.config
     learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
-    while not run.begun:  # the agent's process is pretraining, and leaves the result at its first checkpoint
+    while not run.begun:  # the agent's process is pretraining, and saves the result at its first checkpoint
         if orders.listen(_IDLE_SECONDS):
             return
     if (state := _saved_state(run, learner)) is not None:
         with taken_from(run.learner_state):
             learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
         if learner.version:
-            learner.publish(run.weights)  # what was published may be damaged, or older than this state
+            learner.publish(run.weights)  # the published weights may be damaged, or older than this state
     saved = published = time.monotonic()
     newest = learner.updates
     pause = _PUBLISH_SECONDS
@@ -106,9 +110,9 @@ def _learn_from(labels: Labels, orders: Orders, run: RunDirectory, inputs: Input
 
 
 def _saved_state(run: RunDirectory, learner: RewardLearner) -> Tree | None:
-    """The learner's last checkpoint; None where there is none that is whole (the labels are all there, to fit anew)."""
+    """Load the learner's last checkpoint; None if it is missing or damaged, as it can be fitted again to all labels."""
     try:
-        # The weights, two moments of each in the optimiser, and the rest.
+        # The file contains the weights, two moments of each in the optimiser, and smaller entries.
         tree = load_tree(run.learner_state, 3 * largest_weights(learner.ensemble))
         return opened("learner", tree, run.learner_state)
     except (FileNotFoundError, DamagedFileError):

@@ -1,4 +1,4 @@
-"""The one file by which a learner's weights reach whoever predicts with them."""
+"""The published weights of a reward model: a file that the learner writes, and that others read to predict."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from prefrl.storage.reading import MEBIBYTE
 
 
 class Publisher:
-    """Publishes an ensemble's weights, version by version."""
+    """Publishes an ensemble's weights in numbered versions."""
 
     def __init__(self, ensemble: RewardEnsemble) -> None:
         self._ensemble = ensemble
         self.version = 0
-        """How often weights were published."""
+        """Number of times that weights were published."""
 
     def publish(self, path: Path, metrics: dict[str, float]) -> None:
         """Replace the published weights.
 
         Args:
-            path: Their file.
-            metrics: What to say of them.
+            path: The file of weights.
+            metrics: Metrics of the fit, which are stored with the weights.
         """
         self.version += 1
         tree = {"weights": dict(self._ensemble.state_dict()), "metrics": metrics | {"version": self.version}}
         save_tree(path, stamped("weights", tree))
 
     def state_dict(self) -> Tree:
-        """The version."""
+        """Return the version."""
         return {"counters": {"version": self.version}}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self.version = state["counters"]["version"]
 
 
 class PublishedReward:
-    """A reader's view of the weights that a learner publishes: the newest ensemble, and what the learner said of it."""
+    """The newest published weights, as an ensemble, with the learner's metrics of their fit."""
 
     def __init__(self, path: Path, ensemble: RewardEnsemble) -> None:
         self._path, self._stamp = path, (0, 0)
@@ -48,11 +48,11 @@ class PublishedReward:
 
     @property
     def version(self) -> int:
-        """How often weights had been published when these were; 0 before the first."""
+        """Version of the loaded weights; 0 if none were published yet."""
         return int(self.metrics.get("version", 0))
 
     def refresh(self) -> bool:
-        """Load the published weights if they are newer than those here; whether they were."""
+        """Load the published weights if they are newer, and return whether they were."""
         try:
             stat = self._path.stat()
         except FileNotFoundError:
@@ -62,7 +62,7 @@ class PublishedReward:
         try:
             tree = opened("weights", load_tree(self._path, largest_weights(self.ensemble)), self._path)
         except DamagedFileError:
-            return False  # the learner replaces it whole
+            return False  # the learner will replace the file
         with taken_from(self._path):
             self.ensemble.load_arrays(tree["weights"])
             self._stamp, self.metrics = stamp, {name: value + 0 for name, value in tree["metrics"].items()}
@@ -70,5 +70,5 @@ class PublishedReward:
 
 
 def largest_weights(ensemble: RewardEnsemble) -> int:
-    """Bytes that a file of its weights may have; it has half as many, and figures beside."""
+    """Return the size limit in bytes of a file of weights: twice the weights, which leaves room for metrics."""
     return 2 * sum(int(tensor.nbytes) for tensor in ensemble.state_dict().values()) + MEBIBYTE

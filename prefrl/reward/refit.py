@@ -16,10 +16,10 @@ from prefrl.feedback.terms import Comparison
 from prefrl.machine.devices import choose_device
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.figures import Figures, figures
 from prefrl.reward.fit_request import fit_request
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.metrics import RewardMetrics, reward_metrics
 
 Report = Callable[[str, int, int], None]
 """phase, done and to be done, again and again"""
@@ -34,8 +34,8 @@ class Refit:
     """The fitted model, as a run publishes its own."""
     fitted: int
     """Comparisons that each member fitted, the same ones again and again."""
-    held_out: Figures
-    training: Figures
+    held_out: RewardMetrics
+    training: RewardMetrics
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -52,7 +52,7 @@ class Refit:
         ]
 
 
-def _share(found: Figures) -> str:
+def _share(found: RewardMetrics) -> str:
     if found.accuracy is None:
         return "none: all are ties"
     ties = f", {found.ties} ties left out" if found.ties else ""
@@ -114,7 +114,7 @@ def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
         left -= chunk
 
 
-def judged(ensemble: RewardEnsemble, labels: Sequence[Comparison], read: ReadSegment, error: float) -> Figures:
+def judged(ensemble: RewardEnsemble, labels: Sequence[Comparison], read: ReadSegment, error: float) -> RewardMetrics:
     """How well a fitted ensemble predicts labels."""
     sides = np.array([(label.left, label.right) for label in labels])
     segments, places = np.unique(sides, return_inverse=True)
@@ -125,7 +125,7 @@ def judged(ensemble: RewardEnsemble, labels: Sequence[Comparison], read: ReadSeg
         members.append(outputs.sum(dim=1).cpu())
         averaged.append(float(ensemble.combine(outputs).sum()))
         true.append(float(true_rewards.sum()))
-    return figures(
+    return reward_metrics(
         torch.stack(members, dim=1),
         np.array(averaged, np.float32),
         np.array(true, np.float32),

@@ -1,4 +1,4 @@
-"""Two ways to run the one reward learner: inline, or in a process of its own."""
+"""Run the reward learner inline, or in its own process."""
 
 from __future__ import annotations
 
@@ -21,62 +21,73 @@ from prefrl.storage.files import Tree, save_tree
 
 
 class LearnerDiedError(PrefrlError):
-    """The reward learner's process ended by itself."""
+    """The reward learner's process ended unexpectedly."""
 
 
 class RewardWorker(Protocol):
-    """The agent's view of the reward learner."""
+    """The reward learner, as the agent's process uses it."""
 
     ensemble: RewardEnsemble
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures of the fit that the ensemble's present weights are from."""
+        """Metrics of the fit from which the ensemble's current weights are."""
 
     @property
     def ready(self) -> bool:
         """Whether the ensemble is pretrained."""
 
     def check(self, agent_step: int) -> None:
-        """Tell it how far the agent is; raise LearnerDiedError if nobody learns any more."""
-
-    def refresh(self) -> None:
-        """Pick up what another process has published meanwhile; cheap where there is nothing new."""
-
-    def fit(self, agent_step: int, max_round: int | None) -> None:
-        """Bring the ensemble up to date: do the work that is due, or pick up what the other process has done.
-
-        Until the ensemble is `ready`, a call does a share of the pretraining.
+        """Report the agent's progress to the learner.
 
         Args:
             agent_step: Agent steps taken.
-            max_round: The round up to which labels are followed; None for all that there are.
+
+        Raises:
+            LearnerDiedError: if the learner's process ended.
+        """
+
+    def refresh(self) -> None:
+        """Load newer weights of another process, if there are any. This is cheap if there are none."""
+
+    def fit(self, agent_step: int, max_round: int | None) -> None:
+        """Bring the ensemble up to date: do the work that is due, or load the weights of the learner's process.
+
+        Until the ensemble is `ready`, each call does a part of the pretraining.
+
+        Args:
+            agent_step: Agent steps taken.
+            max_round: The last round whose labels are used; None for all labels.
         """
 
     def state_dict(self) -> Tree:
-        """What the agent's checkpoint must hold of it."""
+        """Return the state to save in the agent's checkpoint."""
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
 
     def close(self) -> None:
-        """Stop, with the last weights published."""
+        """Stop the learner after it has published its last weights."""
 
     def finish(self) -> None:
-        """`close` at a run's end; raises LearnerDiedError if the last labels were not learned from."""
+        """Close the learner at the end of a run.
+
+        Raises:
+            LearnerDiedError: if it did not learn from the last labels.
+        """
 
 
 class InlineLearner:
-    """The learner in the agent's own process: deterministic, and free to use every core while the agent waits."""
+    """The learner in the agent's process. It is deterministic, and may use all cores because the agent waits for it."""
 
     def __init__(self, run: RunDirectory, store: LabelStore, learner: RewardLearner, threads: int = 1) -> None:
-        """Put the learner to work in this process.
+        """Initialise the learner in this process.
 
         Args:
             run: The run.
-            store: Its labels.
+            store: The run's label store.
             learner: The learner.
-            threads: That torch may use while it fits.
+            threads: Number of torch's threads during training.
         """
         self._run, self._labels, self._learner = run, Labels(run, store, learner.ensemble.inputs), learner
         self._threads = threads
@@ -84,7 +95,7 @@ class InlineLearner:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures of the fit."""
+        """Metrics of the fit."""
         return self._learner.metrics()
 
     @property
@@ -93,18 +104,18 @@ class InlineLearner:
         return self._learner.version > 0
 
     def check(self, agent_step: int) -> None:
-        """Nothing can die."""
+        """Do nothing: there is no process that could end."""
 
     def refresh(self) -> None:
-        """Nobody else publishes."""
+        """Do nothing: no other process publishes weights."""
 
     def fit(self, agent_step: int, max_round: int | None) -> None:
-        """Follow the labels of the rounds so far and do the gradient work that is due by this step."""
+        """Add the labels of the rounds so far, and take the gradient steps that are due."""
         learner = self._learner
         upto = None if max_round is None else self._labels.followed(max_round, agent_step)
         learner.add(self._labels.changes(after=learner.last_id, upto=upto), self._labels.read)
         if due := learner.due(agent_step):
-            # The agent waits meanwhile, so every core is free; its own networks may be faster on fewer.
+            # All cores are free while the agent waits. The agent's own networks may be faster on fewer threads.
             agents = torch.get_num_threads()
             torch.set_num_threads(self._threads)
             learner.train(due if learner.pretrained else min(due, learner.chunk))
@@ -113,25 +124,25 @@ class InlineLearner:
                 learner.publish(self._run.weights)
 
     def state_dict(self) -> Tree:
-        """The learner's state."""
+        """Return the learner's state."""
         return self._learner.state_dict()
 
     def load_state_dict(self, state: Tree) -> None:
-        """Restore the learner and the weights that it had published."""
+        """Restore the learner's state."""
         kept = self._labels.comparisons(upto=state["counters"]["last_id"])
         self._learner.load_state_dict(state, kept, self._labels.read)
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is no process to stop."""
 
     def finish(self) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is no process to stop."""
 
 
 class LearnerProcess:
-    """The learner in a spawned process. The two share only the run directory.
+    """The learner in a spawned process. The two processes share only the run directory.
 
-    Pretraining is done here, as the agent has to wait for it anyway and the process takes seconds to come up.
+    Pretraining happens in the agent's process, which has to wait for it anyway while the learner's process starts.
     """
 
     def __init__(
@@ -142,14 +153,14 @@ class LearnerProcess:
         device: str,
         started: WorkerProcess | None = None,
     ) -> None:
-        """Give the process its work.
+        """Send the process its arguments.
 
         Args:
             run: The run.
-            pretraining: Fits the ensemble until it is pretrained, and hands over to the process then.
-            inputs: What the reward model reads.
-            device: Where the learner computes.
-            started: The process, where it was started before.
+            pretraining: Fits the ensemble until it is pretrained; then the process takes over.
+            inputs: The inputs of the reward model.
+            device: The learner's device.
+            started: The process, if it was started in advance.
         """
         self._run = run
         self._pretraining: InlineLearner | None = pretraining
@@ -160,7 +171,7 @@ class LearnerProcess:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Figures of the fit."""
+        """Metrics of the fit."""
         return self._published.metrics
 
     @property
@@ -169,7 +180,7 @@ class LearnerProcess:
         return self._published.version > 0
 
     def check(self, agent_step: int) -> None:
-        """Tell the process how far the agent is; raise LearnerDiedError if it is gone."""
+        """Send the agent's step to the process; see `RewardWorker.check`."""
         process = self._worker.process
         self._worker.send(agent_step)
         if not process.is_alive():
@@ -180,11 +191,11 @@ class LearnerProcess:
         self._published.refresh()
 
     def fit(self, agent_step: int, max_round: int | None) -> None:
-        """Refresh; before there is anything to load, pretrain.
+        """Load newer weights; until the ensemble is pretrained, do a part of the pretraining.
 
         Raises:
-            LearnerDiedError: if the process is gone.
-            UsageError: if it could not begin, for the user's script lacks its guard.
+            LearnerDiedError: if the process ended.
+            UsageError: if the process could not start because the user's script has no main guard.
         """
         self.check(agent_step)
         if self._pretraining:
@@ -196,25 +207,25 @@ class LearnerProcess:
         self.refresh()
 
     def state_dict(self) -> Tree:
-        """Nothing: the process keeps its own state."""
+        """Return nothing: the process saves its own state."""
         return {}
 
     def load_state_dict(self, state: Tree) -> None:
-        """Nothing: the process finds its own state; only its published weights are picked up."""
+        """Load only the published weights: the process restores its own state."""
         self._pretraining = None
         self.refresh()
 
     def close(self) -> None:
-        """Let the process finish what it is at, publish and save; then pick up its last weights."""
+        """Let the process finish its chunk, publish and save; then load its last weights."""
         self._worker.stop()
         self.refresh()
 
     def finish(self) -> None:
-        """`close`; one that died since the last look, or never began, has not learned what it should.
+        """Close the process, and check that it learned from the last labels.
 
         Raises:
-            LearnerDiedError: if it died.
-            UsageError: if it could not begin, for the user's script lacks its guard.
+            LearnerDiedError: if the process died.
+            UsageError: if the process could not start because the user's script has no main guard.
         """
         ended = self._worker.stop()
         self.refresh()

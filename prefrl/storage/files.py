@@ -218,7 +218,7 @@ def taken_from(path: Path) -> Iterator[None]:
     try:
         yield
     except WRONG_CONTENT as error:
-        raise DamagedFileError(f"{printable(path)} is damaged: it holds something else ({_reason(error)})") from None
+        raise DamagedFileError(f"{printable(path)} is damaged: it has unexpected content ({_reason(error)})") from None
 
 
 def _reason(error: Exception) -> str:

@@ -200,7 +200,7 @@ def load_reward(
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     restore_user_env(run.config, env)
     if not run.config.learns_reward:
-        raise UsageError(f"{root} trains on the true reward: there is no learned one")
+        raise UsageError(f"{root} trains on the true reward: it has no reward model")
     path = Path(weights).expanduser() if weights else run.weights
     if not path.exists():
         raise PrefrlError(f"{path} is missing" if weights else f"{root} has no learned reward yet")
