@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from prefrl.printable import LONGEST_LINE, printable
 
+_LONGEST = 100
+"""Characters of an unknown name that are compared with the known names: a file may hold a name of millions."""
+
 
 class PrefrlError(Exception):
     """An error that one line explains; the command exits with status 1.
@@ -42,14 +45,14 @@ def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] =
         also: Further known names, which are suggested but never listed.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, [*names, *also], n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:_LONGEST], [*names, *also], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
     return UsageError(f"unknown {kind} {printable(repr(name), 80)}; {hint}")
 
 
 def near(name: str, known: Iterable[str]) -> str:
     """Return a suffix for a message about an unknown name: the nearest known name, or an empty string."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 
 

@@ -88,7 +88,7 @@ def labels_of(run: RunDirectory) -> list[Label]:
 
 def told(label: Label) -> tuple[Any, ...]:
     """All of a label but for ids."""
-    return label[3:]
+    return label.value, *label.provenance
 
 
 def query(run: RunDirectory, text: str) -> list[tuple[Any, ...]]:

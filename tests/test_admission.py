@@ -75,9 +75,9 @@ def of_shape(tmp: Path, steps: int = 15, features: int = 10, value: float = 0.0)
 
 
 FORGERIES = {
-    "an unknown judgement": in_label(judgement="perhaps"),
-    "no judgement": in_label(judgement=None),
-    "a judgement that is a list": in_label(judgement=["left"]),
+    "an unknown judgement": in_label(value="perhaps"),
+    "no judgement": in_label(value=None),
+    "a judgement that is a list": in_label(value=["left"]),
     "another field": in_label(mood="good"),
     "a label that is a list": lambda c, m: c["labels"].append([]),
     "no labels at all": lambda c, m: c.pop("labels"),
@@ -87,7 +87,13 @@ FORGERIES = {
     "an id that is true": in_label(id=True),
     "an id below zero": in_label(id=-4),
     "an enormous id": in_label(id=2**63),
-    "an enormous segment id": in_label(left=-(2**63)),
+    "an enormous segment id": in_label(segments=[-(2**63), 4]),
+    "one segment": in_label(segments=[3]),
+    "three segments": in_label(segments=[3, 4, 5]),
+    "no segments": in_label(segments=[]),
+    "segments that are a word": in_label(segments="34"),
+    "a kind that is none": in_label(kind=None),
+    "a kind that is a list": in_label(kind=["comparison"]),
     "a step before the first": in_label(agent_step=-1),
     "an endless answer": in_label(response_seconds=math.inf),
     "an answer of no length": in_label(response_seconds=math.nan),
@@ -95,7 +101,7 @@ FORGERIES = {
     "half a character": in_label(labeller="\ud800"),
     "a time that is none": in_label(created_at="yesterday"),
     "a clip that is missing": lambda c, m: m.pop("clips/4.safetensors"),
-    "a segment without a clip": in_label(left=77),
+    "a segment without a clip": in_label(segments=[77, 4]),
     "a clip that is none": lambda c, m: m.update({"clips/4.safetensors": b"no clip"}),
     "a clip that is empty": lambda c, m: m.update({"clips/4.safetensors": b""}),
     "a video less": lambda c, m: m.pop("clips/1.avi"),
@@ -165,7 +171,7 @@ def test_no_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_newer_version(file: Path, tmp_path: Path) -> None:
-    newer = forged(file, tmp_path / "newer.zip", in_contents(format=4, prefrl="9.9", labels=None))
+    newer = forged(file, tmp_path / "newer.zip", in_contents(format=5, prefrl="9.9", labels=None))
     line = refused(prefrl("labels", "import", newer), 2)
     assert "newer version" in line
     assert "9.9" in line
@@ -285,8 +291,7 @@ def test_an_import_that_is_killed_adds_nothing_and_can_be_repeated(
     archive = read_archive(file)
     clips, taken = ClipFolder(run.clips), labels_of(run)[-LABELS:]
     for one, label in zip(archive.labels, taken, strict=True):
-        assert clips.digest(label.left) == archive.digests[one.left]
-        assert clips.digest(label.right) == archive.digests[one.right]
+        assert [*map(clips.digest, label.segments)] == [archive.digests[segment] for segment in one.segments]
 
 
 @pytest.mark.parametrize("moment", ["before", "between", "after"])

@@ -37,7 +37,7 @@ from prefrl.runs.directory import RunDirectory
 def test_a_file_holds_every_standing_label_with_its_provenance(source: RunDirectory, file: Path) -> None:
     archive = read_archive(file)
     assert list(archive.labels) == labels_of(source)
-    assert [label.judgement for label in archive.labels][:3] == ["equal", "incomparable", "left"]
+    assert [label.value for label in archive.labels][:3] == ["equal", "incomparable", "left"]
     assert {label.labeller for label in archive.labels} == {None, "Ann", "Bjørn"}
     assert archive.answered == LABELS - 1
     assert archive.task == transfer.labelled_task(source.config)
@@ -61,13 +61,13 @@ def test_labels_go_through_a_file_into_another_run_bit_for_bit(task: str, tmp_pa
     assert [told(label) for label in taken] == [told(label) for label in given]
     old, new = ClipFolder(source.clips), ClipFolder(target.clips)
     for before, after in zip(given, taken, strict=True):
-        for one, other in ((before.left, after.left), (before.right, after.right)):
+        for one, other in zip(before.segments, after.segments, strict=True):
             assert other < 0
             assert old.file(one).read_bytes() == new.file(other).read_bytes()
             np.testing.assert_array_equal(old.load(one)[0], new.load(other)[0])
             np.testing.assert_array_equal(old.load(one)[1], new.load(other)[1])
             assert old.video(one).exists() == new.video(other).exists()
-    assert len({label.left for label in taken} | {label.right for label in taken}) == LABELS + 1
+    assert len({segment for label in taken for segment in label.segments}) == LABELS + 1
 
 
 def test_imported_labels_leave_the_run_s_own_numbers_alone(file: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_of_a_file_with_more_labels_only_the_new_ones_come(tmp_path: Path) -> No
     assert import_labels(tmp_path / "early.zip", target.root) == 5
     assert import_labels(tmp_path / "late.zip", target.root) == 7
     assert [told(label) for label in labels_of(target)] == [told(label) for label in labels_of(source)]
-    segments = [number for label in labels_of(target) for number in (label.left, label.right)]
+    segments = [number for label in labels_of(target) for number in label.segments]
     assert len(set(segments)) == 13  # segment 5 is in both files, and in the run once
 
 
@@ -177,7 +177,7 @@ text = st.text(max_size=12)
 
 def provenance(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """What no two labels of a run have in common: the pair and all that is known of the answer."""
-    return (*sorted(row[:2]), *row[3:])
+    return (*sorted(row[0]), *row[2:])
 
 
 TASK = LabelledTask("any", "Prefer what you like.", "Any-v0", 15, Inputs((12,)))
@@ -186,8 +186,7 @@ TASK = LabelledTask("any", "Prefer what you like.", "Any-v0", 15, Inputs((12,)))
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 5),
-            st.integers(0, 5),
+            st.tuples(st.integers(0, 5), st.integers(0, 5)),
             st.sampled_from(Judgement),
             text,
             st.none() | text,
@@ -204,7 +203,7 @@ def test_any_labels_come_back_as_they_were(tmp_path: Path, rows: list[tuple[Any,
     clips = ClipFolder(tmp_path)
     for number in range(6):
         clips.save(random_segment(number))
-    labels = [Label(number, *row) for number, row in enumerate(rows)]
+    labels = [Label(number, "comparison", *row) for number, row in enumerate(rows)]
     path = tmp_path / "labels.zip"
     path.unlink(missing_ok=True)
     write_archive(path, "0.1", TASK, labels, clips)

@@ -9,6 +9,7 @@ import sys
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import av
 import gymnasium
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from labelled import add_labels, make_run
 from runs import DEADLINE, environment
+from test_admission import forged
 
 import prefrl as package
 from prefrl.errors import DamagedFileError, PrefrlError, UsageError
@@ -186,6 +188,15 @@ def test_a_zip_whose_words_are_a_bomb(content: bytes, tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as target:
         target.writestr("labels.json", content)
     assert "no file of labels" in cost("zip", path)
+
+
+@pytest.mark.parametrize("change", [{"kind": "x" * 10**7}, {"x" * 10**7: 1}, {"value": "x" * 10**7}], ids=["", "", ""])
+def test_a_zip_with_words_of_megabytes(change: dict[str, object], pictures: Path, tmp_path: Path) -> None:
+    def fill(contents: dict[str, Any], members: object) -> None:
+        contents["labels"][0] |= change
+
+    said = cost("zip", forged(pictures, tmp_path / "bomb.zip", fill))
+    assert len(said) < 400 + len(str(tmp_path))
 
 
 # -- films ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.archive import segments_of
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement
-from prefrl.feedback.label_history import read_history
+from prefrl.feedback.label_history import Flag, History, read_history
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import report
 from prefrl.feedback.repeats import Repeats
@@ -74,7 +74,7 @@ def theirs(tmp_path: Path) -> Iterator[People]:
 def all_told(run: RunDirectory) -> list[tuple[Any, ...]]:
     """What stands, in an order that does not depend on how it came."""
     clips = ClipFolder(run.clips)
-    return sorted(map(repr, ((clips.digest(l.left), clips.digest(l.right), told(l)) for l in labels_of(run))))  # noqa: E741
+    return sorted(map(repr, ([*map(clips.digest, one.segments), told(one)] for one in labels_of(run))))
 
 
 # -- what was taken back ----------------------------------------------------------------------------------------------
@@ -100,8 +100,8 @@ def test_an_answer_that_was_given_again_comes_with_the_one_before_it(
     late = ours.export(tmp_path / "late.zip")
     archive = read_archive(late)
     (back,) = archive.history.taken_back
-    assert (back.label.labeller, back.label.judgement) == ("Ann", taken.value)
-    assert back.undone_at >= back.label.created_at
+    assert (back.labeller, back.value) == ("Ann", taken.value)
+    assert back.undone_at >= back.created_at
     assert len(archive.labels) == LABELS
     assert import_archive(late, theirs.run.root) == (LABELS, 0)
     assert import_archive(early, theirs.run.root) == (0, 0)
@@ -221,7 +221,7 @@ def test_a_flag_goes_with_the_labels(ours: People, theirs: People, tmp_path: Pat
     flag(ours)
     file = ours.export(tmp_path / "labels.zip")
     (flagged,) = read_archive(file).history.flags
-    assert flagged[:5] == (0, 5, "a clip is broken", "Ann", 777)
+    assert flagged == Flag("comparison", (0, 5), "a clip is broken", "Ann", 777, flagged.created_at)
     import_archive(file, theirs.run.root)
     assert theirs.queue.problems() == ["Ann says: a clip is broken"]
     assert theirs.store.counts()["pending"] == 0
@@ -258,11 +258,12 @@ def test_a_flag_that_was_undone_goes_with_the_labels(ours: People, theirs: Peopl
     ours.queue.take_back("viewer", "Ann")
     file = ours.export(tmp_path / "labels.zip")
     (back,) = read_archive(file).history.flags_taken_back
-    assert back.flag[:5] == (0, 5, "a clip is broken", "Ann", 777)
+    assert (back.segments, back.reason, back.labeller, back.agent_step) == ((0, 5), "a clip is broken", "Ann", 777)
     assert back.undone_at
     for _ in range(2):
         import_archive(file, theirs.run.root)
-        assert read_archive(theirs.export(tmp_path / f"again{_}.zip")).history.flags_taken_back[0][1] == back.undone_at
+        (again,) = read_archive(theirs.export(tmp_path / f"again{_}.zip")).history.flags_taken_back
+        assert again.undone_at == back.undone_at
     import_archive(standing, theirs.run.root)
     assert theirs.queue.problems() == []
     assert theirs.store.counts()["pending"] == 0
@@ -290,7 +291,7 @@ def test_late_answers_go_with_the_labels(ours: People, theirs: People, tmp_path:
     answer_late(ours, "Dag")
     file = ours.export(tmp_path / "labels.zip")
     late = read_archive(file).history.late
-    assert [(label.judgement, label.labeller, label.response_seconds) for label in late] == [
+    assert [(label.value, label.labeller, label.response_seconds) for label in late] == [
         (Judgement.EQUAL, "Cleo", 4.5),
         (Judgement.EQUAL, "Dag", 4.5),
     ]
@@ -317,7 +318,7 @@ def test_a_repeat_s_answer_that_was_undone_goes_with_the_labels(ours: People, tm
     ours.ask_again("Ann")
     ours.queue.take_back("viewer", "Ann")
     (back,) = read_archive(ours.export(tmp_path / "labels.zip")).history.taken_back
-    assert (back.label.labeller, back.label.agent_step) == ("Ann", 900)
+    assert (back.labeller, back.agent_step) == ("Ann", 900)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -335,8 +336,19 @@ def full(ours: People, tmp_path: Path) -> Path:
     return ours.export(tmp_path / "full.zip")
 
 
+def third(contents: dict[str, Any], members: object = None) -> None:
+    """What a file of format 3 would say, which knew comparisons alone."""
+    contents |= {"format": 3, "label_format": 1}
+    for row in (row for name in ("labels", *History._fields) for row in contents[name]):
+        del row["kind"]
+        row["left"], row["right"] = row.pop("segments")
+        if "value" in row:
+            row["judgement"] = row.pop("value")
+
+
 def test_files_of_the_first_format_are_read(full: Path, theirs: People, tmp_path: Path) -> None:
     def older(contents: dict[str, Any], members: dict[str, bytes]) -> None:
+        third(contents)
         contents["format"] = 1
         for name in ("taken_back", "repeats", "flags", "late", "flags_taken_back"):
             del contents[name]
@@ -357,6 +369,7 @@ def test_files_of_the_second_format_are_read(full: Path, theirs: People, tmp_pat
     now = read_archive(full)
 
     def older(contents: dict[str, Any], members: dict[str, bytes]) -> None:
+        third(contents)
         contents["format"] = 2
         for name in ("late", "flags_taken_back"):
             del contents[name]
@@ -370,8 +383,13 @@ def test_files_of_the_second_format_are_read(full: Path, theirs: People, tmp_pat
     assert theirs.store.late_answers() == len(read_history(theirs.store).flags_taken_back) == 1
 
 
-def entry(kind: str, **values: Any) -> Any:
-    return lambda contents, members: contents[kind][0].update(values)
+def test_files_of_the_third_format_are_read(full: Path, tmp_path: Path) -> None:
+    now, old = read_archive(full), read_archive(forged(full, tmp_path / "old.zip", third))
+    assert (old.labels, old.history, old.digests) == (now.labels, now.history, now.digests)
+
+
+def entry(name: str, /, **values: Any) -> Any:
+    return lambda contents, members: contents[name][0].update(values)
 
 
 def twice(kind: str) -> Any:
@@ -379,7 +397,7 @@ def twice(kind: str) -> Any:
         contents[kind].append(contents[kind][0] | ({} if "flags" in kind else {"id": 9999}))
         contents["counts"][kind] += 1
         if kind == "labels":
-            contents["counts"][contents[kind][0]["judgement"]] += 1
+            contents["counts"][contents[kind][0]["value"]] += 1
 
     return change
 
@@ -388,10 +406,10 @@ def other_way_round(contents: dict[str, Any], members: dict[str, bytes]) -> None
     """The same label again, the sides and the judgement swapped."""
     twice("labels")(contents, members)
     again = contents["labels"][-1]
-    contents["counts"][again["judgement"]] -= 1
-    again |= {"left": again["right"], "right": again["left"]}
-    again["judgement"] = {"left": "right", "right": "left"}[again["judgement"]]
-    contents["counts"][again["judgement"]] += 1
+    contents["counts"][again["value"]] -= 1
+    again["segments"] = again["segments"][::-1]
+    again["value"] = {"left": "right", "right": "left"}[again["value"]]
+    contents["counts"][again["value"]] += 1
 
 
 FORGERIES = {
@@ -422,7 +440,7 @@ FORGERIES = {
     "a flag of another field": entry("flags", mood="bad"),
     "a flag at no time": entry("flags", created_at=""),
     "a flag before the first step": entry("flags", agent_step=-1),
-    "a flag of a clip that is missing": entry("flags", left=4444),
+    "a flag of a clip that is missing": entry("flags", segments=[4444, 5]),
     "counts without repeats": lambda c, m: c["counts"].pop("repeats"),
 }
 
@@ -452,12 +470,13 @@ def test_a_csv_file_is_a_table_of_the_standing_answers(ours: People, tmp_path: P
     assert not zipfile.is_zipfile(path)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["id"]) for row in rows] == sorted([label.id for label in labels_of(ours.run)] + [repeat.label.id])
+    assert [int(row["id"]) for row in rows] == sorted([label.id for label in labels_of(ours.run)] + [repeat.id])
     assert [row["repeats"] for row in rows] == [""] * (LABELS - 1) + [str(repeat.repeats)]
     for row, label in zip(rows, labels_of(ours.run), strict=False):
-        assert (int(row["left"]), int(row["right"]), row["judgement"]) == label[1:4]
-        assert (row["teacher"], row["labeller"] or None, int(row["agent_step"])) == label[4:7]
-        assert (float(row["response_seconds"]) if row["response_seconds"] else None, row["created_at"]) == label[7:]
+        assert (int(row["left"]), int(row["right"]), row["judgement"]) == (*label.segments, label.value)
+        assert (row["teacher"], row["labeller"] or None, int(row["agent_step"])) == label.provenance[:3]
+        seconds = float(row["response_seconds"]) if row["response_seconds"] else None
+        assert (seconds, row["created_at"]) == label.provenance[3:]
 
 
 @pytest.mark.parametrize("name", ["labels", "labels.json", "labels.zip.txt", "labels.CSVX"])

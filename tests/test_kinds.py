@@ -23,7 +23,7 @@ class Rating:
     """How good one clip is, on an ordered scale."""
 
     name, arity, values, level = "rating", 1, (1, 2, 3, 4, 5), "ordinal"
-    question, titles, rate_titles = "How good is it?", ("",), {}
+    question, titles, rate_titles, rate_legend = "How good is it?", ("",), {}, ""
     choices = tuple(Choice(n, str(n), str(n), str(n), f"{n} of 5") for n in values)
 
     def parse(self, value):
@@ -175,7 +175,7 @@ def test_agreement_of_ratings_is_ordinal(rating):
     near = [Given(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 4])]
     far = [Given(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 1])]
     assert agreement(ann + near)[0] > agreement(ann + far)[0]
-    assert figures(ann)["answers"] == 5
+    assert figures(rating, ann)["answers"] == 5
 
 
 # -- several labellers ------------------------------------------------------------------------------------------------

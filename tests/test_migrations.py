@@ -4,7 +4,6 @@ import dataclasses
 import json
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -214,23 +213,15 @@ def test_a_setting_may_be_given_by_its_older_name():
 # -- archives ---------------------------------------------------------------------------------------------------------
 
 
-class Later(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Later(Label):
     """A label of a later version, which has one more field."""
 
-    id: int
-    left: int
-    right: int
-    judgement: str
-    teacher: str
-    labeller: str | None
-    agent_step: int
-    response_seconds: float | None
-    created_at: str
     confidence: int
 
 
 def test_one_more_field_of_a_label_leaves_archives_readable(old, monkeypatch, add_migrations):
-    add_migrations(Add("label", 2, "confidence", 5))
+    add_migrations(Add("label", 3, "confidence", 5))
     monkeypatch.setattr(archive_admission, "Label", Later)
     labels = read_archive(old / "labels.zip").labels
     assert len(labels) == 12
@@ -249,7 +240,7 @@ def test_an_unknown_field_of_a_label_is_named_in_the_same_format_and_refused_in_
     with pytest.raises(DamagedFileError, match="confidence"):
         read_archive(forged(old / "labels.zip", tmp_path / "same.zip", more(1)))
     with pytest.raises(UsageError, match="newer version"):
-        read_archive(forged(old / "labels.zip", tmp_path / "newer.zip", more(2)))
+        read_archive(forged(old / "labels.zip", tmp_path / "newer.zip", more(3)))
 
 
 def test_an_archive_says_the_formats_of_itself_and_of_its_labels(old, tmp_path):
@@ -257,7 +248,7 @@ def test_an_archive_says_the_formats_of_itself_and_of_its_labels(old, tmp_path):
     with zipfile.ZipFile(tmp_path / "new.zip") as file:
         contents = json.loads(file.read("labels.json"))
     assert (contents["format"], contents["label_format"]) == (current_format("archive"), current_format("label"))
-    assert contents["labels"][0].keys() == set(Label._fields)
+    assert contents["labels"][0].keys() == {field.name for field in dataclasses.fields(Label)}
 
 
 def test_the_old_runs_are_small():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runs import prefrl, refused
 
 from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
@@ -19,12 +20,13 @@ from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
 
+PAIRS = KINDS["comparison"]
 L, R, E, N = Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.INCOMPARABLE
 
 
 def said(unit, judgement, labeller="ann", *, repeat=False, seconds=2.0, prefers=None):
     agrees = None if prefers is None or judgement not in (L, R) else judgement is prefers
-    return Given(unit, repeat, labeller, judgement, seconds, agrees)
+    return Given(unit, repeat, labeller, judgement, seconds, agrees, PAIRS)
 
 
 def test_a_repeat_means_the_other_side():
@@ -74,7 +76,7 @@ def test_alpha_does_not_depend_on_which_side_was_left(judgements, seed):
 def test_rates_and_times():
     answers = [said(1, L, prefers=L, seconds=1.0), said(2, R, prefers=L, seconds=2.0), said(3, E, seconds=3.0)]
     answers += [said(4, N, seconds=None), said(5, L, seconds=10.0)]
-    found = figures(answers)
+    found = figures(PAIRS, answers)
     assert found["answers"] == 5
     assert found["equal_rate"] == 1 / 4
     assert found["incomparable_rate"] == 1 / 5
@@ -84,7 +86,7 @@ def test_rates_and_times():
 
 
 def test_without_answers_there_are_no_measures():
-    found = figures([])
+    found = figures(PAIRS, [])
     assert found["answers"] == found["repeats"] == 0
     assert {value for name, value in found.items() if name not in {"answers", "repeats"}} == {None}
 
@@ -126,9 +128,9 @@ def test_answers_faster_than_a_clip_are_hasty():
     times = [0.2, 1.49, 1.5, 3.0, None]
     answers = [said(unit, L, seconds=seconds)._replace(id=10 + unit) for unit, seconds in enumerate(times)]
     assert hasty(answers, 1.5) == [10, 11]
-    assert figures(answers, 1.5)["hasty"] == 2
-    assert figures(answers[4:], 1.5)["hasty"] is None  # nobody knows how long it took
-    assert figures(answers[3:], 1.5)["hasty"] == 0
+    assert figures(PAIRS, answers, 1.5)["hasty"] == 2
+    assert figures(PAIRS, answers[4:], 1.5)["hasty"] is None  # nobody knows how long it took
+    assert figures(PAIRS, answers[3:], 1.5)["hasty"] == 0
 
 
 def test_the_report_names_answers_faster_than_a_clip(run):

@@ -411,7 +411,7 @@ def test_repeats_are_no_labels_wherever_labels_are_read(store):
     store.add_answers([answer(number) for number in ids])
     with store.database.write() as connection:
         connection.execute(text(f"INSERT INTO repeats (query_id, original_id) VALUES ({ids[1]}, {ids[0]})"))
-    assert [label.left for label in read_labels(store)] == [0, 4]
+    assert [label.segments[0] for label in read_labels(store)] == [0, 4]
     assert [comparison.left for comparison in store.comparisons()] == [0, 4]
     assert store.counts()["answered"] == 2
 

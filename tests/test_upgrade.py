@@ -79,11 +79,11 @@ def test_counts_damage_and_what_waits_are_the_same(store):
 
 def test_its_history_can_be_gone_on_with(store):
     history = read_history(store)
-    assert [(back.label.id, back.label.judgement) for back in history.taken_back] == [(12, "incomparable")]
-    assert [(repeat.label.id, repeat.repeats) for repeat in history.repeats] == [(15, 2)]
-    assert [flag[:4] for flag in history.flags] == [
-        (24, 25, "a clip is broken", "ann"),
-        (26, 27, "clip 27 cannot be shown: x", None),
+    assert [(back.id, back.value) for back in history.taken_back] == [(12, "incomparable")]
+    assert [(repeat.id, repeat.repeats) for repeat in history.repeats] == [(15, 2)]
+    assert [(flag.segments, flag.reason, flag.labeller) for flag in history.flags] == [
+        ((24, 25), "a clip is broken", "ann"),
+        ((26, 27), "clip 27 cannot be shown: x", None),
     ]
     assert Following(store).followed(1, 150) == 15  # as it was noted
     queue = LabelQueue(store)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -111,6 +112,27 @@ def _two_kls(data: Data) -> None:
         agent["target_kl"], agent["stopping_kl"] = agent["stopping_kl"] or _TRPO_KL, None
 
 
+def _of_any_kind(row: Data) -> None:
+    """Give an answer or a flag, which was about a comparison, its kind and a list of segments."""
+    row["kind"], row["segments"] = "comparison", [row.pop("left"), row.pop("right")]
+    if "judgement" in row:
+        row["value"] = row.pop("judgement")
+
+
+def _of_comparisons(row: Data) -> None:
+    row["left"], row["right"] = row.pop("segments")
+    if "value" in row:
+        row["judgement"] = row.pop("value")
+    del row["kind"]
+
+
+def _each_flag(change: Callable[[Data], None], data: Data) -> None:
+    for name in ("flags", "flags_taken_back"):
+        data[name] = [dict(flag) for flag in data[name]]
+        for flag in data[name]:
+            change(flag)
+
+
 _TRPO_KL = 0.01
 """Stable-Baselines3's default."""
 _EVALUATION = {"episodes": 10, "every": None, "every_episodes": 3, "max_steps": 27_000}
@@ -126,6 +148,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("archive", 3, "flags_taken_back", []),
     Add("archive", 3, "counts.late", 0),
     Add("archive", 3, "counts.flags_taken_back", 0),
+    Change("archive", 4, partial(_each_flag, _of_any_kind), partial(_each_flag, _of_comparisons)),
+    Change("label", 2, _of_any_kind, _of_comparisons),
     Add("config", 2, "evaluation", _EVALUATION),
     Add("config", 2, "env_kwargs", {}),
     Add("config", 2, "true_reward", True),

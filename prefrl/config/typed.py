@@ -11,6 +11,7 @@ import dataclasses
 import math
 import reprlib
 import types
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from prefrl.errors import UsageError, near
@@ -38,7 +39,7 @@ def conform(hint: Any, value: Any, name: str) -> Any:
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
-        return _instance(hint, value, name)  # type: ignore[arg-type]
+        return _instance(hint, value, name)
     if is_typeddict(hint):
         return _table(hint, value, name)
     return _generic(hint, value, name) if get_args(hint) else _plain(hint, value, name)
@@ -90,21 +91,26 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _instance(cls: type[Any], data: Any, name: str) -> Any:
+def _instance(cls: Any, data: Any, name: str) -> Any:
     """Create a dataclass from a dictionary with its fields and no others."""
     prefix = f"{name}." if name else ""
     if not isinstance(data, dict):
         raise UsageError(f"{name or 'the configuration'} must be an object")
-    fields = {each.name: each for each in dataclasses.fields(cls)}
-    if extra := sorted(set(data) - set(fields)):
-        raise UsageError(f"there is no setting {shown(prefix + extra[0])}{near(extra[0], fields)}")
-    hints, values = get_type_hints(cls), {}
-    for each, its in fields.items():
-        if each in data:
-            values[each] = conform(hints[each], data[each], prefix + each)
-        elif its.default is dataclasses.MISSING and its.default_factory is dataclasses.MISSING:
-            raise UsageError(f"the setting {prefix}{each} is missing")
-    return cls(**values)
+    hints, required = _fields(cls)
+    if extra := sorted(data.keys() - hints.keys()):
+        raise UsageError(f"there is no setting {shown(prefix + extra[0])}{near(extra[0], hints)}")
+    if missing := [each for each in required if each not in data]:
+        raise UsageError(f"the setting {prefix}{missing[0]} is missing")
+    return cls(**{each: conform(hints[each], value, prefix + each) for each, value in data.items()})
+
+
+@cache
+def _fields(cls: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return the types of a dataclass's fields, and the fields without a default. Archives hold many instances."""
+    hints, missing = get_type_hints(cls), (dataclasses.MISSING, dataclasses.MISSING)
+    fields = dataclasses.fields(cls)
+    required = [each.name for each in fields if (each.default, each.default_factory) == missing]
+    return {each.name: hints[each.name] for each in fields}, required
 
 
 def _table(hint: Any, data: Any, name: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The file in which labels outlive their run: a zip of clips, and one JSON file with what was said of them.
 
 Beside the labels that stand it holds what else is known of them (`prefrl.feedback.label_history`), so that what was
-taken back does not come again, and the quality of the labels can be reported wherever they are. Format 1 held the
-labels alone.
+taken back does not come again, and the quality of the labels can be reported wherever they are. Answers may be of any
+feedback kind.
 
 It holds JSON, arrays and videos, stored as they are: nothing in it can be executed, none of its names becomes a path,
 and nothing in it is larger than the file itself. `prefrl.feedback.archive_admission` reads it.
@@ -25,7 +25,7 @@ from prefrl.config.migrations import current_format
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.experience.clips import LARGEST_FRAMES, ClipFolder
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.kinds.comparison import Judgement
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.label_history import NO_HISTORY, History, Label
 from prefrl.storage.files import DamagedFileError, replacing
 from prefrl.storage.reading import MEBIBYTE
@@ -101,8 +101,13 @@ class LabelArchive:
 
     @property
     def answered(self) -> int:
-        """Labels that count: all but the incomparable ones."""
-        return sum(label.judgement.mu is not None for label in self.labels)
+        """Labels that count."""
+        return sum(KINDS[label.kind].counts(label.value) for label in self.labels)
+
+    @property
+    def kinds(self) -> list[str]:
+        """The feedback kinds of what it holds."""
+        return sorted({entry.kind for entry in (*self.labels, *self.history.entries)})
 
     def read_clips(self, segments: Iterable[int]) -> Iterator[tuple[int, bytes, bytes | None]]:
         """Segments with the content of their training copy and of their video, None where there is none."""
@@ -166,29 +171,29 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
         "segment_length": task.segment_length,
         "inputs": {"step": inputs.step, "stack": inputs.stack, "dtype": str(inputs.dtype)},
         "counts": counts_of(labels, videos, history),
-        "labels": [label._asdict() for label in labels],
-        "taken_back": [back.label._asdict() | {"undone_at": back.undone_at} for back in history.taken_back],
-        "repeats": [repeat.label._asdict() | {"repeats": repeat.repeats} for repeat in history.repeats],
-        "flags": [flag._asdict() for flag in history.flags],
-        "late": [label._asdict() for label in history.late],
-        "flags_taken_back": [back.flag._asdict() | {"undone_at": back.undone_at} for back in history.flags_taken_back],
-    }
+        "labels": [vars(label) for label in labels],
+    } | {name: [vars(entry) for entry in entries] for name, entries in history._asdict().items()}
     return json.dumps(contents, indent=1)
 
 
 def segments_of(labels: Iterable[Label], history: History = NO_HISTORY) -> list[int]:
     """The segments that labels and their history are about, each once."""
-    pairs = [*((label.left, label.right) for label in labels), *history.pairs]
-    return sorted({segment for pair in pairs for segment in pair})
+    return sorted({segment for entry in (*labels, *history.entries) for segment in entry.segments})
 
 
-def counts_of(labels: Sequence[Label], videos: int, history: History) -> dict[str, int]:
-    """How much there is of everything; labels also by judgement."""
-    said = Counter(label.judgement.value for label in labels)
-    by_judgement = {name.value: said[name.value] for name in Judgement}
+def counts_of(labels: Sequence[Label], videos: int, history: History) -> Counter[str]:
+    """How much there is of everything; labels also by what they say."""
     beside = {name: len(entries) for name, entries in history._asdict().items()}
     clips = len(segments_of(labels, history))
-    return {"labels": len(labels), **by_judgement, **beside, "clips": clips, "videos": videos}
+    return Counter(tally(labels) | {"labels": len(labels), **beside, "clips": clips, "videos": videos})
+
+
+def tally(labels: Iterable[Label]) -> dict[str, int]:
+    """How many labels say what, by the names of their kinds; first, and in order, the values that can be listed."""
+    said = [(KINDS[label.kind], label.value) for label in labels]
+    kinds = [KINDS[name] for name in sorted({kind.name for kind, _ in said})]
+    listed = {kind.tally(value): 0 for kind in kinds for value in kind.values or ()}
+    return {**listed, **Counter(kind.tally(value) for kind, value in said)}
 
 
 def clip_name(segment: int) -> str:

@@ -1,9 +1,9 @@
-"""What happened to a run's labels beside those that stand: answers taken back, pairs asked again, pairs flagged."""
+"""What happened to a run's labels beside those that stand: answers taken back, queries asked again, queries flagged."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -11,21 +11,22 @@ import sqlalchemy as sa
 from prefrl.feedback.answers import READABLE, damaged
 from prefrl.feedback.columns import is_readable, kind_of
 from prefrl.feedback.database import ANSWERS, QUERIES, REPEATS, STANDING, WITHDRAWALS, WITHDRAWN, segments_of
-from prefrl.feedback.kinds.comparison import COMPARISON, Judgement
+from prefrl.feedback.kinds import KINDS, from_json, to_json
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import StandingAnswer
 
 
-class Label(NamedTuple):
-    """A judgement that stands, with all that is known of it: what outlives a run."""
+@dataclass(frozen=True)
+class Label:
+    """An answer with all that is known of it: what outlives a run."""
 
     id: int
     """The answer's id in its run."""
-    left: int
-    """Segment id, as shown."""
-    right: int
-    """Segment id, as shown."""
-    judgement: Judgement
+    kind: str
+    """A name of `prefrl.feedback.kinds.KINDS`."""
+    segments: tuple[int, ...]
+    """Segment ids, in the order shown."""
+    value: Any
+    """A value of the kind."""
     teacher: str
     labeller: str | None
     agent_step: int
@@ -34,43 +35,58 @@ class Label(NamedTuple):
     created_at: str
     """The time of day (ISO 8601)."""
 
+    @property
+    def provenance(self) -> tuple[Any, ...]:
+        """Who gave it, and when."""
+        return self.teacher, self.labeller, self.agent_step, self.response_seconds, self.created_at
 
-class TakenBack(NamedTuple):
-    """An answer that stands no more."""
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What it is known by, in whichever run, together with its clips."""
+        return self.kind, to_json(KINDS[self.kind], self.value), *self.provenance
 
-    label: Label
+
+@dataclass(frozen=True)
+class TakenBack(Label):
+    """An answer that no longer stands."""
+
     undone_at: str
     """The time of day (ISO 8601)."""
 
 
-class Repeat(NamedTuple):
-    """A standing answer to a pair that was asked again, its sides swapped: it measures people, and trains nothing."""
+@dataclass(frozen=True)
+class Repeat(Label):
+    """A standing answer to a query that was asked again, its segments reversed. It only measures people."""
 
-    label: Label
     repeats: int
-    """The id of the answer to the pair as it was asked first."""
+    """The id of the answer to the query as it was asked first."""
 
 
-class Flag(NamedTuple):
-    """A pair that was taken out of the queue, because something is wrong with its clips."""
+@dataclass(frozen=True)
+class Flag:
+    """A query that was taken out of the queue, because something is wrong with its clips."""
 
-    left: int
-    """Segment id, as shown."""
-    right: int
-    """Segment id, as shown."""
+    kind: str
+    segments: tuple[int, ...]
+    """Segment ids, in the order shown."""
     reason: str
     labeller: str | None
     """Who said so; None for a program."""
     agent_step: int
-    """Agent steps taken when the pair was chosen."""
+    """Agent steps taken when the query was chosen."""
     created_at: str
     """The time of day (ISO 8601)."""
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What it is known by, in whichever run, together with its clips."""
+        return self.kind, self.reason, self.labeller, self.created_at
 
-class Unflagged(NamedTuple):
+
+@dataclass(frozen=True)
+class Unflagged(Flag):
     """A flag that was taken back."""
 
-    flag: Flag
     undone_at: str
     """The time of day (ISO 8601)."""
 
@@ -82,109 +98,110 @@ class History(NamedTuple):
     repeats: tuple[Repeat, ...] = ()
     flags: tuple[Flag, ...] = ()
     late: tuple[Label, ...] = ()
-    """Answers to pairs that had the answers they wanted: kept, and never used."""
+    """Answers to queries that had the answers they wanted: kept, and never used."""
     flags_taken_back: tuple[Unflagged, ...] = ()
 
     @property
     def entries(self) -> list[Label | Flag]:
-        """What was said, each time about one pair."""
-        return [*self.answers, *self.late, *self.flags, *(unflagged.flag for unflagged in self.flags_taken_back)]
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """The segments of each entry."""
-        return [(entry.left, entry.right) for entry in self.entries]
+        """All of it."""
+        return [*self.answers, *self.late, *self.flags, *self.flags_taken_back]
 
     @property
     def answers(self) -> list[Label]:
-        """Those taken back, and those to pairs that were asked again."""
-        return [*(back.label for back in self.taken_back), *(repeat.label for repeat in self.repeats)]
+        """Those taken back, and those to queries that were asked again."""
+        return [*self.taken_back, *self.repeats]
 
-    def where(self, keep: Callable[[int, int], bool]) -> History:
-        """Those about pairs of segments of which `keep` is true."""
-        return History(
-            tuple(back for back in self.taken_back if keep(back.label.left, back.label.right)),
-            tuple(repeat for repeat in self.repeats if keep(repeat.label.left, repeat.label.right)),
-            tuple(flag for flag in self.flags if keep(flag.left, flag.right)),
-            tuple(label for label in self.late if keep(label.left, label.right)),
-            tuple(back for back in self.flags_taken_back if keep(back.flag.left, back.flag.right)),
-        )
+    def without(self, segments: set[int]) -> History:
+        """Those about none of these segments."""
+        kept: list[Any] = [tuple(one for one in entries if segments.isdisjoint(one.segments)) for entries in self]
+        return History(*kept)
 
 
 NO_HISTORY = History()
 
 
 def read_labels(store: LabelStore) -> list[Label]:
-    """Standing comparisons, incomparable ones included, in the order of their ids."""
-    return [_label(answer) for answer in store.standing() if answer.kind == COMPARISON]
+    """Standing answers, whether or not they count, in the order of their ids."""
+    standing = (answer._asdict() for answer in store.standing())
+    return [Label(**{name: value for name, value in answer.items() if name != "query_id"}) for answer in standing]
 
 
 def read_history(store: LabelStore) -> History:
-    """What is kept in a run's store of comparisons; a repeat of what nobody has answered since is left out."""
-    undo = ANSWERS.alias("undo")
-    asked = sa.and_(QUERIES.c.id == ANSWERS.c.query_id, QUERIES.c.kind == COMPARISON)
-    undone = sa.join(ANSWERS, undo, undo.c.undoes == ANSWERS.c.id).join(QUERIES, asked)
-    taken_back = sa.select(ANSWERS, undo.c.created_at.label("undone_at")).select_from(undone)
-    whole = sa.and_(READABLE, is_readable(undo, ANSWERS, kind_of(undo.c.query_id)))
-    taken_back = taken_back.where(ANSWERS.c.value.is_not(None), whole)
-    late = sa.select(ANSWERS).join_from(ANSWERS, QUERIES, asked).where(ANSWERS.c.late > 0, READABLE)
-    again = sa.join(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
-    again_rows = sa.select(STANDING, REPEATS.c.original_id).select_from(again).where(STANDING.c.kind == COMPARISON)
-    given = sa.select(ANSWERS.c.query_id, sa.func.max(ANSWERS.c.id)).group_by(ANSWERS.c.query_id)
-    given = given.where(ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0)
-    flags = sa.select(WITHDRAWN, QUERIES.c.agent_step).order_by(WITHDRAWN.c.id)
-    flags = flags.join_from(WITHDRAWN, QUERIES, QUERIES.c.id == WITHDRAWN.c.query_id)
+    """What is kept in a run's store; a repeat of what nobody has answered since is left out."""
     with store.database.read() as connection:
         about, rotten = segments_of(connection), damaged(connection)
-        first: dict[int, int] = dict(connection.execute(given).all())
-        first |= dict(connection.execute(sa.select(STANDING.c.query_id, STANDING.c.id)).all())
-        first = {query: answer for query, answer in first.items() if answer not in rotten}
-        backs = connection.execute(taken_back.order_by(ANSWERS.c.id)).all()
-        rows = connection.execute(again_rows.order_by(STANDING.c.id)).all()
-        flagged = connection.execute(flags.where(QUERIES.c.kind == COMPARISON)).all()
-        late_rows = connection.execute(late.order_by(ANSWERS.c.id)).all()
-        unflagged = connection.execute(_flags_taken_back()).all()
+        first = {query: answer for query, answer in _first_answers(connection).items() if answer not in rotten}
+        undone, again, late = (
+            [(row, as_label(row, about)) for row in connection.execute(rows) if row.id not in rotten]
+            for rows in (_undone(), _asked_again(), history_rows().where(READABLE, ANSWERS.c.late > 0))
+        )
+        standing = WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id))
+        flags = tuple(as_flag(row, about) for row in connection.execute(flag_rows().where(standing)))
+        lifted = [(row, as_flag(row, about)) for row in connection.execute(_lifted())]
     return History(
-        tuple(TakenBack(as_label(row, about), row.undone_at) for row in backs if row.id not in rotten),
+        tuple(TakenBack(**vars(label), undone_at=row.undone_at) for row, label in undone),
         tuple(
-            Repeat(as_label(row, about), first[row.original_id])
-            for row in rows
-            if row.id not in rotten and row.original_id in first
+            Repeat(**vars(label), repeats=first[row.original_id]) for row, label in again if row.original_id in first
         ),
-        tuple(_flag(row, about[row.query_id]) for row in flagged),
-        tuple(as_label(row, about) for row in late_rows if row.id not in rotten),
-        tuple(Unflagged(_flag(row, about[row.query_id]), row.undone_at) for row in unflagged),
+        flags,
+        tuple(label for _, label in late),
+        tuple(Unflagged(**vars(flag), undone_at=row.undone_at) for row, flag in lifted),
     )
 
 
-def _flags_taken_back() -> sa.Select[Any]:
-    undo = WITHDRAWALS.alias("undo")
-    joined = sa.join(WITHDRAWALS, undo, undo.c.undoes == WITHDRAWALS.c.id)
-    joined = joined.join(QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
-    columns = (WITHDRAWALS, QUERIES.c.agent_step, undo.c.created_at.label("undone_at"))
-    flags = sa.select(*columns).select_from(joined).order_by(WITHDRAWALS.c.id)
-    return flags.where(QUERIES.c.kind == COMPARISON, WITHDRAWALS.c.reason.is_not(None))
+def history_rows() -> sa.Select[Any]:
+    """Every answer that was ever given, with its query's kind, in the order of their ids."""
+    joined = sa.join(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
+    rows = sa.select(ANSWERS, QUERIES.c.kind).select_from(joined)
+    return rows.where(ANSWERS.c.value.is_not(None)).order_by(ANSWERS.c.id)
 
 
-def as_label(row: Any, about: Mapping[int, Sequence[int]]) -> Label:
-    """A row of the history, or of standing answers, to a comparison.
+def flag_rows() -> sa.Select[Any]:
+    """Every flag that was ever raised, with its query's kind and step, in the order of their ids."""
+    joined = sa.join(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
+    rows = sa.select(WITHDRAWALS, QUERIES.c.kind, QUERIES.c.agent_step).select_from(joined)
+    return rows.where(WITHDRAWALS.c.reason.is_not(None)).order_by(WITHDRAWALS.c.id)
+
+
+def as_label(row: Any, about: Mapping[int, tuple[int, ...]]) -> Label:
+    """A row of the history as a label.
 
     Args:
-        row: The row.
+        row: The row, with its query's kind.
         about: The segments of queries, by the queries' ids.
+
+    Raises:
+        ValueError: if the value is none of the kind's.
     """
-    judgement = Judgement(json.loads(row.value))
     given = (row.teacher, row.labeller, row.agent_step, row.response_seconds, row.created_at)
-    left, right = about[row.query_id]
-    return Label(row.id, left, right, judgement, *given)
+    return Label(row.id, row.kind, about[row.query_id], from_json(KINDS[row.kind], row.value), *given)
 
 
-def _label(answer: StandingAnswer) -> Label:
-    given = (answer.teacher, answer.labeller, answer.agent_step, answer.response_seconds, answer.created_at)
-    left, right = answer.segments
-    return Label(answer.id, left, right, answer.value, *given)
+def as_flag(row: Any, about: Mapping[int, tuple[int, ...]]) -> Flag:
+    """A row of the withdrawals as a flag; arguments as for `as_label`."""
+    return Flag(row.kind, about[row.query_id], row.reason, row.labeller, row.agent_step, row.created_at)
 
 
-def _flag(row: Any, segments: Sequence[int]) -> Flag:
-    left, right = segments
-    return Flag(left, right, row.reason, row.labeller, row.agent_step, row.created_at)
+def _undone() -> sa.Select[Any]:
+    undo = ANSWERS.alias("undo")
+    rows = history_rows().add_columns(undo.c.created_at.label("undone_at")).join(undo, undo.c.undoes == ANSWERS.c.id)
+    return rows.where(READABLE, is_readable(undo, ANSWERS, kind_of(undo.c.query_id)))
+
+
+def _asked_again() -> sa.Select[Any]:
+    again = sa.join(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
+    return sa.select(STANDING, REPEATS.c.original_id).select_from(again).order_by(STANDING.c.id)
+
+
+def _lifted() -> sa.Select[Any]:
+    undo = WITHDRAWALS.alias("undo")
+    rows = flag_rows().add_columns(undo.c.created_at.label("undone_at"))
+    return rows.join(undo, undo.c.undoes == WITHDRAWALS.c.id)
+
+
+def _first_answers(connection: sa.Connection) -> dict[int, int]:
+    """The answer to each query: the one that stands, or else the newest."""
+    newest = sa.select(ANSWERS.c.query_id, sa.func.max(ANSWERS.c.id)).group_by(ANSWERS.c.query_id)
+    newest = newest.where(ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0)
+    standing = sa.select(STANDING.c.query_id, STANDING.c.id)
+    return dict(connection.execute(newest).all()) | dict(connection.execute(standing).all())

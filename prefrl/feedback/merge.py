@@ -6,6 +6,7 @@ either has taken back is taken back.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,17 @@ from prefrl.feedback.database import (
     now,
     segments_of,
 )
-from prefrl.feedback.kinds.comparison import COMPARISON
-from prefrl.feedback.label_history import Flag, History, Label, Repeat, TakenBack, as_label
+from prefrl.feedback.label_history import (
+    Flag,
+    History,
+    Label,
+    Repeat,
+    TakenBack,
+    as_flag,
+    as_label,
+    flag_rows,
+    history_rows,
+)
 from prefrl.feedback.leases import reinstate
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answer_row, place_segments, undo
 from prefrl.feedback.terms import Answer
@@ -97,7 +107,7 @@ class Changes:
     def steps(self) -> dict[int, int]:
         """When each of these segments was first met, in agent steps."""
         entries: list[Label | Flag] = [*self.labels, *self.history.entries]
-        met = [(entry.agent_step, side) for entry in entries for side in (entry.left, entry.right)]
+        met = [(entry.agent_step, segment) for entry in entries for segment in entry.segments]
         return {segment: step for step, segment in sorted(met, reverse=True)}
 
     @property
@@ -112,15 +122,9 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     Raises:
         PrefrlError: if the clip of a label is missing.
     """
-    standing = sa.select(STANDING.c.id)
-    answers = sa.select(ANSWERS, ANSWERS.c.id.in_(standing).label("stands"))
-    answers = answers.join_from(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id).order_by(ANSWERS.c.id)
-    answers = answers.where(QUERIES.c.kind == COMPARISON, ANSWERS.c.value.is_not(None), READABLE)
-    standing_flags = WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id)).label("stands")
-    flags = sa.select(WITHDRAWALS, standing_flags).join_from(
-        WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id
-    )
-    flags = flags.where(QUERIES.c.kind == COMPARISON, WITHDRAWALS.c.reason.is_not(None))
+    stands = ANSWERS.c.id.in_(sa.select(STANDING.c.id)).label("stands")
+    answers = history_rows().add_columns(stands).where(READABLE)
+    flags = flag_rows().add_columns(WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id)).label("stands"))
     with store.database.read() as connection:
         given, flagged = connection.execute(answers).all(), connection.execute(flags).all()
         repeated = frozenset(connection.scalars(sa.select(REPEATS.c.original_id)))
@@ -131,16 +135,15 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     held: dict[Identity, list[Held]] = defaultdict(list)
     late: Counter[Identity] = Counter()
     for row in given:
-        if {*about[row.query_id]} <= digests.keys():
-            identity = _identity(as_label(row, about), digests)
-            if row.late:
-                late[identity] += 1
-            else:
-                held[identity].append(Held(row.id, row.query_id, bool(row.stands)))
+        with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
+            if {*about[row.query_id]} <= digests.keys():
+                identity = _identity(as_label(row, about), digests)
+                if row.late:
+                    late[identity] += 1
+                else:
+                    held[identity].append(Held(row.id, row.query_id, bool(row.stands)))
     seen = {
-        (*(digests[segment] for segment in about[row.query_id]), row.reason, row.labeller, row.created_at): (
-            row.id if row.stands else None
-        )
+        _identity(as_flag(row, about), digests): row.id if row.stands else None
         for row in flagged
         if {*about[row.query_id]} <= digests.keys()
     }
@@ -158,8 +161,8 @@ def _digests(clips: ClipFolder, segments: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def _identity(label: Label, of: Mapping[int, str]) -> Identity:
-    return (of[label.left], of[label.right], *label[3:])
+def _identity(entry: Label | Flag, of: Mapping[int, str]) -> Identity:
+    return (*(of[segment] for segment in entry.segments), *entry.identity)
 
 
 def compare(archive: LabelArchive, known: Known) -> Changes:
@@ -179,17 +182,16 @@ def compare(archive: LabelArchive, known: Known) -> Changes:
     labels = tuple(label for label in archive.labels if not met(label, stands=True))
     taken_back, undone = [], []
     for back in archive.history.taken_back:
-        found = met(back.label, stands=False)
+        found = met(back, stands=False)
         if found is None:
             taken_back.append(back)
         elif found.stands:
             undone.append(found.id)
-    repeats = [repeat for repeat in archive.history.repeats if not met(repeat.label, stands=True)]
+    repeats = [repeat for repeat in archive.history.repeats if not met(repeat, stands=True)]
     repeats = [repeat for repeat in repeats if queries.get(repeat.repeats) not in known.repeated]
-    flags = [flag for flag in archive.history.flags if _flag_identity(flag, archive.digests) not in known.flags]
+    flags = [flag for flag in archive.history.flags if _identity(flag, archive.digests) not in known.flags]
     held_flags = [
-        (back, known.flags.get(_flag_identity(back.flag, archive.digests), _UNKNOWN))
-        for back in archive.history.flags_taken_back
+        (back, known.flags.get(_identity(back, archive.digests), _UNKNOWN)) for back in archive.history.flags_taken_back
     ]
     unflagged = tuple(back for back, number in held_flags if number == _UNKNOWN)
     reinstated = tuple(number for _, number in held_flags if number is not None and number != _UNKNOWN)
@@ -207,10 +209,6 @@ def _new_late(archive: LabelArchive, known: Known) -> tuple[Label, ...]:
         else:
             new.append(label)
     return tuple(new)
-
-
-def _flag_identity(flag: Flag, of: Mapping[int, str]) -> Identity:
-    return (of[flag.left], of[flag.right], flag.reason, flag.labeller, flag.created_at)
 
 
 def free_segments(store: LabelStore, count: int) -> range:
@@ -248,13 +246,13 @@ def _insert(connection: sa.Connection, changes: Changes, places: Mapping[int, in
     for label in changes.labels:
         queries[label.id] = insert.answer(label)
     for back in changes.history.taken_back:
-        queries[back.label.id] = insert.taken_back(back)
+        queries[back.id] = insert.taken_back(back)
     for repeat in changes.history.repeats:
         insert.repeat(repeat, queries[repeat.repeats])
     for flag in changes.history.flags:
         insert.flag(flag)
     for unflagged in changes.history.flags_taken_back:
-        reinstate(connection, insert.flag(unflagged.flag), unflagged.undone_at)
+        reinstate(connection, insert.flag(unflagged), unflagged.undone_at)
     insert.late(changes.history.late)
     for answer in changes.undone:
         undo(connection, answer)
@@ -277,12 +275,12 @@ class _Inserter:
 
     def taken_back(self, back: TakenBack) -> int:
         """The query's id."""
-        query, answer = self._answered(back.label)
+        query, answer = self._answered(back)
         undo(self._connection, answer, back.undone_at)
         return query
 
     def repeat(self, repeat: Repeat, original: int) -> None:
-        query, _ = self._answered(repeat.label)
+        query, _ = self._answered(repeat)
         self._connection.execute(REPEATS.insert().values(query_id=query, original_id=original))
 
     def flag(self, flag: Flag) -> int:
@@ -292,14 +290,15 @@ class _Inserter:
         return self._add(WITHDRAWALS.insert().values(query_id=query, **row))
 
     def late(self, labels: Sequence[Label]) -> None:
-        """Under the queries about their pairs, where there are such."""
-        compared = sa.select(QUERIES.c.id).where(QUERIES.c.kind == COMPARISON)
-        queries = {tuple(sides): query for query, sides in segments_of(self._connection, compared).items()}
+        """Under the first queries of their kind about their segments, where there are such."""
+        about = segments_of(self._connection)
+        kinds = dict(self._connection.execute(sa.select(QUERIES.c.id, QUERIES.c.kind)).all())
+        queries = {(kinds[query], segments): query for query, segments in reversed(about.items())}
         for label in labels:
-            places = (self._places[label.left], self._places[label.right])
-            query = queries.get(places)
+            asked = (label.kind, self._there(label))
+            query = queries.get(asked)
             if query is None:
-                query = queries[places] = self._query(label)
+                query = queries[asked] = self._query(label)
             append(self._connection, [self._row(label, query) | {"late": 1}])
 
     def _answered(self, label: Label) -> tuple[int, int]:
@@ -308,17 +307,20 @@ class _Inserter:
         return query, append(self._connection, [self._row(label, query)])[0]
 
     def _row(self, label: Label, query: int) -> dict[str, Any]:
-        places = [self._places[label.left], self._places[label.right]]
         given = (label.teacher, label.agent_step, label.labeller, label.response_seconds)
-        return answer_row(Answer(query, label.judgement, *given), COMPARISON, places, label.created_at)
+        return answer_row(Answer(query, label.value, *given), label.kind, self._there(label), label.created_at)
 
     def _query(self, about: Label | Flag) -> int:
-        key = {"kind": COMPARISON, "round": IMPORTED_ROUND, "rank": self._rank, "wanted": 1}
+        key = {"kind": about.kind, "round": IMPORTED_ROUND, "rank": self._rank, "wanted": 1}
         asked = {"agent_step": about.agent_step, "created_at": about.created_at}
         query = self._add(QUERIES.insert().values(**key, **asked))
-        place_segments(self._connection, query, [self._places[about.left], self._places[about.right]])
+        place_segments(self._connection, query, self._there(about))
         self._rank += 1
         return query
+
+    def _there(self, about: Label | Flag) -> tuple[int, ...]:
+        """The run's ids of the segments."""
+        return tuple(self._places[segment] for segment in about.segments)
 
     def _add(self, statement: sa.Insert) -> int:
         return int(self._connection.execute(statement).inserted_primary_key[0])  # type: ignore[index]

@@ -16,9 +16,9 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json
-from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.transfer import asked_kind
 from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10
@@ -29,7 +29,7 @@ class Given(NamedTuple):
     """One standing answer of a person."""
 
     unit: int
-    """The query that was asked first about this pair; a repeat has that of what it repeats."""
+    """The query that was asked first; a repeat has that of what it repeats."""
     repeat: bool
     labeller: str
     value: Any
@@ -38,9 +38,9 @@ class Given(NamedTuple):
     """Response time."""
     agrees: bool | None
     """Whether the task's own reward says the same; None where that is not known, or it prefers nothing."""
+    kind: FeedbackKind
     id: int = 0
     """The answer's."""
-    kind: FeedbackKind = KINDS[COMPARISON]
 
     @property
     def meant(self) -> Any:
@@ -65,7 +65,7 @@ def self_consistency(answers: Sequence[Given]) -> tuple[float | None, int]:
 
 
 def agreement(answers: Sequence[Given]) -> tuple[float | None, int]:
-    """Krippendorff's alpha between labellers, and how many queries several have answered.
+    """Krippendorff's alpha between labellers in answers of one kind, and how many queries several have answered.
 
     1 is perfect agreement, 0 what chance gives. None where no query was answered by two people, or where all that
     was ever said is the same.
@@ -88,14 +88,14 @@ def hasty(answers: Sequence[Given], clip_seconds: float) -> list[int]:
     return [answer.id for answer in answers if answer.seconds is not None and answer.seconds < clip_seconds]
 
 
-def figures(answers: Sequence[Given], clip_seconds: float = 0.0) -> dict[str, Any]:
+def figures(kind: FeedbackKind, answers: Sequence[Given], clip_seconds: float = 0.0) -> dict[str, Any]:
     """What can be said of answers of one kind, one person's or everybody's; None where there is nothing to say it from.
 
     Args:
+        kind: The kind.
         answers: The answers.
         clip_seconds: How long a clip lasts.
     """
-    kind = answers[0].kind if answers else KINDS[COMPARISON]
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
     consistency, repeats = self_consistency(answers)
     return {
@@ -111,7 +111,7 @@ def figures(answers: Sequence[Given], clip_seconds: float = 0.0) -> dict[str, An
 
 
 def report(root: Path) -> dict[str, Any]:
-    """The figures of a run's labels: everybody's, each labeller's, and the agreement between them.
+    """The figures of a run's labels of the kind that it asks for: everybody's, each labeller's, and their agreement.
 
     Raises:
         UsageError: if the folder is no run.
@@ -120,17 +120,18 @@ def report(root: Path) -> dict[str, Any]:
     run = RunDirectory.open(root)
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
+    kind = KINDS[asked_kind(run.config)]
     with run_store(run) as store:
-        answers, late = read_answers(store, ClipFolder(run.clips)), store.late_answers()
+        answers, late = read_answers(store, ClipFolder(run.clips), kind), store.late_answers()
     alpha, shared = agreement(answers)
     lasts = run.config.queries.segment_length / run.config.playback_fps
     by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
     return {
         "run": str(root),
-        "kind": answers[0].kind.name if answers else COMPARISON,
+        "kind": kind.name,
         "clip_seconds": lasts,
-        "all": figures(answers, lasts),
-        "labellers": {name: figures(own, lasts) for name, own in by.items()},
+        "all": figures(kind, answers, lasts),
+        "labellers": {name: figures(kind, own, lasts) for name, own in by.items()},
         "hasty_answers": hasty(answers, lasts),
         "krippendorff_alpha": alpha,
         "pairs_judged_by_several": shared,
@@ -138,17 +139,18 @@ def report(root: Path) -> dict[str, Any]:
     }
 
 
-def read_answers(store: LabelStore, clips: ClipFolder) -> list[Given]:
-    """The standing answers, in order; synthetic teachers count as labellers of their name."""
+def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> list[Given]:
+    """The standing answers of a kind, in order; synthetic teachers count as labellers of their name."""
     repeats = sa.outerjoin(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
     query = sa.select(STANDING, REPEATS.c.original_id).select_from(repeats).order_by(STANDING.c.id)
+    query = query.where(STANDING.c.kind == kind.name)
     with store.database.read() as connection:
         rotten, about = damaged(connection), segments_of(connection)
         rows = [row for row in connection.execute(query) if row.id not in rotten]
     totals: dict[int, float | None] = {}
     answers = []
     for row in rows:
-        kind, segments = KINDS[row.kind], about[row.query_id]
+        segments = about[row.query_id]
         for segment in segments:
             if segment not in totals:
                 totals[segment] = _total(clips, segment)
@@ -157,14 +159,15 @@ def read_answers(store: LabelStore, clips: ClipFolder) -> list[Given]:
         agrees = kind.agrees(value, returns) if len(returns) == len(segments) else None
         unit, name = row.original_id or row.query_id, row.labeller or row.teacher
         answers.append(
-            Given(unit, row.original_id is not None, name, value, row.response_seconds, agrees, row.id, kind)
+            Given(unit, row.original_id is not None, name, value, row.response_seconds, agrees, kind, row.id)
         )
     return answers
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """The report for a person: a line a labeller."""
-    titles = KINDS[report["kind"]].rate_titles
+    kind = KINDS[report["kind"]]
+    titles = kind.rate_titles
     names = ("answers", *titles.values(), "median s", "90 % s", "hasty", "repeats", "consistent", "as reward")
     width = max(8, *(len(name) for name in report["labellers"])) if report["labellers"] else 8
     lines = [f"{'labeller':<{width}}" + "".join(f"{name:>12}" for name in names)]
@@ -176,15 +179,15 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         cells = [str(found["answers"]), *rates, *times, quick, str(found["repeats"]), *kept]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     alpha, shared = report["krippendorff_alpha"], report["pairs_judged_by_several"]
-    told = f"{alpha:.2f} over {shared} pairs" if alpha is not None else f"- ({shared} pairs judged by several people)"
+    told = f"{alpha:.2f} over {shared} queries" if alpha is not None else f"- ({shared} queries with several answers)"
     late = report["late_answers"]
     return [
         *lines,
         f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {told}",
         *_hasty_lines(report["hasty_answers"], report["clip_seconds"]),
-        *([f"late: {late} answers to pairs that had been answered; they are kept, and not used"] if late else []),
-        "left: of the answers that prefer a side; consistent: repeats that were answered as before; as reward: answers "
-        "that the task's own reward agrees with",
+        *([f"late: {late} answers to queries that had been answered; they are kept, and not used"] if late else []),
+        f"{kind.rate_legend}consistent: repeats that were answered as before; as reward: answers that the task's own "
+        "reward agrees with",
     ]
 
 

@@ -10,9 +10,9 @@ from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import reward_inputs
-from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, write_archive
+from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tally, write_archive
 from prefrl.feedback.archive_admission import read_archive
-from prefrl.feedback.kinds.comparison import Judgement
+from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.label_history import History, read_history, read_labels
 from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
 from prefrl.feedback.run_store import run_store
@@ -45,14 +45,14 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trus
     with run_store(run) as store:
         labels, history = read_labels(store), read_history(store)
     clips = ClipFolder(run.clips)
-    # What is no label is not worth an error: a pair may have been flagged because its clip is damaged.
+    # What is no label is not worth an error: a query may have been flagged because its clip is damaged.
     damaged = {segment for segment in segments_of((), history) if task.problem(clips, segment)}
     if without_damaged:
         damaged |= {segment for segment in segments_of(labels) if task.problem(clips, segment)}
-        labels = [label for label in labels if not damaged & {label.left, label.right}]
+        labels = [label for label in labels if damaged.isdisjoint(label.segments)]
     if not labels:
         raise PrefrlError(f"{root} has no labels {'whose clips are whole' if without_damaged else 'yet'}")
-    write_archive(path, version(), task, labels, clips, history.where(lambda *pair: not damaged & {*pair}))
+    write_archive(path, version(), task, labels, clips, history.without(damaged))
     return read_archive(path)
 
 
@@ -99,9 +99,17 @@ def labelled_task(config: RunConfig) -> LabelledTask:
 
 
 def check_task(archive: LabelArchive, config: RunConfig) -> None:
-    """Raise UsageError unless a file's labels are of a run's task."""
+    """Raise UsageError unless a file's labels are of a run's task, and of the kind that it asks for."""
     if (task := labelled_task(config)) != archive.task:
         raise UsageError(f"{archive.path} holds labels of {archive.task}, which cannot serve {task}")
+    asked = asked_kind(config)
+    if others := [kind for kind in archive.kinds if kind != asked]:
+        raise UsageError(f"{archive.path} holds answers of kind {others[0]}; the run asks for answers of kind {asked}")
+
+
+def asked_kind(config: RunConfig) -> str:
+    """The feedback kind of a run's queries."""
+    return COMPARISON
 
 
 def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
@@ -141,11 +149,10 @@ def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, 
 
 def archive_lines(archive: LabelArchive) -> list[str]:
     """What a file of labels holds, for a person."""
-    said = Counter(label.judgement.value for label in archive.labels)
     who = Counter(f"{label.teacher} {label.labeller}" if label.labeller else label.teacher for label in archive.labels)
     return [
         f"{archive.path}: {len(archive.labels)} labels of {archive.task}; written by prefrl {archive.version}",
-        f"judgements: {', '.join(f'{said[name.value]} {name.value}' for name in Judgement)}",
+        f"judgements: {', '.join(f'{count} {name}' for name, count in tally(archive.labels).items())}",
         f"given by: {', '.join(f'{printable(name, 80)} {count}' for name, count in who.most_common())}",
         f"clips: {len(archive.digests)}, {len(archive.videos)} of them with a video",
         *_history_lines(archive.history),

@@ -20,9 +20,12 @@ def to_json(kind: FeedbackKind, value: Any) -> str:
     """A value as the store holds it.
 
     Raises:
-        ValueError: if it is none of the kind's.
+        ValueError: if it is none of the kind's, or longer than the store reads.
     """
-    return json.dumps(kind.parse(value))
+    text = json.dumps(kind.parse(value))
+    if len(text) > LONGEST_VALUE:
+        raise ValueError(f"its JSON is longer than {LONGEST_VALUE} characters")
+    return text
 
 
 def from_json(kind: FeedbackKind, text: str) -> Any:

@@ -59,6 +59,7 @@ class ComparisonKind:
     )
     level: Literal["nominal"] = "nominal"
     rate_titles = {"equal_rate": "equal", "incomparable_rate": "can't tell", "left_rate": "left"}  # noqa: RUF012
+    rate_legend = "left: of the answers that prefer a side; "
 
     def parse(self, value: object) -> Judgement:
         """As for `FeedbackKind`."""

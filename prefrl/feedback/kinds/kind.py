@@ -106,5 +106,9 @@ class FeedbackKind(Protocol):
     def rate_titles(self) -> Mapping[str, str]:
         """The names of `rates`, each with the heading of its column."""
 
+    @property
+    def rate_legend(self) -> str:
+        """What the headings leave open, for the line under the table; ends in "; ", or is empty."""
+
     def rates(self, values: Sequence[Any]) -> dict[str, float | None]:
         """Shares of answers, as a report gives them; None where there is nothing to say them from."""
