@@ -178,7 +178,7 @@ class Session:
     def last(self) -> TakenBack | None:
         """The answer or flag that `undo` would take back."""
         queue = self._connect()
-        return queue.last_said(self.labeller) if queue and not self.run.finished else None
+        return queue.last_undoable(self.labeller) if queue and not self.run.finished else None
 
     def is_repeat(self, lease: Lease) -> bool:
         """Whether a pair is a repeat, whose answer measures consistency and does not count."""

@@ -238,7 +238,7 @@ def test_a_million_tables_are_not_read_to_their_end(root: Path) -> None:
 
 def test_a_query_without_end_is_ended(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a way found past the comparison of schemas."""
-    monkeypatch.setattr(sqlite, "_MOST_LOOKS", 20)
+    monkeypatch.setattr(sqlite, "_MOST_CHECKS", 20)
     store = LabelStore(root / "labels.sqlite")
     with pytest.raises(PrefrlError, match="does not finish"), store.database.read() as connection:
         connection.exec_driver_sql(ENDLESS.replace("SELECT i FROM n", "SELECT sum(i) FROM n"))

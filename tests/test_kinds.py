@@ -104,7 +104,7 @@ def test_its_answers_are_stored_counted_read_and_undone(store):
     assert first._replace(created_at="") == StandingAnswer(
         1, ids[0], "rating", (0,), 4, "human", "ann", 120, 1.5, created_at=""
     )
-    assert LabelQueue(store).last_said("ann") == (ids[1], 4, "rating")
+    assert LabelQueue(store).last_undoable("ann") == (ids[1], 4, "rating")
     assert store.comparisons() == []
     assert store.asked_pairs() == set()
 

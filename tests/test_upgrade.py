@@ -89,7 +89,7 @@ def test_its_history_can_be_gone_on_with(store):
     queue = LabelQueue(store)
     assert queue.problems() == ["clip 27 cannot be shown: x", "ann says: a clip is broken"]
     assert queue.waiting() == {"ready": 5, "unrendered": 0, "leased": 0}
-    assert queue.last_said("ann")[:2] == (19, "left")
+    assert queue.last_undoable("ann")[:2] == (19, "left")
 
 
 def test_a_second_opening_changes_nothing(path):

@@ -24,7 +24,7 @@ def append(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list
     """
     last = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(ANSWERS.c.id), 0))) or 0
     connection.execute(ANSWERS.insert(), [{name: value for name, value in row.items() if name != "id"} for row in rows])
-    added = connection.execute(_said(last)).all()  # as stored, because SQLite may have converted types
+    added = connection.execute(_rows(last)).all()  # as stored, because SQLite may have converted types
     about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > last))
     sums = [{"answer_id": row.id, "crc32": checksum((*row, *about[row.query_id]))} for row in added]
     connection.execute(CHECKSUMS.insert(), sums)
@@ -36,13 +36,13 @@ def damaged(connection: sa.Connection, after: int = 0) -> set[int]:
 
     Rows of older versions have no checksum; of these, only rows with invalid values are detected.
     """
-    rows = _said(after).add_columns(CHECKSUMS.c.crc32).join(CHECKSUMS, CHECKSUMS.c.answer_id == ANSWERS.c.id)
+    stored = _rows(after).add_columns(CHECKSUMS.c.crc32).join(CHECKSUMS, CHECKSUMS.c.answer_id == ANSWERS.c.id)
     about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > after))
     changed = {
-        row.id for row in connection.execute(rows) if row.crc32 != checksum((*row[:-1], *about.get(row.query_id, ())))
+        row.id for row in connection.execute(stored) if row.crc32 != checksum((*row[:-1], *about.get(row.query_id, ())))
     }
-    odd = sa.select(ANSWERS.c.id).where(ANSWERS.c.id > after, ~READABLE)
-    return changed | set(connection.scalars(odd)) | _unparsed(connection, after)
+    invalid = sa.select(ANSWERS.c.id).where(ANSWERS.c.id > after, ~READABLE)
+    return changed | set(connection.scalars(invalid)) | _unparsed(connection, after)
 
 
 def _unparsed(connection: sa.Connection, after: int) -> set[int]:
@@ -59,7 +59,7 @@ def _unparsed(connection: sa.Connection, after: int) -> set[int]:
     return found
 
 
-def _said(after: int) -> sa.Select[Any]:
+def _rows(after: int) -> sa.Select[Any]:
     """Select all rows above `after`, with their queries' kinds."""
     joined = sa.join(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
     columns = sa.select(*ANSWERS.c, QUERIES.c.kind).select_from(joined)

@@ -13,42 +13,43 @@ import sqlalchemy as sa
 from prefrl.feedback.kinds import KINDS, LONGEST_VALUE, listed_values, unlisted_kinds
 
 _STORED_AS = {sa.Integer: ("integer",), sa.Float: ("real", "integer"), sa.String: ("text",)}
-_SAID = ("value", "teacher", "labeller", "agent_step", "shown", "response_seconds", "created_at")
+_CONTENT = ("value", "teacher", "labeller", "agent_step", "shown", "response_seconds", "created_at")
 """Columns of an answer that no other row depends on."""
 _ANSWERS = "answers"
 MOST_LABELLERS = 1000
 """Maximum number of labellers that a query can want."""
 
 
-def odd_value(connection: sa.Connection, metadata: sa.MetaData) -> str | None:
+def invalid_value(connection: sa.Connection, metadata: sa.MetaData) -> str | None:
     """Return a description of the first row that has a value of the wrong type; None if all types are right.
 
     The content of answers is not checked; see `is_readable`.
     """
     for table in metadata.sorted_tables:
-        looked_at = (column for column in table.columns if table.name != _ANSWERS or column.name not in _SAID)
-        odd = sa.or_(*(_is_odd(column, column) for column in looked_at))
-        if (row := connection.scalar(sa.select(sa.literal_column("rowid")).select_from(table).where(odd))) is not None:
+        checked = (column for column in table.columns if table.name != _ANSWERS or column.name not in _CONTENT)
+        wrong = sa.or_(*(_has_wrong_type(column, column) for column in checked))
+        row = connection.scalar(sa.select(sa.literal_column("rowid")).select_from(table).where(wrong))
+        if row is not None:
             return f"row {row} of its table {table.name} has a value of the wrong type"
     return None
 
 
-def odd_query(connection: sa.Connection) -> str | None:
+def invalid_query(connection: sa.Connection) -> str | None:
     """Describe the first query of unknown kind, or with another number of segments than its kind has; None if valid."""
     # A query's places are distinct, so they are 0 to arity - 1 if the minimum, the maximum and the count are right.
     shapes = " OR ".join("kind = ? AND count(place) = ? AND max(place) = ?" for _ in KINDS) or "0"
     arities = tuple(part for kind in KINDS.values() for part in (kind.name, kind.arity, kind.arity - 1))
-    odd = connection.exec_driver_sql(
+    invalid = connection.exec_driver_sql(
         "SELECT id, kind FROM queries LEFT JOIN query_segments ON query_id = id GROUP BY id "
         f"HAVING NOT (wanted BETWEEN 1 AND {MOST_LABELLERS} AND min(place) = 0 AND ({shapes})) LIMIT 1",
         arities,
     ).first()
-    if odd is None:
+    if invalid is None:
         return None
     return (
-        f"its query {odd[0]} is not a valid {odd[1]}"
-        if odd[1] in KINDS
-        else f"its query {odd[0]} has the unknown kind {odd[1]!a:.60}"
+        f"its query {invalid[0]} is not a valid {invalid[1]}"
+        if invalid[1] in KINDS
+        else f"its query {invalid[0]} has the unknown kind {invalid[1]!a:.60}"
     )
 
 
@@ -70,12 +71,12 @@ def is_readable(
         shown: The column `shown`, if it has another name in `answers`.
     """
     columns: dict[str, sa.ColumnElement[Any]] = {
-        name: answers.c[name] for name in _SAID if name != "shown" or shown is None
+        name: answers.c[name] for name in _CONTENT if name != "shown" or shown is None
     }
     if shown is not None:
         columns["shown"] = shown
     value = columns["value"]
-    said = sa.or_(
+    valid_value = sa.or_(
         value.is_(None),
         (kind + " " + value).in_(sa.bindparam(None, callable_=listed_values, expanding=True, unique=True)),
         sa.and_(
@@ -83,7 +84,7 @@ def is_readable(
             sa.func.length(value) <= LONGEST_VALUE,
         ),
     )
-    return sa.and_(*(~_is_odd(column, table.c[name]) for name, column in columns.items()), said)
+    return sa.and_(*(~_has_wrong_type(column, table.c[name]) for name, column in columns.items()), valid_value)
 
 
 def kind_of(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
@@ -92,6 +93,6 @@ def kind_of(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[str]:
     return sa.select(queries.c.kind).where(queries.c.id == query_id).scalar_subquery()
 
 
-def _is_odd(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+def _has_wrong_type(value: sa.ColumnElement[Any], column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     types = next(types for type_, types in _STORED_AS.items() if isinstance(column.type, type_))
     return sa.func.typeof(value).not_in((*types, "null") if column.nullable else types)

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
 from prefrl.errors import PrefrlError
-from prefrl.feedback.columns import is_readable, odd_query, odd_value
-from prefrl.feedback.sqlite import engine, explained, is_locked
+from prefrl.feedback.columns import invalid_query, invalid_value, is_readable
+from prefrl.feedback.sqlite import describe_error, engine, is_locked
 from prefrl.feedback.upgrade import upgrade
 from prefrl.feedback.waiting import Waiting, give_up
 from prefrl.safety.store_schema import STORE_VERSION, VIEWS, admit
@@ -111,8 +111,8 @@ CHECKSUMS = sa.Table(
     sa.Column("answer_id", sa.ForeignKey("answers.id"), primary_key=True),
     sa.Column("crc32", sa.Integer, nullable=False),
 )
-_SAID = ("value", "teacher", "labeller", "agent_step", "segments", "response_seconds", "created_at")
-_STANDS = sa.table("answers_standing", *(sa.column(name) for name in ("id", "query_id", "kind", *_SAID)))
+_CONTENT = ("value", "teacher", "labeller", "agent_step", "segments", "response_seconds", "created_at")
+_STANDS = sa.table("answers_standing", *(sa.column(name) for name in ("id", "query_id", "kind", *_CONTENT)))
 _READABLE = is_readable(_STANDS, ANSWERS, _STANDS.c.kind, shown=_STANDS.c.segments)
 STANDING = sa.select(_STANDS).where(_READABLE).subquery("standing")
 """Standing answers that are readable. A query with an unreadable answer is asked again."""
@@ -154,10 +154,10 @@ class Database:
                 raise PrefrlError(f"{path} was made by an older version and is read-only: it cannot be upgraded")
             self._upgrade()
         with self.read() as connection:
-            odd = odd_value(connection, METADATA) or odd_query(connection)
-        if odd:
+            problem = invalid_value(connection, METADATA) or invalid_query(connection)
+        if problem:
             self.close()
-            raise PrefrlError(f"{path} is damaged: {odd}")
+            raise PrefrlError(f"{path} is damaged: {problem}")
 
     def _upgrade(self) -> None:
         old = engine(self._path, foreign_keys=False).execution_options(writes=True)
@@ -207,16 +207,16 @@ class Transaction:
                 return self._context.__enter__()
             except (DatabaseError, UnicodeError) as error:
                 if not is_locked(error):
-                    raise explained(error, self._path) from error
+                    raise describe_error(error, self._path) from error
             self._waiting(time.monotonic() - started)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             self._context.__exit__(kind, error, trace)
         except DatabaseError as failure:
-            raise explained(failure, self._path) from failure
+            raise describe_error(failure, self._path) from failure
         if isinstance(error, DatabaseError | UnicodeDecodeError):
-            raise explained(error, self._path) from error
+            raise describe_error(error, self._path) from error
 
 
 def _make(path: Path) -> None:

@@ -133,7 +133,7 @@ class LabelQueue:
         with self._write() as connection:
             if is_closed(connection):
                 raise UsageError("labelling is finished, so no pair can be asked again")
-            last = _last_said(connection, labeller)
+            last = _last_action(connection, labeller)
             if last is None:
                 return None
             row_id, taken = last
@@ -142,10 +142,10 @@ class LabelQueue:
             self.give(connection, taken.query_id, viewer)
         return taken
 
-    def last_said(self, labeller: str) -> TakenBack | None:
+    def last_undoable(self, labeller: str) -> TakenBack | None:
         """Return what `take_back` would undo; None if there is nothing, or if labelling is finished."""
         with self._read() as connection:
-            last = None if is_closed(connection) else _last_said(connection, labeller)
+            last = None if is_closed(connection) else _last_action(connection, labeller)
         return last[1] if last else None
 
     def give(self, connection: sa.Connection, query_id: int, viewer: str) -> None:
@@ -292,7 +292,7 @@ def boot_id() -> str:
         return ""
 
 
-def _last_said(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack] | None:
+def _last_action(connection: sa.Connection, labeller: str) -> tuple[int, TakenBack] | None:
     """Return the newest standing answer or withdrawal of a labeller, without imported ones, and the id of its row."""
     own = sa.select(QUERIES.c.id).where(QUERIES.c.round != IMPORTED_ROUND)
     answers = sa.select(STANDING.c.id, STANDING.c.query_id, STANDING.c.kind, STANDING.c.value)

@@ -12,10 +12,10 @@ from sqlalchemy.exc import DatabaseError
 from prefrl.errors import PrefrlError
 from prefrl.safety.sqlite_file import BUSY_SECONDS, HARDENED, as_text, explain_file_error, uri_of
 
-_OURS = ("journal_mode=WAL", "synchronous=FULL")
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL")
 _INSTRUCTIONS = 100_000
 """SQLite instructions between two checks of a transaction's limit."""
-_MOST_LOOKS = 2_000
+_MOST_CHECKS = 2_000
 """Maximum number of checks per transaction. The largest store needs some tens."""
 
 
@@ -32,22 +32,22 @@ def engine(path: Path, *, writable: bool = True, foreign_keys: bool = True) -> s
     url = sa.URL.create("sqlite", database=uri_of(path), query={**mode, "uri": "true"})
     made = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
     keys = f"foreign_keys={'ON' if foreign_keys else 'OFF'}"
-    pragmas = (*HARDENED, *_OURS, keys) if writable else HARDENED
+    pragmas = (*HARDENED, *_PRAGMAS, keys) if writable else HARDENED
 
     def configure(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None  # transactions begin explicitly
         connection.text_factory = as_text
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}").close()
-        record.info["bound"] = bound = _Bound()
-        connection.set_progress_handler(bound.look, _INSTRUCTIONS)
+        record.info["limit"] = limit = _Limit()
+        connection.set_progress_handler(limit.exceeded, _INSTRUCTIONS)
 
     sa.event.listen(made, "connect", configure)
     sa.event.listen(made, "begin", _begin)
     return made
 
 
-def explained(error: DatabaseError | UnicodeError, path: Path) -> PrefrlError:
+def describe_error(error: DatabaseError | UnicodeError, path: Path) -> PrefrlError:
     """Describe a database error in one line that names the file."""
     return explain_file_error(_cause(error), path)
 
@@ -61,19 +61,19 @@ def _cause(error: DatabaseError | UnicodeError) -> BaseException:
     return (isinstance(error, DatabaseError) and error.orig) or error
 
 
-class _Bound:
+class _Limit:
     """Aborts a transaction whose queries do not end."""
 
-    looks = 0
+    checks = 0
 
-    def look(self) -> bool:
-        self.looks += 1
-        return self.looks > _MOST_LOOKS
+    def exceeded(self) -> bool:
+        self.checks += 1
+        return self.checks > _MOST_CHECKS
 
 
 def _begin(connection: sa.Connection) -> None:
     """Begin a transaction. Writers lock the database at once, so that they cannot fail midway; readers never wait."""
-    connection.info["bound"].looks = 0
+    connection.info["limit"].checks = 0
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
     if not writes:  # take the read snapshot now, and detect an exclusive lock here
