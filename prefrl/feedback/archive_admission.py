@@ -95,7 +95,7 @@ class _Inputs(TypedDict):
 
 
 class _About(TypedDict):
-    """What is said of the labels as a whole."""
+    """The fields of `labels.json` that describe the archive as a whole."""
 
     prefrl: str
     task: str
@@ -111,7 +111,8 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     if not isinstance(contents, dict) or contents.get("kind") != KIND:
         raise ValueError("another program's")
     contents = _upgraded(path, contents)
-    about, task = contents, _task(_typed(_About, contents, ""))
+    about = _typed(_About, contents, "")
+    task = _task(about)
     labels, history = _entries(path, contents)
     _check_ids(labels, history)
     segments = segments_of(labels, history)
@@ -168,11 +169,11 @@ def _task(about: _About) -> LabelledTask:
 
 
 def _entries(path: Path, contents: dict[str, Any]) -> tuple[tuple[Label, ...], History]:
-    """The labels and their history.
+    """Read the labels and their history.
 
     Raises:
-        UsageError: if one is of a kind that is not known here.
-        ValueError: if something is wrong with one.
+        UsageError: if a feedback kind is unknown to this installation.
+        ValueError: if an entry is invalid.
     """
     labels = _typed(tuple[Label, ...], contents["labels"], "labels")
     history = History(*(_typed(hint, contents[name], name) for name, hint in get_type_hints(History).items()))
@@ -186,7 +187,7 @@ def _entries(path: Path, contents: dict[str, Any]) -> tuple[tuple[Label, ...], H
 
 
 def _admitted(entry: Label | Flag) -> Any:
-    """An answer or a flag that a run could have; an answer with the value as its kind reads it."""
+    """Check an answer or a flag, and parse the answer's value."""
     kind = KINDS[entry.kind]
     if len(entry.segments) != kind.arity:
         raise ValueError(f"one of kind {kind.name} is about {kind.arity} segments, not {len(entry.segments)}")
@@ -200,7 +201,7 @@ def _admitted(entry: Label | Flag) -> Any:
 
 
 def _typed(hint: Any, value: Any, name: str) -> Any:
-    """As `conform`, with a ValueError."""
+    """Call `conform`; raise ValueError if the value does not fit."""
     try:
         return conform(hint, value, name)
     except UsageError as error:

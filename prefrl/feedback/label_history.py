@@ -17,7 +17,7 @@ from prefrl.feedback.store import LabelStore
 
 @dataclass(frozen=True)
 class Label:
-    """An answer with all that is known of it: what outlives a run."""
+    """An answer with its full provenance, as archives hold it."""
 
     id: int
     """The answer's id in its run."""
@@ -37,12 +37,12 @@ class Label:
 
     @property
     def provenance(self) -> tuple[Any, ...]:
-        """Who gave it, and when."""
+        """Who gave it and when; for tables, in the order of their columns."""
         return self.teacher, self.labeller, self.agent_step, self.response_seconds, self.created_at
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What it is known by, in whichever run, together with its clips."""
+        """What identifies it in every run, together with its clips' digests."""
         return self.kind, to_json(KINDS[self.kind], self.value), *self.provenance
 
 
@@ -79,7 +79,7 @@ class Flag:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What it is known by, in whichever run, together with its clips."""
+        """What identifies it in every run, together with its clips' digests."""
         return self.kind, self.reason, self.labeller, self.created_at
 
 
@@ -103,7 +103,7 @@ class History(NamedTuple):
 
     @property
     def entries(self) -> list[Label | Flag]:
-        """All of it."""
+        """All answers and flags."""
         return [*self.answers, *self.late, *self.flags, *self.flags_taken_back]
 
     @property
@@ -112,7 +112,7 @@ class History(NamedTuple):
         return [*self.taken_back, *self.repeats]
 
     def without(self, segments: set[int]) -> History:
-        """Those about none of these segments."""
+        """The entries that involve none of these segments."""
         kept: list[Any] = [tuple(one for one in entries if segments.isdisjoint(one.segments)) for entries in self]
         return History(*kept)
 
