@@ -4,9 +4,10 @@ import numpy as np
 from helpers import segments
 
 from prefrl.experience.clips import ClipFolder
-from prefrl.feedback.kinds.comparison import pair_query
+from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
@@ -30,3 +31,15 @@ def make_run(tmp_path, pairs=6, **settings):
             write_clip_video(clips.video(number), frames, 15)
             queue.rendered(number, LENGTH)
     return run, store
+
+
+def queries(count, *, first=0, round_=1, step=100):
+    """Queries of a round, each about two segments of its own."""
+    return [
+        pair_query(round_, rank, POOL[2 * (first + rank)], POOL[2 * (first + rank) + 1], step) for rank in range(count)
+    ]
+
+
+def answer(query_id, judgement=Judgement.LEFT, **details):
+    """An oracle's answer."""
+    return Answer(query_id, judgement, details.pop("teacher", "oracle"), details.pop("agent_step", 100), **details)

@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 from asking import make_run as make_asking_run
 from labelled import LABELS as IN_FILE
-from labelled import add_labels, make_run
-from runs import LABELS, OLD, SETTINGS, checkpoints, prefrl, tiny
+from labelled import People, add_labels, make_run, people
+from runs import LABELS, OLD, SETTINGS, checkpoints, content, prefrl, tiny
 
 from clip_viewer.session import Session
 from prefrl.feedback.kinds.comparison import Judgement
@@ -66,25 +66,32 @@ def old(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished synchronous run; not to be changed."""
     root = tmp_path_factory.mktemp("finished") / "run"
     done = prefrl(*tiny("reacher", root, "--mode", "sync"))
     assert done.code == 0, done.err
-    return root
+    yield from unchanged(root)
 
 
-@pytest.fixture(scope="module")
-def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A synchronous run that was stopped half-way, with two checkpoints; not to be changed."""
-    return stopped(tmp_path_factory.mktemp("halfway") / "run", "sync")
+    yield from unchanged(stopped(tmp_path_factory.mktemp("halfway") / "run", "sync"))
 
 
-@pytest.fixture(scope="module")
-def halfway_async(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def halfway_async(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An asynchronous one."""
-    return stopped(tmp_path_factory.mktemp("halfway") / "run", "async")
+    yield from unchanged(stopped(tmp_path_factory.mktemp("halfway") / "run", "async"))
+
+
+def unchanged(root: Path) -> Iterator[Path]:
+    """Give a run to all tests; none may have changed it."""
+    before = content(root)
+    yield root
+    assert content(root) == before
 
 
 @pytest.fixture
@@ -133,6 +140,22 @@ def file(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path
     path = tmp_path_factory.mktemp("file") / "labels.zip"
     export_labels(source.root, path)
     return path
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[People]:
+    """A run that people have labelled."""
+    made = people(tmp_path / "ours")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Iterator[People]:
+    """Another, without labels."""
+    made = people(tmp_path / "theirs", labels=0)
+    yield made
+    made.store.close()
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ change results, and say in the commit which of them changed and why.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
+import json
 import os
 import subprocess
 import sys
@@ -55,17 +58,55 @@ PLAIN = {
 }
 
 
-def run(name: str, folder: Path) -> list[dict[str, str]]:
+class Program:
+    """`prefrl` in a process of its own, which takes one command after the other."""
+
+    def __enter__(self) -> Program:
+        command = [sys.executable, __file__, "--serve"]
+        environment = os.environ | PLAIN
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def __call__(self, *words: str) -> None:
+        """Run a command; RuntimeError if it fails."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(words), file=self._process.stdin, flush=True)
+        said = self._process.stdout.readline()
+        if said != "0\n":
+            raise RuntimeError(f"prefrl {' '.join(words)}: {said}")
+
+
+def _serve() -> None:
+    from prefrl.commands import cli
+
+    for line in sys.stdin:
+        sys.argv, said = ["prefrl", *json.loads(line)], io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = end.code
+        print(f"{code} {said.getvalue()[-1000:]!r}" if code else 0, flush=True)
+
+
+def run(name: str, folder: Path, program: Program) -> list[dict[str, str]]:
     """The rows of `metrics.csv` that a run gives, without the columns that depend on the clock."""
-    program = Path(sys.executable).with_name("prefrl")
     root = folder / name
     for command, *arguments in RUNS[name]:
         # Before the other options: what stands behind --set takes every word up to the next option.
         words = [arguments[0], "--out", str(root), *arguments[1:]] if command == "train" else [str(root), *arguments]
-        full = [str(program), command, *words]
-        done = subprocess.run(full, env=os.environ | PLAIN, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(full)}: {done.stderr[-1000:]}")
+        program(command, *words)
     return rows(root / "metrics.csv")
 
 
@@ -79,11 +120,10 @@ def rows(path: Path) -> list[dict[str, str]]:
 def record(names: list[str]) -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            found = run(name, Path(folder))
+        with tempfile.TemporaryDirectory() as folder, Program() as program:
+            found = run(name, Path(folder), program)
             if name == "cheetah" and not LABELS.exists():
-                program = Path(sys.executable).with_name("prefrl")
-                subprocess.run([program, "labels", "export", Path(folder) / name, LABELS], check=True)
+                program("labels", "export", str(Path(folder) / name), str(LABELS))
         with (DATA / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, found[0], lineterminator="\n")
             writer.writeheader()
@@ -92,4 +132,7 @@ def record(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    record(sys.argv[1:] or list(RUNS))
+    if sys.argv[1:] == ["--serve"]:
+        _serve()
+    else:
+        record(sys.argv[1:] or list(RUNS))

@@ -1,11 +1,11 @@
-"""Untrained runs with labels, created in milliseconds."""
+"""Untrained runs with labels, and with people who label them, created in milliseconds."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,14 +14,18 @@ from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import Label, read_labels
 from prefrl.feedback.leases import LabelQueue
+from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
+from prefrl.feedback.transfer import export_labels
 from prefrl.recipes import resolve
 from prefrl.rendering.clip_video import write_clip_video
 from prefrl.runs.directory import RunDirectory
 
 LABELS = 12
 """Labels in the file that many tests start from."""
+FOR_REPEATS = 36
+"""Labels of which Ann and Bjørn gave twelve each: enough to be asked again."""
 
 SHAPES = {"reacher": (15, (15, 10), 2), "moving-dot": (15, (18, 48, 48), 4)}
 """Steps of a clip, the shape of its frames, and numbers in an action."""
@@ -94,3 +98,46 @@ def told(label: Label) -> tuple[Any, ...]:
 def query(run: RunDirectory, text: str) -> list[tuple[Any, ...]]:
     with contextlib.closing(sqlite3.connect(run.labels)) as connection:
         return connection.execute(text).fetchall()
+
+
+class People(NamedTuple):
+    """A run that people label."""
+
+    run: RunDirectory
+    store: LabelStore
+    queue: LabelQueue
+
+    def export(self, path: Path) -> Path:
+        export_labels(self.run.root, path)
+        return path
+
+    def ask_again(self, labeller: str, judgement: Judgement = Judgement.LEFT) -> int:
+        """A repeat, answered."""
+        number = Repeats(self.store, self.queue, 1.0).ask(labeller, labeller)
+        assert number is not None
+        assert self.queue.answer(Answer(number, judgement, "human", 900, labeller, 2.5))
+        return number
+
+
+def people(root: Path, labels: int = FOR_REPEATS) -> People:
+    run = make_run(root, teacher="human")
+    add_labels(run, labels) if labels else LabelStore(run.labels, create=True).close()
+    store = LabelStore(run.labels)
+    return People(run, store, LabelQueue(store))
+
+
+def flag(ours: People) -> int:
+    """Ann calls a pair broken that nobody has answered."""
+    number = query(ours.run, "SELECT max(id) FROM queries")[0][0]
+    with ours.store.database.write() as connection:
+        connection.exec_driver_sql(
+            f"INSERT INTO queries VALUES ({number + 1}, 'comparison', 9, 0, 777, 1, '2026-01-01T00:00:00+00:00')"
+        )
+        connection.exec_driver_sql(f"INSERT INTO query_segments VALUES ({number + 1}, 0, 0), ({number + 1}, 1, 5)")
+    ours.queue.withdraw(number + 1, "a clip is broken", "Ann")
+    return int(number) + 1
+
+
+def answer_late(ours: People, labeller: str = "Cleo") -> None:
+    """To a pair that has an answer."""
+    assert not ours.queue.answer(Answer(3, Judgement.EQUAL, "human", 901, labeller, 4.5))

@@ -21,6 +21,7 @@ from unittest import mock
 
 import numpy as np
 import psutil
+from forking import Forked, fork
 
 from prefrl.commands import cli
 from prefrl.commands.wording import in_words
@@ -38,6 +39,7 @@ SETTINGS = (
     "agent.n_steps=64",
     "checkpoint_seconds=0.5",
     "reward.pretrain_comparisons=640",
+    "evaluation.episodes=1",
 )
 SUMMARY = '{"true_return_mean": 1.0, "steps": 10000}'
 """The least that a finished run's `summary.json` holds."""
@@ -79,7 +81,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def spawned(*args: str | Path, timeout: float = DEADLINE, **variables: str) -> Result:
-    """The installed command in a process of its own."""
+    """The installed command in a process of its own, from its start."""
     done = subprocess.run(
         [PREFRL, *map(str, args)],
         capture_output=True,
@@ -94,7 +96,7 @@ def spawned(*args: str | Path, timeout: float = DEADLINE, **variables: str) -> R
 class Live:
     """The installed command at work, in a process group of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[str] | Forked, log: Path) -> None:
         self.process, self.log = process, log
 
     @property
@@ -152,18 +154,28 @@ def learners(processes: list[psutil.Process]) -> list[psutil.Process]:
     return found
 
 
-@contextlib.contextmanager
-def live(log: Path, *args: str | Path, **variables: str) -> Iterator[Live]:
-    """Start the command; whatever of it is left at the end is killed."""
+def start(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -> subprocess.Popen[str] | Forked:
+    """Start the command; `loaded`: in a process that has its libraries."""
+    words = [PREFRL, *map(str, args)]
+    if loaded and (forked := fork(words, environment(**variables), log)):
+        return forked
     with log.open("w") as file:
-        process = subprocess.Popen(
-            [PREFRL, *map(str, args)],
-            stdout=file,
-            stderr=file,
-            text=True,
-            start_new_session=True,
-            env=environment(**variables),
+        return subprocess.Popen(
+            words, stdout=file, stderr=file, text=True, start_new_session=True, env=environment(**variables)
         )
+
+
+@contextlib.contextmanager
+def live(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -> Iterator[Live]:
+    """Start the command; whatever of it is left at the end is killed.
+
+    Args:
+        log: Where its output goes.
+        args: Its arguments.
+        loaded: Whether its process has the libraries from the start.
+        variables: Of its environment.
+    """
+    process = start(log, *args, loaded=loaded, **variables)
     command = Live(process, log)
     family: list[psutil.Process] = []
     try:
@@ -290,3 +302,22 @@ def flip(path: Path) -> None:
 def empty(path: Path) -> None:
     """Leave nothing of a file."""
     path.write_bytes(b"")
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its time and content, links and all."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def assert_all_refuse(root: Path, *commands: str, word: str = "") -> None:
+    """Every command quickly prints one line and changes neither the run nor other files."""
+    before = everything(root.parent)
+    for command in commands or ("status", "resume", "labels report", "play"):
+        started = time.process_time()
+        done = prefrl(*command.split(), root)
+        assert done.code in {1, 2}, done
+        assert word in refused(done, done.code)
+        if command == "status":
+            assert time.process_time() - started < 1.0
+    assert everything(root.parent) == before

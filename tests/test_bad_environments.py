@@ -10,7 +10,6 @@ from runs import (
     error_line,
     prefrl,
     refused,
-    spawned,
     stored_labels,
 )
 
@@ -159,7 +158,7 @@ def test_a_first_observation_that_is_not_finite(teacher: str, tmp_path: Path) ->
 def test_a_value_that_is_not_finite_in_an_asynchronous_run(tmp_path: Path) -> None:
     root = tmp_path / "run"
     flags = ("--steps", "1500", "--labels", "10", "--mode", "async", "--out", root, *SMALLER)
-    done = spawned("train", "oddenvs:NaNRewardLate-v0", *flags)
+    done = prefrl("train", "oddenvs:NaNRewardLate-v0", *flags)
     assert done.code == 1
     assert "nan" in error_line(done)
     assert stored_labels(root)

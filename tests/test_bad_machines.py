@@ -19,7 +19,6 @@ from runs import (
     live,
     prefrl,
     refused,
-    spawned,
     stored_labels,
     tiny,
 )
@@ -89,7 +88,7 @@ def test_a_full_disk_loses_nothing(mode: str, leave: int, small_disk: Path, fini
     before = stored_labels(tmp_copy(root, tmp_path))
     assert len(before) >= LABELS // 4
     filler.unlink()
-    done = spawned("resume", root)
+    done = prefrl("resume", root)
     assert done.code == 0, done.err
     assert stored_labels(root)[: len(before)] == before
     assert label_counts(root) == (LABELS, LABELS)

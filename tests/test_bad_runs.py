@@ -21,7 +21,6 @@ from runs import (
     label_counts,
     prefrl,
     refused,
-    spawned,
     stored_labels,
     tiny,
     truncate,
@@ -258,7 +257,7 @@ def test_a_damaged_clip_costs_its_own_labels_and_stops_nothing(
     clip = min((root / "clips").iterdir())
     damage(clip)
     labels = stored_labels(root)
-    done = spawned("resume", root)
+    done = prefrl("resume", root)
     assert done.code == 0, done.err
     said = [line for line in done.err.splitlines() if "left out" in line]
     assert len(set(said)) == len(said) >= 1
@@ -283,7 +282,7 @@ def test_what_the_learner_wrote_is_damaged(damage: Damage, name: str, unfinished
     root = unfinished_async
     labels = stored_labels(root)
     damage(root / name)
-    done = spawned("resume", root)
+    done = prefrl("resume", root)
     assert stored_labels(root)[: len(labels)] == labels
     assert done.code == 0, done.err  # labels and clips are intact: the learner can fit again
     assert label_counts(root) == (LABELS, LABELS)
@@ -302,7 +301,7 @@ def test_damaged_progress_does_not_matter(damage: Damage, finished: Path, unfini
 def test_damaged_progress_of_an_asynchronous_run_does_not_matter(unfinished_async: Path) -> None:
     root = unfinished_async
     empty(root / "progress.json")
-    done = spawned("resume", root)
+    done = prefrl("resume", root)
     assert done.code == 0, done.err
     assert label_counts(root) == (LABELS, LABELS)
 

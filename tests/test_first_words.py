@@ -88,7 +88,7 @@ def test_a_slow_environment_is_heard_of_before_its_first_rollout_has_ended(tmp_p
     settings = ("--set", "agent.n_envs=2", "agent.n_steps=128")
     flags = ("--steps", "2000", "--labels", "12", "--mode", "sync", "--out", tmp_path / "run", *settings)
     paths = str(Path(__file__).parent)
-    with live(tmp_path / "log", "train", "oddities:Slow-v0", *flags, PYTHONPATH=paths) as command:
+    with live(tmp_path / "log", "train", "oddities:Slow-v0", *flags, loaded=False, PYTHONPATH=paths) as command:
         until(lambda: "starting: " in command.err, "the first word")
         until(lambda: "recording the untrained policy: 0/2,000 steps" in command.err, "what it does")
 

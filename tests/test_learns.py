@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import prefrl_envs  # noqa: F401 - registers the tasks
 import pytest
-from runs import label_counts, prefrl, spawned, summary
+from runs import label_counts, prefrl, summary
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def random_returns(env_id: str, episodes: int = 20) -> np.ndarray:
 def test_reacher_is_learned_from_labels(mode: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     flags = ("--mode", mode, "--steps", "60000", "--labels", "200", "--out", root)
-    done = spawned("train", "reacher", *flags, timeout=600)
+    done = prefrl("train", "reacher", *flags)
     assert done.code == 0, done.err
     by_chance = random_returns("prefrl/Reacher-v0", 50)
     figures = summary(root)
@@ -48,7 +48,7 @@ def test_reacher_is_learned_from_labels(mode: str, tmp_path: Path) -> None:
 def test_the_dot_is_steered_from_pixels(tmp_path: Path) -> None:
     root = tmp_path / "run"
     flags = ("--mode", "sync", "--steps", "12000", "--labels", "60", "--out", root)
-    done = spawned("train", "moving-dot", *flags, timeout=600)
+    done = prefrl("train", "moving-dot", *flags)
     assert done.code == 0, done.err
     by_chance = random_returns("prefrl/MovingDot-v0", 50)
     played = [float(word) for word in prefrl("play", root, "--episodes", "30").out.rpartition(":")[2].split()]

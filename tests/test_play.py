@@ -45,13 +45,6 @@ gymnasium.register("Pictures-v0", Pictures, max_episode_steps=20)
 """
 
 
-@pytest.fixture(scope="module")
-def reacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("play") / "run"
-    assert prefrl(*tiny("reacher", root, "--mode", "sync")).code == 0
-    return root
-
-
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run on an environment whose pictures need no graphics, and tell the step they are from."""
@@ -76,13 +69,13 @@ def brightness(path: Path) -> list[float]:
     return found
 
 
-def test_returns_are_those_of_the_policy_on_the_true_reward(reacher: Path) -> None:
-    before = content(reacher)
-    done = prefrl("play", reacher, "--episodes", "3", "--seed", "11")
+def test_returns_are_those_of_the_policy_on_the_true_reward(finished: Path) -> None:
+    before = content(finished)
+    done = prefrl("play", finished, "--episodes", "3", "--seed", "11")
     assert (done.code, done.err) == (0, "")
     told = [float(word) for word in done.out.rpartition(":")[2].split()]
     assert len(told) == 3
-    act = package.load_policy(reacher)
+    act = package.load_policy(finished)
     with gymnasium.make("prefrl/Reacher-v0") as env:
         for episode, expected in enumerate(told):
             observation, _ = env.reset(seed=11 + episode)
@@ -92,7 +85,7 @@ def test_returns_are_those_of_the_policy_on_the_true_reward(reacher: Path) -> No
                 total, over = total + float(reward), terminated or truncated
             assert total == pytest.approx(expected, abs=0.051)
     assert f"{np.mean(told):.1f}"[:-1] in done.out
-    assert content(reacher) == before
+    assert content(finished) == before
 
 
 @pytest.mark.parametrize("episodes", [1, 3])
@@ -114,14 +107,14 @@ def test_a_video_of_a_long_play_ends_after_a_thousand_frames(pictures: Path, tmp
     assert len(brightness(video)) == 1000
 
 
-def test_a_video_of_a_mujoco_task(reacher: Path, tmp_path: Path) -> None:
+def test_a_video_of_a_mujoco_task(finished: Path, tmp_path: Path) -> None:
     from prefrl.commands.doctor import examine
 
     (rendering,) = (finding for finding in examine() if finding.subject == "rendering")
     if not rendering.ok:
         pytest.skip(f"this machine cannot render: {rendering.detail}")
     video = tmp_path / "play.mp4"
-    done = prefrl("play", reacher, "--video", video, "--episodes", "1")
+    done = prefrl("play", finished, "--video", video, "--episodes", "1")
     assert done.code == 0, done.err
     seen = brightness(video)
     assert len(seen) == 50
@@ -147,9 +140,9 @@ def test_an_environment_that_cannot_render(tmp_path: Path, monkeypatch: pytest.M
     assert "render" in refused(done, done.code)
 
 
-def test_a_run_without_a_policy_yet(reacher: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_policy_yet(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
-    shutil.copytree(reacher, root)
+    shutil.copytree(finished, root)
     for path in checkpoints(root):
         path.unlink()
     assert "no policy yet" in refused(prefrl("play", root), 1)

@@ -204,7 +204,7 @@ def at_work(tmp_path):
     path, out = tmp_path / "long.toml", tmp_path / "out"
     path.write_text(LONG)
     roots = [out / f"reacher_ppo_none_s{seed}" for seed in (0, 1)]
-    with live(tmp_path / "log", "bench", "run", path, "--out", out, "--jobs", "2") as command:
+    with live(tmp_path / "log", "bench", "run", path, "--out", out, "--jobs", "2", loaded=False) as command:
         until(lambda: command.ended() or all(progress(root).get("step", 0) > 0 for root in roots), "both at work")
         assert not command.ended(), command.err
         yield command, roots
@@ -250,7 +250,7 @@ def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
     path.write_text(LONG.replace("2_000_000", "20_000").replace("[0, 1]", "[0]") + "[variants.few]\nlabels = 20\n")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert prefrl("bench", "run", path, "--out", whole).code == 0
-    with live(tmp_path / "log", "bench", "run", path, "--out", killed) as command:
+    with live(tmp_path / "log", "bench", "run", path, "--out", killed, loaded=False) as command:
         until(lambda: progress(killed / "reacher_ppo_none_s0").get("step", 0) > 5000, "some steps")
         os.killpg(command.process.pid, signal.SIGKILL)
     assert prefrl("bench", "run", path, "--out", killed, "--jobs", 2).code == 0
