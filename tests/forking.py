@@ -75,10 +75,10 @@ class Loaded:
         return {name: value for name, value in environment.items() if name not in DYNAMIC} == self.environment
 
     def fork(self, words: list[str], environment: dict[str, str], log: Path) -> Forked:
-        """Start a command whose output goes to a file."""
+        """Start a command whose output is appended to a file."""
         request = {"words": words, "environment": environment, "folder": os.getcwd()}
         ours, theirs = socket.socketpair()
-        with theirs, log.open("wb") as file:
+        with theirs, log.open("ab") as file:
             socket.send_fds(self._requests, [json.dumps(request).encode()], [file.fileno(), theirs.fileno()])
             self._requests.recv(1)  # it has them
         return Forked(ours)

@@ -155,11 +155,18 @@ def learners(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def start(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -> subprocess.Popen[str] | Forked:
-    """Start the command; `loaded`: in a process that has its libraries."""
+    """Start the command; what it says is appended to a file.
+
+    Args:
+        log: The file.
+        args: The command's arguments.
+        loaded: Whether its process has the libraries from the start.
+        variables: Of its environment.
+    """
     words = [PREFRL, *map(str, args)]
     if loaded and (forked := fork(words, environment(**variables), log)):
         return forked
-    with log.open("w") as file:
+    with log.open("a") as file:
         return subprocess.Popen(
             words, stdout=file, stderr=file, text=True, start_new_session=True, env=environment(**variables)
         )
@@ -167,14 +174,8 @@ def start(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -
 
 @contextlib.contextmanager
 def live(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -> Iterator[Live]:
-    """Start the command; whatever of it is left at the end is killed.
-
-    Args:
-        log: Where its output goes.
-        args: Its arguments.
-        loaded: Whether its process has the libraries from the start.
-        variables: Of its environment.
-    """
+    """Start the command as `start` does, with an empty file; whatever of it is left at the end is killed."""
+    log.unlink(missing_ok=True)
     process = start(log, *args, loaded=loaded, **variables)
     command = Live(process, log)
     family: list[psutil.Process] = []

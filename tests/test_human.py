@@ -29,6 +29,8 @@ SMALL = {
     "round_steps": 128,
     "reward.pretrain_comparisons": 64,
     "reward.comparisons_per_step": 0.02,
+    "agent.n_epochs": 1,
+    "evaluation.episodes": 1,
 }
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import labeller
 import psutil
 import pytest
+from forking import Forked
 from person import standing
-from runs import DEADLINE, PREFRL, environment, label_counts, learners, summary
+from runs import DEADLINE, environment, label_counts, learners, start, summary
 from test_human import SMALL
 
 from prefrl.runs.directory import RunDirectory
@@ -32,7 +33,7 @@ class Scene:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.said, self.log = root.with_suffix(".said"), root.with_suffix(".log")
-        self.training: subprocess.Popen[bytes] | None = None
+        self.training: subprocess.Popen[str] | Forked | None = None
         self.labeller: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,14 +47,12 @@ class Scene:
             flags = ["--teacher", "human", "--labels", LABELS, "--steps", STEPS, "--out", self.root, "--set", *words]
             begun = (self.root / "config.json").exists()
             arguments = ["resume", self.root] if begun else ["train", "moving-dot", *flags]
-            self.training = self._start(self.log, PREFRL, *arguments)
+            self.training = start(self.log, *map(str, arguments))
         ready = (self.root / "config.json").exists() and not self.finished
         if ready and (self.labeller is None or self.labeller.poll() is not None):
-            self.labeller = self._start(self.said, sys.executable, labeller.__file__, self.root, "ann")
-
-    def _start(self, output: Path, *command: object) -> subprocess.Popen[bytes]:
-        with output.open("ab") as out, self.log.open("ab") as log:
-            return subprocess.Popen([*map(str, command)], stdout=out, stderr=log, env=environment())
+            command = [sys.executable, labeller.__file__, str(self.root), "ann"]
+            with self.said.open("ab") as said, self.log.open("ab") as log:
+                self.labeller = subprocess.Popen(command, stdout=said, stderr=log, env=environment())
 
     def victims(self) -> dict[str, psutil.Process]:
         """What is at work now and can be killed."""

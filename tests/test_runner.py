@@ -247,7 +247,7 @@ def test_the_runs_of_a_killed_runner_end_with_it(tmp_path):
 @pytest.mark.slow
 def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text(LONG.replace("2_000_000", "20_000").replace("[0, 1]", "[0]") + "[variants.few]\nlabels = 20\n")
+    path.write_text(LONG.replace("2_000_000", "12_000").replace("[0, 1]", "[0]") + "[variants.few]\nlabels = 20\n")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert prefrl("bench", "run", path, "--out", whole).code == 0
     with live(tmp_path / "log", "bench", "run", path, "--out", killed, loaded=False) as command:

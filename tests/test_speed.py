@@ -149,7 +149,7 @@ def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_the_profile_of_a_run_adds_up_and_names_its_parts(mode, tmp_path):
-    root = speed.run_module("profile", Cell("pendulum", mode=mode, steps=6000, labels=20), tmp_path)
+    root = speed.run_module("profile", Cell("reacher", mode=mode, steps=6000, labels=20), tmp_path)
     result = read_json(root / "profile.json")
     assert sum(result["shares"].values()) == pytest.approx(1.0)
     assert set(result["shares"]) == {*PARTS, REST}
@@ -167,7 +167,7 @@ def test_the_profile_of_a_run_adds_up_and_names_its_parts(mode, tmp_path):
 @pytest.mark.slow
 def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     out = tmp_path / "speed.json"
-    words = ("--task", "pendulum", "--steps", "10000", "--labels", "20", "--alternations", "1", "--out", out)
+    words = ("--task", "reacher", "--steps", "8000", "--labels", "20", "--alternations", "1", "--out", out)
     done = prefrl("bench", "speed", *words)
     assert done.code == 0, done.err
     result = json.loads(out.read_text())
