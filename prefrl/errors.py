@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from prefrl.printable import LONGEST_LINE, printable
 
 _LONGEST = 100
-"""Characters of an unknown name that are compared with the known names: a file may hold a name of millions."""
+"""Characters of an unknown name that are compared with known names. A name from a file may be very long."""
 
 
 class PrefrlError(Exception):

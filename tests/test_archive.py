@@ -228,7 +228,7 @@ def test_what_a_task_s_clips_hold_is_known_without_a_run(task: str) -> None:
 def test_no_file_is_overwritten(source: RunDirectory, tmp_path: Path) -> None:
     file = tmp_path / "labels.zip"
     file.write_text("mine")
-    assert "is there already" in refused(prefrl("labels", "export", source.root, file), 2)
+    assert "exists already" in refused(prefrl("labels", "export", source.root, file), 2)
     assert file.read_text() == "mine"
 
 
@@ -270,7 +270,7 @@ def test_a_run_of_damaged_clips_alone_has_nothing_to_export(tmp_path: Path) -> N
     add_labels(run, 1)
     ClipFolder(run.clips).file(1).unlink()
     line = refused(prefrl("labels", "export", run.root, tmp_path / "labels.zip", "--without-damaged"), 1)
-    assert "whose clips are whole" in line
+    assert "with intact clips" in line
 
 
 def test_a_full_disk_leaves_no_half_file(source: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

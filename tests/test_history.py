@@ -156,7 +156,7 @@ def test_a_flag_goes_with_the_labels(ours: People, theirs: People, tmp_path: Pat
     assert theirs.store.counts()["pending"] == 0
     import_archive(file, theirs.run.root)
     assert theirs.queue.problems() == ["Ann says: a clip is broken"]
-    assert "beside them: 1 flags" in prefrl("labels", "import", file).out
+    assert "in addition: 1 flags" in prefrl("labels", "import", file).out
 
 
 def test_a_flag_that_was_undone_does_not_come_again(ours: People, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_history_with_something_wrong_in_it(what: str, full: Path, tmp_path: P
 
 def test_importing_a_file_with_a_duplicate_label_is_refused(full: Path, theirs: People, tmp_path: Path) -> None:
     bad = forged(full, tmp_path / "bad.zip", twice("labels"))
-    assert "are the same one" in refused(prefrl("labels", "import", bad, "--into", theirs.run.root), 1)
+    assert "are duplicates" in refused(prefrl("labels", "import", bad, "--into", theirs.run.root), 1)
     assert labels_of(theirs.run) == []
 
 
@@ -188,7 +188,7 @@ def test_an_ending_may_be_in_capitals(name: str, ours: People, tmp_path: Path) -
 
 def test_a_table_that_cannot_be_written(ours: People, theirs: People, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("mine")
-    assert "is there already" in refused(prefrl("labels", "export", ours.run.root, tmp_path / "mine.csv"), 2)
+    assert "exists already" in refused(prefrl("labels", "export", ours.run.root, tmp_path / "mine.csv"), 2)
     assert (tmp_path / "mine.csv").read_text() == "mine"
     nowhere = tmp_path / "no" / "labels.csv"
     assert "cannot be written" in refused(prefrl("labels", "export", ours.run.root, nowhere), 2)

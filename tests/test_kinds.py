@@ -11,7 +11,7 @@ from helpers import segments
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.kinds import KINDS, Choice, FeedbackKind
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.quality import Given, agreement, figures
+from prefrl.feedback.quality import GivenAnswer, agreement, label_metrics
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Query, StandingAnswer
 from prefrl.teachers import make_teacher
@@ -171,11 +171,11 @@ def test_an_unknown_kind_is_refused_with_the_nearest_name():
 
 
 def test_agreement_of_ratings_is_ordinal(rating):
-    ann = [Given(n, False, "ann", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 5])]
-    near = [Given(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 4])]
-    far = [Given(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 1])]
+    ann = [GivenAnswer(n, False, "ann", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 5])]
+    near = [GivenAnswer(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 4])]
+    far = [GivenAnswer(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 1])]
     assert agreement(ann + near)[0] > agreement(ann + far)[0]
-    assert figures(rating, ann)["answers"] == 5
+    assert label_metrics(rating, ann)["answers"] == 5
 
 
 # -- several labellers ------------------------------------------------------------------------------------------------

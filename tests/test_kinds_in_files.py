@@ -168,7 +168,7 @@ def test_answers_of_another_kind_than_the_run_asks_for_are_refused(rated: Any, f
     export_labels(rated[0].root, tmp_path / "labels.zip")
     other = make_run(tmp_path / "other")
     before = content(other.root)
-    line = "labels.zip holds answers of kind rating; the run asks for answers of kind comparison"
+    line = "labels.zip contains answers of kind rating; the run asks for kind comparison"
     with pytest.raises(UsageError, match=line):
         import_archive(tmp_path / "labels.zip", other.root)
     assert content(other.root) == before
@@ -233,7 +233,7 @@ def test_an_unknown_kind_is_refused_with_the_nearest(name: str, hint: str, rated
     for place in ("labels", *History._fields):
         change = entry(place, kind=name)
         bad = forged(tmp_path / "labels.zip", tmp_path / "bad.zip", change)
-        with pytest.raises(UsageError, match=f"^{bad} holds an unknown feedback kind '{name}'; {hint}"):
+        with pytest.raises(UsageError, match=f"^{bad} contains an unknown feedback kind '{name}'; {hint}"):
             read_archive(bad)
 
 

@@ -13,7 +13,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.quality import Given, agreement, figures, hasty, report, report_lines, self_consistency
+from prefrl.feedback.quality import GivenAnswer, agreement, hasty, label_metrics, report, report_lines, self_consistency
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
@@ -26,13 +26,13 @@ L, R, E, N = Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.INCOMPA
 
 def said(unit, judgement, labeller="ann", *, repeat=False, seconds=2.0, prefers=None):
     agrees = None if prefers is None or judgement not in (L, R) else judgement is prefers
-    return Given(unit, repeat, labeller, judgement, seconds, agrees, PAIRS)
+    return GivenAnswer(unit, repeat, labeller, judgement, seconds, agrees, PAIRS)
 
 
 def test_a_repeat_means_the_other_side():
-    assert said(1, L, repeat=True).meant is R
-    assert said(1, E, repeat=True).meant is E
-    assert said(1, L).meant is L
+    assert said(1, L, repeat=True).original_value is R
+    assert said(1, E, repeat=True).original_value is E
+    assert said(1, L).original_value is L
 
 
 def test_self_consistency_counts_repeats_that_mean_the_same():
@@ -76,7 +76,7 @@ def test_alpha_does_not_depend_on_which_side_was_left(judgements, seed):
 def test_rates_and_times():
     answers = [said(1, L, prefers=L, seconds=1.0), said(2, R, prefers=L, seconds=2.0), said(3, E, seconds=3.0)]
     answers += [said(4, N, seconds=None), said(5, L, seconds=10.0)]
-    found = figures(PAIRS, answers)
+    found = label_metrics(PAIRS, answers)
     assert found["answers"] == 5
     assert found["equal_rate"] == 1 / 4
     assert found["incomparable_rate"] == 1 / 5
@@ -86,7 +86,7 @@ def test_rates_and_times():
 
 
 def test_without_answers_there_are_no_measures():
-    found = figures(PAIRS, [])
+    found = label_metrics(PAIRS, [])
     assert found["answers"] == found["repeats"] == 0
     assert {value for name, value in found.items() if name not in {"answers", "repeats"}} == {None}
 
@@ -128,9 +128,9 @@ def test_answers_faster_than_a_clip_are_hasty():
     times = [0.2, 1.49, 1.5, 3.0, None]
     answers = [said(unit, L, seconds=seconds)._replace(id=10 + unit) for unit, seconds in enumerate(times)]
     assert hasty(answers, 1.5) == [10, 11]
-    assert figures(PAIRS, answers, 1.5)["hasty"] == 2
-    assert figures(PAIRS, answers[4:], 1.5)["hasty"] is None  # nobody knows how long it took
-    assert figures(PAIRS, answers[3:], 1.5)["hasty"] == 0
+    assert label_metrics(PAIRS, answers, 1.5)["hasty"] == 2
+    assert label_metrics(PAIRS, answers[4:], 1.5)["hasty"] is None  # nobody knows how long it took
+    assert label_metrics(PAIRS, answers[3:], 1.5)["hasty"] == 0
 
 
 def test_the_report_names_answers_faster_than_a_clip(run):

@@ -137,7 +137,7 @@ def test_a_file_of_labels_too(tmp_path: Path) -> None:
     add_labels(run, 3)
     export_labels(run.root, tmp_path / "labels.zip")
     flip(tmp_path / "labels.zip")
-    line = "is damaged, or no file of labels"
+    line = "is damaged, or not an archive of labels"
     assert_refused_early("labels", "import", "labels.zip", word=line, cwd=tmp_path)
     assert_refused_early("labels", "import", "labels.zip", "--into", "run", word=line, cwd=tmp_path)
     given = ("train", "reacher", "--labels-from", "labels.zip", "--out", "new")

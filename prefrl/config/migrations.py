@@ -113,13 +113,14 @@ def _two_kls(data: Data) -> None:
 
 
 def _of_any_kind(row: Data) -> None:
-    """Give an answer or a flag, which was about a comparison, its kind and a list of segments."""
+    """Convert an answer to a comparison, or a flag of one, to the format for all feedback kinds."""
     row["kind"], row["segments"] = "comparison", [row.pop("left"), row.pop("right")]
     if "judgement" in row:
         row["value"] = row.pop("judgement")
 
 
 def _of_comparisons(row: Data) -> None:
+    """Convert an answer or a flag to the format for comparisons."""
     row["left"], row["right"] = row.pop("segments")
     if "value" in row:
         row["judgement"] = row.pop("value")

@@ -1,11 +1,10 @@
-"""The file in which labels outlive their run: a zip of clips, and one JSON file with what was said of them.
+"""Archives of labels, which can be imported into other runs: zip files with clips and a JSON file of labels.
 
-Beside the labels that stand it holds what else is known of them (`prefrl.feedback.label_history`), so that what was
-taken back does not come again, and the quality of the labels can be reported wherever they are. Answers may be of any
-feedback kind.
+An archive contains the standing labels and their history (`prefrl.feedback.label_history`). So answers that were undone
+are not imported again, and the quality of the labels can be reported anywhere. Answers may be of any feedback kind.
 
-It holds JSON, arrays and videos, stored as they are: nothing in it can be executed, none of its names becomes a path,
-and nothing in it is larger than the file itself. `prefrl.feedback.archive_admission` reads it.
+The members are JSON, arrays and videos, stored without compression. Nothing in an archive is executed, no name in it is
+used as a path, and no member is larger than the archive. `prefrl.feedback.archive_admission` reads archives.
 """
 
 from __future__ import annotations
@@ -35,17 +34,17 @@ KIND, CONTENTS = "prefrl labels", "labels.json"
 
 @dataclass(frozen=True)
 class LabelledTask:
-    """What labels are about. Runs for which it is equal can share them."""
+    """The task that labels are about. Runs with equal tasks can share labels."""
 
     name: str = dataclasses.field(compare=False)
-    """What the user called it."""
+    """Name of the task, as the user gave it."""
     instruction: str = dataclasses.field(compare=False)
-    """What people were asked to prefer."""
+    """Instruction that was shown to people."""
     env_id: str
     segment_length: int
-    """L, steps."""
+    """L, the number of steps in a segment."""
     inputs: Inputs
-    """What a reward model reads of a step."""
+    """The reward model's inputs of a step."""
 
     def __str__(self) -> str:
         step = f"{'x'.join(map(str, self.inputs.step))} {self.inputs.dtype}"
@@ -53,16 +52,19 @@ class LabelledTask:
 
     @property
     def clip_bytes(self) -> int:
-        """Of a clip's features, as a reward model reads them."""
+        """Size of a clip's features in bytes, as the reward model reads them."""
         return math.prod(self.inputs.segment(self.segment_length)) * self.inputs.dtype.itemsize
 
     @property
     def largest_clip(self) -> int:
-        """Bytes of the file of a clip, with true rewards and headers; images may deflate to a little more."""
+        """Size limit of a clip's file in bytes, with true rewards and headers; compression may enlarge images."""
         return self.clip_bytes + self.clip_bytes // 64 + 8 * self.segment_length + MEBIBYTE
 
     def flaw(self, clips: ClipFolder, segment: int) -> str | None:
-        """What is wrong with a clip, in words; None where it is one of this task's.
+        """Check that a clip fits this task.
+
+        Returns:
+            A description of the problem; None if there is none.
 
         Raises:
             PrefrlError: if it is missing or damaged.
@@ -76,7 +78,7 @@ class LabelledTask:
         return None if finite else "holds values that are not finite"
 
     def problem(self, clips: ClipFolder, segment: int) -> str | None:
-        """Why a run's clip cannot be given away: missing, damaged, or of something else; None where it can."""
+        """Describe why a clip cannot be exported; None if it can. It may be missing, damaged or of another task."""
         try:
             flaw = self.flaw(clips, segment)
         except PrefrlError as error:
@@ -86,31 +88,31 @@ class LabelledTask:
 
 @dataclass(frozen=True)
 class LabelArchive:
-    """What a file of labels holds; all of it was checked."""
+    """The content of an archive, which was fully validated."""
 
     path: Path
     version: str
-    """Of prefrl, that wrote it."""
+    """Version of prefrl that wrote it."""
     task: LabelledTask
     labels: tuple[Label, ...]
     digests: Mapping[int, str]
-    """The SHA-256 of each segment's training copy, by the segment's id."""
+    """SHA-256 of each segment's clip, by the segment's id."""
     videos: frozenset[int]
-    """Segments whose video is there too."""
+    """Segments that have a video."""
     history: History = NO_HISTORY
 
     @property
     def answered(self) -> int:
-        """Labels that count."""
+        """Number of labels that count towards a budget."""
         return sum(KINDS[label.kind].counts(label.value) for label in self.labels)
 
     @property
     def kinds(self) -> list[str]:
-        """The feedback kinds of what it holds."""
+        """The feedback kinds of the labels and their history."""
         return sorted({entry.kind for entry in (*self.labels, *self.history.entries)})
 
     def read_clips(self, segments: Iterable[int]) -> Iterator[tuple[int, bytes, bytes | None]]:
-        """Segments with the content of their training copy and of their video, None where there is none."""
+        """Iterate over segments with the content of their clip, and of their video if there is one."""
         with zipfile.ZipFile(self.path) as file:
             for segment in segments:
                 video = read_member(file, video_name(segment), LARGEST_FRAMES) if segment in self.videos else None
@@ -125,22 +127,22 @@ def write_archive(
     clips: ClipFolder,
     history: History = NO_HISTORY,
 ) -> None:
-    """Write labels and their clips to a new file, atomically.
+    """Write labels and their clips to a new archive, atomically.
 
     Args:
-        path: The file.
-        version: Of this package.
-        task: What the labels are about.
+        path: The archive.
+        version: Version of this package.
+        task: The task of the labels.
         labels: The labels.
-        clips: Where their clips are.
-        history: What else is known of them.
+        clips: The folder of the clips.
+        history: The history of the labels.
 
     Raises:
-        UsageError: if the file is there already, or cannot be written.
+        UsageError: if the file exists already, or cannot be written.
         PrefrlError: if a clip is missing or damaged.
     """
     if path.exists():
-        raise UsageError(f"{path} is there already; choose another name")
+        raise UsageError(f"{path} exists already; choose another name")
     segments = segments_of(labels, history)
     for segment in segments:
         if problem := task.problem(clips, segment):
@@ -177,45 +179,45 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
 
 
 def segments_of(labels: Iterable[Label], history: History = NO_HISTORY) -> list[int]:
-    """The segments that labels and their history are about, each once."""
+    """Return the ids of all segments of labels and their history, sorted and without duplicates."""
     return sorted({segment for entry in (*labels, *history.entries) for segment in entry.segments})
 
 
 def counts_of(labels: Sequence[Label], videos: int, history: History) -> Counter[str]:
-    """How much there is of everything; labels also by what they say."""
-    beside = {name: len(entries) for name, entries in history._asdict().items()}
+    """Count the entries of each kind; labels are also counted by value."""
+    others = {name: len(entries) for name, entries in history._asdict().items()}
     clips = len(segments_of(labels, history))
-    return Counter(tally(labels) | {"labels": len(labels), **beside, "clips": clips, "videos": videos})
+    return Counter(tally(labels) | {"labels": len(labels), **others, "clips": clips, "videos": videos})
 
 
 def tally(labels: Iterable[Label]) -> dict[str, int]:
-    """How many labels say what, by the names of their kinds; first, and in order, the values that can be listed."""
-    said = [(KINDS[label.kind], label.value) for label in labels]
-    kinds = [KINDS[name] for name in sorted({kind.name for kind, _ in said})]
-    listed = {kind.tally(value): 0 for kind in kinds for value in kind.values or ()}
-    return {**listed, **Counter(kind.tally(value) for kind, value in said)}
+    """Count labels by the names of their values. Values that can be enumerated come first, in their kind's order."""
+    values = [(KINDS[label.kind], label.value) for label in labels]
+    kinds = [KINDS[name] for name in sorted({kind.name for kind, _ in values})]
+    enumerated = {kind.tally(value): 0 for kind in kinds for value in kind.values or ()}
+    return {**enumerated, **Counter(kind.tally(value) for kind, value in values)}
 
 
 def clip_name(segment: int) -> str:
-    """A training copy's name in the file."""
+    """Return the name of a clip in an archive."""
     return f"clips/{segment}.safetensors"
 
 
 def video_name(segment: int) -> str:
-    """A video's name in the file."""
+    """Return the name of a video in an archive."""
     return f"clips/{segment}.avi"
 
 
 def read_member(file: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A member's content, its checksum verified; never of one that is compressed, which could be of any size.
+    """Read a member and verify its checksum. Compressed members are refused, because they can expand to any size.
 
     Args:
-        file: The file.
+        file: The archive.
         name: The member's name.
-        most: Bytes that it may have.
+        most: Size limit in bytes.
 
     Raises:
-        ValueError: if it is missing, compressed or larger, and what else `zipfile` raises.
+        ValueError: if it is missing, compressed or too large. `zipfile` may raise other errors.
     """
     if name not in file.NameToInfo:
         raise ValueError(f"it lacks {name}")
@@ -223,12 +225,12 @@ def read_member(file: zipfile.ZipFile, name: str, most: int) -> bytes:
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
         raise ValueError(f"{name} is compressed")
     if entry.file_size > most:
-        raise ValueError(f"{name} is larger than it can be")
+        raise ValueError(f"{name} is too large")
     return file.read(entry)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A member without a date, so that the same labels give the same file; readable where somebody unpacks it."""
+    """Create a member without a date, so that equal labels give equal archives; everyone can read it when unpacked."""
     entry = zipfile.ZipInfo(name)
     entry.external_attr = 0o644 << 16
     return entry

@@ -1,4 +1,4 @@
-"""Reading a file of labels that anybody may have made: all of it is checked before any of it is used."""
+"""Read archives of labels. They may come from anyone, so everything is validated before it is used."""
 
 from __future__ import annotations
 
@@ -36,56 +36,56 @@ from prefrl.storage.files import DamagedFileError
 from prefrl.storage.reading import MEBIBYTE, parse_json
 
 _LARGEST_CONTENTS = 16 * MEBIBYTE
-"""Of what is said of labels: some 300 bytes each."""
+"""Size limit in bytes of the JSON file; a label takes about 300 bytes."""
 _HEADER, _DIRECTORY_SIZE = 30, 5
-"""Bytes of a member's header without its names; which of the fields at a zip's end is the size of its list."""
+"""Size in bytes of a member's header without its names; index of the directory's size in the zip's end record."""
 _LARGEST_DIRECTORY = 8 * MEBIBYTE
-"""Of the list of members: some 75 bytes each."""
+"""Size limit in bytes of the zip's directory; a member takes about 75 bytes."""
 _BROKEN = (zipfile.BadZipFile, ArithmeticError, EOFError, KeyError, RuntimeError, TypeError, ValueError)
-"""What is raised by reading what is no zip, or another program's, or damaged."""
+"""Errors that result from files that are damaged or not archives."""
 _NUMBERS, _TIMES = ("id", "agent_step", "repeats"), ("created_at", "undone_at")
 
 
 def read_archive(path: Path) -> LabelArchive:
-    """Read a file of labels, and check everything in it.
+    """Read an archive and validate all of its content.
 
     Raises:
         UsageError: if there is no such file, or it was made by a newer version.
-        DamagedFileError: if it is no file of labels, or any of it is missing or altered.
+        DamagedFileError: if it is not an archive of labels, or any part is missing or altered.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
-    told = printable(path)
+    name = printable(path)
     try:
         _check_directory(path)
         with zipfile.ZipFile(path) as file:
             _check_places(file)
             return _checked(path, file)
     except _BROKEN as error:
-        raise DamagedFileError(f"{told} is damaged, or no file of labels: {printable(error, 200)}") from None
+        raise DamagedFileError(f"{name} is damaged, or not an archive of labels: {printable(error, 200)}") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a place before the file's beginning
+        if error.errno != errno.EINVAL:  # an offset before the beginning of the file
             raise
-        raise DamagedFileError(f"{path} is damaged: it points outside itself") from None
+        raise DamagedFileError(f"{path} is damaged: an offset lies outside the file") from None
 
 
 def _check_directory(path: Path) -> None:
-    """Raise ValueError for a list of members so long that reading it would take seconds, and memory by the gigabyte."""
+    """Raise ValueError if the zip's directory is so large that reading it takes seconds and gigabytes of memory."""
     with path.open("rb") as file:
-        end = getattr(zipfile, "_EndRecData", lambda file: None)(file)  # nothing public tells before it is all read
+        end = getattr(zipfile, "_EndRecData", lambda file: None)(file)  # no public function reads only this record
     if end and end[_DIRECTORY_SIZE] > _LARGEST_DIRECTORY:
         raise ValueError("it lists too many members")
 
 
 def _check_places(file: zipfile.ZipFile) -> None:
-    """Raise ValueError where two members share bytes: a small file could hold any amount then."""
+    """Raise ValueError if members overlap: a small file could then expand to any size."""
     end = 0
     for entry in sorted(file.infolist(), key=lambda entry: entry.header_offset):
         if entry.header_offset < end:
             raise ValueError("its members overlap")
         end = entry.header_offset + _HEADER + len(entry.orig_filename) + entry.compress_size
     if end > file.start_dir:
-        raise ValueError("its members overlap their list")
+        raise ValueError("its members overlap its directory")
 
 
 class _Inputs(TypedDict):
@@ -109,7 +109,7 @@ class _About(TypedDict):
 def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     contents = parse_json(read_member(file, CONTENTS, _LARGEST_CONTENTS))
     if not isinstance(contents, dict) or contents.get("kind") != KIND:
-        raise ValueError("another program's")
+        raise ValueError("it was made by another program")
     contents = _upgraded(path, contents)
     about = _typed(_About, contents, "")
     task = _task(about)
@@ -118,7 +118,7 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     segments = segments_of(labels, history)
     videos = frozenset(segment for segment in segments if video_name(segment) in file.NameToInfo)
     if Counter(about["counts"]) != counts_of(labels, len(videos), history):
-        raise ValueError("it does not hold as much as it says")
+        raise ValueError("its counts do not match its content")
     for segment in videos:
         read_member(file, video_name(segment), LARGEST_FRAMES)
     digests = _digests(file, segments, task)
@@ -126,7 +126,7 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
 
 
 def _upgraded(path: Path, contents: dict[str, Any]) -> dict[str, Any]:
-    """What an archive says, in this version's formats: the archive's own, and that of its labels."""
+    """Upgrade the content to the current formats of archives and of labels."""
     version = contents.get("prefrl")
     found = check_format("label", contents.get("label_format", 1), path, version)
     contents = upgraded("archive", contents, check_format("archive", contents["format"], path, version), path)
@@ -135,7 +135,7 @@ def _upgraded(path: Path, contents: dict[str, Any]) -> dict[str, Any]:
 
 
 def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask) -> dict[int, str]:
-    """Read every clip as a run would, and give its SHA-256."""
+    """Read every clip as a run would, and return the SHA-256 of each by segment id."""
     digests = {}
     with TemporaryDirectory() as scratch:
         clips = ClipFolder(Path(scratch))
@@ -152,19 +152,19 @@ def _digests(file: zipfile.ZipFile, segments: Iterable[int], task: LabelledTask)
 
 
 def _task(about: _About) -> LabelledTask:
-    told, length = about["inputs"], about["segment_length"]
-    step, inputs = told["step"], Inputs(told["step"], told["stack"])
+    shape, length = about["inputs"], about["segment_length"]
+    step, inputs = shape["step"], Inputs(shape["step"], shape["stack"])
     stacked = inputs.images and inputs.stack == step[0]
-    if len(step) not in {1, 3} or told["dtype"] != str(inputs.dtype) or not (inputs.stack == 1 or stacked):
-        raise ValueError(f"inputs cannot be {told!r:.60}")
+    if len(step) not in {1, 3} or shape["dtype"] != str(inputs.dtype) or not (inputs.stack == 1 or stacked):
+        raise ValueError(f"inputs cannot be {shape!r:.60}")
     if min(*step, length) < 0:
         raise ValueError(f"a clip cannot be {length} times {step!r:.60}")
-    for name in (about["prefrl"], about["task"], about["env_id"]):  # which will be shown
+    for name in (about["prefrl"], about["task"], about["env_id"]):  # these are displayed
         if not name.isprintable():
-            raise ValueError(f"nothing can be called {name!r:.60}")
+            raise ValueError(f"a name cannot be {name!r:.60}")
     task = LabelledTask(about["task"], about["instruction"], about["env_id"], length, inputs)
     if task.clip_bytes > LARGEST_CLIP:
-        raise ValueError("its clips are larger than a clip can be")
+        raise ValueError("its clips are too large")
     return task
 
 
@@ -181,7 +181,7 @@ def _entries(path: Path, contents: dict[str, Any]) -> tuple[tuple[Label, ...], H
         try:
             KINDS.check(kind)
         except UsageError as error:
-            raise UsageError(f"{printable(path)} holds an {error}") from None
+            raise UsageError(f"{printable(path)} contains an {error}") from None
     admitted, *entries = (tuple(map(_admitted, entries)) for entries in (labels, *history))
     return admitted, History(*entries)
 
@@ -190,9 +190,9 @@ def _admitted(entry: Label | Flag) -> Any:
     """Check an answer or a flag, and parse the answer's value."""
     kind = KINDS[entry.kind]
     if len(entry.segments) != kind.arity:
-        raise ValueError(f"one of kind {kind.name} is about {kind.arity} segments, not {len(entry.segments)}")
+        raise ValueError(f"an entry of kind {kind.name} has {kind.arity} segments, not {len(entry.segments)}")
     if min(getattr(entry, name, 0) for name in _NUMBERS) < 0:
-        raise ValueError(f"none of {', '.join(_NUMBERS)} can be below 0")
+        raise ValueError(f"{', '.join(_NUMBERS)} must not be negative")
     for name in _TIMES:
         datetime.datetime.fromisoformat(getattr(entry, name, entry.created_at))
     if not isinstance(entry, Label):
@@ -209,11 +209,11 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
 
 
 def _check_ids(labels: Iterable[Label], history: History) -> None:
-    """Refuse what no run could have written: one id for two answers, one answer under two ids, a repeat of nothing.
+    """Refuse ids that no run could have written: an id of two answers, an answer with two ids, or a dangling repeat.
 
-    A run never asks about the same segments twice, but to repeat it later. So two answers of one kind about them with
-    all the same provenance are one, whatever else they say. Two segments may be alike, and two answers about them with
-    them.
+    A run asks about the same segments only once, except for a repeat. So two answers of one kind to the same segments
+    with the same provenance are one answer, whatever their values. Different segments may have identical content, and
+    so may two answers to them.
     """
     first = [*labels, *history.taken_back]
     answers = [*labels, *history.answers]
@@ -224,9 +224,9 @@ def _check_ids(labels: Iterable[Label], history: History) -> None:
     for answer in answers:
         given_as = (answer.kind, *sorted(answer.segments), *answer.provenance)
         if (other := given.setdefault(given_as, answer.id)) != answer.id:
-            raise ValueError(f"the labels {other} and {answer.id} are the same one")
+            raise ValueError(f"the labels {other} and {answer.id} are duplicates")
     if missing := {repeat.repeats for repeat in history.repeats} - {answer.id for answer in first}:
-        raise ValueError(f"there is no label {min(missing)} that could be repeated")
+        raise ValueError(f"a repeat refers to the missing label {min(missing)}")
     flags = [*history.flags, *history.flags_taken_back]
     if len({(flag.segments, flag.agent_step, flag.identity) for flag in flags}) < len(flags):
-        raise ValueError("two flags are the same one")
+        raise ValueError("two flags are duplicates")

@@ -1,4 +1,4 @@
-"""What happened to a run's labels beside those that stand: answers taken back, queries asked again, queries flagged."""
+"""Labels and their history: undone answers, repeats, late answers and flagged queries."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from prefrl.feedback.store import LabelStore
 
 @dataclass(frozen=True)
 class Label:
-    """An answer with its full provenance, as archives hold it."""
+    """An answer with its complete provenance, which archives preserve."""
 
     id: int
-    """The answer's id in its run."""
+    """Id of the answer in its run."""
     kind: str
-    """A name of `prefrl.feedback.kinds.KINDS`."""
+    """A name in `prefrl.feedback.kinds.KINDS`."""
     segments: tuple[int, ...]
     """Segment ids, in the order shown."""
     value: Any
@@ -30,75 +30,75 @@ class Label:
     teacher: str
     labeller: str | None
     agent_step: int
-    """Agent steps taken when it was given."""
+    """Agent steps taken when it was answered."""
     response_seconds: float | None
     created_at: str
-    """The time of day (ISO 8601)."""
+    """Time in ISO 8601."""
 
     @property
     def provenance(self) -> tuple[Any, ...]:
-        """Who gave it and when; for tables, in the order of their columns."""
+        """Who answered and when, in the order of a table's columns."""
         return self.teacher, self.labeller, self.agent_step, self.response_seconds, self.created_at
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What identifies it in every run, together with its clips' digests."""
+        """Identifies the answer in any run, together with its clips' digests."""
         return self.kind, to_json(KINDS[self.kind], self.value), *self.provenance
 
 
 @dataclass(frozen=True)
 class TakenBack(Label):
-    """An answer that no longer stands."""
+    """An answer that was undone."""
 
     undone_at: str
-    """The time of day (ISO 8601)."""
+    """Time in ISO 8601."""
 
 
 @dataclass(frozen=True)
 class Repeat(Label):
-    """A standing answer to a query that was asked again, its segments reversed. It only measures people."""
+    """A standing answer to a repeat, whose segments are reversed. It measures consistency and is not trained on."""
 
     repeats: int
-    """The id of the answer to the query as it was asked first."""
+    """Id of the answer to the original query."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A query that was taken out of the queue, because something is wrong with its clips."""
+    """A query that was withdrawn from the queue, because something is wrong with its clips."""
 
     kind: str
     segments: tuple[int, ...]
     """Segment ids, in the order shown."""
     reason: str
     labeller: str | None
-    """Who said so; None for a program."""
+    """Who flagged it; None for a program."""
     agent_step: int
-    """Agent steps taken when the query was chosen."""
+    """Agent steps taken when the query was selected."""
     created_at: str
-    """The time of day (ISO 8601)."""
+    """Time in ISO 8601."""
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What identifies it in every run, together with its clips' digests."""
+        """Identifies the flag in any run, together with its clips' digests."""
         return self.kind, self.reason, self.labeller, self.created_at
 
 
 @dataclass(frozen=True)
 class Unflagged(Flag):
-    """A flag that was taken back."""
+    """A flag that was undone."""
 
     undone_at: str
-    """The time of day (ISO 8601)."""
+    """Time in ISO 8601."""
 
 
 class History(NamedTuple):
-    """Everything that is kept of a run's labels but those that stand."""
+    """All stored information on a run's labels, except for the standing labels."""
 
     taken_back: tuple[TakenBack, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     flags: tuple[Flag, ...] = ()
     late: tuple[Label, ...] = ()
-    """Answers to queries that had the answers they wanted: kept, and never used."""
+    """Answers to queries that already had as many answers as they want; they are not used."""
     flags_taken_back: tuple[Unflagged, ...] = ()
 
     @property
@@ -108,11 +108,11 @@ class History(NamedTuple):
 
     @property
     def answers(self) -> list[Label]:
-        """Those taken back, and those to queries that were asked again."""
+        """Undone answers and answers to repeats."""
         return [*self.taken_back, *self.repeats]
 
     def without(self, segments: set[int]) -> History:
-        """The entries that involve none of these segments."""
+        """Return the history without the entries about any of these segments."""
         kept: list[Any] = [tuple(one for one in entries if segments.isdisjoint(one.segments)) for entries in self]
         return History(*kept)
 
@@ -121,18 +121,18 @@ NO_HISTORY = History()
 
 
 def read_labels(store: LabelStore) -> list[Label]:
-    """Standing answers, whether or not they count, in the order of their ids."""
+    """Read all standing answers, whether or not they count, sorted by id."""
     standing = (answer._asdict() for answer in store.standing())
     return [Label(**{name: value for name, value in answer.items() if name != "query_id"}) for answer in standing]
 
 
 def read_history(store: LabelStore) -> History:
-    """What is kept in a run's store; a repeat of what nobody has answered since is left out."""
+    """Read the history of a run's labels. Repeats are left out if the original has no intact answer."""
     with store.database.read() as connection:
-        about, rotten = segments_of(connection), damaged(connection)
-        first = {query: answer for query, answer in _first_answers(connection).items() if answer not in rotten}
+        about, corrupt = segments_of(connection), damaged(connection)
+        first = {query: answer for query, answer in _first_answers(connection).items() if answer not in corrupt}
         undone, again, late = (
-            [(row, as_label(row, about)) for row in connection.execute(rows) if row.id not in rotten]
+            [(row, as_label(row, about)) for row in connection.execute(rows) if row.id not in corrupt]
             for rows in (_undone(), _asked_again(), history_rows().where(READABLE, ANSWERS.c.late > 0))
         )
         standing = WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id))
@@ -150,35 +150,35 @@ def read_history(store: LabelStore) -> History:
 
 
 def history_rows() -> sa.Select[Any]:
-    """Every answer that was ever given, with its query's kind, in the order of their ids."""
+    """Select all answers of the history with their queries' kinds, sorted by id."""
     joined = sa.join(ANSWERS, QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
     rows = sa.select(ANSWERS, QUERIES.c.kind).select_from(joined)
     return rows.where(ANSWERS.c.value.is_not(None)).order_by(ANSWERS.c.id)
 
 
 def flag_rows() -> sa.Select[Any]:
-    """Every flag that was ever raised, with its query's kind and step, in the order of their ids."""
+    """Select all flags of the history with their queries' kinds and steps, sorted by id."""
     joined = sa.join(WITHDRAWALS, QUERIES, QUERIES.c.id == WITHDRAWALS.c.query_id)
     rows = sa.select(WITHDRAWALS, QUERIES.c.kind, QUERIES.c.agent_step).select_from(joined)
     return rows.where(WITHDRAWALS.c.reason.is_not(None)).order_by(WITHDRAWALS.c.id)
 
 
 def as_label(row: Any, about: Mapping[int, tuple[int, ...]]) -> Label:
-    """A row of the history as a label.
+    """Convert a row of the history to a label.
 
     Args:
         row: The row, with its query's kind.
-        about: The segments of queries, by the queries' ids.
+        about: The segments of each query, by the query's id.
 
     Raises:
-        ValueError: if the value is none of the kind's.
+        ValueError: if the value is not valid for the kind.
     """
     given = (row.teacher, row.labeller, row.agent_step, row.response_seconds, row.created_at)
     return Label(row.id, row.kind, about[row.query_id], from_json(KINDS[row.kind], row.value), *given)
 
 
 def as_flag(row: Any, about: Mapping[int, tuple[int, ...]]) -> Flag:
-    """A row of the withdrawals as a flag; arguments as for `as_label`."""
+    """Convert a row of the withdrawals to a flag; arguments as for `as_label`."""
     return Flag(row.kind, about[row.query_id], row.reason, row.labeller, row.agent_step, row.created_at)
 
 
@@ -200,7 +200,7 @@ def _lifted() -> sa.Select[Any]:
 
 
 def _first_answers(connection: sa.Connection) -> dict[int, int]:
-    """The answer to each query: the one that stands, or else the newest."""
+    """Return the id of the answer to each query: the standing answer, otherwise the newest."""
     newest = sa.select(ANSWERS.c.query_id, sa.func.max(ANSWERS.c.id)).group_by(ANSWERS.c.query_id)
     newest = newest.where(ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0)
     standing = sa.select(STANDING.c.query_id, STANDING.c.id)

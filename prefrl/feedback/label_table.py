@@ -1,4 +1,4 @@
-"""A run's standing answers as one CSV table, for spreadsheets and scripts."""
+"""Export a run's standing answers to a CSV table."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from prefrl.feedback.store import LabelStore
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import replacing
 
-_GIVEN = ("teacher", "labeller", "agent_step", "response_seconds", "created_at")
-SAID: Mapping[str, tuple[str, ...]] = {COMPARISON: ("left", "right", "judgement")}
-"""Kinds whose tables have a column for each segment and one for the value, with the names of these."""
+_PROVENANCE = ("teacher", "labeller", "agent_step", "response_seconds", "created_at")
+CONTENT_COLUMNS: Mapping[str, tuple[str, ...]] = {COMPARISON: ("left", "right", "judgement")}
+"""Names of the columns for segments and value, for kinds with columns of their own."""
 
 
 def write_table(root: Path, path: Path) -> int:
-    """Write a run's standing answers to a new CSV file, by their ids; the run may be at work meanwhile.
+    """Write a run's standing answers to a new CSV file, sorted by id. The run may be training.
 
-    Answers of a kind in `SAID` have columns of their own, and `repeats`: the id of the answer that this one repeats,
-    empty for a label. All others have the columns of the view `answers_standing`.
+    Answers of a kind in `CONTENT_COLUMNS` have its columns, and the column `repeats`, which is the id of the original
+    answer if the answer is to a repeat. Answers of other kinds have the columns of the view `answers_standing`.
 
     Returns:
-        How many there are.
+        The number of answers.
 
     Raises:
-        UsageError: if the folder is no run, or the file is there already or cannot be written.
-        PrefrlError: if there are none yet.
+        UsageError: if the folder is not a run, or the file exists already or cannot be written.
+        PrefrlError: if the run has no answers yet.
     """
     run = RunDirectory.open(root)
     if path.exists():
-        raise UsageError(f"{path} is there already; choose another name")
+        raise UsageError(f"{path} exists already; choose another name")
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
     with run_store(run) as store:
@@ -59,15 +59,15 @@ def write_table(root: Path, path: Path) -> int:
 
 
 def _table(store: LabelStore) -> tuple[Sequence[str], list[Sequence[object]]]:
-    """The names of the columns, and the rows."""
+    """Return the names of the columns, and the rows."""
     labels = sorted([*read_labels(store), *read_history(store).repeats], key=lambda label: label.id)
-    said = {SAID.get(label.kind) for label in labels}
-    if len(said) == 1 and (names := said.pop()):
-        return ("id", *names, *_GIVEN, "repeats"), [_row(label) for label in labels]
+    contents = {CONTENT_COLUMNS.get(label.kind) for label in labels}
+    if len(contents) == 1 and (names := contents.pop()):
+        return ("id", *names, *_PROVENANCE, "repeats"), [_row(label) for label in labels]
     with store.database.read() as connection:
-        rotten = damaged(connection)
+        corrupt = damaged(connection)
         rows = connection.execute(sa.select(STANDING).order_by(STANDING.c.id)).all()
-    return STANDING.c.keys(), [tuple(row) for row in rows if row.id not in rotten]
+    return STANDING.c.keys(), [tuple(row) for row in rows if row.id not in corrupt]
 
 
 def _row(label: Label) -> Sequence[object]:

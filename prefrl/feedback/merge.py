@@ -1,7 +1,7 @@
-"""What of a file of labels is new to a run, and how it gets there.
+"""Merge a file of labels into a run.
 
-Two histories are brought together so that it does not matter which came first: what either has is there, and what
-either has taken back is taken back.
+The result of a merge does not depend on the order of the imports: a run has the answers of all files, and an answer
+that was undone anywhere is undone.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answer_row, place_
 from prefrl.feedback.terms import Answer
 
 _UNKNOWN = -1
-"""In place of the id of a flag that a run never had."""
+"""Stands for the id of a flag that the run never had."""
 Identity = tuple[Any, ...]
-"""What an answer or a flag is known by, whatever numbers it has: its clips' digests, and its provenance."""
+"""Identifies an answer or a flag across runs: the digests of its clips, and its provenance."""
 
 
 class Added(NamedTuple):
-    """What a run has got out of a file."""
+    """Numbers of labels that an import changed."""
 
     labels: int
     taken_back: int
-    """Answers that stood in the run, and that the file knows to be taken back."""
+    """Answers that stood in the run and were undone, because they are undone in the file."""
 
 
-class Held(NamedTuple):
-    """An answer in a run."""
+class KnownAnswer(NamedTuple):
+    """An answer of a run."""
 
     id: int
     query_id: int
@@ -70,54 +70,54 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True)
 class Known:
-    """What a run knows already."""
+    """The labels that a run has."""
 
     segments: Mapping[str, int]
-    """Its segments, by their digests."""
-    answers: Mapping[Identity, Sequence[Held]]
-    """Every answer that it ever had. Two that are alike in all respects are two."""
+    """The run's segments by digest."""
+    answers: Mapping[Identity, Sequence[KnownAnswer]]
+    """All answers that the run ever had. Several identical answers are listed separately."""
     flags: Mapping[Identity, int | None]
-    """Every flag that it ever had, with its id where it stands."""
+    """All flags that the run ever had, with their ids if they stand."""
     late: Mapping[Identity, int]
-    """How often it has each late answer."""
+    """Number of the run's late answers."""
     repeated: frozenset[int]
-    """Queries that were asked again."""
+    """Ids of queries that have a repeat."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a run is to get out of a file."""
+    """The changes that a file of labels makes to a run."""
 
     labels: tuple[Label, ...]
-    """Answers that will stand."""
+    """New standing answers."""
     history: History
     undone: tuple[int, ...]
-    """Answers of the run that the file knows to be taken back."""
+    """Ids of the run's answers that are undone in the file."""
     reinstated: tuple[int, ...]
-    """Flags of the run that the file knows to be taken back."""
+    """Ids of the run's flags that are undone in the file."""
     queries: Mapping[int, int]
-    """The run's queries about which the file has answers too, by the ids of the file's answers."""
+    """The run's queries that the file has answers to as well, by the ids of the file's answers."""
 
     @property
     def segments(self) -> list[int]:
-        """The file's ids of the segments that are in it."""
+        """The file's ids of the segments of all changes."""
         return segments_in(self.labels, self.history)
 
     @property
     def steps(self) -> dict[int, int]:
-        """When each of these segments was first met, in agent steps."""
+        """The agent step at which each of these segments first occurs."""
         entries: list[Label | Flag] = [*self.labels, *self.history.entries]
-        met = [(entry.agent_step, segment) for entry in entries for segment in entry.segments]
-        return {segment: step for step, segment in sorted(met, reverse=True)}
+        occurrences = [(entry.agent_step, segment) for entry in entries for segment in entry.segments]
+        return {segment: step for step, segment in sorted(occurrences, reverse=True)}
 
     @property
     def added(self) -> Added:
-        """How much it is."""
+        """The numbers of added and undone labels."""
         return Added(len(self.labels), len(self.undone))
 
 
 def read_known(store: LabelStore, clips: ClipFolder) -> Known:
-    """Read what a run knows already.
+    """Read the labels that a run has.
 
     Raises:
         PrefrlError: if the clip of a label is missing.
@@ -132,26 +132,26 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     needed = {segment for row in given if row.stands for segment in about[row.query_id]}
     others = {segment for row in (*given, *flagged) for segment in about[row.query_id]}
     digests = {segment: clips.digest(segment) for segment in needed} | _digests(clips, others - needed)
-    held: dict[Identity, list[Held]] = defaultdict(list)
+    known: dict[Identity, list[KnownAnswer]] = defaultdict(list)
     late: Counter[Identity] = Counter()
     for row in given:
-        with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
+        with contextlib.suppress(ValueError):  # of a kind whose values cannot be enumerated
             if {*about[row.query_id]} <= digests.keys():
                 identity = _identity(as_label(row, about), digests)
                 if row.late:
                     late[identity] += 1
                 else:
-                    held[identity].append(Held(row.id, row.query_id, bool(row.stands)))
-    seen = {
+                    known[identity].append(KnownAnswer(row.id, row.query_id, bool(row.stands)))
+    known_flags = {
         _identity(as_flag(row, about), digests): row.id if row.stands else None
         for row in flagged
         if {*about[row.query_id]} <= digests.keys()
     }
-    return Known({digest: segment for segment, digest in digests.items()}, held, seen, late, repeated)
+    return Known({digest: segment for segment, digest in digests.items()}, known, known_flags, late, repeated)
 
 
 def _digests(clips: ClipFolder, segments: Iterable[int]) -> dict[int, str]:
-    """Of those that are there: a pair may have been flagged because its clip is gone."""
+    """Compute the digests of intact clips. A query may have been flagged because a clip is missing or damaged."""
     found = {}
     for segment in segments:
         try:
@@ -166,53 +166,53 @@ def _identity(entry: Label | Flag, of: Mapping[int, str]) -> Identity:
 
 
 def compare(archive: LabelArchive, known: Known) -> Changes:
-    """What of a file is new to a run."""
-    left = {identity: list(answers) for identity, answers in known.answers.items()}
+    """Determine which changes a file of labels makes to a run."""
+    unmatched = {identity: list(answers) for identity, answers in known.answers.items()}
     queries: dict[int, int] = {}
 
-    def met(label: Label, *, stands: bool) -> Held | None:
-        """The answer of the run that this one is: one in the same state, if there is one."""
-        same = left.get(_identity(label, archive.digests), [])
-        found = next((held for held in same if held.stands == stands), same[0] if same else None)
+    def take_match(label: Label, *, stands: bool) -> KnownAnswer | None:
+        """Return an identical answer of the run, preferably in the given state, and remove it from `unmatched`."""
+        same = unmatched.get(_identity(label, archive.digests), [])
+        found = next((answer for answer in same if answer.stands == stands), same[0] if same else None)
         if found:
             same.remove(found)
             queries[label.id] = found.query_id
         return found
 
-    labels = tuple(label for label in archive.labels if not met(label, stands=True))
+    labels = tuple(label for label in archive.labels if not take_match(label, stands=True))
     taken_back, undone = [], []
     for back in archive.history.taken_back:
-        found = met(back, stands=False)
+        found = take_match(back, stands=False)
         if found is None:
             taken_back.append(back)
         elif found.stands:
             undone.append(found.id)
-    repeats = [repeat for repeat in archive.history.repeats if not met(repeat, stands=True)]
+    repeats = [repeat for repeat in archive.history.repeats if not take_match(repeat, stands=True)]
     repeats = [repeat for repeat in repeats if queries.get(repeat.repeats) not in known.repeated]
     flags = [flag for flag in archive.history.flags if _identity(flag, archive.digests) not in known.flags]
-    held_flags = [
+    undone_flags = [
         (back, known.flags.get(_identity(back, archive.digests), _UNKNOWN)) for back in archive.history.flags_taken_back
     ]
-    unflagged = tuple(back for back, number in held_flags if number == _UNKNOWN)
-    reinstated = tuple(number for _, number in held_flags if number is not None and number != _UNKNOWN)
+    unflagged = tuple(back for back, number in undone_flags if number == _UNKNOWN)
+    reinstated = tuple(number for _, number in undone_flags if number is not None and number != _UNKNOWN)
     late = _new_late(archive, known)
     history = History(tuple(taken_back), tuple(repeats), tuple(flags), late, unflagged)
     return Changes(labels, history, tuple(undone), reinstated, queries)
 
 
 def _new_late(archive: LabelArchive, known: Known) -> tuple[Label, ...]:
-    left, new = Counter(known.late), []
+    unmatched, new = Counter(known.late), []
     for label in archive.history.late:
         identity = _identity(label, archive.digests)
-        if left[identity]:
-            left[identity] -= 1
+        if unmatched[identity]:
+            unmatched[identity] -= 1
         else:
             new.append(label)
     return tuple(new)
 
 
 def free_segments(store: LabelStore, count: int) -> range:
-    """Numbers for imported segments; a clip under one of them was left behind by an import that came to no end."""
+    """Return unused ids for imported segments. A clip with such an id is left from an interrupted import."""
     with store.database.read() as connection:
         lowest = min(0, connection.scalar(sa.select(sa.func.min(SEGMENTS.c.id))) or 0)
     return range(lowest - 1, lowest - 1 - count, -1)
@@ -221,14 +221,14 @@ def free_segments(store: LabelStore, count: int) -> range:
 def insert_changes(
     store: LabelStore, archive: LabelArchive, changes: Changes, new: Mapping[int, int], places: Mapping[int, int]
 ) -> None:
-    """Make changes in one transaction.
+    """Apply changes in one transaction.
 
     Args:
-        store: Where to.
-        archive: Where from.
-        changes: What of it is new.
-        new: The run's ids of segments that are new, by the file's.
-        places: The run's ids of all of the changes' segments, by the file's.
+        store: The run's label store.
+        archive: The file of labels.
+        changes: The changes.
+        new: The run's ids of new segments, by the file's ids.
+        places: The run's ids of all segments of the changes, by the file's ids.
     """
     steps = changes.steps
     length = archive.task.segment_length
@@ -261,7 +261,7 @@ def _insert(connection: sa.Connection, changes: Changes, places: Mapping[int, in
 
 
 class _Inserter:
-    """Puts what came from a file into a run, each under a query of its own."""
+    """Inserts answers and flags from a file, each with a query of its own."""
 
     def __init__(self, connection: sa.Connection, places: Mapping[int, int]) -> None:
         self._connection, self._places = connection, places
@@ -269,12 +269,12 @@ class _Inserter:
         self._rank = connection.scalar(imported) or 0
 
     def answer(self, label: Label) -> int:
-        """The query's id."""
+        """Insert an answer, and return the query's id."""
         query, _ = self._answered(label)
         return query
 
     def taken_back(self, back: TakenBack) -> int:
-        """The query's id."""
+        """Insert an undone answer, and return the query's id."""
         query, answer = self._answered(back)
         undo(self._connection, answer, back.undone_at)
         return query
@@ -284,42 +284,42 @@ class _Inserter:
         self._connection.execute(REPEATS.insert().values(query_id=query, original_id=original))
 
     def flag(self, flag: Flag) -> int:
-        """The withdrawal's id."""
+        """Insert a flag, and return the withdrawal's id."""
         query = self._query(flag)
         row = {"reason": flag.reason, "labeller": flag.labeller, "created_at": flag.created_at, "after_answer": 0}
         return self._add(WITHDRAWALS.insert().values(query_id=query, **row))
 
     def late(self, labels: Sequence[Label]) -> None:
-        """Under the first queries of their kind about their segments, where there are such."""
+        """Insert late answers. Each belongs to the first query of its kind about its segments, if there is one."""
         about = segments_of(self._connection)
         kinds = dict(self._connection.execute(sa.select(QUERIES.c.id, QUERIES.c.kind)).all())
         queries = {(kinds[query], segments): query for query, segments in reversed(about.items())}
         for label in labels:
-            asked = (label.kind, self._there(label))
+            asked = (label.kind, self._segments(label))
             query = queries.get(asked)
             if query is None:
                 query = queries[asked] = self._query(label)
             append(self._connection, [self._row(label, query) | {"late": 1}])
 
     def _answered(self, label: Label) -> tuple[int, int]:
-        """The ids of the query and of the answer, which is stored with all that is known of it."""
+        """Insert a query and its answer, and return the ids of both."""
         query = self._query(label)
         return query, append(self._connection, [self._row(label, query)])[0]
 
     def _row(self, label: Label, query: int) -> dict[str, Any]:
         given = (label.teacher, label.agent_step, label.labeller, label.response_seconds)
-        return answer_row(Answer(query, label.value, *given), label.kind, self._there(label), label.created_at)
+        return answer_row(Answer(query, label.value, *given), label.kind, self._segments(label), label.created_at)
 
     def _query(self, about: Label | Flag) -> int:
         key = {"kind": about.kind, "round": IMPORTED_ROUND, "rank": self._rank, "wanted": 1}
         asked = {"agent_step": about.agent_step, "created_at": about.created_at}
         query = self._add(QUERIES.insert().values(**key, **asked))
-        place_segments(self._connection, query, self._there(about))
+        place_segments(self._connection, query, self._segments(about))
         self._rank += 1
         return query
 
-    def _there(self, about: Label | Flag) -> tuple[int, ...]:
-        """The run's ids of the segments."""
+    def _segments(self, about: Label | Flag) -> tuple[int, ...]:
+        """Return the run's ids of an entry's segments."""
         return tuple(self._places[segment] for segment in about.segments)
 
     def _add(self, statement: sa.Insert) -> int:

@@ -1,4 +1,4 @@
-"""How good people's labels are: agreement with themselves, with one another, and with the task's own reward."""
+"""The quality of people's labels: consistency, agreement between labellers, and agreement with the true reward."""
 
 from __future__ import annotations
 
@@ -22,59 +22,63 @@ from prefrl.feedback.transfer import asked_kind
 from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10
-"""Answers that a line names at most."""
+"""Largest number of answers that a line of the report lists."""
 
 
-class Given(NamedTuple):
-    """One standing answer of a person."""
+class GivenAnswer(NamedTuple):
+    """A standing answer of a labeller."""
 
     unit: int
-    """The query that was asked first; a repeat has that of what it repeats."""
+    """Id of the query; for a repeat, of its original."""
     repeat: bool
     labeller: str
     value: Any
-    """As it was said: of the segments in the order shown."""
+    """The value, for the segments in the order shown."""
     seconds: float | None
-    """Response time."""
+    """Response time in seconds."""
     agrees: bool | None
-    """Whether the task's own reward says the same; None where that is not known, or it prefers nothing."""
+    """Whether the true reward agrees; None if it is unknown, or one of the two has no preference."""
     kind: FeedbackKind
     id: int = 0
-    """The answer's."""
+    """Id of the answer."""
 
     @property
-    def meant(self) -> Any:
-        """The value for the segments in the order in which they were asked about first."""
+    def original_value(self) -> Any:
+        """The value, for the segments in the original order."""
         return self.kind.reverse(self.value) if self.repeat else self.value
 
     @property
     def counts(self) -> bool:
-        """Whether it says something of the segments."""
+        """Whether the answer counts as a label."""
         return self.kind.counts(self.value)
 
 
-def self_consistency(answers: Sequence[Given]) -> tuple[float | None, int]:
-    """Share of repeats that were judged by the same person as before, and how many such repeats there are.
+def self_consistency(answers: Sequence[GivenAnswer]) -> tuple[float | None, int]:
+    """Compute the fraction of repeats that a labeller answered like the original.
 
-    Answers that do not count, as "can't tell", are left out.
+    Answers that do not count as labels, such as "can't tell", are ignored.
+
+    Returns:
+        The fraction, None if there are no such repeats; and the number of repeats.
     """
-    first = {(a.labeller, a.unit): a.meant for a in answers if not a.repeat and a.counts}
+    first = {(a.labeller, a.unit): a.original_value for a in answers if not a.repeat and a.counts}
     again = [a for a in answers if a.repeat and a.counts and (a.labeller, a.unit) in first]
-    same = [a.meant == first[a.labeller, a.unit] for a in again]
+    same = [a.original_value == first[a.labeller, a.unit] for a in again]
     return (float(np.mean(same)) if same else None), len(same)
 
 
-def agreement(answers: Sequence[Given]) -> tuple[float | None, int]:
-    """Krippendorff's alpha between labellers in answers of one kind, and how many queries several have answered.
+def agreement(answers: Sequence[GivenAnswer]) -> tuple[float | None, int]:
+    """Compute Krippendorff's alpha between labellers, on answers of one kind: 1 for perfect agreement, 0 for chance.
 
-    1 is perfect agreement, 0 what chance gives. None where no query was answered by two people, or where all that
-    was ever said is the same.
+    Returns:
+        Alpha, None if no query was answered by several labellers, or if all answers are the same; and the number of
+        queries that several labellers answered.
     """
-    said: dict[int, dict[str, float]] = defaultdict(dict)
+    codes: dict[int, dict[str, float]] = defaultdict(dict)
     for answer in answers:
         if answer.counts:
-            said[answer.unit].setdefault(answer.labeller, answer.kind.code(answer.meant))
-    shared = [by for by in said.values() if len(by) > 1]
+            codes[answer.unit].setdefault(answer.labeller, answer.kind.code(answer.original_value))
+    shared = [by for by in codes.values() if len(by) > 1]
     labellers = sorted({labeller for by in shared for labeller in by})
     table = np.array([[by.get(labeller, np.nan) for by in shared] for labeller in labellers], dtype=float)
     if not shared or len(np.unique(table[~np.isnan(table)])) < 2:
@@ -83,18 +87,21 @@ def agreement(answers: Sequence[Given]) -> tuple[float | None, int]:
     return float(krippendorff.alpha(reliability_data=table, level_of_measurement=level)), len(shared)
 
 
-def hasty(answers: Sequence[Given], clip_seconds: float) -> list[int]:
-    """The ids of answers that were given before the clips had been shown once at their own speed."""
+def hasty(answers: Sequence[GivenAnswer], clip_seconds: float) -> list[int]:
+    """Return the ids of answers that were given in less time than a clip takes to play."""
     return [answer.id for answer in answers if answer.seconds is not None and answer.seconds < clip_seconds]
 
 
-def figures(kind: FeedbackKind, answers: Sequence[Given], clip_seconds: float = 0.0) -> dict[str, Any]:
-    """What can be said of answers of one kind, one person's or everybody's; None where there is nothing to say it from.
+def label_metrics(kind: FeedbackKind, answers: Sequence[GivenAnswer], clip_seconds: float = 0.0) -> dict[str, Any]:
+    """Compute metrics of answers of one kind.
 
     Args:
-        kind: The kind.
-        answers: The answers.
-        clip_seconds: How long a clip lasts.
+        kind: The feedback kind.
+        answers: The answers of one labeller, or of all.
+        clip_seconds: Duration of a clip in seconds.
+
+    Returns:
+        The metrics by name; None for those without data.
     """
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
     consistency, repeats = self_consistency(answers)
@@ -111,10 +118,12 @@ def figures(kind: FeedbackKind, answers: Sequence[Given], clip_seconds: float = 
 
 
 def report(root: Path) -> dict[str, Any]:
-    """The figures of a run's labels of the kind that it asks for: everybody's, each labeller's, and their agreement.
+    """Compute the metrics of a run's labels: of all labellers, of each labeller, and the agreement between them.
+
+    Only answers of the kind that the run asks for are included.
 
     Raises:
-        UsageError: if the folder is no run.
+        UsageError: if the folder is not a run.
         PrefrlError: if the run has no labels yet, or its files are damaged.
     """
     run = RunDirectory.open(root)
@@ -130,8 +139,8 @@ def report(root: Path) -> dict[str, Any]:
         "run": str(root),
         "kind": kind.name,
         "clip_seconds": lasts,
-        "all": figures(kind, answers, lasts),
-        "labellers": {name: figures(kind, own, lasts) for name, own in by.items()},
+        "all": label_metrics(kind, answers, lasts),
+        "labellers": {name: label_metrics(kind, own, lasts) for name, own in by.items()},
         "hasty_answers": hasty(answers, lasts),
         "krippendorff_alpha": alpha,
         "pairs_judged_by_several": shared,
@@ -139,14 +148,14 @@ def report(root: Path) -> dict[str, Any]:
     }
 
 
-def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> list[Given]:
-    """The standing answers of a kind, in order; synthetic teachers count as labellers of their name."""
+def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> list[GivenAnswer]:
+    """Read the standing answers of a kind, sorted by id. A simulated teacher counts as a labeller of that name."""
     repeats = sa.outerjoin(STANDING, REPEATS, REPEATS.c.query_id == STANDING.c.query_id)
     query = sa.select(STANDING, REPEATS.c.original_id).select_from(repeats).order_by(STANDING.c.id)
     query = query.where(STANDING.c.kind == kind.name)
     with store.database.read() as connection:
-        rotten, about = damaged(connection), segments_of(connection)
-        rows = [row for row in connection.execute(query) if row.id not in rotten]
+        corrupt, about = damaged(connection), segments_of(connection)
+        rows = [row for row in connection.execute(query) if row.id not in corrupt]
     totals: dict[int, float | None] = {}
     answers = []
     for row in rows:
@@ -159,13 +168,13 @@ def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> li
         agrees = kind.agrees(value, returns) if len(returns) == len(segments) else None
         unit, name = row.original_id or row.query_id, row.labeller or row.teacher
         answers.append(
-            Given(unit, row.original_id is not None, name, value, row.response_seconds, agrees, kind, row.id)
+            GivenAnswer(unit, row.original_id is not None, name, value, row.response_seconds, agrees, kind, row.id)
         )
     return answers
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
-    """The report for a person: a line a labeller."""
+    """Format the report as a table with a line for each labeller, followed by notes."""
     kind = KINDS[report["kind"]]
     titles = kind.rate_titles
     names = ("answers", *titles.values(), "median s", "90 % s", "hasty", "repeats", "consistent", "as reward")
@@ -179,20 +188,20 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         cells = [str(found["answers"]), *rates, *times, quick, str(found["repeats"]), *kept]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     alpha, shared = report["krippendorff_alpha"], report["pairs_judged_by_several"]
-    told = f"{alpha:.2f} over {shared} queries" if alpha is not None else f"- ({shared} queries with several answers)"
+    text = f"{alpha:.2f} over {shared} queries" if alpha is not None else f"- ({shared} queries with several answers)"
     late = report["late_answers"]
     return [
         *lines,
-        f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {told}",
+        f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {text}",
         *_hasty_lines(report["hasty_answers"], report["clip_seconds"]),
-        *([f"late: {late} answers to queries that had been answered; they are kept, and not used"] if late else []),
-        f"{kind.rate_legend}consistent: repeats that were answered as before; as reward: answers that the task's own "
-        "reward agrees with",
+        *([f"late: {late} answers to queries that were answered already; they are not used"] if late else []),
+        f"{kind.rate_legend}consistent: repeats that were answered like the original; as reward: answers that agree "
+        "with the true reward",
     ]
 
 
 def _hasty_lines(ids: Sequence[int], clip_seconds: float) -> list[str]:
-    """Which answers to look at again."""
+    """Format the list of hasty answers."""
     if not ids:
         return []
     named = ", ".join(map(str, ids[:_NAMED])) + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "")
@@ -203,7 +212,7 @@ def _total(clips: ClipFolder, segment: int) -> float | None:
     try:
         return float(clips.load(segment)[1].sum())
     except PrefrlError:
-        return None  # a clip that is gone says nothing; the label is a label all the same
+        return None  # a missing clip has no return; its label still counts
 
 
 def _share(values: Sequence[bool]) -> float | None:

@@ -1,4 +1,4 @@
-"""Labels from one run to others: out of a run into a file, and from a file into a run."""
+"""Export labels from a run to a file, and import them into other runs."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from prefrl.storage.files import write_atomically
 
 
 def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trust: Sequence[str] = ()) -> LabelArchive:
-    """Write a run's standing labels, with their clips, to a new file; the run may be at work meanwhile.
+    """Export a run's standing labels and their clips to a new file. The run may be training.
 
     Args:
         root: The run directory.
         path: The file.
-        without_damaged: Whether to leave labels out of which a clip is missing or damaged.
-        trust: Modules that a run which is not one's own may import to make its environment.
+        without_damaged: Whether to leave out labels with a missing or damaged clip.
+        trust: Modules that a run of someone else's may import to create its environment.
 
     Returns:
-        The file, read back.
+        The exported file, as read back.
 
     Raises:
-        UsageError: if the folder is no run, has none to give, or the file is there already or cannot be written.
+        UsageError: if the folder is not a run, the run takes no labels, or the file exists or cannot be written.
         PrefrlError: if there are no labels yet, or a clip is missing or damaged.
     """
     run = RunDirectory.open(root).admit(trust)
@@ -45,35 +45,35 @@ def export_labels(root: Path, path: Path, *, without_damaged: bool = False, trus
     with run_store(run) as store:
         labels, history = read_labels(store), read_history(store)
     clips = ClipFolder(run.clips)
-    # What is no label is not worth an error: a query may have been flagged because its clip is damaged.
+    # Damage to a clip of the history alone is not an error: its query may have been flagged because of the damage.
     damaged = {segment for segment in segments_of((), history) if task.problem(clips, segment)}
     if without_damaged:
         damaged |= {segment for segment in segments_of(labels) if task.problem(clips, segment)}
         labels = [label for label in labels if damaged.isdisjoint(label.segments)]
     if not labels:
-        raise PrefrlError(f"{root} has no labels {'whose clips are whole' if without_damaged else 'yet'}")
+        raise PrefrlError(f"{root} has no labels {'with intact clips' if without_damaged else 'yet'}")
     write_archive(path, version(), task, labels, clips, history.without(damaged))
     return read_archive(path)
 
 
 def import_labels(path: Path, root: Path, *, trust: Sequence[str] = ()) -> int:
-    """As `import_archive`; how many labels were added."""
+    """Import a file of labels, and return the number of labels added; see `import_archive`."""
     return import_archive(path, root, trust=trust).labels
 
 
 def import_archive(file: Path | LabelArchive, root: Path, *, trust: Sequence[str] = ()) -> Added:
-    """Add the labels of a file to a run that no process is at work on, and what else the file knows of them.
+    """Import the labels of a file, with their history, into a run that is not training.
 
     Args:
-        file: The file, or what was read of it.
+        file: The file, or its content.
         root: The run directory.
-        trust: Modules that a run which is not one's own may import to make its environment.
+        trust: Modules that a run of someone else's may import to create its environment.
 
     Returns:
-        What was added: what the run has, or had and took back, is left out.
+        What was added. Answers that the run has or had are not added again.
 
     Raises:
-        UsageError: if the folder is no run or is in use, or the file is of another task or a newer version.
+        UsageError: if the folder is not a run or is in use, or the file is for another task or of a newer version.
         PrefrlError: if the file or the run is damaged.
     """
     archive = read_archive(file) if isinstance(file, Path) else file
@@ -87,10 +87,10 @@ def import_archive(file: Path | LabelArchive, root: Path, *, trust: Sequence[str
 
 
 def labelled_task(config: RunConfig) -> LabelledTask:
-    """What a run's labels are about.
+    """Return the task that a run's labels are about.
 
     Raises:
-        UsageError: if it has none, being trained on the true reward.
+        UsageError: if the run trains on the true reward, and so has no labels.
     """
     if not config.learns_reward:
         raise UsageError(f"training {config.task} on the true reward takes no labels")
@@ -99,25 +99,24 @@ def labelled_task(config: RunConfig) -> LabelledTask:
 
 
 def check_task(archive: LabelArchive, config: RunConfig) -> None:
-    """Raise UsageError unless a file's labels are of a run's task, and of the kind that it asks for."""
+    """Raise UsageError unless a file's labels are for a run's task, and of the kind that the run asks for."""
     if (task := labelled_task(config)) != archive.task:
-        raise UsageError(f"{archive.path} holds labels of {archive.task}, which cannot serve {task}")
+        raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
     asked = asked_kind(config)
     if others := [kind for kind in archive.kinds if kind != asked]:
-        raise UsageError(f"{archive.path} holds answers of kind {others[0]}; the run asks for answers of kind {asked}")
+        raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")
 
 
 def asked_kind(config: RunConfig) -> str:
-    """The feedback kind of a run's queries."""
+    """Return the feedback kind of a run's queries."""
     return COMPARISON
 
 
 def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
-    """Add a file's labels to a run that this process has for itself; their clips first, then all of them at once.
+    """Add a file's labels to a run that this process has locked. Clips are written before the labels.
 
-    An answer is known again by its clips and its provenance, so that none comes twice, whichever way it went, and none
-    comes again that was taken back. New segments count down from -1: the run's own count up from 0, and stay what they
-    would have been.
+    Answers are identified by their clips and provenance, so that no answer is added twice, and none that was undone is
+    added again. New segments get ids from -1 downwards, which leaves the ids of the run's own segments unchanged.
 
     Returns:
         What was added.
@@ -127,11 +126,11 @@ def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
         known = read_known(store, clips)
         changes = compare(archive, known)
         wanted = {segment: archive.digests[segment] for segment in changes.segments}
-        held = {segment: known.segments[digest] for segment, digest in wanted.items() if digest in known.segments}
-        new = [segment for segment in wanted if segment not in held]
+        existing = {segment: known.segments[digest] for segment, digest in wanted.items() if digest in known.segments}
+        new = [segment for segment in wanted if segment not in existing]
         numbers = dict(zip(new, free_segments(store, len(new)), strict=True))
         _copy_clips(archive, clips, numbers)
-        insert_changes(store, archive, changes, numbers, held | numbers)
+        insert_changes(store, archive, changes, numbers, existing | numbers)
     return changes.added
 
 
@@ -144,11 +143,11 @@ def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, 
         for file, content in written.items():
             write_atomically(file, content, private=True)
         files += written
-    sync(files)  # before there are labels of them
+    sync(files)  # before the labels refer to them
 
 
 def archive_lines(archive: LabelArchive) -> list[str]:
-    """What a file of labels holds, for a person."""
+    """Describe a file of labels, in lines of text."""
     who = Counter(f"{label.teacher} {label.labeller}" if label.labeller else label.teacher for label in archive.labels)
     return [
         f"{archive.path}: {len(archive.labels)} labels of {archive.task}; written by prefrl {archive.version}",
@@ -161,4 +160,4 @@ def archive_lines(archive: LabelArchive) -> list[str]:
 
 def _history_lines(history: History) -> list[str]:
     counts = {name.replace("_", " "): len(entries) for name, entries in history._asdict().items() if entries}
-    return [f"beside them: {', '.join(f'{count} {name}' for name, count in counts.items())}"] if counts else []
+    return [f"in addition: {', '.join(f'{count} {name}' for name, count in counts.items())}"] if counts else []

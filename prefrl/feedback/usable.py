@@ -1,4 +1,4 @@
-"""Which labels can be learned from."""
+"""Find labels that cannot be used for training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from prefrl.feedback.store import LabelStore
 
 
 def unusable_labels(store: LabelStore, clips: ClipFolder) -> set[int]:
-    """Ids of labels that count and cannot be learned from.
+    """Return the ids of labels that cannot be used for training.
 
-    A clip of theirs is missing, empty or damaged, or the answer itself is not what was stored.
+    These are labels with a missing or damaged clip, and damaged answers.
     """
     labels, damaged = store.comparisons(), store.damaged()
     segments = {segment for label in labels for segment in (label.left, label.right)}
