@@ -16,9 +16,8 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json
-from prefrl.feedback.run_store import run_store
+from prefrl.feedback.run_store import asked_kind, run_store
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.transfer import asked_kind
 from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10

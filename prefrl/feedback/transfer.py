@@ -12,10 +12,9 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import reward_inputs
 from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tally, write_archive
 from prefrl.feedback.archive_admission import read_archive
-from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.label_history import History, read_history, read_labels
 from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
-from prefrl.feedback.run_store import run_store
+from prefrl.feedback.run_store import asked_kind, run_store
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory, version
 from prefrl.storage.durable import sync
@@ -105,11 +104,6 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
     asked = asked_kind(config)
     if others := [kind for kind in archive.kinds if kind != asked]:
         raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")
-
-
-def asked_kind(config: RunConfig) -> str:
-    """Return the feedback kind of a run's queries."""
-    return COMPARISON
 
 
 def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
