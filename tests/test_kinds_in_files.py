@@ -18,7 +18,7 @@ from labelled import add_labels, make_run, random_segment
 from runs import content
 from test_admission import forged
 from test_archive import text
-from test_history import entry
+from test_history_files import entry
 from test_kinds import Rating
 
 from prefrl.errors import DamagedFileError, UsageError
