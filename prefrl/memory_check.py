@@ -16,7 +16,7 @@ from prefrl.agents.image_policy import IMAGE_NETWORKS
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
-from prefrl.experience.environments import reward_inputs
+from prefrl.experience.environments import recorded_step, reward_inputs
 from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
 from prefrl.rendering.clip_video import too_large_clip
@@ -87,8 +87,8 @@ def check_clips(config: RunConfig) -> None:
     """
     if not config.learns_reward:
         return
-    inputs, length = reward_inputs(config), config.queries.segment_length
-    segment = math.prod(inputs.segment(length)) * inputs.dtype.itemsize
+    length = config.queries.segment_length
+    segment = recorded_step(config).nbytes(length, config.frame_stack)
     if segment > LARGEST_CLIP:
         raise UsageError(
             f"a clip of {length} steps of {config.task} has {_size(segment)}, and the limit is {_size(LARGEST_CLIP)}: "

@@ -30,7 +30,12 @@ def segment(number, rewards=(0.0, 0.0, 0.0), *, features=3, seed=None):
     length = len(rewards)
     observations = rng.normal(size=(length, features - 1)).astype(np.float32)
     actions = rng.normal(size=(length, 1)).astype(np.float32)
-    return Segment(number, observations, actions, np.asarray(rewards, dtype=np.float32))
+    return Segment(number, observations, actions, np.asarray(rewards, dtype=np.float32), *no_ends(length))
+
+
+def no_ends(length):
+    """`terminated` and `truncated` of a segment within an episode."""
+    return np.zeros((2, length), bool)
 
 
 def segments(count, **kwargs):
@@ -106,6 +111,22 @@ def same_tree(one, other):
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
     return one == other
+
+
+def same_segment(one, other):
+    """Whether two segments hold the same steps, bit for bit."""
+    names = ("id", "frames", "actions", "true_rewards", "terminated", "truncated", "stack")
+    return all(same_tree(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def clip_reader(clips):
+    """Reads of a clip what a reward learner reads."""
+
+    def read(number):
+        kept = clips.load(number)
+        return kept.features, kept.true_rewards
+
+    return read
 
 
 class CountingEnv(gymnasium.Env):

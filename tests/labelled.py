@@ -27,7 +27,7 @@ LABELS = 12
 FOR_REPEATS = 36
 """Labels of which Ann and Bjørn gave twelve each: enough to be asked again."""
 
-SHAPES = {"reacher": (15, (15, 10), 2), "moving-dot": (15, (18, 48, 48), 4)}
+SHAPES = {"reacher": (15, (15, 10), 2), "moving-dot": (15, (18, 48, 48), 5)}
 """Steps of a clip, the shape of its frames, and numbers in an action."""
 
 
@@ -35,13 +35,13 @@ def random_segment(number: int, task: str = "reacher", seed: int = 0) -> Segment
     """A segment as the task's recorder would cut it, with a true reward that can be learned."""
     steps, shape, actions = SHAPES[task]
     rng = np.random.default_rng([seed, number])
-    taken = rng.normal(size=(steps, actions)).astype(np.float32)
+    taken, ends = rng.normal(size=(steps, actions)).astype(np.float32), np.zeros((2, steps), bool)
     if len(shape) == 2:
         frames = rng.normal(size=shape).astype(np.float32)
         true_rewards = 2 * frames[:, 0] - frames[:, 3] + taken[:, 1]
-        return Segment(number, frames, taken, true_rewards.astype(np.float32))
+        return Segment(number, frames, taken, true_rewards.astype(np.float32), *ends)
     film = rng.integers(0, 255, shape, dtype=np.uint8)
-    return Segment(number, film, taken, rng.normal(size=steps).astype(np.float32), stack=4)
+    return Segment(number, film, taken, rng.normal(size=steps).astype(np.float32), *ends, stack=4)
 
 
 def make_run(root: Path, task: str = "reacher", **settings: object) -> RunDirectory:

@@ -97,7 +97,7 @@ class Person:
 
     def better(self, seen: Seen) -> str:
         """The true reward's verdict."""
-        left, right = (float(self._clips.load(segment)[1].sum()) for segment in (seen.left, seen.right))
+        left, right = (float(self._clips.load(segment).true_rewards.sum()) for segment in (seen.left, seen.right))
         return "left" if left > right else "right"
 
     def say(self, seen: Seen, judgement: str) -> None:

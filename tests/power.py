@@ -97,7 +97,7 @@ def _after(copy: Path, mounted: Path) -> Cut:
 
 def _usable(clips: ClipFolder, *segments: int) -> bool:
     try:
-        return all(len(clips.load(segment)[1]) for segment in segments)
+        return all(len(clips.load(segment)) for segment in segments)
     except PrefrlError:
         return False
 

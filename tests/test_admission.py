@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import zipfile
@@ -14,11 +15,12 @@ import pytest
 from helpers import quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from labelled import LABELS, add_labels, labels_of, make_run
+from labelled import LABELS, add_labels, labels_of, make_run, random_segment
 from runs import content, prefrl, refused
 
 import prefrl as package
 from prefrl import api
+from prefrl.config.migrations import current_format
 from prefrl.config.request import Request
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
@@ -70,7 +72,8 @@ def clip_of(tmp: Path, segment: Segment) -> bytes:
 
 def of_shape(tmp: Path, steps: int = 15, features: int = 10, value: float = 0.0) -> Any:
     frames = np.full((steps, features), value, np.float32)
-    other = Segment(99, frames, np.zeros((steps, 2), np.float32), np.zeros(steps, np.float32))
+    taken, rewards = np.zeros((steps, 2), np.float32), np.zeros(steps, np.float32)
+    other = Segment(99, frames, taken, rewards, *np.zeros((2, steps), bool))
     return lambda contents, members: members.update({"clips/4.safetensors": clip_of(tmp, other)})
 
 
@@ -117,6 +120,13 @@ FORGERIES = {
     "stacked vectors": in_contents(inputs={"step": [12], "stack": 4, "dtype": "float32"}),
     "other inputs than its clips": in_contents(inputs={"step": [13], "stack": 1, "dtype": "float32"}),
     "another length than its clips": in_contents(segment_length=14),
+    "no shape of what was recorded": in_contents(recorded=None),
+    "a recorded shape that is a number": in_contents(recorded={"observation": 10, "action": [2]}),
+    "a recorded shape below zero": in_contents(recorded={"observation": [-10], "action": [2]}),
+    "a recorded shape that is missing": in_contents(recorded={"observation": [10]}),
+    "other observations than its clips": in_contents(recorded={"observation": [2, 5], "action": [2]}),
+    "other actions than its clips": in_contents(recorded={"observation": [10], "action": [3]}),
+    "recorded steps of an enormous size": in_contents(recorded={"observation": [2**62], "action": [2**62, 2**62]}),
     "a task that steers the terminal": in_contents(task="\x1b[2J"),
     "a version that steers it": in_contents(prefrl="\x1b[2J", format=2),
     "an enormous mistake": in_contents(labels={str(number): number for number in range(10_000)}),
@@ -171,7 +181,9 @@ def test_no_file(name: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_a_newer_version(file: Path, tmp_path: Path) -> None:
-    newer = forged(file, tmp_path / "newer.zip", in_contents(format=5, prefrl="9.9", labels=None))
+    newer = forged(
+        file, tmp_path / "newer.zip", in_contents(format=current_format("archive") + 1, prefrl="9.9", labels=None)
+    )
     line = refused(prefrl("labels", "import", newer), 2)
     assert "newer version" in line
     assert "9.9" in line
@@ -232,15 +244,35 @@ def test_labels_of_another_task(task: str, changes: dict[str, Any], named: str, 
     assert not (tmp_path / "new").exists()
 
 
+def test_labels_of_other_actions_that_images_do_not_show(tmp_path: Path) -> None:
+    source, target = make_run(tmp_path / "source", "moving-dot"), make_run(tmp_path / "target", "moving-dot")
+    add_labels(source, 2)
+    export_labels(source.root, tmp_path / "labels.zip")
+
+    def widen(contents: dict[str, Any], members: dict[str, bytes]) -> None:
+        contents["recorded"]["action"] = [6]
+        for number in range(3):
+            one = random_segment(number, "moving-dot")
+            wider = dataclasses.replace(one, actions=np.zeros((15, 6), np.float32))
+            members[f"clips/{number}.safetensors"] = clip_of(tmp_path / "clips", wider)
+
+    (tmp_path / "clips").mkdir()
+    other = forged(tmp_path / "labels.zip", tmp_path / "other.zip", widen)
+    assert prefrl("labels", "import", other).code == 0
+    line = refused(prefrl("labels", "import", other, "--into", target.root), 2)
+    assert "actions of 6, whereas the run records observations of 4x48x48 and actions of 5" in line
+
+
 def test_labels_with_other_inputs(file: Path, tmp_path: Path) -> None:
     """The same environment, whose observations have changed since."""
 
     def widen(contents: dict[str, Any], members: dict[str, bytes]) -> None:
-        contents["inputs"]["step"] = [13]
+        contents["inputs"]["step"], contents["recorded"]["observation"] = [13], [11]
         for name in [name for name in members if name.endswith("safetensors")]:
             number = int(name.removeprefix("clips/").removesuffix(".safetensors"))
             frames = np.zeros((15, 11), np.float32)
-            wider = Segment(number, frames, np.zeros((15, 2), np.float32), np.zeros(15, np.float32))
+            steps = (np.zeros((15, 2), np.float32), np.zeros(15, np.float32), *np.zeros((2, 15), bool))
+            wider = Segment(number, frames, *steps)
             members[name] = clip_of(tmp_path, wider)
 
     other = forged(file, tmp_path / "other.zip", widen)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import quick
+from helpers import quick, same_segment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from labelled import LABELS, add_labels, labels_of, make_run, query, random_segment, told
@@ -16,9 +17,8 @@ from runs import content, prefrl, refused
 
 from prefrl.assembly import recorder_inputs
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.environments import make_stack, reward_inputs
-from prefrl.experience.inputs import Inputs
-from prefrl.experience.segment import Segment
+from prefrl.experience.environments import make_stack, recorded_step, reward_inputs
+from prefrl.experience.inputs import Inputs, Recorded
 from prefrl.feedback import transfer
 from prefrl.feedback.archive import LabelledTask, write_archive
 from prefrl.feedback.archive_admission import read_archive
@@ -64,8 +64,7 @@ def test_labels_go_through_a_file_into_another_run_bit_for_bit(task: str, tmp_pa
         for one, other in zip(before.segments, after.segments, strict=True):
             assert other < 0
             assert old.file(one).read_bytes() == new.file(other).read_bytes()
-            np.testing.assert_array_equal(old.load(one)[0], new.load(other)[0])
-            np.testing.assert_array_equal(old.load(one)[1], new.load(other)[1])
+            assert same_segment(dataclasses.replace(old.load(one), id=other), new.load(other))
             assert old.video(one).exists() == new.video(other).exists()
     assert len({segment for label in taken for segment in label.segments}) == LABELS + 1
 
@@ -125,7 +124,7 @@ def test_two_labels_that_are_alike_are_two(tmp_path: Path) -> None:
     same = [random_segment(0), random_segment(1)]
     store, clips = LabelStore(source.labels, create=True), ClipFolder(source.clips)
     for rank in range(2):  # a simulator at rest gives clips like this
-        left, right = (Segment(2 * rank + side, s.frames, s.actions, s.true_rewards) for side, s in enumerate(same))
+        left, right = (dataclasses.replace(one, id=2 * rank + side) for side, one in enumerate(same))
         clips.save(left)
         clips.save(right)
         store.add_queries([pair_query(1, rank, left, right, 0)])
@@ -180,7 +179,7 @@ def provenance(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*sorted(row[0]), *row[2:])
 
 
-TASK = LabelledTask("any", "Prefer what you like.", "Any-v0", 15, Inputs((12,)))
+TASK = LabelledTask("any", "Prefer what you like.", "Any-v0", 15, Inputs((12,)), Recorded((10,), (2,)))
 
 
 @given(
@@ -209,7 +208,7 @@ def test_any_labels_come_back_as_they_were(tmp_path: Path, rows: list[tuple[Any,
     write_archive(path, "0.1", TASK, labels, clips)
     archive = read_archive(path)
     assert list(archive.labels) == labels
-    assert archive.task == TASK
+    assert (archive.task, archive.task.recorded) == (TASK, TASK.recorded)
     assert len(transfer.archive_lines(archive)) == 4
 
 
@@ -219,6 +218,15 @@ def test_what_a_task_s_clips_hold_is_known_without_a_run(task: str) -> None:
     stack = make_stack(config)
     assert stack.recorder is not None
     assert reward_inputs(config) == recorder_inputs(config, stack.recorder)
+    stack.recorder.reset()
+    length = config.queries.segment_length
+    for _ in range(3 * length):
+        stack.recorder.step(np.array([stack.recorder.action_space.sample() for _ in range(stack.recorder.num_envs)]))
+    stack.recorder.cut(stack.recorder.take())
+    recorded, first = recorded_step(config), stack.recorder.pool[0]
+    assert recorded.holds(first)
+    assert first.frames.nbytes + first.actions.nbytes <= recorded.nbytes(length, config.frame_stack)
+    assert first.frames.nbytes + 2 * first.actions.nbytes >= recorded.nbytes(length, config.frame_stack)
     stack.top.close()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 import torch
-from helpers import segment, through_file, tiny_reward
+from helpers import same_segment, segment, through_file, tiny_reward
 
 from prefrl.config import QueryConfig, RunConfig
 from prefrl.experience.clips import ClipFolder
@@ -221,9 +221,7 @@ def test_every_segment_asked_about_is_kept_as_a_clip(tmp_path):
     bench.begin()
     for _, query in bench.teacher.asked:
         for side in (query.segments[0], query.segments[1]):
-            features, true = bench.clips.load(side.id)
-            np.testing.assert_array_equal(features, side.features)
-            np.testing.assert_array_equal(true, side.true_rewards)
+            assert same_segment(bench.clips.load(side.id), side)
     bench.close()
 
 
@@ -339,11 +337,11 @@ def test_a_synchronous_run_that_went_back_does_not_see_labels_of_its_future(tmp_
 def test_a_run_that_continues_differently_after_going_back_keeps_all_labels_and_meets_the_budget(tmp_path, last):
     first, again = roll_back(tmp_path, Moody(9, 0.3), at=200, shift=1000, last=last)
     before = labels(first.store)
-    clips = {c.left: first.clips.load(c.left)[0] for c in before}
+    clips = {c.left: first.clips.load(c.left) for c in before}
     again.play(first=300)
     assert labels(again.store)[: len(before)] == before
-    for number, features in clips.items():
-        np.testing.assert_array_equal(again.clips.load(number)[0], features)
+    for number, kept in clips.items():
+        assert same_segment(again.clips.load(number), kept)
     assert again.store.counts()["answered"] == LABELS
     for bench in (first, again):
         bench.close()
@@ -391,9 +389,7 @@ def test_queries_that_were_open_when_the_run_stopped_are_put_again_from_the_clip
             (query.segments[0], asked[number].segments[0]),
             (query.segments[1], asked[number].segments[1]),
         ):
-            assert side.id == original.id
-            np.testing.assert_array_equal(side.features, original.features)
-            np.testing.assert_array_equal(side.true_rewards, original.true_rewards)
+            assert same_segment(side, original)
     assert again.store.counts()["answered"] == 10
     for bench in (first, again):
         bench.close()

@@ -15,7 +15,7 @@ import av
 import gymnasium
 import numpy as np
 import pytest
-from labelled import add_labels, make_run
+from labelled import add_labels, make_run, random_segment
 from runs import DEADLINE, environment
 from test_admission import forged
 
@@ -100,6 +100,21 @@ def test_a_clip_that_would_inflate_to_gigabytes(tmp_path: Path) -> None:
     assert "is damaged" in cost("clip", tmp_path)
 
 
+def test_a_clip_of_experience_that_would_inflate_to_gigabytes(tmp_path: Path) -> None:
+    bomb = zlib.compressobj(9)
+    data = b"".join(bomb.compress(bytes(2**24)) for _ in range(128)) + bomb.flush()  # 2 GiB
+    clips = ClipFolder(tmp_path)
+    clips.save(random_segment(0, "moving-dot"))
+    tree = load_tree(clips.file(0))
+    for shape in ([2**31], [18, 48, 48], [2**16, 2**7, 2**7]):
+        deflated = {"deflated": np.frombuffer(data, np.uint8), "shape": shape}
+        save_tree(clips.file(0), tree | {"observations": deflated})
+        assert "is damaged" in cost("clip", tmp_path)
+    with clips.file(0).open("ab") as file:
+        file.truncate(LARGEST_CLIP + 2**20 + 1)
+    assert "more than can be right" in cost("clip", tmp_path)
+
+
 def test_a_filmed_scene_that_would_inflate_to_gigabytes() -> None:
     data = np.frombuffer(zlib.compress(bytes(10**6)), np.uint8)
     for shape in ([2**20, 2**20, 3], [1000, 1000, 2], [-1, 1, 1], [0, 0, 0]):
@@ -130,7 +145,7 @@ def test_a_zip_whose_clips_would_inflate_to_gigabytes(pictures: Path, tmp_path: 
             if entry.filename.endswith(".safetensors"):
                 clip.write_bytes(content)
                 tree = load_tree(clip)
-                tree["features"] = {"deflated": np.frombuffer(data, np.uint8), "shape": [2**30]}
+                tree["observations"] = {"deflated": np.frombuffer(data, np.uint8), "shape": [2**30]}
                 save_tree(clip, tree)
                 content = clip.read_bytes()
             target.writestr(entry, content)

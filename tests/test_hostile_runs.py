@@ -297,7 +297,7 @@ def test_published_weights_of_a_giant_size(unfinished: Path) -> None:
         package.load_reward(unfinished)
 
 
-@pytest.mark.parametrize("name", ["features", "true_rewards"])
+@pytest.mark.parametrize("name", ["observations", "actions", "true_rewards", "terminated", "truncated", "stack"])
 @pytest.mark.parametrize("content", ["²", None, ["a"], {"a": "b"}])
 def test_a_whole_clip_that_holds_no_numbers(content: object, name: str, unfinished: Path) -> None:
     for path in (unfinished / "clips").iterdir():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import Library, laid_out, same_tree, segments, through_file, tiny_reward
+from helpers import Library, clip_reader, laid_out, same_tree, segments, through_file, tiny_reward
 
 from prefrl.config import RewardConfig
 from prefrl.experience.clips import ClipFolder
@@ -517,7 +517,7 @@ def test_comparisons_come_from_clips_as_they_were_recorded(tmp_path):
     assert clips.save(left)
     assert clips.save(right)
     learner = make(features=3, length=3)
-    learner.add([Comparison(1, 1, 0, 1.0)], clips.load)
+    learner.add([Comparison(1, 1, 0, 1.0)], clip_reader(clips))
     steps, true_rewards, target = laid_out(learner)
     np.testing.assert_array_equal(steps[0, 0], right.features)
     np.testing.assert_array_equal(steps[0, 1], left.features)

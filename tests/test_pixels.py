@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from helpers import same_tree, take_rollout, through_file
+from helpers import same_segment, same_tree, take_rollout, through_file
 from prefrl_envs.atari import AtariGames
 from prefrl_envs.moving_dot import RADIUS, SIZE, MovingDot
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -32,7 +32,8 @@ DOT = Inputs((4, SIZE, SIZE), stack=4)
 
 def film(length: int = 25, stack: int = 4, size: int = 84, seed: int = 0) -> Segment:
     frames = np.random.default_rng(seed).integers(0, 255, (length + stack - 1, size, size), dtype=np.uint8)
-    return Segment(seed, frames, np.zeros((length, 6), np.float32), np.zeros(length, np.float32), stack)
+    steps = (np.zeros((length, 6), np.float32), np.zeros(length, np.float32), *np.zeros((2, length), bool))
+    return Segment(seed, frames, *steps, stack)
 
 
 # -- films ------------------------------------------------------------------------------------------------------------
@@ -101,9 +102,7 @@ def test_a_clip_on_disk_is_small_and_comes_back_whole(tmp_path, game: str) -> No
     clips = ClipFolder(tmp_path)
     for segment in recorder.pool:
         assert clips.save(segment)
-        frames, true = clips.load(segment.id)
-        np.testing.assert_array_equal(frames, segment.frames)
-        np.testing.assert_array_equal(true, segment.true_rewards)
+        assert same_segment(clips.load(segment.id), segment)
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
     assert len(sizes) == 8
     assert max(sizes) < 60_000
@@ -116,7 +115,7 @@ def test_a_damaged_clip_of_images_is_told(tmp_path) -> None:
     clips.save(film(5, size=10))
     (path,) = tmp_path.iterdir()
     tree = load_tree(path)
-    tree["features"]["deflated"] = tree["features"]["deflated"][:-3]
+    tree["observations"]["deflated"] = tree["observations"]["deflated"][:-3]
     save_tree(path, tree)
     with pytest.raises(DamagedFileError, match="damaged"):
         clips.load(0)

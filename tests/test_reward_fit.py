@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import quick, same_tree
+from helpers import clip_reader, quick, same_tree
 from hypothesis import given
 from hypothesis import strategies as st
 from labelled import SHAPES, add_labels, better, make_run, random_segment
@@ -165,7 +165,7 @@ def test_labels_that_say_the_opposite_are_told_from_those_of_the_truth(run: RunD
     store, reward = LabelStore(run.labels), package.load_reward(run.root, fitted.weights)
     reversed_ = [label._replace(mu=1 - label.mu) for label in split(store.comparisons(), 0.2, 0)[1]]
     store.close()
-    against = judged(reward.ensemble, reversed_, ClipFolder(run.clips).load, 0.1)
+    against = judged(reward.ensemble, reversed_, clip_reader(ClipFolder(run.clips)), 0.1)
     assert against.right == fitted.held_out.decided - fitted.held_out.right
     assert against.accuracy is not None
     assert against.accuracy < 0.15

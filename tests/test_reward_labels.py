@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import no_ends
 from labelled import add_labels, make_run, random_segment
 
 from prefrl.errors import PrefrlError
@@ -19,6 +20,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Comparison, Undone
 from prefrl.reward.labels import Labels
 from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import save_tree
 
 INPUTS = Inputs((12,))
 LEFT_OUT = "reward learner: a label is left out: "
@@ -96,7 +98,7 @@ def other(segment: Segment, kind: str) -> Segment:
             frames, actions, rewards = frames[:-1], actions[:-1], rewards[:-1]
         case "fewer features":
             frames = frames[:, :-1]
-    return Segment(segment.id, frames, actions, rewards)
+    return Segment(segment.id, frames, actions, rewards, *no_ends(len(rewards)))
 
 
 @pytest.mark.parametrize("kind", ["shorter", "fewer features"])
@@ -114,16 +116,17 @@ def test_a_clip_of_another_shape_is_damaged(
 @pytest.mark.parametrize(
     ("features", "rewards"),
     [
-        (np.zeros((15, 12)), np.zeros(15, np.float32)),
         (np.zeros((15, 12), np.float32), np.zeros(15)),
         (np.zeros((15, 12), np.float32), np.zeros(14, np.float32)),
         (np.zeros((15, 13), np.float32), np.zeros(15, np.float32)),
     ],
 )
 def test_a_clip_of_other_numbers_is_damaged(
-    features: np.ndarray, rewards: np.ndarray, run: RunDirectory, store: LabelStore, monkeypatch: pytest.MonkeyPatch
+    features: np.ndarray, rewards: np.ndarray, run: RunDirectory, store: LabelStore
 ) -> None:
-    monkeypatch.setattr(ClipFolder, "load", lambda self, number: (features, rewards))
+    for number in range(7):
+        path = ClipFolder(run.clips).file(number)
+        save_tree(path, {"format": 1, "features": features, "true_rewards": rewards})
     assert list(Labels(run, store, INPUTS).comparisons()) == []
 
 

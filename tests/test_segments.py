@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 from gymnasium import spaces
-from helpers import CountingEnv, quick, same_tree, take_rollout, through_file
+from helpers import CountingEnv, no_ends, quick, same_tree, take_rollout, through_file
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3 import PPO
@@ -113,6 +113,22 @@ def test_an_episode_s_last_steps_are_found_wherever_a_rollout_ends(rollouts):
     assert [segment.id for segment in env.pool] == list(range(len(found)))
 
 
+@pytest.mark.parametrize("hide", [False, True])
+@pytest.mark.parametrize("truncate", [False, True])
+def test_the_step_that_ends_an_episode_says_how_it_ended(truncate, hide):
+    """Episodes of 8 and 6 steps. As in Hopper, a fall terminates them, or else a time limit; hidden from the agent."""
+    env = recorder(envs=1, length=3, lengths=(8, 6), truncate=truncate, hide_endings=hide)
+    roll(env, 28)
+    for segment in env.pool:
+        lasts = (8, 6)[int(segment.observations[0, 1]) % 2]
+        ends = segment.observations[:, 2] == lasts - 1
+        np.testing.assert_array_equal(segment.terminated, ends & (not truncate))
+        np.testing.assert_array_equal(segment.truncated, ends & truncate)
+        assert segment.terminated.dtype == segment.truncated.dtype == bool
+    assert sum(segment.terminated.any() for segment in env.pool) == (0 if truncate else 4)
+    assert sum(segment.truncated.any() for segment in env.pool) == (2 if truncate else 0)
+
+
 def test_segments_of_several_environments_are_in_the_order_of_their_first_steps():
     env = recorder(envs=2, length=3, lengths=(7, 4))
     roll(env, 9, take=False)
@@ -137,6 +153,19 @@ def test_a_state_of_an_older_version_continues_without_the_steps_it_did_not_keep
     other.load_state_dict(state)
     roll(other, 8, reset=False)
     assert [s.observations[0, 1:].tolist() for s in other.pool] == [[0, 0], [1, 0], [1, 2]]
+
+
+def test_a_state_of_an_older_version_has_no_ends(tmp_path):
+    through, other = recorder(envs=1, length=4, lengths=(4,)), recorder(envs=1, length=4, lengths=(4,))
+    roll(through, 10)
+    roll(other.venv, 10)
+    state = through_file(tmp_path, through.state_dict())
+    assert [segment.terminated.tolist() for segment in through.pool] == [[False, False, False, True]] * 2
+    for arrays in (*state["pool"].values(), *state["open"].values()):
+        del arrays["e"]
+    other.load_state_dict(state)
+    roll(other, 2, reset=False)
+    assert [bool(segment.terminated.any()) for segment in other.pool] == [False, False, True]
 
 
 def test_a_segment_may_end_with_the_episode():
@@ -316,11 +345,11 @@ def test_a_loaded_state_is_free_of_what_was_recorded_before(tmp_path):
 
 def test_a_segment_needs_arrays_of_one_length():
     with pytest.raises(ValueError, match="same length"):
-        Segment(0, np.zeros((3, 2)), np.zeros((2, 1)), np.zeros(3))
+        Segment(0, np.zeros((3, 2)), np.zeros((2, 1)), np.zeros(3), *no_ends(3))
 
 
 def test_features_are_flattened_observations_and_actions():
-    segment = Segment(0, np.arange(12.0).reshape(2, 3, 2), np.array([[20.0], [30.0]]), np.zeros(2))
+    segment = Segment(0, np.arange(12.0).reshape(2, 3, 2), np.array([[20.0], [30.0]]), np.zeros(2), *no_ends(2))
     assert segment.features.tolist() == [[0, 1, 2, 3, 4, 5, 20], [6, 7, 8, 9, 10, 11, 30]]
     assert segment.features.dtype == np.float32
     assert len(segment) == 2

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from helpers import Library, laid_out, quick, same_tree, segments, through_file, tiny_reward
+from helpers import Library, clip_reader, laid_out, quick, same_tree, segments, through_file, tiny_reward
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import until
@@ -351,7 +351,7 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     resumed = RewardLearner(run.config.reward, Inputs((3,)), 5, run.config.seed)
     state = load_tree(run.learner_state)
     resumed.load_state_dict(
-        state, Following(store).changes(upto=state["counters"]["last_id"]), ClipFolder(run.clips).load
+        state, Following(store).changes(upto=state["counters"]["last_id"]), clip_reader(ClipFolder(run.clips))
     )
     assert resumed.dataset.target[:4].tolist() == [1, 1, 1, 0]
     store.close()

@@ -110,6 +110,11 @@ def as_numbers(space: Space, actions: Array) -> Array:
     return actions.astype(np.float32) if isinstance(space, spaces.MultiBinary) else actions
 
 
+def numbers_shape(space: Space) -> tuple[int, ...]:
+    """Return the shape of one action of the agent's space as `as_numbers` converts it."""
+    return space.shape if isinstance(space, spaces.Box) else (spaces.flatdim(space),)
+
+
 def from_numbers(space: Space, numbers: Array) -> Array:
     """Convert one action back from the result of `as_numbers`."""
     if isinstance(space, spaces.Discrete):

@@ -1,4 +1,4 @@
-"""The folder `clips/` of a run: for each queried segment, the features that the reward model is trained on.
+"""The folder `clips/` of a run: the queried segments, as they were experienced.
 
 For segments that people label, it also holds the scene, from which the clip is rendered, and the rendered video.
 """
@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from prefrl.arrays import Array, Floats
+from prefrl.arrays import Array
 from prefrl.config.migrations import opened, stamped
+from prefrl.encoder import is_image
 from prefrl.errors import PrefrlError
 from prefrl.experience.segment import Segment
 from prefrl.storage.durable import sync
@@ -23,7 +24,7 @@ from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, t
 from prefrl.storage.reading import MEBIBYTE, inflated, read_bytes
 
 LARGEST_CLIP = 128 * MEBIBYTE
-"""Maximum size of a segment's features in bytes, if their shape is unknown."""
+"""Maximum size of a segment's observations and actions in bytes, if their shapes are unknown."""
 LARGEST_FRAMES = 192 * MEBIBYTE
 """Maximum size of a clip's uncompressed frames in bytes, e.g. 30 frames of 1920x1080. A viewer holds several clips."""
 _LARGEST_SCENE = LARGEST_FRAMES + LARGEST_FRAMES // 64 + MEBIBYTE
@@ -40,11 +41,11 @@ class ClipFolder:
         self._written: list[Path] = []
 
     def file(self, segment_id: int) -> Path:
-        """Return the path of a segment's features."""
+        """Return the path of a segment's clip."""
         return self._path / f"{segment_id:08d}.safetensors"
 
     def save(self, segment: Segment) -> bool:
-        """Write a segment's features, unless they exist.
+        """Write a segment, unless it exists.
 
         Returns:
             False if a different or damaged segment has this id. Its file is kept, because labels may refer to it.
@@ -53,10 +54,17 @@ class ClipFolder:
         self._written.append(path)
         if path.exists():
             try:
-                return np.array_equal(self.load(segment.id)[0], segment.features)
+                return _is_same(self.load(segment.id), segment)
             except DamagedFileError:
                 return False
-        tree = {"features": _packed(segment.features), "true_rewards": segment.true_rewards}
+        tree = {
+            "observations": _packed(segment.frames),
+            "actions": segment.actions,
+            "true_rewards": segment.true_rewards,
+            "terminated": segment.terminated,
+            "truncated": segment.truncated,
+            "stack": segment.stack,
+        }
         save_tree(path, stamped("clip", tree), private=True)
         return True
 
@@ -105,27 +113,28 @@ class ClipFolder:
         return self._path / f"{segment_id:08d}.scene.safetensors"
 
     def digest(self, segment_id: int) -> str:
-        """Return the SHA-256 of a segment's features file, which is independent of the segment's id.
+        """Return the SHA-256 of a segment's file, which is independent of the segment's id.
 
         Raises:
             PrefrlError: if the file is missing.
         """
         try:
-            return hashlib.sha256(read_bytes(self.file(segment_id), LARGEST_CLIP)).hexdigest()
+            return hashlib.sha256(read_bytes(self.file(segment_id), LARGEST_CLIP + MEBIBYTE)).hexdigest()
         except FileNotFoundError:
             raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
 
-    def load(self, segment_id: int, most: int = LARGEST_CLIP) -> tuple[Array, Floats]:
-        """Read a segment's features and true rewards.
+    def load(self, segment_id: int, most: int = LARGEST_CLIP) -> Segment:
+        """Read a segment, without its scene.
+
+        Clips of format 1 hold only the features and the true rewards. Their segments have the features as `frames`,
+        actions of width 0 and no ends, so that `features` is what it was; `is_encoded` tells them apart.
 
         Args:
             segment_id: The segment.
-            most: Maximum size of the features in bytes.
-
-        Returns:
-            The features, (L, F) or the frames of images, and the (L,) true rewards.
+            most: Maximum size of the observations and actions in bytes.
 
         Raises:
+            UsageError: if the clip was written by a newer version.
             PrefrlError: if the clip is missing or damaged.
         """
         try:
@@ -134,30 +143,60 @@ class ClipFolder:
             raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
         tree = opened("clip", tree, path)
         with taken_from(path):
-            return _numbers(_unpacked(tree["features"], most)), _numbers(np.asarray(tree["true_rewards"]))
+            return _segment(segment_id, tree, most)
 
 
-def _numbers(array: Array) -> Array:
+def _segment(number: int, tree: Tree, most: int) -> Segment:
+    """Make a segment of a clip's content.
+
+    Raises:
+        ValueError: if its arrays do not fit together, or are too large; and the other errors of `WRONG_CONTENT`.
+    """
+    frames, true_rewards = _numbers(_unpacked(tree["observations"], most)), _numbers(np.asarray(tree["true_rewards"]))
+    length = len(true_rewards)
+    if tree.get("encoded"):
+        actions, stack = np.zeros((length, 0), np.float32), len(frames) - length + 1
+        terminated, truncated = np.zeros((2, length), bool)
+    else:
+        actions, stack = _numbers(np.asarray(tree["actions"])), operator.index(tree["stack"])
+        terminated, truncated = (_numbers(np.asarray(tree[name]), "b") for name in ("terminated", "truncated"))
+    segment = Segment(number, frames, actions, true_rewards, terminated, truncated, stack)
+    if len(segment) == 0 or (segment.stack > 1 and not is_image(frames.shape[1:], frames.dtype)):
+        raise ValueError(f"{len(segment)} steps of stacks of {segment.stack}")
+    return segment
+
+
+def _is_same(kept: Segment, segment: Segment) -> bool:
+    """Return whether a clip holds a segment; one of format 1 can hold only its features and true rewards."""
+    if kept.is_encoded:
+        pairs = [(kept.features, segment.features)]
+    else:
+        names = ("frames", "actions", "terminated", "truncated")
+        pairs = [(getattr(kept, name), getattr(segment, name)) for name in names]
+    return all(np.array_equal(*pair) for pair in [*pairs, (kept.true_rewards, segment.true_rewards)])
+
+
+def _numbers(array: Array, kinds: str = "biuf") -> Array:
     """Return the array if it is numeric.
 
     Raises:
-        TypeError: if it holds strings or objects.
+        TypeError: if it holds strings or objects, or numbers of other kinds.
     """
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in kinds:
         raise TypeError(f"it holds {array.dtype}")
     return array
 
 
-def _packed(features: Array) -> Any:
-    """Compress images, which saves more than 90 %; other features are unchanged."""
-    if features.dtype != np.uint8:
-        return features
-    deflated = np.frombuffer(zlib.compress(features.tobytes()), np.uint8)
-    return {"deflated": deflated, "shape": list(features.shape)}
+def _packed(frames: Array) -> Any:
+    """Compress images, which saves more than 90 %; other observations are unchanged."""
+    if frames.dtype != np.uint8:
+        return frames
+    deflated = np.frombuffer(zlib.compress(frames.tobytes()), np.uint8)
+    return {"deflated": deflated, "shape": list(frames.shape)}
 
 
 def _unpacked(kept: Any, most: int) -> Array:
-    """Decompress features, checking their size first."""
+    """Decompress observations, checking their size first."""
     if not isinstance(kept, dict):
         return np.asarray(kept)
     shape = [operator.index(size) for size in kept["shape"]]

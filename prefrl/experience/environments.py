@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,8 +21,9 @@ from stable_baselines3.common.vec_env import (
 
 from prefrl.config import RunConfig
 from prefrl.encoder import is_image
+from prefrl.experience.action_spaces import numbers_shape
 from prefrl.experience.engines import EngineVecEnv
-from prefrl.experience.inputs import Inputs, inputs_of
+from prefrl.experience.inputs import Inputs, Recorded, inputs_of
 from prefrl.experience.make_env import RENDERED, make_engine, run_env
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
@@ -148,15 +150,23 @@ def _monitored(simulators: VecEnv) -> VecMonitor:
 
 
 def reward_inputs(config: RunConfig) -> Inputs:
-    """Return the input shape of a run's reward model. This creates an environment to inspect its spaces.
+    """Return the input shape of a run's reward model; errors as for `recorded_step`."""
+    recorded = recorded_step(config)
+    return inputs_of(config, recorded.observation, math.prod(recorded.action))
+
+
+def recorded_step(config: RunConfig) -> Recorded:
+    """Return the shapes of what a run records. This creates an environment to inspect its spaces.
 
     Raises:
         UsageError: if the environment cannot be created.
     """
     env = run_env(config)
     env.close()
-    observations = observed_space(config, env.observation_space).shape or ()
-    return inputs_of(config, observations, spaces.flatdim(env.action_space))
+    space = observed_space(config, env.observation_space)
+    assert space.shape is not None
+    assert space.dtype is not None
+    return Recorded(space.shape, numbers_shape(env.action_space), space.dtype.itemsize)
 
 
 def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:

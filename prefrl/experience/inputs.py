@@ -1,13 +1,18 @@
-"""The reward model's input shape: observation and action for vectors, only the frames for images (appendix A)."""
+"""The shapes of what a run records, and of the reward model's input.
+
+The input is observation and action for vectors, only the frames for images (appendix A).
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from prefrl.config import RunConfig
+from prefrl.experience.segment import Segment
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +54,30 @@ class Inputs(NamedTuple):
     def steps(self, kept: Tensor) -> Tensor:
         """Return the steps of stored segments: (..., *segment) to (..., L, *step), as a view."""
         return kept if self.stack == 1 else kept.unfold(-3, self.stack, 1).movedim(-1, -3)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The shapes of one recorded step."""
+
+    observation: tuple[int, ...]
+    action: tuple[int, ...]
+    """As numbers; discrete actions are one-hot."""
+    itemsize: int = field(default=8, compare=False)
+    """Bytes of a number of an observation, at most."""
+
+    def __str__(self) -> str:
+        shapes = ("x".join(map(str, shape)) for shape in (self.observation, self.action))
+        return "observations of {} and actions of {}".format(*shapes)
+
+    def holds(self, segment: Segment) -> bool:
+        """Return whether a segment's steps have these shapes."""
+        return (segment.observations.shape[1:], segment.actions.shape[1:]) == (self.observation, self.action)
+
+    def nbytes(self, length: int, stack: int = 1) -> int:
+        """Return the maximum bytes of the frames and actions of a segment of L steps."""
+        frames = (length + stack - 1) * math.prod(self.observation) // stack
+        return frames * self.itemsize + 8 * length * math.prod(self.action)
 
 
 def inputs_of(config: RunConfig, observation: tuple[int, ...], action: int) -> Inputs:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -14,14 +14,21 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from prefrl.arrays import Array, Floats
 from prefrl.encoder import encode
-from prefrl.experience.action_spaces import as_numbers
+from prefrl.experience.action_spaces import as_numbers, numbers_shape
 from prefrl.experience.episodes import EpisodeSums
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.segment import Segment
 from prefrl.storage.files import Tree
 
-_Steps = tuple[Array, Array, Floats]
-"""Observations, actions and true rewards of the same steps."""
+
+class _Steps(NamedTuple):
+    """Consecutive steps of an environment; the arrays are as in `Segment`, with each observation whole."""
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    terminated: Array
+    truncated: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +47,11 @@ class Experience:
     """(T, E): whether it ended by termination rather than at a time limit."""
     features: Array
     """(T, E, *step): the reward model's input."""
+
+    @property
+    def truncated(self) -> Array:
+        """(T, E): whether an episode ended at a time limit."""
+        return self.dones & ~self.terminated
 
 
 class SegmentRecorder(VecEnvWrapper):
@@ -80,14 +92,13 @@ class SegmentRecorder(VecEnvWrapper):
         space = venv.observation_space
         assert isinstance(space, spaces.Box)
         self._actions = venv.action_space
-        boxed = isinstance(venv.action_space, spaces.Box)
-        action = venv.action_space.shape if boxed else (spaces.flatdim(venv.action_space),)
-        assert action is not None
         self._length, self._stack = length, stack
-        self._nothing = (
+        self._nothing = _Steps(
             np.zeros((0, *space.shape), space.dtype),
-            np.zeros((0, *action), np.float32),
+            np.zeros((0, *numbers_shape(venv.action_space)), np.float32),
             np.zeros(0, np.float32),
+            np.zeros(0, bool),
+            np.zeros(0, bool),
         )
         self._open: list[_Steps] = [self._nothing] * self.num_envs
         """For each environment, its steps since the last cut, preceded by up to L steps that were cut already."""
@@ -166,11 +177,12 @@ class SegmentRecorder(VecEnvWrapper):
 
         Steps that do not fill a segment are kept for the next rollout.
         """
-        rollout, dones = (experience.observations, experience.actions, experience.rewards), experience.dones
+        dones, ends = experience.dones, (experience.terminated, experience.truncated)
+        rollout = _Steps(experience.observations, experience.actions, experience.rewards, *ends)
         cuts, scenes = [], self._scenes
         for env, begun in enumerate(self._open):
-            before, first, start = len(begun[0]), 0, self._kept[env]
-            steps = [np.concatenate([old, new[:, env]]) for old, new in zip(begun, rollout, strict=True)]
+            before, first, start = len(begun.rewards), 0, self._kept[env]
+            steps = _Steps(*(np.concatenate([old, new[:, env]]) for old, new in zip(begun, rollout, strict=True)))
             episodes = (np.flatnonzero(dones[:, env]) + before + 1).tolist()
             for end in [*episodes, before + len(dones)]:
                 while start + self._length <= end:
@@ -181,32 +193,33 @@ class SegmentRecorder(VecEnvWrapper):
                     continue
                 last = end - self._length
                 if first <= last < start < end and experience.terminated[end - before - 1, env]:
-                    scene = scenes.take_last(env, steps[1][start - self._length : last]) if scenes else None
+                    scene = scenes.take_last(env, steps.actions[start - self._length : last]) if scenes else None
                     cuts.append((last - before, env, self._arrays(steps, last), scene))
                 elif scenes and start < end:
                     scenes.drop(env)
                 first = start = end
             rest = max(first, start - self._length)
-            observations, actions, rewards = (array[rest:].copy() for array in steps)
-            self._open[env], self._kept[env] = (observations, actions, rewards), start - rest
+            self._open[env], self._kept[env] = _Steps(*(array[rest:].copy() for array in steps)), start - rest
         for _, _, arrays, scene in sorted(cuts, key=lambda cut: cut[:2]):
             self.pool.append(Segment(self.recorded, *arrays, stack=self._stack, scene=scene))
             self.recorded += 1
 
-    def _arrays(self, steps: Sequence[Array], start: int) -> _Steps:
-        """Copy the frames, actions and rewards of a segment."""
-        seen, taken, rewarded = (array[start : start + self._length] for array in steps)
-        return self._unstacked(seen), taken.copy(), rewarded.copy()
+    def _arrays(self, steps: _Steps, start: int) -> _Steps:
+        """Copy the frames, actions, rewards and ends of a segment."""
+        seen, *others = (array[start : start + self._length] for array in steps)
+        return _Steps(self._unstacked(seen), *(array.copy() for array in others))
 
     def state_dict(self) -> Tree:
         """Return the pool and the unfinished segments. Call this between rollouts only."""
         return {
             "recorded": self.recorded,
             "last": self._last,
-            "open": {str(env): dict(zip("oar", arrays, strict=True)) for env, arrays in enumerate(self._open)},
+            "open": {str(env): _saved(*arrays) for env, arrays in enumerate(self._open)},
             "kept": list(self._kept),
             "pool": {
-                str(segment.id): {"o": segment.frames, "a": segment.actions, "r": segment.true_rewards}
+                str(segment.id): _saved(
+                    segment.frames, segment.actions, segment.true_rewards, segment.terminated, segment.truncated
+                )
                 | ({"scene": segment.scene} if segment.scene else {})
                 for segment in self.pool
             },
@@ -220,14 +233,23 @@ class SegmentRecorder(VecEnvWrapper):
         self._last = state["last"]
         if "episodes" in state:  # missing in checkpoints of older versions
             self.episodes.load_state_dict(state["episodes"])
-        begun = (state["open"][str(env)] for env in range(self.num_envs))
-        self._open = [(arrays["o"], arrays["a"], arrays["r"]) for arrays in begun]
+        self._open = [_loaded(state["open"][str(env)]) for env in range(self.num_envs)]
         self._kept = list(state.get("kept", [0] * self.num_envs))  # older versions kept no steps that were cut
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]
-            values = (arrays["o"], arrays["a"], arrays["r"])
-            self.pool.append(Segment(int(key), *values, self._stack, arrays.get("scene")))
+            self.pool.append(Segment(int(key), *_loaded(arrays), stack=self._stack, scene=arrays.get("scene")))
         if self._scenes:
             self._scenes.load_state_dict(state["scenes"])
         self._rollout.clear()
+
+
+def _saved(observations: Array, actions: Array, rewards: Array, terminated: Array, truncated: Array) -> Tree:
+    return {"o": observations, "a": actions, "r": rewards, "e": np.stack([terminated, truncated], axis=1)}
+
+
+def _loaded(arrays: Tree) -> _Steps:
+    """Steps from `_saved`. Checkpoints of older versions have no ends: they are read as False."""
+    rewards = arrays["r"]
+    ends = arrays.get("e", np.zeros((len(rewards), 2))).astype(bool)
+    return _Steps(arrays["o"], arrays["a"], rewards, ends[:, 0], ends[:, 1])

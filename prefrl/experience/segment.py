@@ -24,6 +24,11 @@ class Segment:
     """(L, *action): actions as passed to the environment; discrete ones are one-hot."""
     true_rewards: Array
     """(L,): the task's own reward, for metrics and simulated teachers, never for the reward model."""
+    terminated: Array
+    """(L,) bool: whether the environment terminated the episode with the step, whatever the agent is told. Only the
+    last step of a segment can end an episode, as a segment lies between two resets; Atari games hide their ends."""
+    truncated: Array
+    """(L,) bool: whether the episode ended with the step at a time limit."""
     stack: int = 1
     """Frames per observation."""
     scene: dict[str, Any] | None = None
@@ -31,8 +36,10 @@ class Segment:
 
     def __post_init__(self) -> None:
         """Reject arrays of different lengths."""
-        if not len(self.frames) - self.stack + 1 == len(self.actions) == len(self.true_rewards):
-            raise ValueError("a segment's observations, actions and rewards must have the same length")
+        length = len(self.frames) - self.stack + 1
+        steps = (self.true_rewards.shape, self.terminated.shape, self.truncated.shape)
+        if self.stack < 1 or len(self.actions) != length or steps != 3 * ((length,),):
+            raise ValueError("a segment's observations, actions, rewards and ends must have the same length")
 
     def __len__(self) -> int:
         return len(self.true_rewards)
@@ -47,4 +54,10 @@ class Segment:
     @property
     def features(self) -> Array:
         """Input of the reward model: the `frames` of images, or (L, F) flattened observations and actions."""
-        return encode(self.frames, self.actions)
+        with np.errstate(over="ignore"):  # a file may hold numbers that float32 cannot: they become infinite
+            return encode(self.frames, self.actions)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether `frames` are the features, and actions and ends are unknown: it was read from a clip of format 1."""
+        return self.actions.shape[1:] == (0,)

@@ -22,8 +22,8 @@ import numpy as np
 
 from prefrl.config.migrations import current_format
 from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
-from prefrl.experience.clips import LARGEST_FRAMES, ClipFolder
-from prefrl.experience.inputs import Inputs
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
+from prefrl.experience.inputs import Inputs, Recorded
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.label_history import NO_HISTORY, History, Label
 from prefrl.storage.files import DamagedFileError, replacing
@@ -45,6 +45,8 @@ class LabelledTask:
     """L, the number of steps in a segment."""
     inputs: Inputs
     """The reward model's inputs of a step."""
+    recorded: Recorded | None = dataclasses.field(default=None, compare=False)
+    """Shapes of a recorded step. Unknown for archives up to format 3, whose clips contain only features."""
 
     def __str__(self) -> str:
         step = f"{'x'.join(map(str, self.inputs.step))} {self.inputs.dtype}"
@@ -57,8 +59,14 @@ class LabelledTask:
 
     @property
     def largest_clip(self) -> int:
-        """Size limit of a clip's file in bytes, with true rewards and headers; compression may enlarge images."""
-        return self.clip_bytes + self.clip_bytes // 64 + 8 * self.segment_length + MEBIBYTE
+        """Size limit of a clip's file in bytes, with rewards, ends and headers; compression may enlarge images."""
+        return self._most + self._most // 64 + 8 * self.segment_length + MEBIBYTE
+
+    @property
+    def _most(self) -> int:
+        """Size limit of a clip's observations and actions in bytes."""
+        recorded = self.recorded.nbytes(self.segment_length, self.inputs.stack) if self.recorded else 0
+        return max(self.clip_bytes, min(recorded, LARGEST_CLIP))
 
     def flaw(self, clips: ClipFolder, segment: int) -> str | None:
         """Check that a clip fits this task.
@@ -69,12 +77,13 @@ class LabelledTask:
         Raises:
             PrefrlError: if it is missing or damaged.
         """
-        features, true_rewards = clips.load(segment, self.clip_bytes)
-        length = self.segment_length
+        kept = clips.load(segment, self._most)
+        features, true_rewards, length = kept.features, kept.true_rewards, self.segment_length
         right = features.shape == self.inputs.segment(length) and features.dtype == self.inputs.dtype
+        right &= kept.is_encoded or (self.recorded is not None and self.recorded.holds(kept))
         if not right or true_rewards.shape != (length,) or true_rewards.dtype != np.float32:
             return f"is not of {self}"
-        finite = np.isfinite(features).all() and np.isfinite(true_rewards).all()
+        finite = all(np.isfinite(part).all() for part in (features, kept.actions, true_rewards))
         return None if finite else "holds values that are not finite"
 
     def problem(self, clips: ClipFolder, segment: int) -> str | None:
@@ -161,7 +170,7 @@ def write_archive(
 
 
 def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history: History, videos: int) -> str:
-    inputs = task.inputs
+    inputs, recorded = task.inputs, task.recorded
     contents = {
         "kind": KIND,
         "format": current_format("archive"),
@@ -172,6 +181,7 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
         "env_id": task.env_id,
         "segment_length": task.segment_length,
         "inputs": {"step": inputs.step, "stack": inputs.stack, "dtype": str(inputs.dtype)},
+        "recorded": recorded and {"observation": recorded.observation, "action": recorded.action},
         "counts": counts_of(labels, videos, history),
         "labels": [vars(label) for label in labels],
     } | {name: [vars(entry) for entry in entries] for name, entries in history._asdict().items()}

@@ -17,7 +17,7 @@ from prefrl.config.migrations import check_format, upgraded
 from prefrl.config.typed import conform
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
-from prefrl.experience.inputs import Inputs
+from prefrl.experience.inputs import Inputs, Recorded
 from prefrl.feedback.archive import (
     CONTENTS,
     KIND,
@@ -94,6 +94,11 @@ class _Inputs(TypedDict):
     dtype: str
 
 
+class _Recorded(TypedDict):
+    observation: tuple[int, ...]
+    action: tuple[int, ...]
+
+
 class _About(TypedDict):
     """The fields of `labels.json` that describe the archive as a whole."""
 
@@ -103,6 +108,7 @@ class _About(TypedDict):
     env_id: str
     segment_length: int
     inputs: _Inputs
+    recorded: _Recorded | None
     counts: dict[str, int]
 
 
@@ -162,7 +168,11 @@ def _task(about: _About) -> LabelledTask:
     for name in (about["prefrl"], about["task"], about["env_id"]):  # these are displayed
         if not name.isprintable():
             raise ValueError(f"a name cannot be {name!r:.60}")
-    task = LabelledTask(about["task"], about["instruction"], about["env_id"], length, inputs)
+    recorded = about["recorded"]
+    if recorded and min(*recorded["observation"], *recorded["action"], 0) < 0:
+        raise ValueError(f"a recorded step cannot have {recorded!r:.60}")
+    shapes = recorded and Recorded(**recorded, itemsize=1 if inputs.images else 8)
+    task = LabelledTask(about["task"], about["instruction"], about["env_id"], length, inputs, shapes)
     if task.clip_bytes > LARGEST_CLIP:
         raise ValueError("its clips are too large")
     return task

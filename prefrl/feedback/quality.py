@@ -209,7 +209,7 @@ def _hasty_lines(ids: Sequence[int], clip_seconds: float) -> list[str]:
 
 def _total(clips: ClipFolder, segment: int) -> float | None:
     try:
-        return float(clips.load(segment)[1].sum())
+        return float(clips.load(segment).true_rewards.sum())
     except PrefrlError:
         return None  # a missing clip has no return; its label still counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.environments import reward_inputs
+from prefrl.experience.environments import recorded_step
+from prefrl.experience.inputs import inputs_of
 from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tally, write_archive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.label_history import History, read_history, read_labels
@@ -93,14 +95,17 @@ def labelled_task(config: RunConfig) -> LabelledTask:
     """
     if not config.learns_reward:
         raise UsageError(f"training {config.task} on the true reward takes no labels")
-    length = config.queries.segment_length
-    return LabelledTask(config.task, config.instruction, config.env_id, length, reward_inputs(config))
+    length, recorded = config.queries.segment_length, recorded_step(config)
+    inputs = inputs_of(config, recorded.observation, math.prod(recorded.action))
+    return LabelledTask(config.task, config.instruction, config.env_id, length, inputs, recorded)
 
 
 def check_task(archive: LabelArchive, config: RunConfig) -> None:
     """Raise UsageError unless a file's labels are for a run's task, and of the kind that the run asks for."""
     if (task := labelled_task(config)) != archive.task:
         raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
+    if archive.task.recorded not in (None, task.recorded):
+        raise UsageError(f"{archive.path} contains {archive.task.recorded}, whereas the run records {task.recorded}")
     asked = asked_kind(config)
     if others := [kind for kind in archive.kinds if kind != asked]:
         raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")

@@ -60,7 +60,7 @@ class Labels:
 
     def read(self, segment: int) -> tuple[Array, Floats]:
         """A segment's features and true rewards; those of the comparison that came last are at hand."""
-        return self._newest[segment] if segment in self._newest else self._clips.load(segment)
+        return self._newest[segment] if segment in self._newest else self._encoded(segment)
 
     def _is_whole(self, comparison: Comparison) -> bool:
         try:
@@ -71,12 +71,16 @@ class Labels:
         return True
 
     def _load(self, segment: int) -> tuple[Array, Floats]:
-        features, true_rewards = self._clips.load(segment)
+        features, true_rewards = self._encoded(segment)
         if self._inputs:
             step, rewards = (self._inputs.segment(self._length), self._inputs.dtype), ((self._length,), np.dtype("f4"))
             if (features.shape, features.dtype) != step or (true_rewards.shape, true_rewards.dtype) != rewards:
                 raise DamagedFileError(f"the clip {self._clips.file(segment)} is damaged: it holds something else")
         return features, true_rewards
+
+    def _encoded(self, segment: int) -> tuple[Array, Floats]:
+        kept = self._clips.load(segment)
+        return kept.features, kept.true_rewards
 
     def _leave_out(self, comparison: Comparison, why: str) -> None:
         if comparison.id not in self._flaws:

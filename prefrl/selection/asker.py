@@ -8,8 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import numpy as np
-
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
@@ -282,15 +280,9 @@ class Asker:
         queries = {}
         for pending in self._store.pending():
             try:
-                segments = tuple(self._asked_about(segment) for segment in pending.segments)
+                segments = tuple(self._clips.load(segment) for segment in pending.segments)
             except PrefrlError as error:
                 LabelQueue(self._store).withdraw(pending.id, explain(error))
             else:
                 queries[pending.id] = Query(pending.kind, segments, *pending[3:])
         return queries
-
-    def _asked_about(self, segment: int) -> Segment:
-        """Restore a segment from its clip, for a teacher. Its features include the actions of vectors."""
-        features, true_rewards = self._clips.load(segment)
-        nothing = np.zeros((len(true_rewards), 0), np.float32)
-        return Segment(segment, features, nothing, true_rewards, self.config.frame_stack)

@@ -75,7 +75,8 @@ class Growing:
         for _ in range(count):
             walk = self._rng.normal(size=(length, features)).cumsum(axis=0).astype(np.float32)
             rewards = walk[:, 0] - walk[:, 1]
-            self._pool.append(Segment(self._recorded, walk, np.zeros((length, 0), np.float32), rewards))
+            steps = (walk, np.zeros((length, 0), np.float32), rewards, *np.zeros((2, length), bool))
+            self._pool.append(Segment(self._recorded, *steps))
             self._recorded += 1
 
     @contextmanager

@@ -106,7 +106,7 @@ def label_by_true_reward(root: Path, per_minute: float) -> None:
 
 def better(clips: ClipFolder, lease: Lease) -> Judgement:
     """The clip with the higher true reward."""
-    left, right = (clips.load(segment)[1].sum() for segment in (lease.segments[0], lease.segments[1]))
+    left, right = (clips.load(segment).true_rewards.sum() for segment in (lease.segments[0], lease.segments[1]))
     return Judgement.LEFT if left > right else Judgement.RIGHT
 
 

@@ -93,7 +93,8 @@ def _make_run(root: Path, pairs: int) -> Path:
     run = RunDirectory.create(root, resolve("hopper", teacher="human", settings=settings))
     store, clips = LabelStore(run.labels, create=True), ClipFolder(run.clips)
     observed, taken = np.zeros((_FRAMES, 11), np.float32), np.zeros((_FRAMES, 3), np.float32)
-    made = [Segment(number, observed, taken, taken[:, 0]) for number in range(2 * pairs)]
+    ends = np.zeros((2, _FRAMES), bool)
+    made = [Segment(number, observed, taken, taken[:, 0], *ends) for number in range(2 * pairs)]
     for segment in made:
         clips.save(segment)
     store.add_queries([pair_query(1, rank, made[2 * rank], made[2 * rank + 1], 0) for rank in range(pairs)])
