@@ -14,7 +14,7 @@ from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tal
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.label_history import History, read_history, read_labels
 from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
-from prefrl.feedback.run_store import asked_kind, run_store
+from prefrl.feedback.run_store import run_store
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory, version
 from prefrl.storage.durable import sync
@@ -101,9 +101,10 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
     """Raise UsageError unless a file's labels are for a run's task, and of the kind that the run asks for."""
     if (task := labelled_task(config)) != archive.task:
         raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
-    asked = asked_kind(config)
-    if others := [kind for kind in archive.kinds if kind != asked]:
-        raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")
+    if others := [kind for kind in archive.kinds if kind != config.feedback]:
+        raise UsageError(
+            f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {config.feedback}"
+        )
 
 
 def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
