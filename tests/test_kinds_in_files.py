@@ -36,7 +36,7 @@ from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Query
 from prefrl.feedback.transfer import add_labels as add_archive
-from prefrl.feedback.transfer import archive_lines, export_labels, import_archive
+from prefrl.feedback.transfer import archive_lines, export_labels, import_archive, labelled_task
 from prefrl.registry import LOSSES, LossKind
 from prefrl.runs.directory import RunDirectory
 
@@ -313,7 +313,7 @@ def test_any_answers_come_back_as_they_were(
         clips.save(random_segment(number))
     labels, history = entries(rows, flagged)
     run = make_run(tmp / "run")
-    task = transfer.labelled_task(run.config)
+    task = labelled_task(run.config)
     write_archive(tmp / "labels.zip", "0.1", task, labels, clips, history)
     archive = read_archive(tmp / "labels.zip")
     assert (list(archive.labels), archive.history) == (labels, history)

@@ -101,10 +101,9 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
     """Raise UsageError unless a file's labels are for a run's task, and of the kind that the run asks for."""
     if (task := labelled_task(config)) != archive.task:
         raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
-    if others := [kind for kind in archive.kinds if kind != config.feedback]:
-        raise UsageError(
-            f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {config.feedback}"
-        )
+    asked = config.feedback
+    if others := [kind for kind in archive.kinds if kind != asked]:
+        raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")
 
 
 def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:
