@@ -17,6 +17,7 @@ from prefrl.errors import UsageError
 from prefrl.experience.user_envs import UserEnv, check_json, register_user_env, restore_user_env, user_env_maker
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive_admission import read_archive
+from prefrl.feedback.feasibility import check_feedback
 from prefrl.feedback.finishing import finish_asking, is_closed
 from prefrl.feedback.transfer import add_labels, check_task
 from prefrl.machine.devices import choose_device
@@ -44,6 +45,7 @@ def train(
     *,
     teacher: str = "oracle",
     algo: str = "ppo",
+    feedback: str = "comparison",
     labels: int | None = None,
     labels_from: str | Path | None = None,
     steps: int | None = None,
@@ -57,7 +59,7 @@ def train(
     env_kwargs: dict[str, Any] | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> TrainedRun:
-    """Train an agent from comparisons of its clips.
+    """Train an agent from feedback on its clips, by default comparisons.
 
     In asynchronous mode, a calling script must guard its main part with `if __name__ == "__main__":`, like every Python
     program that starts processes.
@@ -69,6 +71,7 @@ def train(
         teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, or `none` to train on the
             true reward.
         algo: `ppo`, `a2c` or `trpo`.
+        feedback: The kind of query: `comparison`, or another feedback kind that is installed.
         labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
             again.
@@ -96,6 +99,7 @@ def train(
         task if isinstance(task, str) else register_user_env(task),
         teacher=teacher,
         algo=algo,
+        feedback=feedback,
         labels=labels,
         labels_from=Path(labels_from) if labels_from else None,
         steps=steps,
@@ -177,7 +181,7 @@ def resume(
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     restore_user_env(run.config, env)
     reopened = labels is not None and is_closed(run)
-    config = replace(run.config, Budget(labels=labels, steps=steps).chosen).validate()
+    config = check_feedback(replace(run.config, Budget(labels=labels, steps=steps).chosen).validate())
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
         have = f"{root} has --labels {run.config.queries.labels} --steps {run.config.steps}"
         raise UsageError(f"--labels and --steps can only be raised when a run is resumed: {have}")

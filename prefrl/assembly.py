@@ -105,7 +105,7 @@ def _make_learner(
     run: RunDirectory, store: LabelStore, inputs: Inputs, threads: int, started: WorkerProcess | None
 ) -> RewardWorker:
     config, device = run.config, choose_device(run.config.device)
-    learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
+    learner = RewardLearner.of_run(config, inputs, device)
     if config.synchronous:
         return InlineLearner(run, store, learner, threads)
     # With vectors, one thread: the learner's process starts at the same time and needs the other core.

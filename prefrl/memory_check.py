@@ -19,6 +19,7 @@ from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
 from prefrl.experience.environments import recorded_step, reward_inputs
 from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
+from prefrl.feedback.kinds import KINDS
 from prefrl.rendering.clip_video import too_large_clip
 from prefrl.reward.networks import StackedCNN
 
@@ -51,12 +52,12 @@ def memory_use(config: RunConfig) -> dict[str, int]:
     if config.learns_reward:
         inputs = reward_inputs(config)
         segment = math.prod(inputs.segment(queries.segment_length)) * inputs.dtype.itemsize
-        comparisons = min(queries.labels, reward.buffer)
-        pairs = reward.batch_size * 2 * queries.segment_length * reward.members
+        labels, arity = min(queries.labels, reward.buffer), KINDS[config.feedback].arity
+        steps = reward.batch_size * arity * queries.segment_length * reward.members
         needs |= {
             "clips to choose from (queries.pool, queries.segment_length)": queries.pool * segment,
-            f"{comparisons} comparisons (--labels, reward.buffer)": 2 * comparisons * segment,
-            "gradient steps of the reward model (reward.batch_size, reward.members)": pairs * _reward_step(inputs.step),
+            f"{labels} labels (--labels, reward.buffer)": arity * labels * segment,
+            "gradient steps of the reward model (reward.batch_size, reward.members)": steps * _reward_step(inputs.step),
         }
     return needs
 

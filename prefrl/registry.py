@@ -1,17 +1,19 @@
 """Registries of algorithms, reward networks and losses. Add your own as an entry.
 
 The built-in entries name their function as "module:name", like Gymnasium's entry points, so that a configuration can be
-checked without importing torch.
+checked without importing torch. Other packages add entries by entry points of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import resolve_name
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from prefrl.errors import unknown
+from prefrl.errors import explain, unknown
+from prefrl.printable import LONGEST_LINE, complain, printable
 
 Entry = TypeVar("Entry")
 
@@ -32,6 +34,21 @@ class Registry(dict[str, Entry], Generic[Entry]):
     def check(self, name: str) -> None:
         """Raise UsageError if the name is unknown."""
         self[name]
+
+    def extended(self, group: str, entry: Callable[[EntryPoint], Entry]) -> Self:
+        """Add the entries of other packages; one that cannot be loaded is reported and skipped.
+
+        Args:
+            group: The group of their entry points. No entry that is here already is replaced.
+            entry: Makes an entry of an entry point.
+        """
+        for entry_point in entry_points(group=group):
+            try:
+                self.setdefault(entry_point.name, entry(entry_point))
+            except Exception as error:  # any package may be installed: a broken one must not break the others
+                line = f"prefrl: the {self.setting} {entry_point.name} ({entry_point.value}) cannot be loaded"
+                complain(printable(f"{line}: {explain(error)}", LONGEST_LINE))
+        return self
 
     def __missing__(self, name: str) -> Entry:
         raise unknown(self.setting, name, self)
@@ -67,6 +84,8 @@ class LossKind:
     """A `prefrl.reward.loss.Loss`, or its "module:name"."""
     log_loss: bool = False
     """Whether it is the log loss of the judgements, which is ln 2 for a model that guesses."""
+    arity: int | None = None
+    """How many segments each of its labels is about; None for any number."""
 
 
 def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
@@ -92,7 +111,7 @@ NETWORKS: Registry[NetworkKind] = Registry(
 LOSSES: Registry[LossKind] = Registry(
     "reward.loss",
     {
-        "bradley-terry": LossKind("prefrl.reward.loss:bradley_terry", log_loss=True),
+        "bradley-terry": LossKind("prefrl.reward.loss:bradley_terry", log_loss=True, arity=2),
         "true-reward": LossKind("prefrl.reward.loss:true_reward"),
     },
-)
+).extended("prefrl.losses", lambda entry_point: LossKind(entry_point.value))

@@ -13,7 +13,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer, Comparison
+from prefrl.feedback.terms import Answer, Label
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
@@ -91,7 +91,7 @@ class Library:
         last = len(self.features) // 2 if last is None else last
         sums = self.true.sum(axis=1)
         pairs = ((n, 2 * n - 2, 2 * n - 1) for n in range(first, last + 1))
-        return [Comparison(n, left, right, float(sums[left] > sums[right])) for n, left, right in pairs]
+        return [Label(n, (left, right), float(sums[left] > sums[right])) for n, left, right in pairs]
 
 
 def through_file(tmp_path: Path, tree):

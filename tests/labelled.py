@@ -44,10 +44,11 @@ def random_segment(number: int, task: str = "reacher", seed: int = 0) -> Segment
     return Segment(number, film, taken, rng.normal(size=steps).astype(np.float32), *ends, stack=4)
 
 
-def make_run(root: Path, task: str = "reacher", **settings: object) -> RunDirectory:
+def make_run(root: Path, task: str = "reacher", feedback: str = "comparison", **settings: object) -> RunDirectory:
     """An empty run."""
     chosen = {"queries.labels": 20, "steps": 6000, "mode": "sync"} | settings
-    return RunDirectory.create(root, resolve(task, settings={k.replace("__", "."): v for k, v in chosen.items()}))
+    chosen = {name.replace("__", "."): value for name, value in chosen.items()}
+    return RunDirectory.create(root, resolve(task, feedback=feedback, settings=chosen))
 
 
 def better(left: Segment, right: Segment) -> Judgement:

@@ -89,10 +89,10 @@ def _after(copy: Path, mounted: Path) -> Cut:
         if not (run / "labels.sqlite").exists():
             return Cut(0, 0)
         store = LabelStore(run / "labels.sqlite")
-        labels = store.comparisons()
+        labels = store.labels("comparison")
         store.close()
         clips = ClipFolder(run / "clips")
-        return Cut(len(labels), sum(not _usable(clips, label.left, label.right) for label in labels))
+        return Cut(len(labels), sum(not _usable(clips, *label.segments) for label in labels))
 
 
 def _usable(clips: ClipFolder, *segments: int) -> bool:

@@ -134,7 +134,7 @@ def test_the_budget_is_met_exactly_at_every_round(tmp_path, seed, incomparable):
     assert counts["answered"] == LABELS
     assert counts["left"] + counts["right"] + counts["equal"] == LABELS
     assert (counts["incomparable"] > 0) == (incomparable > 0)
-    assert len(bench.store.comparisons()) == LABELS
+    assert len(bench.store.labels("comparison")) == LABELS
     bench.close()
 
 
@@ -253,7 +253,7 @@ def test_waiting_may_stop_the_run(tmp_path):
 
 
 def labels(store):
-    return store.comparisons()
+    return store.labels("comparison")
 
 
 class Silent(Moody):
@@ -292,7 +292,9 @@ def test_a_synchronous_run_that_went_back_finds_its_old_answers_and_asks_nothing
     assert all(due)
     assert labels(again.store) == before
     assert again.asker.round == rounds
-    assert len(again.store.asked_pairs()) == again.store.counts()["answered"] + again.store.counts()["incomparable"]
+    assert (
+        len(again.store.asked("comparison")) == again.store.counts()["answered"] + again.store.counts()["incomparable"]
+    )
     for bench in (first, again):
         bench.close()
 
@@ -337,7 +339,7 @@ def test_a_synchronous_run_that_went_back_does_not_see_labels_of_its_future(tmp_
 def test_a_run_that_continues_differently_after_going_back_keeps_all_labels_and_meets_the_budget(tmp_path, last):
     first, again = roll_back(tmp_path, Moody(9, 0.3), at=200, shift=1000, last=last)
     before = labels(first.store)
-    clips = {c.left: first.clips.load(c.left) for c in before}
+    clips = {left: first.clips.load(left) for _, (left, _), _ in before}
     again.play(first=300)
     assert labels(again.store)[: len(before)] == before
     for number, kept in clips.items():
@@ -353,7 +355,7 @@ def test_any_other_run_keeps_its_later_labels_and_continues_after_them(tmp_path,
     before = labels(first.store)
     assert again.asker.counts["answered"] == len(before)
     assert again.next > again.store.last_segment()
-    asked = again.store.asked_pairs()
+    asked = again.store.asked("comparison")
     again.play(first=300)
     assert labels(again.store)[: len(before)] == before
     assert again.store.counts()["answered"] == LABELS

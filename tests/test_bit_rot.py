@@ -43,7 +43,7 @@ def damaged(run: RunDirectory) -> set[int]:
 
 def unusable(run: RunDirectory) -> set[int]:
     store = LabelStore(run.labels)
-    found = unusable_labels(store, ClipFolder(run.clips))
+    found = unusable_labels(store, ClipFolder(run.clips), "comparison")
     store.close()
     return found
 
@@ -98,7 +98,7 @@ def test_a_damaged_answer_trains_nothing_and_is_reported_once(
     store = LabelStore(run.labels)
     labels = Labels(run, store)
     for _ in range(2):
-        assert [comparison.id for comparison in labels.comparisons()] == [1, 2, 4, 5, 6]
+        assert [comparison.id for comparison in labels.standing()] == [1, 2, 4, 5, 6]
     assert [change.id for change in labels.changes(after=3)] == [4, 5, 6]
     store.close()
     assert capsys.readouterr().err == (
@@ -125,7 +125,7 @@ UNREADABLE = [
 def test_an_answer_that_cannot_be_read_costs_that_answer_alone(statement: str, run: RunDirectory) -> None:
     turn(run, statement)
     store = LabelStore(run.labels)
-    assert [comparison.id for comparison in Labels(run, store).comparisons()] == [1, 2, 4, 5, 6]
+    assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 4, 5, 6]
     assert [label.id for label in read_labels(store)] == [1, 2, 4, 5, 6]
     store.close()
     assert damaged(run) == unusable(run) == {3}
@@ -155,7 +155,7 @@ def test_an_undone_unreadable_answer_does_no_harm(run: RunDirectory) -> None:
     for command in (["status"], ["labels", "report"], ["labels", "finish"]):
         assert prefrl(*command, run.root).code == 0
     store = LabelStore(run.labels)
-    assert [comparison.id for comparison in Labels(run, store).comparisons()] == [1, 2, 4, 5, 6]
+    assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 4, 5, 6]
     assert [change.id for change in Labels(run, store).changes(after=6)] == [7]
     store.close()
     assert prefrl("labels", "export", run.root, run.root.parent / "labels.zip").code == 0
@@ -188,13 +188,13 @@ def test_a_run_whose_clips_are_gone_does_not_pretend_to_repeat_itself(unfinished
     """It continues with new pairs instead of replaying its old answers, which are incomplete."""
     run = RunDirectory.open(unfinished)
     store = LabelStore(run.labels)
-    last, asked = store.last_round(), len(store.asked_pairs())
-    newest = max(label.left for label in store.comparisons())
+    last, asked = store.last_round(), len(store.asked("comparison"))
+    newest = max(label.segments[0] for label in store.labels("comparison"))
     store.close()
     ClipFolder(run.clips).file(newest).unlink()
     assert prefrl("resume", unfinished).code == 0
     assert not ClipFolder(run.clips).file(newest).exists()
     store = LabelStore(run.labels)
     assert store.last_round() > last
-    assert len(store.asked_pairs()) > asked
+    assert len(store.asked("comparison")) > asked
     store.close()

@@ -5,6 +5,7 @@ import pytest
 
 from prefrl.config import QueryConfig, RewardConfig, RunConfig, replace
 from prefrl.errors import UsageError
+from prefrl.feedback.feasibility import check_feedback
 
 CONFIG = RunConfig("hopper", "prefrl/Hopper-v0", horizon=1000)
 
@@ -141,9 +142,10 @@ def test_a_clip_longer_than_an_episode_is_refused():
 def test_more_labels_than_distinct_pairs_are_refused():
     few = {"agent.n_envs": 1, "steps": 300, "queries.segment_length": 30}  # ten segments
     assert replace(CONFIG, few).segments_in_run == 10
-    replace(CONFIG, few | {"queries.labels": 45}).validate()
+    check_feedback(replace(CONFIG, few | {"queries.labels": 45}))
     with pytest.raises(UsageError, match="46 labels are more than the 45 distinct pairs"):
-        replace(CONFIG, few | {"queries.labels": 46}).validate()
+        check_feedback(replace(CONFIG, few | {"queries.labels": 46}))
+    check_feedback(replace(CONFIG, few | {"queries.labels": 46, "teacher": "none"}))
 
 
 @pytest.mark.parametrize(

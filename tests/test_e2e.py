@@ -26,8 +26,8 @@ import prefrl as package
 
 REPOSITORY = Path(__file__).parent.parent
 SUMMARY_FIELDS = {
-    "task", "algo", "teacher", "mode", "seed", "steps", "labels_requested", "labels_answered", "labels_equal",
-    "labels_incomparable", "labels_unusable", "true_return_mean", "true_return_std",
+    "task", "algo", "feedback", "learner", "teacher", "mode", "seed", "steps", "labels_requested", "labels_answered",
+    "labels_equal", "labels_incomparable", "labels_unusable", "true_return_mean", "true_return_std",
     "evaluation_return_mean", "evaluation_return_std", "evaluation_episodes", "reward_correlation", "reward_updates",
     "warnings", "steps_per_second", "wall_seconds", "peak_rss_mb", "version", "commit",
 }  # fmt: skip
@@ -49,6 +49,7 @@ def test_summary_has_exactly_the_fields_of_the_contract(run: Path) -> None:
     figures = summary(run)
     assert set(figures) == SUMMARY_FIELDS
     assert (figures["task"], figures["algo"], figures["teacher"], figures["seed"]) == ("reacher", "ppo", "oracle", 3)
+    assert (figures["feedback"], figures["learner"]) == ("comparison", "reward-model")
     assert (figures["labels_requested"], figures["labels_answered"]) == (LABELS, LABELS)
     assert label_counts(run) == (LABELS, LABELS)
     assert figures["labels_incomparable"] == 0

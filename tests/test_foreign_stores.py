@@ -251,7 +251,7 @@ def test_whatever_bytes_turn_there_is_one_line(root: Path) -> None:
             continue
         try:
             store.check()
-            store.counts(), read_labels(store), store.comparisons(), store.damaged(), store.asked_pairs()
+            store.counts(), read_labels(store), store.labels("comparison"), store.damaged(), store.asked("comparison")
             LabelQueue(store).lease("a", 2)
         except PrefrlError:
             refusals += 1

@@ -110,7 +110,7 @@ def test_the_quality_of_labels_is_the_same_wherever_they_are(ours: People, their
     assert import_archive(file, theirs.run.root) == (LABELS, 0)
     assert figures(theirs.run) == figures(ours.run)
     assert theirs.store.counts()["answered"] == LABELS
-    assert len(theirs.store.comparisons()) == LABELS  # repeats train nothing
+    assert len(theirs.store.labels("comparison")) == LABELS  # repeats train nothing
     before = content(theirs.run.root)
     assert import_archive(file, theirs.run.root) == (0, 0)
     assert content(theirs.run.root) == before

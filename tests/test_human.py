@@ -71,7 +71,7 @@ def test_an_agent_trains_from_a_person_s_answers(tmp_path, mode):
     assert run.summary["teacher"] == "human"
     store = LabelStore(root / "labels.sqlite")
     said = dict(person.shown)
-    assert {c.mu for c in store.comparisons()} <= {0.0, 1.0}
+    assert {c.target for c in store.labels("comparison")} <= {0.0, 1.0}
     assert len(said) == store.counts()["answered"] == 12
     store.close()
 

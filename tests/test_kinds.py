@@ -1,4 +1,4 @@
-"""A custom feedback kind, a rating of one segment from 1 to 5, defined in this file only."""
+"""A custom feedback kind, a rating of one segment from 1 to 5, which no file but `rating.py` defines."""
 
 import contextlib
 import json
@@ -7,59 +7,25 @@ import sqlite3
 import numpy as np
 import pytest
 from helpers import segments
+from rating import RATING
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.kinds import KINDS, Choice, FeedbackKind
+from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import GivenAnswer, agreement, label_metrics
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer, Query, StandingAnswer
+from prefrl.feedback.terms import Answer, Label, Query, StandingAnswer
+from prefrl.registry import LOSSES, LossKind
 from prefrl.teachers import make_teacher
 
 POOL = segments(12)
 
 
-class Rating:
-    """How good one clip is, on an ordered scale."""
-
-    name, arity, values, level = "rating", 1, (1, 2, 3, 4, 5), "ordinal"
-    question, titles, rate_titles, rate_legend = "How good is it?", ("",), {}, ""
-    choices = tuple(Choice(n, str(n), str(n), str(n), f"{n} of 5") for n in values)
-
-    def parse(self, value):
-        if value not in self.values or isinstance(value, bool):
-            raise ValueError("a rating is a number from 1 to 5")
-        return int(value)
-
-    def counts(self, value):
-        return True
-
-    def tally(self, value):
-        return f"rated {value}"
-
-    def reverse(self, value):
-        return value
-
-    def simulate(self, rewards, teacher, usual, chance):
-        return int(np.clip(3 + np.sign(rewards[0].sum()), 1, 5))
-
-    def row(self, answer_id, segments, value):
-        return None
-
-    def code(self, value):
-        return float(value)
-
-    def agrees(self, value, returns):
-        return None
-
-    def rates(self, values):
-        return {}
-
-
 @pytest.fixture(autouse=True)
 def rating(monkeypatch):
-    kind: FeedbackKind = Rating()
+    kind: FeedbackKind = RATING
     monkeypatch.setitem(KINDS, kind.name, kind)
+    monkeypatch.setitem(LOSSES, kind.likelihood, LossKind("rating:proportional_odds"))
     return kind
 
 
@@ -105,8 +71,10 @@ def test_its_answers_are_stored_counted_read_and_undone(store):
         1, ids[0], "rating", (0,), 4, "human", "ann", 120, 1.5, created_at=""
     )
     assert LabelQueue(store).last_undoable("ann") == (ids[1], 4, "rating")
-    assert store.comparisons() == []
-    assert store.asked_pairs() == set()
+    assert store.labels("rating") == [Label(1, (0,), 4.0), Label(2, (1,), 4.0)]
+    assert store.asked("rating") == {(0,), (1,), (2,)}
+    assert store.labels("comparison") == []
+    assert store.asked("comparison") == set()
 
 
 def test_the_view_of_standing_answers_has_the_columns_of_the_contract(store, path):

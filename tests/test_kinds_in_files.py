@@ -1,4 +1,4 @@
-"""Answers of any feedback kind in archives, tables and reports: with ratings, which `test_kinds` defines."""
+"""Answers of any feedback kind in archives, tables and reports: with ratings, which `rating.py` defines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,14 @@ from helpers import quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from labelled import add_labels, make_run, random_segment
+from rating import Rating
 from runs import content
 from test_admission import forged
 from test_archive import text
 from test_history_files import entry
-from test_kinds import Rating
 
 from prefrl.errors import DamagedFileError, UsageError
 from prefrl.experience.clips import ClipFolder
-from prefrl.feedback import quality, transfer
 from prefrl.feedback.archive import LabelArchive, write_archive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds import KINDS, LONGEST_VALUE
@@ -36,7 +36,8 @@ from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Query
 from prefrl.feedback.transfer import add_labels as add_archive
-from prefrl.feedback.transfer import archive_lines, export_labels, import_archive
+from prefrl.feedback.transfer import archive_lines, export_labels, import_archive, labelled_task
+from prefrl.registry import LOSSES, LossKind
 from prefrl.runs.directory import RunDirectory
 
 VIEW = "id,query_id,kind,value,teacher,labeller,agent_step,segments,response_seconds,created_at"
@@ -60,12 +61,13 @@ class Spans(Rating):
 def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (Rating(), Spans()):
         monkeypatch.setitem(KINDS, kind.name, kind)
+    monkeypatch.setitem(LOSSES, Rating.likelihood, LossKind("rating:proportional_odds"))
 
 
 @pytest.fixture
 def asks_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (transfer, quality):
-        monkeypatch.setattr(module, "asked_kind", lambda config: "rating")
+    """The test's runs ask for ratings."""
+    monkeypatch.setitem(globals(), "make_run", partial(make_run, feedback="rating"))
 
 
 def ask(store: LabelStore, clips: ClipFolder, count: int, kind: str = "rating", first: int = 0) -> list[int]:
@@ -311,7 +313,7 @@ def test_any_answers_come_back_as_they_were(
         clips.save(random_segment(number))
     labels, history = entries(rows, flagged)
     run = make_run(tmp / "run")
-    task = transfer.labelled_task(run.config)
+    task = labelled_task(run.config)
     write_archive(tmp / "labels.zip", "0.1", task, labels, clips, history)
     archive = read_archive(tmp / "labels.zip")
     assert (list(archive.labels), archive.history) == (labels, history)

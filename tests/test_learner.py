@@ -11,7 +11,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer, Comparison
+from prefrl.feedback.terms import Answer, Label
 from prefrl.recipes import resolve
 from prefrl.reward import learner as learner_module
 from prefrl.reward import loss as loss_module
@@ -68,7 +68,7 @@ def test_regression_on_the_true_reward_recovers_its_values():
 
 def test_ties_pull_equal_segments_together():
     library = Library(40)
-    ties = [comparison._replace(mu=0.5) for comparison in library.comparisons()]
+    ties = [comparison._replace(target=0.5) for comparison in library.comparisons()]
     learner = make()
     learner.add(ties, library.read)
     learner.train(200 * 8)
@@ -124,7 +124,7 @@ def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatc
     """An out-of-bag comparison may change a member's validation loss, never its gradient."""
     library = Library(40)
     out_of_bag = next(n for n in range(1, 21) if multiplicity(0, n, 3)[0] == 0)
-    flipped = [c._replace(mu=1 - c.mu) if c.id == out_of_bag else c for c in library.comparisons()]
+    flipped = [c._replace(target=1 - c.target) if c.id == out_of_bag else c for c in library.comparisons()]
     straight, changed = make(library, l2_rate=0.0), make(l2_rate=0.0)
     changed.add(flipped, library.read)
     means = watch(monkeypatch, trainer_module, "running_mean")
@@ -199,7 +199,7 @@ def test_l2_adapts_to_the_ratio_of_validation_to_training_loss(monkeypatch):
 def test_overfitting_raises_l2_and_noise_free_plenty_lowers_it():
     rng = np.random.default_rng(0)
     library = Library(24, features=4)
-    guesses = [comparison._replace(mu=float(rng.integers(2))) for comparison in library.comparisons()]
+    guesses = [comparison._replace(target=float(rng.integers(2))) for comparison in library.comparisons()]
     overfit = make(learning_rate=1e-2, l2_rate=0.04, hidden=(32, 32))
     overfit.add(guesses, library.read)
     overfit.train(200 * 8)
@@ -222,7 +222,7 @@ def test_each_member_s_penalty_is_its_own_coefficient_times_its_squared_weights(
     """A tie between a clip and itself has no gradient of its own: what is left is that of the penalty, 2 L2 w."""
     library = Library(2)
     learner = make(l2_rate=0.0)
-    learner.add([Comparison(number, 0, 0, 0.5) for number in range(1, 9)], library.read)
+    learner.add([Label(number, (0, 0), 0.5) for number in range(1, 9)], library.read)
     learner.trainer.l2.coefficients = torch.tensor([0.1, 0.0, 0.3])
     before = [weight.detach().clone() for weight in learner.ensemble.network.weights]
     learner.train(8)
@@ -285,7 +285,7 @@ def test_published_reward_has_mean_zero_and_the_target_deviation_over_the_labell
 
 
 def test_output_normalisation_follows_the_newest_comparisons_of_the_ring():
-    newest = 2 * learner_module._NORMALISATION_COMPARISONS  # segments
+    newest = 2 * learner_module._NORMALISATION_LABELS  # segments
     library = Library(800)
     library.features[:-newest] += 100.0
     learner = make(library, buffer=300)
@@ -350,7 +350,7 @@ def test_l2_stays_for_a_member_that_has_no_training_comparisons():
     number = next(n for n in range(1, 500) if (multiplicity(0, n, 3) > 0).tolist() == [False, True, True])
     library = Library(2)
     learner = make()
-    learner.add([Comparison(number, 0, 1, 1.0)], library.read)
+    learner.add([Label(number, (0, 1), 1.0)], library.read)
     learner.train(20 * 8)
     assert learner.trainer.l2.coefficients[0].item() == pytest.approx(1e-4)
 
@@ -517,7 +517,7 @@ def test_comparisons_come_from_clips_as_they_were_recorded(tmp_path):
     assert clips.save(left)
     assert clips.save(right)
     learner = make(features=3, length=3)
-    learner.add([Comparison(1, 1, 0, 1.0)], clip_reader(clips))
+    learner.add([Label(1, (1, 0), 1.0)], clip_reader(clips))
     steps, true_rewards, target = laid_out(learner)
     np.testing.assert_array_equal(steps[0, 0], right.features)
     np.testing.assert_array_equal(steps[0, 1], left.features)
@@ -527,7 +527,7 @@ def test_comparisons_come_from_clips_as_they_were_recorded(tmp_path):
 
 def test_a_segment_is_stored_once_however_many_labels_share_it():
     library, learner = Library(40), make()
-    learner.add([Comparison(n, 0, n, float(n % 2)) for n in range(1, 21)], library.read)
+    learner.add([Label(n, (0, n), float(n % 2)) for n in range(1, 21)], library.read)
     assert len(learner.dataset.segments) == 21
     steps, true_rewards, _ = laid_out(learner)
     for place, number in enumerate(range(1, 21)):
@@ -539,7 +539,7 @@ def test_room_is_used_again_once_no_label_that_is_trained_on_needs_it():
     library, learner = Library(400), make(buffer=8)
     for first in range(1, 200, 5):
         learner.add(library.comparisons(first, first + 4), library.read)
-        learner.add([Comparison(1000 + first, 0, 1, 1.0)], library.read)
+        learner.add([Label(1000 + first, (0, 1), 1.0)], library.read)
         assert int(learner.dataset.slots.max()) < 16
     assert len(learner.dataset.segments) == 2 * 7  # two of the newest eight are about the same
     newest = laid_out(learner)[0][[n % 8 for n in range(learner.dataset.seen - 8, learner.dataset.seen)]]

@@ -18,7 +18,7 @@ from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.segment import Segment
-from prefrl.feedback.terms import Comparison
+from prefrl.feedback.terms import Label
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
@@ -187,7 +187,7 @@ def test_prediction_is_what_the_layers_give_one_after_the_other(monkeypatch: pyt
 def test_images_are_only_divided_by_255() -> None:
     learner = RewardLearner(resolve("moving-dot").reward, DOT, 15, seed=0)
     films = {number: (film(15, size=SIZE, seed=number).features, np.zeros(15, np.float32)) for number in range(4)}
-    learner.add([Comparison(1, 0, 1, 1.0), Comparison(2, 2, 3, 0.0)], films.__getitem__)
+    learner.add([Label(1, (0, 1), 1.0), Label(2, (2, 3), 0.0)], films.__getitem__)
     white = learner.ensemble.predict(torch.full((1, 4, SIZE, SIZE), 255, dtype=torch.uint8))
     learner.ensemble.eval()
     for member, predicted in zip(learner.ensemble.network.members, white, strict=True):
@@ -233,7 +233,7 @@ def test_a_learner_of_images_learns_and_resumes_exactly(tmp_path) -> None:
     }
     rng = np.random.default_rng(0)
     pairs = [rng.choice(24, 2, replace=False) for _ in range(40)]
-    comparisons = [Comparison(n + 1, int(a), int(b), float(a > b)) for n, (a, b) in enumerate(pairs)]
+    comparisons = [Label(n + 1, (int(a), int(b)), float(a > b)) for n, (a, b) in enumerate(pairs)]
     through, other = (RewardLearner(config, DOT, 5, seed=0) for _ in range(2))
     through.add(comparisons, films.__getitem__)
     through.train(8 * 10)
@@ -262,7 +262,7 @@ def image_learner(members: int = 2) -> RewardLearner:
     settings = {"reward.batch_size": 4, "reward.members": members}
     learner = RewardLearner(resolve("moving-dot", settings=settings).reward, DOT, 5, seed=0)
     films = np.random.default_rng(0).integers(0, 255, (12, 8, SIZE, SIZE), dtype=np.uint8)
-    comparisons = [Comparison(n + 1, n, (n + 1) % 12, float(n % 2)) for n in range(12)]
+    comparisons = [Label(n + 1, (n, (n + 1) % 12), float(n % 2)) for n in range(12)]
     learner.add(comparisons, lambda number: (films[number], np.zeros(5, np.float32)))
     return learner
 

@@ -1,3 +1,6 @@
+from collections import Counter
+from itertools import combinations, permutations
+
 import numpy as np
 import pytest
 from helpers import quick, segment, segments
@@ -5,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prefrl.selection.rules import RULES, choose, disagreement, draw_pairs, uncertainty
+from prefrl.selection.rules import RULES, choose, disagreement, draw_queries, uncertainty
 
 
 def ordered(pairs):
@@ -19,7 +22,7 @@ def key(pairs):
 @quick
 @given(st.integers(2, 60), st.integers(1, 300), st.integers(0, 10_000))
 def test_drawn_pairs_are_distinct_and_never_of_one_segment(count, wanted, seed):
-    pairs = draw_pairs(np.random.default_rng(seed), count, wanted)
+    pairs = draw_queries(np.random.default_rng(seed), count, wanted)
     assert len(pairs) == min(wanted, count * (count - 1) // 2)
     assert (pairs[:, 0] != pairs[:, 1]).all()
     assert pairs.min() >= 0
@@ -27,18 +30,42 @@ def test_drawn_pairs_are_distinct_and_never_of_one_segment(count, wanted, seed):
     assert len(set(ordered(pairs.tolist()))) == len(pairs)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 17])
-def test_every_pair_there_is_can_be_drawn(count):
-    every = {(a, b) for b in range(count) for a in range(b)}
-    pairs = draw_pairs(np.random.default_rng(0), count, len(every))
-    assert set(ordered(pairs.tolist())) == every
+@pytest.mark.parametrize("arity", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 17])
+def test_every_set_of_segments_can_be_drawn(count, arity):
+    every = set(combinations(range(count), arity))
+    drawn = draw_queries(np.random.default_rng(0), count, len(every) + 1, arity)
+    assert drawn.shape == (len(every), arity)
+    assert {tuple(sorted(query)) for query in drawn.tolist()} == every
+
+
+@pytest.mark.parametrize("arity", [1, 3])
+def test_sets_of_segments_are_drawn_uniformly_and_in_any_order(arity):
+    rng, counts = np.random.default_rng(3), Counter()
+    for _ in range(6000):
+        counts[tuple(draw_queries(rng, 5, 1, arity)[0].tolist())] += 1
+    every = list(permutations(range(5), arity))  # 5, or 60 with 100 expected of each
+    assert counts.keys() == set(every)
+    assert stats.chisquare([counts[query] for query in every]).pvalue > 0.01
+
+
+def test_single_segments_are_asked_about_once_the_ones_of_highest_variance_first():
+    spread = np.random.default_rng(0).permutation(40) / 40
+
+    def predict(pool, queries):
+        assert queries.shape == (39, 1)
+        return np.stack([0.5 - spread[queries[:, 0]] / 2, 0.5 + spread[queries[:, 0]] / 2])
+
+    chosen = choose(segments(40), 6, np.random.default_rng(1), arity=1, asked={(7,)}, predict=predict)
+    best = [number for number in np.argsort(-spread).tolist() if number != 7]
+    assert [(query.id,) for (query,) in chosen] == [(number,) for number in best[:6]]
 
 
 def test_pairs_are_drawn_uniformly():
     rng = np.random.default_rng(3)
     counts = np.zeros((6, 6))
     for _ in range(3000):
-        ((a, b),) = draw_pairs(rng, 6, 1)
+        ((a, b),) = draw_queries(rng, 6, 1)
         counts[a, b] += 1
     off_diagonal = counts[~np.eye(6, dtype=bool)]  # 30 ordered pairs, 100 expected of each
     assert stats.chisquare(off_diagonal).pvalue > 0.01
@@ -46,18 +73,18 @@ def test_pairs_are_drawn_uniformly():
 
 def test_segments_are_drawn_uniformly_on_either_side_when_many_pairs_are_drawn():
     rng = np.random.default_rng(4)
-    pairs = np.concatenate([draw_pairs(rng, 20, 19) for _ in range(200)])
+    pairs = np.concatenate([draw_queries(rng, 20, 19) for _ in range(200)])
     for side in (0, 1):
         assert stats.chisquare(np.bincount(pairs[:, side], minlength=20)).pvalue > 0.01
 
 
 def test_the_earlier_segment_is_on_the_left_half_the_time():
-    pairs = draw_pairs(np.random.default_rng(5), 100, 2000)
+    pairs = draw_queries(np.random.default_rng(5), 100, 2000)
     assert stats.binomtest(int((pairs[:, 0] < pairs[:, 1]).sum()), len(pairs)).pvalue > 0.01
 
 
 def test_the_first_pairs_drawn_are_not_those_of_the_first_segments():
-    firsts = [draw_pairs(np.random.default_rng(seed), 30, 100)[0].min() for seed in range(100)]
+    firsts = [draw_queries(np.random.default_rng(seed), 30, 100)[0].min() for seed in range(100)]
     assert 5 < np.mean(firsts) < 14  # the smaller of two of 0 … 29 is 9.67 on average
 
 

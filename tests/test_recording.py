@@ -110,7 +110,7 @@ def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_pat
     assert resume(root, control=control).summary is None
     person.join(timeout=20)
     store = LabelStore(run.labels)
-    asked, answered = store.asked_pairs(), read_labels(store)
+    asked, answered = store.asked("comparison"), read_labels(store)
     assert store.counts()["pending"] == 4
     clips = {path.name: path.stat().st_mtime_ns for path in run.clips.glob("*.safetensors")}
     recorded = load_tree(run.recording)["env"]["recorder"]
@@ -123,7 +123,7 @@ def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_pat
     assert RECORDING not in said
     assert said[0].startswith("waiting for ")
     assert read_labels(store)[: len(answered)] == answered
-    assert asked <= store.asked_pairs()
+    assert asked <= store.asked("comparison")
     assert all((run.clips / name).stat().st_mtime_ns == at for name, at in clips.items())
     assert len([q for q in asked if max(q) < recorded["recorded"]]) == 6  # of the clips that were recorded first
     assert load_tree(checkpoints(root)[0])["env"]["recorder"]["recorded"] >= recorded["recorded"]

@@ -84,7 +84,7 @@ def test_a_repeat_is_no_label(store, queue):
     label(queue, Repeats(store, queue, 0.5), 45)
     again = len(repeated(store))
     assert again == 15
-    assert store.counts()["answered"] == len(store.comparisons()) == 30
+    assert store.counts()["answered"] == len(store.labels("comparison")) == 30
     assert store.counts()["pending"] == len(store.pending()) == 90
     with store.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM labels").scalar_one() == 45  # but an answer

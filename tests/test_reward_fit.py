@@ -18,17 +18,22 @@ from labelled import SHAPES, add_labels, better, make_run, random_segment
 from runs import content, prefrl, refused
 
 import prefrl as package
+from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import reward_inputs
+from prefrl.experience.inputs import Inputs
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Comparison
+from prefrl.feedback.terms import Label
+from prefrl.reward.batch import Batch
 from prefrl.reward.fit_request import split
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.refit import Refit, judged, refit
+from prefrl.reward.segment_table import SegmentTable
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
 
@@ -41,8 +46,20 @@ PAIRS = np.array([[0, 1], [1, 2], [2, 0], [1, 0]])
 MU = np.array([0.0, 1.0, 1.0, 0.5])  # right, wrongly left, right, a tie
 
 
+def metrics_of(
+    sums: torch.Tensor, averaged: np.ndarray, true: np.ndarray, pairs: np.ndarray, mu: np.ndarray, error: float
+) -> RewardMetrics:
+    """Metrics of comparisons of segments with one step."""
+    table = SegmentTable(Inputs((0,)), 1, len(true), "cpu")
+    for segment, reward in enumerate(true):
+        table.hold(segment, np.zeros((1, 0), np.float32), reward[None])
+    slots, target = (torch.from_numpy(values).expand(len(sums), *values.shape) for values in (pairs, mu))
+    batch = Batch(table, slots, target, torch.ones(len(sums), dtype=torch.bool))
+    return reward_metrics(KINDS["comparison"], sums[..., None], averaged, true, batch, RewardConfig(error=error))
+
+
 def test_metrics_worked_by_hand() -> None:
-    found = reward_metrics(MEMBERS, AVERAGED, TRUE, PAIRS, MU, error=0.0)
+    found = metrics_of(MEMBERS, AVERAGED, TRUE, PAIRS, MU, error=0.0)
     assert (found.right, found.decided, found.ties) == (2, 3, 1)
     assert found.accuracy == pytest.approx(2 / 3)
     # Log-odds of left: -2, 1, 1, 2 for the first member, -1, -3, 4, 1 for the second.
@@ -50,26 +67,24 @@ def test_metrics_worked_by_hand() -> None:
     said = [-1, 1, 1, -1, 1, 1]
     losses = [math.log1p(math.exp(-side * way)) for side, way in zip(sides, said, strict=True)]
     losses += [math.log1p(math.exp(-odds)) / 2 + math.log1p(math.exp(odds)) / 2 for odds in (2, 1)]
-    assert found.log_loss == pytest.approx(sum(losses) / 8)
+    assert found.loss == pytest.approx(sum(losses) / 8)
     assert found.correlation == pytest.approx(np.corrcoef(AVERAGED, TRUE)[0, 1])
 
 
 def test_a_model_that_knows_nothing_has_the_loss_of_chance_and_predicts_nothing() -> None:
-    nothing = reward_metrics(torch.zeros(3, 3), np.zeros(3, np.float32), TRUE, PAIRS, MU, error=0.1)
-    assert nothing.log_loss == pytest.approx(math.log(2))
+    nothing = metrics_of(torch.zeros(3, 3), np.zeros(3, np.float32), TRUE, PAIRS, MU, error=0.1)
+    assert nothing.loss == pytest.approx(math.log(2))
     assert nothing.accuracy == 0  # two equal sums are no prediction
     assert nothing.correlation is None
 
 
 def test_the_error_bounds_the_loss() -> None:
-    sure = reward_metrics(
-        torch.tensor([[-1e4, 1e4]]), np.zeros(2, np.float32), TRUE[:2], PAIRS[:1], 1 - MU[:1], error=0.1
-    )
-    assert sure.log_loss == pytest.approx(math.log(20))
+    sure = metrics_of(torch.tensor([[-1e4, 1e4]]), np.zeros(2, np.float32), TRUE[:2], PAIRS[:1], 1 - MU[:1], error=0.1)
+    assert sure.loss == pytest.approx(math.log(20))
 
 
 def test_ties_alone_have_no_accuracy() -> None:
-    assert reward_metrics(MEMBERS, AVERAGED, TRUE, PAIRS[3:], MU[3:], error=0.0).accuracy is None
+    assert metrics_of(MEMBERS, AVERAGED, TRUE, PAIRS[3:], MU[3:], error=0.0).accuracy is None
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -79,9 +94,9 @@ def test_the_other_way_round_every_label_is_judged_the_other_way(seed: int) -> N
     sums = rng.normal(size=(3, 6)).astype(np.float32)
     pairs = np.array([rng.permutation(6)[:2] for _ in range(9)])
     mu = rng.choice([0.0, 0.5, 1.0], 9)
-    one = reward_metrics(torch.from_numpy(sums), sums[0], sums[1], pairs, mu, 0.1)
-    assert reward_metrics(torch.from_numpy(sums), sums[0], sums[1], pairs[:, ::-1].copy(), 1 - mu, 0.1) == one
-    against = reward_metrics(torch.from_numpy(sums), sums[0], sums[1], pairs, 1 - mu, 0.1)
+    one = metrics_of(torch.from_numpy(sums), sums[0], sums[1], pairs, mu, 0.1)
+    assert metrics_of(torch.from_numpy(sums), sums[0], sums[1], pairs[:, ::-1].copy(), 1 - mu, 0.1) == one
+    against = metrics_of(torch.from_numpy(sums), sums[0], sums[1], pairs, 1 - mu, 0.1)
     assert against.right == one.decided - one.right
 
 
@@ -97,28 +112,28 @@ def test_the_other_way_round_every_label_is_judged_the_other_way(seed: int) -> N
 def test_a_share_is_held_out_and_nothing_of_it_is_trained_on(
     pairs: list[tuple[int, int]], holdout: float, seed: int
 ) -> None:
-    labels = [Comparison(number, left, right, 1.0) for number, (left, right) in enumerate(pairs, start=1)]
+    labels = [Label(number, (left, right), 1.0) for number, (left, right) in enumerate(pairs, start=1)]
     training, held_out = split(labels, holdout, seed)
     assert sorted(training + held_out) == labels
     assert (training, held_out) == (sorted(training), sorted(held_out))
-    sides = [{frozenset((label.left, label.right)) for label in part} for part in (training, held_out)]
+    sides = [{frozenset(label.segments) for label in part} for part in (training, held_out)]
     assert not sides[0] & sides[1]
     assert len(sides[1]) == round(holdout * len(sides[0] | sides[1]))
     assert split(labels, holdout, seed) == (training, held_out)
 
 
 def test_a_pair_asked_about_both_ways_round_is_on_one_side() -> None:
-    labels = [Comparison(n, n % 30, n % 30 + 100, 1.0) for n in range(30)]
-    labels += [Comparison(100 + n, n % 30 + 100, n % 30, 0.0) for n in range(30)]
+    labels = [Label(n, (n % 30, n % 30 + 100), 1.0) for n in range(30)]
+    labels += [Label(100 + n, (n % 30 + 100, n % 30), 0.0) for n in range(30)]
     for seed in range(5):
         training, held_out = split(labels, 0.5, seed)
-        unseen = {frozenset((label.left, label.right)) for label in held_out}
-        assert not unseen & {frozenset((label.left, label.right)) for label in training}
+        unseen = {frozenset(label.segments) for label in held_out}
+        assert not unseen & {frozenset(label.segments) for label in training}
         assert (len(training), len(held_out), len(unseen)) == (30, 30, 15)
 
 
 def test_another_seed_holds_out_others() -> None:
-    labels = [Comparison(number, number, number + 1, 1.0) for number in range(50)]
+    labels = [Label(number, (number, number + 1), 1.0) for number in range(50)]
     assert split(labels, 0.2, 0) != split(labels, 0.2, 1)
 
 
@@ -143,7 +158,7 @@ def test_labels_by_the_true_reward_are_predicted(fitted: Refit) -> None:
     assert fitted.training.decided == 240
     assert fitted.held_out.accuracy is not None
     assert fitted.held_out.accuracy > 0.85
-    assert fitted.held_out.log_loss < 0.45
+    assert fitted.held_out.loss < 0.45
     assert fitted.held_out.correlation is not None
     assert fitted.held_out.correlation > 0.9
     assert fitted.training.accuracy is not None
@@ -157,19 +172,20 @@ def test_labels_at_random_are_not(tmp_path: Path) -> None:
     add_labels(made, 300, judge=lambda *_: Judgement.LEFT if rng.random() < 0.5 else Judgement.RIGHT)
     found = refit(made.root, comparisons=3000, holdout=0.3)
     assert found.held_out.accuracy == pytest.approx(0.5, abs=0.16)  # three standard errors of 90 labels
-    assert found.held_out.log_loss > 0.6
+    assert found.held_out.loss > 0.6
 
 
 def test_labels_that_say_the_opposite_are_told_from_those_of_the_truth(run: RunDirectory, fitted: Refit) -> None:
     """The same model, judged by reversed labels, is as far below chance as it was above."""
     store, reward = LabelStore(run.labels), package.load_reward(run.root, fitted.weights)
-    reversed_ = [label._replace(mu=1 - label.mu) for label in split(store.comparisons(), 0.2, 0)[1]]
+    reversed_ = [label._replace(target=1 - label.target) for label in split(store.labels("comparison"), 0.2, 0)[1]]
     store.close()
-    against = judged(reward.ensemble, reversed_, clip_reader(ClipFolder(run.clips)), 0.1)
+    read, config = clip_reader(ClipFolder(run.clips)), run.config.reward
+    against = judged(KINDS["comparison"], reward.ensemble, reversed_, read, config)
     assert against.right == fitted.held_out.decided - fitted.held_out.right
     assert against.accuracy is not None
     assert against.accuracy < 0.15
-    assert against.log_loss > math.log(2)
+    assert against.loss > math.log(2)
 
 
 def test_the_weights_are_the_model_that_was_judged(run: RunDirectory, fitted: Refit) -> None:
@@ -264,7 +280,7 @@ def test_progress_is_told_steadily_and_leaves_the_fit_as_it_is(run: RunDirectory
     learner = RewardLearner(dataclasses.replace(run.config.reward, buffer=240), reward_inputs(run.config), 15, 3, "cpu")
     store = LabelStore(run.labels)
     source = Labels(run, store)
-    learner.add(split(list(source.comparisons()), 0.2, 3)[0], source.read)
+    learner.add(split(list(source.standing()), 0.2, 3)[0], source.read)
     store.close()
     learner.train(1010)  # at once
     learner.publish(tmp_path / "other")

@@ -17,7 +17,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Comparison, Undone
+from prefrl.feedback.terms import Label, Undone
 from prefrl.reward.labels import Labels
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import save_tree
@@ -41,15 +41,15 @@ def store(run: RunDirectory):  # type: ignore[no-untyped-def]
     opened.close()
 
 
-def sides(*changes: Comparison | Undone) -> list[tuple[int, int, int]]:
-    return [(change.id, change.left, change.right) for change in changes if isinstance(change, Comparison)]
+def sides(*changes: Label | Undone) -> list[tuple[int, int, int]]:
+    return [(change.id, *change.segments) for change in changes if isinstance(change, Label)]
 
 
 def test_comparisons_are_those_that_stand_as_of_a_row(run: RunDirectory, store: LabelStore) -> None:
     store.undo(2)  # row 7
     labels = Labels(run, store, INPUTS)
-    assert sides(*labels.comparisons()) == [(n, n - 1, n) for n in (1, 3, 4, 5, 6)]
-    assert sides(*labels.comparisons(upto=3)) == [(n, n - 1, n) for n in (1, 2, 3)]
+    assert sides(*labels.standing()) == [(n, n - 1, n) for n in (1, 3, 4, 5, 6)]
+    assert sides(*labels.standing(upto=3)) == [(n, n - 1, n) for n in (1, 2, 3)]
     assert sides(*labels.changes(after=5)) == [(6, 5, 6)]
     assert list(labels.changes(after=6)) == [Undone(7, 2)]
     assert list(labels.changes(after=6, upto=6)) == []
@@ -59,9 +59,9 @@ def test_comparisons_are_those_that_stand_as_of_a_row(run: RunDirectory, store: 
 
 def test_a_clip_is_read_as_it_was_recorded_whether_it_is_at_hand_or_not(run: RunDirectory, store: LabelStore) -> None:
     labels, expected = Labels(run, store, INPUTS), [random_segment(number) for number in range(7)]
-    changes = labels.comparisons()
+    changes = labels.standing()
     first = next(changes)
-    for number in (first.left, first.right, 5):
+    for number in (*first.segments, 5):
         features, rewards = labels.read(number)
         np.testing.assert_array_equal(features, expected[number].features)
         np.testing.assert_array_equal(rewards, expected[number].true_rewards)
@@ -74,9 +74,9 @@ def test_the_clips_of_the_newest_comparison_are_read_once(
     load = ClipFolder.load
     monkeypatch.setattr(ClipFolder, "load", lambda self, number: loaded.append(number) or load(self, number))
     labels = Labels(run, store, INPUTS)
-    for change in labels.comparisons(upto=2):
-        labels.read(change.left)
-        labels.read(change.right)
+    for change in labels.standing(upto=2):
+        for segment in change.segments:
+            labels.read(segment)
     assert loaded == [0, 1, 1, 2]
 
 
@@ -86,7 +86,7 @@ def test_a_clip_that_is_gone_costs_its_labels_and_each_is_reported_once(
     ClipFolder(run.clips).file(2).unlink()
     labels = Labels(run, store, INPUTS)
     for _ in range(2):
-        assert [comparison.id for comparison in labels.comparisons()] == [1, 4, 5, 6]
+        assert [comparison.id for comparison in labels.standing()] == [1, 4, 5, 6]
     assert capsys.readouterr().err == 2 * f"{LEFT_OUT}the clip {ClipFolder(run.clips).file(2)} is missing\n"
 
 
@@ -108,9 +108,9 @@ def test_a_clip_of_another_shape_is_damaged(
     clips = ClipFolder(run.clips)
     clips.file(6).unlink()
     clips.save(other(random_segment(6), kind))
-    assert [comparison.id for comparison in Labels(run, store, INPUTS).comparisons()] == [1, 2, 3, 4, 5]
+    assert [comparison.id for comparison in Labels(run, store, INPUTS).standing()] == [1, 2, 3, 4, 5]
     assert capsys.readouterr().err == f"{LEFT_OUT}the clip {clips.file(6)} is damaged: it holds something else\n"
-    assert [comparison.id for comparison in Labels(run, store).comparisons()] == [1, 2, 3, 4, 5, 6]
+    assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_clip_of_other_numbers_is_damaged(
     for number in range(7):
         path = ClipFolder(run.clips).file(number)
         save_tree(path, {"format": 1, "features": features, "true_rewards": rewards})
-    assert list(Labels(run, store, INPUTS).comparisons()) == []
+    assert list(Labels(run, store, INPUTS).standing()) == []
 
 
 def test_an_answer_that_is_not_what_was_stored_stays_out(

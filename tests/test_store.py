@@ -13,7 +13,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Comparison
+from prefrl.feedback.terms import Label
 
 
 def view(path):
@@ -50,13 +50,13 @@ def test_shown_left_is_the_segment_on_the_left(store, path):
     ids = store.add_queries([pair_query(1, 0, pool[7], pool[2], 0), pair_query(1, 1, pool[3], pool[5], 0)])
     store.add_answers([answer(query_id) for query_id in ids])
     assert [row["shown_left"] for row in view(path)] == [7, 3]
-    assert store.comparisons() == [Comparison(1, 7, 2, 1.0), Comparison(2, 3, 5, 1.0)]
+    assert store.labels("comparison") == [Label(1, (7, 2), 1.0), Label(2, (3, 5), 1.0)]
 
 
 def test_comparisons_have_the_paper_s_mu_and_leave_out_incomparable(store):
     ids = list(store.add_queries(queries(4)))
     store.add_answers([answer(query_id, judgement) for query_id, judgement in zip(ids, Judgement, strict=True)])
-    assert [comparison.mu for comparison in store.comparisons()] == [1.0, 0.0, 0.5]
+    assert [comparison.target for comparison in store.labels("comparison")] == [1.0, 0.0, 0.5]
 
 
 def test_ties_count_as_labels_and_incomparable_ones_do_not(store):
@@ -69,9 +69,9 @@ def test_ties_count_as_labels_and_incomparable_ones_do_not(store):
 
 def test_counts_of_an_empty_store_are_zero(store):
     assert set(store.counts().values()) == {0}
-    assert store.comparisons() == []
+    assert store.labels("comparison") == []
     assert store.pending() == []
-    assert store.asked_pairs() == set()
+    assert store.asked("comparison") == set()
     assert store.last_round() == 0
     assert store.last_segment() == -1
 
@@ -108,7 +108,7 @@ def test_a_query_whose_answer_was_undone_can_be_answered_again_under_a_new_id(st
     store.add_answers([answer(query_id, Judgement.LEFT)])
     store.undo(1)
     store.add_answers([answer(query_id, Judgement.RIGHT)])
-    assert store.comparisons() == [Comparison(3, 0, 1, 0.0)]
+    assert store.labels("comparison") == [Label(3, (0, 1), 0.0)]
     store.undo(3)
     assert view(path) == []
     assert [row[0] for row in history(path)] == [1, 2, 3, 4]
@@ -149,22 +149,22 @@ def test_reading_can_be_limited_by_id_and_by_round(store):
     early = list(store.add_queries(queries(3, round_=1)))
     late = list(store.add_queries(queries(3, first=5, round_=2)))
     store.add_answers([answer(query_id) for query_id in [*late[:2], *early]])
-    assert [c.id for c in store.comparisons()] == [1, 2, 3, 4, 5]
-    assert [c.id for c in store.comparisons(after=2)] == [3, 4, 5]
-    assert [c.id for c in store.comparisons(after=1, upto=3)] == [2, 3]
-    assert [c.left for c in store.comparisons(max_round=1)] == [0, 2, 4]
+    assert [c.id for c in store.labels("comparison")] == [1, 2, 3, 4, 5]
+    assert [c.id for c in store.labels("comparison", after=2)] == [3, 4, 5]
+    assert [c.id for c in store.labels("comparison", after=1, upto=3)] == [2, 3]
+    assert [c.segments[0] for c in store.labels("comparison", max_round=1)] == [0, 2, 4]
     assert store.counts(max_round=1)["pending"] == 0
     assert store.counts()["pending"] == 1
     assert store.counts(max_round=1)["answered"] == 3
     assert store.last_round() == 2
     assert store.last_segment() == 15
-    assert store.asked_pairs(max_round=1) == {(0, 1), (2, 3), (4, 5)}
-    assert len(store.asked_pairs()) == 6
+    assert store.asked("comparison", max_round=1) == {(0, 1), (2, 3), (4, 5)}
+    assert len(store.asked("comparison")) == 6
 
 
 def test_asked_pairs_are_smaller_first(store):
     store.add_queries([pair_query(1, 0, POOL[9], POOL[4], 0)])
-    assert store.asked_pairs() == {(4, 9)}
+    assert store.asked("comparison") == {(4, 9)}
 
 
 def test_an_answer_to_no_query_is_refused(store, path):
@@ -225,7 +225,7 @@ for query in range(1, 61):
     store.add_answers([Answer(query, Judgement.LEFT, sys.argv[2], 0)])
     if query % 20 == 0:
         with suppress(UsageError):  # another writer may have taken it back first
-            store.undo(store.comparisons()[0].id)
+            store.undo(store.labels("comparison")[0].id)
 """
 
 
@@ -278,7 +278,7 @@ def test_repeats_are_no_labels_wherever_labels_are_read(store):
     with store.database.write() as connection:
         connection.execute(text(f"INSERT INTO repeats (query_id, original_id) VALUES ({ids[1]}, {ids[0]})"))
     assert [label.segments[0] for label in read_labels(store)] == [0, 4]
-    assert [comparison.left for comparison in store.comparisons()] == [0, 4]
+    assert [comparison.segments[0] for comparison in store.labels("comparison")] == [0, 4]
     assert store.counts()["answered"] == 2
 
 

@@ -87,9 +87,9 @@ def use(path):
     try:
         store.check()
         store.counts()
-        store.asked_pairs()
+        store.asked("comparison")
         store.pending()
-        return len(store.comparisons())
+        return len(store.labels("comparison"))
     finally:
         store.close()
 

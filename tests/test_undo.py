@@ -18,7 +18,7 @@ from prefrl.experience.inputs import Inputs
 from prefrl.feedback.following import Following
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Answer, Comparison, Undone
+from prefrl.feedback.terms import Answer, Label, Undone
 from prefrl.recipes import resolve
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
@@ -48,15 +48,15 @@ def say(store, query_id, judgement=LEFT, labeller="ann"):
 
 
 def test_changes_are_comparisons_that_stand_and_answers_that_were_undone_since(store):
-    history = Following(store)
+    history = Following(store, "comparison")
     one, two = ask(store, 1, 2)
     say(store, one)  # row 1
     say(store, two, EQUAL)
-    assert history.changes() == [Comparison(1, 0, 1, 1.0), Comparison(2, 2, 3, 0.5)]
+    assert history.changes() == [Label(1, (0, 1), 1.0), Label(2, (2, 3), 0.5)]
     store.undo(1)  # row 3
     say(store, one, RIGHT)
-    assert history.changes(after=2) == [Undone(3, 1), Comparison(4, 0, 1, 0.0)]
-    assert history.changes() == [Comparison(2, 2, 3, 0.5), Comparison(4, 0, 1, 0.0)]
+    assert history.changes(after=2) == [Undone(3, 1), Label(4, (0, 1), 0.0)]
+    assert history.changes() == [Label(2, (2, 3), 0.5), Label(4, (0, 1), 0.0)]
     store.undo(4)  # row 5: said and taken back between two looks
     assert history.changes(after=3) == []
     assert history.changes(after=4) == [Undone(5, 4)]
@@ -65,7 +65,7 @@ def test_changes_are_comparisons_that_stand_and_answers_that_were_undone_since(s
 
 
 def test_what_stood_as_of_a_row_is_told_whatever_was_undone_later(store):
-    history = Following(store)
+    history = Following(store, "comparison")
     (one,) = ask(store, 1)
     say(store, one)
     store.undo(1)
@@ -75,7 +75,7 @@ def test_what_stood_as_of_a_row_is_told_whatever_was_undone_later(store):
 
 
 def test_the_first_row_of_any_later_round_is_where_a_round_ends(store):
-    history = Following(store)
+    history = Following(store, "comparison")
     assert history.followed(0, 0) == 0
     for round_ in (1, 2, 3):
         say(store, *ask(store, round_), labeller=None)
@@ -83,7 +83,7 @@ def test_the_first_row_of_any_later_round_is_where_a_round_ends(store):
 
 
 def test_where_a_round_ended_is_noted_for_each_step_once_people_answer(store):
-    history = Following(store)
+    history = Following(store, "comparison")
     one, two, three, four = ask(store, 1, 4)
     say(store, one, labeller=None)
     assert history.followed(1, 0) == 1
@@ -98,18 +98,18 @@ def test_where_a_round_ended_is_noted_for_each_step_once_people_answer(store):
 
 def test_a_learner_that_follows_in_steps_has_the_standing_answers_at_each(store):
     rng = np.random.default_rng(0)
-    history, followed, at, standing = Following(store), {}, 0, {}
+    history, followed, at, standing = Following(store, "comparison"), {}, 0, {}
     for round_ in range(1, 40):
         if standing and rng.random() < 0.4:
             store.undo(int(rng.choice(list(standing))))
         elif round_ < 12:
             say(store, *ask(store, round_), rng.choice([*Judgement]))
-        standing = {comparison.id: comparison for comparison in store.comparisons()}
+        standing = {comparison.id: comparison for comparison in store.labels("comparison")}
         if rng.random() < 0.5:
             for change in history.changes(after=at):
                 at = change.id
                 if isinstance(change, Undone):
-                    followed.pop(change.comparison, None)
+                    followed.pop(change.answer, None)
                 else:
                     followed[change.id] = change
             assert followed == standing
@@ -146,7 +146,7 @@ def histories(draw):
             standing.remove(answer)
             batches[-1].append(Undone(row, answer))
         else:
-            batches[-1].append(Comparison(row, 2 * said, 2 * said + 1, draw(st.sampled_from([0.0, 0.5, 1.0]))))
+            batches[-1].append(Label(row, (2 * said, 2 * said + 1), draw(st.sampled_from([0.0, 0.5, 1.0]))))
             standing.append(row)
             said += 1
         if draw(st.booleans()):
@@ -157,8 +157,8 @@ def histories(draw):
 def net(rows):
     """What stands at the end."""
     rows = list(rows)
-    undone = {row.comparison for row in rows if isinstance(row, Undone)}
-    return [row for row in rows if isinstance(row, Comparison) and row.id not in undone]
+    undone = {row.answer for row in rows if isinstance(row, Undone)}
+    return [row for row in rows if isinstance(row, Label) and row.id not in undone]
 
 
 @quick
@@ -202,7 +202,7 @@ def test_a_resumed_learner_is_one_that_followed_to_the_last_bit(tmp_path_factory
 def test_an_answer_that_was_undone_leaves_the_held_out_sets_too():
     number = next(n for n in range(1, 100) if multiplicity(0, n, 3).min() == 0 < multiplicity(0, n, 3).max())
     library, followed = Library(4), learner()
-    followed.add([Comparison(number, 0, 1, 1.0), Comparison(number + 1, 2, 3, 1.0)], library.read)
+    followed.add([Label(number, (0, 1), 1.0), Label(number + 1, (2, 3), 1.0)], library.read)
     followed.add([Undone(number + 2, number)], library.read)
     counts = multiplicity(0, number + 1, 3)
     assert [len(bag) for bag in followed.dataset.bags] == counts.tolist()
@@ -217,7 +217,7 @@ def test_images_are_given_up_too():
 
     config = tiny_reward(network="cnn", buffer=4, batch_size=2)
     followed, fresh = (RewardLearner(config, Inputs((3, 48, 48)), 5, 0) for _ in range(2))
-    said = [Comparison(n + 1, 2 * n, 2 * n + 1, 1.0) for n in range(8)]
+    said = [Label(n + 1, (2 * n, 2 * n + 1), 1.0) for n in range(8)]
     followed.add([*said, Undone(9, 6), Undone(10, 2)], read)
     fresh.add([comparison for comparison in said if comparison.id not in (6, 2)], read)
     assert torch.equal(laid_out(followed)[0], laid_out(fresh)[0])
@@ -280,7 +280,7 @@ def test_a_synchronous_run_that_went_back_learns_what_it_had_learned(tmp_path_fa
     worker, round_, states = inline(tmp_path, store), 0, []
     open_ids = []
     for move in moves:
-        standing = store.comparisons()
+        standing = store.labels("comparison")
         if move == "ask" and round_ < 10:
             open_ids = [pending[0] for pending in store.pending()]
             for query in (*open_ids, *ask(store, round_ := round_ + 1)):
@@ -351,7 +351,9 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     resumed = RewardLearner(run.config.reward, Inputs((3,)), 5, run.config.seed)
     state = load_tree(run.learner_state)
     resumed.load_state_dict(
-        state, Following(store).changes(upto=state["counters"]["last_id"]), clip_reader(ClipFolder(run.clips))
+        state,
+        Following(store, "comparison").changes(upto=state["counters"]["last_id"]),
+        clip_reader(ClipFolder(run.clips)),
     )
     assert resumed.dataset.target[:4].tolist() == [1, 1, 1, 0]
     store.close()

@@ -46,7 +46,7 @@ def tasks() -> None:
 
 @app.command
 def train(*, request: OmitArgPrefixes[Request], track: bool = False, wandb_project_name: str = "prefrl") -> int:
-    """Train an agent from comparisons of its clips.
+    """Train an agent from feedback on its clips, by default comparisons.
 
     Args:
         request: The run's arguments.

@@ -11,6 +11,7 @@ from prefrl.commands.wording import in_words
 from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.tasks import known_tasks
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.usable import unusable_labels
@@ -43,6 +44,7 @@ def run_status(root: Path) -> dict[str, Any]:
     now: dict[str, Any] = (said.to_json() | {"state": in_words(said)} if said else {}) | {
         "run": str(root),
         "task": config.task,
+        "feedback": config.feedback if config.learns_reward else None,
         "teacher": config.teacher,
         "running": run.running,
         "finished": run.finished,
@@ -60,7 +62,7 @@ def run_status(root: Path) -> dict[str, Any]:
     if config.learns_reward and (run.labels.exists() or run.begun):
         with run_store(run) as store:
             now["label_counts"], now["closed"] = store.counts(), store.closed
-            now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips)))
+            now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips), config.feedback))
             now["labels"] = now["label_counts"]["answered"]  # newer than the last progress
             if config.asks_people:
                 queue = LabelQueue(store)
@@ -77,14 +79,16 @@ def _last_words(said: Progress | None) -> str:
 
 def status_lines(status: dict[str, Any]) -> list[str]:
     """Describe a run's status in lines for the user."""
-    lines = [f"{status['run']}: {status['task']}, teacher {status['teacher']}: {status.get('state', 'not started')}"]
+    asked = f", feedback {status['feedback']}" if status["feedback"] else ""
+    state = status.get("state", "not started")
+    lines = [f"{status['run']}: {status['task']}{asked}, teacher {status['teacher']}: {state}"]
     if "phase" in status:
         lines.append(details(from_json(status), None))
     if counts := status.get("label_counts"):
-        lines.append(
-            f"labels: {counts['answered']} answered ({counts['equal']} equal), {counts['incomparable']} incomparable, "
-            f"{counts['pending']} pending"
-        )
+        kind = KINDS[status["feedback"]]
+        tallies = dict.fromkeys(kind.tally(value) for value in kind.values or ())
+        said = ", ".join(f"{counts[name]} {name}" for name in tallies if counts[name])
+        lines.append(f"labels: {counts['answered']} answered, {counts['pending']} pending{said and f' ({said})'}")
     if unusable := status.get("labels_unusable"):
         lines.append(f"{unusable} of the labels cannot be used: a clip is missing or damaged, or the answer itself is")
     lines += [f"warning: {line}" for line in status.get("warnings", ())]

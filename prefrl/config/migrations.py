@@ -160,6 +160,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 2, "reward.normalise_over", "comparisons"),
     Change("config", 2, _one_kl, _two_kls),
     Rename("config", 2, "agent.stopping_kl", "agent.target_kl"),
+    Add("config", 3, "feedback", "comparison"),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -85,10 +85,12 @@ class Request(Budget):
     """Name of a task (see `prefrl tasks`), or a Gymnasium id."""
     _: KW_ONLY
     teacher: str = "oracle"
-    """Who compares clips: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, or
+    """Who answers: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, or
     none (train on the true reward)."""
     algo: str = "ppo"
     """Algorithm of the agent: ppo, a2c or trpo."""
+    feedback: str = "comparison"
+    """Kind of the queries: comparison, or a feedback kind of an installed package."""
     labels_from: Path | None = None
     """File of labels to start with, made by `prefrl labels export`."""
     seed: int = 0

@@ -119,7 +119,8 @@ class RewardConfig:
     error: float = 0.1
     """Assumed probability that a teacher answers at random (section 2.2.3)."""
     loss: str = "bradley-terry"
-    """A name in `registry.LOSSES`. `true-reward` fits the true reward instead: the paper's ablation `target`."""
+    """A name in `registry.LOSSES`; recipes use the feedback kind's own. `true-reward` fits the true reward instead: the
+    paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
     l2_rate: float = 0.016
@@ -165,7 +166,7 @@ class QueryConfig:
     """Selection and schedule of the queries (paper, sections 2.2.2 and 2.2.4)."""
 
     labels: int = 700
-    """N, the label budget: the number of comparisons answered left, right or equal."""
+    """N, the label budget: the number of answers that count, e.g. comparisons answered left, right or equal."""
     initial_fraction: float = 0.25
     """Fraction of the budget that is asked before the agent trains (appendix A.1)."""
     schedule_constant: float | None = None
@@ -262,7 +263,9 @@ class RunConfig:
     instruction: str = "Prefer the clip in which the agent does better."
     """Instruction that is shown to people."""
     teacher: str = "oracle"
-    """Who compares clips; see `Request.teacher`."""
+    """Who answers; see `Request.teacher`."""
+    feedback: str = "comparison"
+    """The kind of query, a name in `prefrl.feedback.kinds.KINDS`."""
     algo: str = "ppo"
     """Algorithm of the agent, a name in `prefrl.registry.ALGORITHMS`."""
     mode: Mode = "async"
@@ -333,20 +336,13 @@ class RunConfig:
         return self
 
     def _validate_segments(self) -> None:
-        """Check that the run records enough distinct pairs of segments for its budget."""
+        """Check that a segment fits into an episode."""
         length = self.queries.segment_length
         if self.horizon is not None:
             _require(
                 length <= self.horizon,
                 f"a clip of {length} steps is longer than an episode of {self.task} ({self.horizon} steps)",
             )
-        segments = self.segments_in_run
-        pairs = segments * (segments - 1) // 2
-        _require(
-            self.queries.labels <= pairs,
-            f"{self.queries.labels} labels are more than the {pairs} distinct pairs of segments that "
-            f"{self.steps} steps can give",
-        )
 
     @property
     def segments_in_run(self) -> int:

@@ -10,19 +10,19 @@ import sqlalchemy as sa
 from prefrl.feedback.answers import READABLE
 from prefrl.feedback.database import ANSWERS, META, QUERIES, REPEATS, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
-from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Comparison, Undone
+from prefrl.feedback.store import LabelStore, label_of
+from prefrl.feedback.terms import Label, Undone
 
 _LAST = 2**63 - 1
 
 
 class Following:
-    """Reads the changes in a store's history of answers."""
+    """Reads the changes in a store's history of answers of one feedback kind."""
 
-    def __init__(self, store: LabelStore) -> None:
-        self._read, self._write = store.database.read, store.database.write
+    def __init__(self, store: LabelStore, kind: str) -> None:
+        self._read, self._write, self._kind = store.database.read, store.database.write, kind
 
-    def changes(self, *, after: int = 0, upto: int | None = None) -> list[Comparison | Undone]:
+    def changes(self, *, after: int = 0, upto: int | None = None) -> list[Label | Undone]:
         """Return the changes between two rows of the history, for a learner that has processed the earlier ones.
 
         Args:
@@ -30,18 +30,19 @@ class Following:
             upto: The last row to process; None for the newest.
 
         Returns:
-            The changes in the order of their rows: comparisons that stand as of `upto`, and undone answers of rows up
+            The changes in the order of their rows: labels that stand as of `upto`, and undone answers of rows up
             to `after`. Answers that were given and undone in between are left out.
         """
         last = _LAST if upto is None else upto
         undo = ANSWERS.alias()
         undone = sa.exists().where(undo.c.undoes == ANSWERS.c.id, undo.c.id <= last)
         said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, READABLE)
-        chosen = (ANSWERS.c.id > after, ANSWERS.c.id <= last, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
+        asked = sa.and_(QUERIES.c.kind == self._kind, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
         query = (
             sa.select(ANSWERS.c.id, ANSWERS.c.query_id, QUERIES.c.kind, ANSWERS.c.value, ANSWERS.c.undoes)
             .join(QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
-            .where(*chosen, sa.or_(ANSWERS.c.undoes <= after, sa.and_(said, ~undone)))
+            .where(asked, ANSWERS.c.id > after, ANSWERS.c.id <= last)
+            .where(sa.or_(ANSWERS.c.undoes <= after, sa.and_(said, ~undone)))
             .order_by(ANSWERS.c.id)
         )
         with self._read() as connection:
@@ -73,12 +74,12 @@ class Following:
         return row
 
 
-def _change(row: Any, segments: Sequence[int]) -> Comparison | Undone | None:
-    """Convert a row to what the preference loss needs; None if it needs nothing of it."""
+def _change(row: Any, segments: Sequence[int]) -> Label | Undone | None:
+    """Convert a row to what a learner needs; None if it needs nothing of it."""
     if row.undoes is not None:
         return Undone(row.id, row.undoes)
     try:
         value = from_json(KINDS[row.kind], row.value)
     except ValueError:  # of a kind whose values cannot be enumerated
         return None
-    return KINDS[row.kind].row(row.id, segments, value)
+    return label_of(row.kind, row.id, segments, value)

@@ -16,7 +16,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json
-from prefrl.feedback.run_store import asked_kind, run_store
+from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.runs.directory import RunDirectory
 
@@ -128,7 +128,7 @@ def report(root: Path) -> dict[str, Any]:
     run = RunDirectory.open(root)
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
-    kind = KINDS[asked_kind(run.config)]
+    kind = KINDS[run.config.feedback]
     with run_store(run) as store:
         answers, late = read_answers(store, ClipFolder(run.clips), kind), store.late_answers()
     alpha, shared = agreement(answers)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from prefrl.config import RunConfig
-from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting
 from prefrl.runs.directory import RunDirectory
@@ -30,8 +28,3 @@ def run_store(run: RunDirectory, *, create: bool = False, waiting: Waiting | Non
         yield store
     finally:
         store.close()
-
-
-def asked_kind(config: RunConfig) -> str:
-    """Return the feedback kind of a run's queries."""
-    return COMPARISON

@@ -30,7 +30,7 @@ from prefrl.feedback.database import (
     segments_of,
 )
 from prefrl.feedback.kinds import KINDS, from_json, to_json
-from prefrl.feedback.terms import Answer, Comparison, Pending, Query, StandingAnswer
+from prefrl.feedback.terms import Answer, Label, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
 
 IMPORTED_ROUND = 0
@@ -202,23 +202,26 @@ class LabelStore:
                 counts["pending"] = sum(connection.scalars(missing))
         return counts
 
-    def comparisons(self, *, after: int = 0, upto: int | None = None, max_round: int | None = None) -> list[Comparison]:
-        """What the preference likelihood learns from standing answers, in the order of their ids.
+    def labels(
+        self, kind: str, *, after: int = 0, upto: int | None = None, max_round: int | None = None
+    ) -> list[Label]:
+        """What can be learned from standing answers of a feedback kind, in the order of their ids.
 
         Args:
+            kind: The kind's name.
             after: Only ids above this.
             upto: Only ids up to this.
             max_round: Only queries up to this selection round.
         """
-        chosen = STANDING.c.id > after
+        chosen = (STANDING.c.id > after) & (QUERIES.c.kind == kind)
         if upto is not None:
             chosen &= STANDING.c.id <= upto
         if max_round is not None:
             chosen &= QUERIES.c.round <= max_round
         with self._read() as connection:
             answers = _standing(connection, chosen)
-        rows = (KINDS[answer.kind].row(answer.id, answer.segments, answer.value) for answer in answers)
-        return [row for row in rows if row is not None]
+        labels = (label_of(kind, answer.id, answer.segments, answer.value) for answer in answers)
+        return [label for label in labels if label is not None]
 
     @property
     def closed(self) -> bool:
@@ -258,14 +261,13 @@ class LabelStore:
             later = connection.execute(ids.where(QUERIES.c.round > round_)).one()[1]
         return imported is not None and later is not None and imported > later
 
-    def asked_pairs(self, max_round: int | None = None) -> set[tuple[int, int]]:
-        """Pairs of segment ids, smaller first, that were ever asked about."""
-        query = sa.select(QUERIES.c.id)
+    def asked(self, kind: str, max_round: int | None = None) -> set[tuple[int, ...]]:
+        """What was ever asked in queries of a feedback kind: the ids of their segments, smallest first."""
+        query = sa.select(QUERIES.c.id).where(QUERIES.c.kind == kind)
         if max_round is not None:
             query = query.where(QUERIES.c.round <= max_round)
         with self._read() as connection:
-            about = segments_of(connection, query).values()
-        return {(min(pair), max(pair)) for pair in about if len(pair) == 2}
+            return {tuple(sorted(segments)) for segments in segments_of(connection, query).values()}
 
     def last_round(self) -> int:
         """The highest selection round there is; 0 before the first."""
@@ -277,6 +279,12 @@ class LabelStore:
         with self._read() as connection:
             last = connection.scalar(sa.select(sa.func.max(SEGMENTS.c.id)))
         return -1 if last is None else int(last)
+
+
+def label_of(kind: str, answer_id: int, segments: Sequence[int], value: Any) -> Label | None:
+    """An answer as a reward model is fitted to it; None where nothing is learned from it."""
+    target = KINDS[kind].target(value)
+    return None if target is None else Label(answer_id, tuple(segments), target)
 
 
 def undo(connection: sa.Connection, answer_id: int, at: str | None = None) -> None:

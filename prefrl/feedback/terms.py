@@ -67,17 +67,15 @@ class StandingAnswer(NamedTuple):
     """The time of day (ISO 8601)."""
 
 
-class Comparison(NamedTuple):
-    """One label for training: a query and its judgement, read from the store."""
+class Label(NamedTuple):
+    """An answer as a reward model is fitted to it, read from the store."""
 
     id: int
     """The answer's id; also the key of its bootstrap draws."""
-    left: int
-    """Segment id."""
-    right: int
-    """Segment id."""
-    mu: float
-    """1 if left is preferred, 0 if right, 0.5 for a tie."""
+    segments: tuple[int, ...]
+    """Segment ids, in the order shown."""
+    target: float
+    """What was said of them, as a number: see `FeedbackKind.target`."""
 
 
 class Undone(NamedTuple):
@@ -85,5 +83,5 @@ class Undone(NamedTuple):
 
     id: int
     """Id of the history row that undoes it."""
-    comparison: int
+    answer: int
     """The answer's id."""

@@ -16,7 +16,7 @@ from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tal
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.label_history import History, read_history, read_labels
 from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
-from prefrl.feedback.run_store import asked_kind, run_store
+from prefrl.feedback.run_store import run_store
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory, version
 from prefrl.storage.durable import sync
@@ -106,7 +106,7 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
         raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
     if archive.task.recorded not in (None, task.recorded):
         raise UsageError(f"{archive.path} contains {archive.task.recorded}, whereas the run records {task.recorded}")
-    asked = asked_kind(config)
+    asked = config.feedback
     if others := [kind for kind in archive.kinds if kind != asked]:
         raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")
 

@@ -9,6 +9,8 @@ from prefrl.config.request import Request
 from prefrl.errors import UsageError
 from prefrl.experience.find_task import find_task
 from prefrl.experience.tasks import GymnasiumTask, TaskFacts
+from prefrl.feedback.feasibility import check_feedback
+from prefrl.feedback.kinds import KINDS
 from prefrl.recipes.ablations import ABLATIONS
 from prefrl.recipes.tables import (
     ALGOS,
@@ -70,6 +72,8 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
             "native_engine": facts.native_engine and not base.asks_people,
             "algo": algo,
             "ablation": ablation,
+            "feedback": request.feedback,
+            "reward.loss": KINDS[request.feedback].likelihood,
         },
         _unknown_ends(facts),
         LEARNED_REWARD,
@@ -92,6 +96,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         seen = "images" if facts.images else "vectors"
         raise UsageError(f"the observations of {facts.name} are {seen}, which need reward.network={fitting}")
     check_teacher(config.teacher)
+    check_feedback(config)
     if not config.true_reward and not config.asks_people:
         raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
     return config

@@ -1,1 +1,1 @@
-"""The reward model: networks, ensemble, loss, and the learner that fits it to comparisons."""
+"""The reward model: networks, ensemble, loss, and the learner that fits it to labels."""

@@ -14,7 +14,7 @@ from prefrl.arrays import Array, Floats
 from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.terms import Comparison, Undone
+from prefrl.feedback.terms import Label, Undone
 from prefrl.reward.batch import Batch
 from prefrl.reward.input_normalisation import InputMoments
 from prefrl.reward.loss import multiplicity
@@ -44,7 +44,9 @@ class Row(NamedTuple):
 class Dataset:
     """Rows of labels that refer to a table of segments."""
 
-    def __init__(self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str) -> None:
+    def __init__(
+        self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str, arity: int = 2
+    ) -> None:
         """Make an empty dataset.
 
         Args:
@@ -53,13 +55,14 @@ class Dataset:
             length: L, of a segment.
             seed: Of batches and bootstraps.
             device: Where segments are kept and batches are made.
+            arity: A, the segments of a label.
         """
-        self._config, self._seed, self._device = config, seed, device
-        self.segments = SegmentTable(inputs, length, 2 * config.buffer, device)
+        self._config, self._seed, self._device, self._arity = config, seed, device, arity
+        self.segments = SegmentTable(inputs, length, arity * config.buffer, device)
         self.moments = InputMoments(inputs)
         self.last_id = 0
         """The newest row of the history that was taken in."""
-        self._standing: list[Comparison] = []
+        self._standing: list[Label] = []
         """All that stand, by their ids."""
         self._rows: deque[Row] = deque()
         """The newest of them: those that are trained on."""
@@ -78,9 +81,9 @@ class Dataset:
     @property
     def segments_seen(self) -> int:
         """Segments of the labels that stand; one that is in several labels counts in each."""
-        return 2 * self.seen
+        return self._arity * self.seen
 
-    def add(self, changes: Iterable[Comparison | Undone], read: ReadSegment) -> int:
+    def add(self, changes: Iterable[Label | Undone], read: ReadSegment) -> int:
         """Take in labels, and give up those that were taken back, in the order of the history.
 
         The newest that stand are trained on: the oldest make room, and come back where newer ones are given up. What
@@ -96,7 +99,7 @@ class Dataset:
         count = 0
         for change in changes:
             if isinstance(change, Undone):
-                self._give_up(change.comparison, read)
+                self._give_up(change.answer, read)
             else:
                 self._take_in(change, read)
             self.last_id = change.id
@@ -105,7 +108,7 @@ class Dataset:
             self._index()
         return count
 
-    def _take_in(self, label: Comparison, read: ReadSegment) -> None:
+    def _take_in(self, label: Label, read: ReadSegment) -> None:
         if len(self._rows) == self._config.buffer:
             self._release(self._rows.popleft())
         row = self._row(label, read)
@@ -114,20 +117,20 @@ class Dataset:
         self._standing.append(label)
         self._rows.append(row)
 
-    def _row(self, label: Comparison, read: ReadSegment) -> Row:
+    def _row(self, label: Label, read: ReadSegment) -> Row:
         """A label's row, its segments held."""
-        segments = (label.left, label.right)
-        parts = [read(segment) for segment in segments]
-        slots = tuple(self.segments.hold(segment, *part) for segment, part in zip(segments, parts, strict=True))
+        parts = [read(segment) for segment in label.segments]
+        held = zip(label.segments, parts, strict=True)
+        slots = tuple(self.segments.hold(segment, *part) for segment, part in held)
         counts = multiplicity(self._seed, label.id, self._config.members)
-        return Row(segments, slots, label.mu, tuple(counts.tolist()))
+        return Row(label.segments, slots, label.target, tuple(counts.tolist()))
 
     def _release(self, row: Row) -> None:
         for segment in row.segments:
             self.segments.release(segment)
 
     def _give_up(self, answer: int, read: ReadSegment) -> None:
-        """Forget an answer; nothing where it was no comparison, or left out as damaged."""
+        """Forget an answer; nothing where it was no label, or left out as damaged."""
         number = next((n for n in reversed(range(self.seen)) if self._standing[n].id == answer), None)
         if number is not None:
             self._forget(number, read)
@@ -137,7 +140,7 @@ class Dataset:
         """Forget the label of this number."""
         place = number - (self.seen - len(self._rows))
         label = self._standing.pop(number)
-        self.moments.remove((label.left, label.right), read, self.seen)
+        self.moments.remove(label.segments, read, self.seen)
         if place >= 0:
             self._release(self._rows[place])
             del self._rows[place]
@@ -191,7 +194,7 @@ class Dataset:
         counters = {"last_id": self.last_id, "seen": self.seen}
         return {**self.moments.state_dict(), "rng": self._rng.bit_generator.state, "counters": counters}
 
-    def load_state_dict(self, state: Tree, labels: Iterable[Comparison], read: ReadSegment) -> None:
+    def load_state_dict(self, state: Tree, labels: Iterable[Label], read: ReadSegment) -> None:
         """Go back to a saved state.
 
         Args:

@@ -113,22 +113,22 @@ class RewardEnsemble(nn.Module):
         self.output_normaliser.fit(self.predict(steps))
 
     @torch.no_grad()
-    def predict_preferences(self, segments: Sequence[Segment], pairs: Array) -> Array:
-        """Predict each member's probability that the left segment of a pair is preferred.
+    def predict_preferences(self, segments: Sequence[Segment], queries: Array) -> Array:
+        """Predict each member's probability that the first segment of a query is preferred; see `preference_logit`.
 
         Args:
-            segments: Segments; only those that occur in `pairs` are evaluated.
-            pairs: (B, 2) indices of segments.
+            segments: Segments; only those that occur in `queries` are evaluated.
+            queries: (B, A) indices of segments.
 
         Returns:
             (K, B)
         """
-        used, places = np.unique(pairs, return_inverse=True)
+        used, places = np.unique(queries, return_inverse=True)
         kept = torch.from_numpy(np.stack([segments[index].features for index in used]))
         steps = self.inputs.steps(kept)
         outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
-        sums = outputs.sum(dim=-1, keepdim=True)  # once per segment, because a segment is in many pairs
-        logits = preference_logit(sums[:, torch.as_tensor(places.reshape(pairs.shape))])
+        sums = outputs.sum(dim=-1, keepdim=True)  # once per segment, because a segment is in many queries
+        logits = preference_logit(sums[:, torch.as_tensor(places.reshape(queries.shape))])
         return np.asarray(torch.sigmoid(logits).cpu().numpy())
 
     def score(self, steps: Array) -> Floats:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.run_store import run_store
-from prefrl.feedback.terms import Comparison
+from prefrl.feedback.terms import Label
 from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import stream
 
@@ -31,7 +31,7 @@ class FitRequest:
     labels: int
     """Number of standing labels, including those with damaged clips."""
 
-    def split(self, labels: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+    def split(self, labels: Sequence[Label]) -> tuple[list[Label], list[Label]]:
         """Split labels into a training set and a held-out set.
 
         Raises:
@@ -53,31 +53,31 @@ def fit_request(
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
     with run_store(run) as store:
-        labels = store.comparisons()
+        labels = store.labels(run.config.feedback)
     request = FitRequest(run, holdout, seed, comparisons or _work(run), weights, len(labels))
     request.split(labels)
     return request
 
 
-def split(labels: Sequence[Comparison], holdout: float, seed: int) -> tuple[list[Comparison], list[Comparison]]:
-    """Split labels at random into a training set and a held-out set. All labels of a pair are in the same set.
+def split(labels: Sequence[Label], holdout: float, seed: int) -> tuple[list[Label], list[Label]]:
+    """Split labels at random into a training set and a held-out set. Labels about the same segments stay together.
 
     Args:
         labels: The labels.
-        holdout: Fraction of the pairs that is held out.
+        holdout: Fraction of these sets of segments that is held out.
         seed: Seed of the split.
     """
-    pairs = sorted({_pair(label) for label in labels})
-    chosen = stream(seed, "holdout").permutation(len(pairs))[: round(holdout * len(pairs))]
-    held_out = {pairs[index] for index in chosen}
-    parts: tuple[list[Comparison], list[Comparison]] = ([], [])
+    asked = sorted({_asked(label) for label in labels})
+    chosen = stream(seed, "holdout").permutation(len(asked))[: round(holdout * len(asked))]
+    held_out = {asked[index] for index in chosen}
+    parts: tuple[list[Label], list[Label]] = ([], [])
     for label in labels:
-        parts[_pair(label) in held_out].append(label)
+        parts[_asked(label) in held_out].append(label)
     return parts
 
 
-def _pair(label: Comparison) -> tuple[int, int]:
-    return min(label.left, label.right), max(label.left, label.right)
+def _asked(label: Label) -> tuple[int, ...]:
+    return tuple(sorted(label.segments))
 
 
 def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: int | None, out: Path | None) -> Path:

@@ -13,15 +13,15 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.following import Following
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Comparison, Undone
+from prefrl.feedback.terms import Label, Undone
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory
 
 
 class Labels:
-    """What a learner reads: a run's comparisons with their clips.
+    """What a learner reads: a run's labels, of its own feedback kind, with their clips.
 
-    A comparison whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
+    A label whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
     """
 
     def __init__(self, run: RunDirectory, store: LabelStore, inputs: Inputs | None = None) -> None:
@@ -29,20 +29,21 @@ class Labels:
 
         Args:
             run: The run.
-            store: Its labels.
+            store: Its answers.
             inputs: What a clip must hold, where that is known: one of something else is damaged.
         """
         self._inputs, self._length = inputs, run.config.queries.segment_length
-        self._store, self._following, self._clips = store, Following(store), ClipFolder(run.clips)
+        self._store, self._clips = store, ClipFolder(run.clips)
+        self._following = Following(store, run.config.feedback)
         self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
-        """Comparisons that stay out."""
+        """Labels that stay out."""
 
-    def comparisons(self, *, upto: int | None = None) -> Iterator[Comparison]:
+    def standing(self, *, upto: int | None = None) -> Iterator[Label]:
         """Those that stood as of a row of the history, or stand now, and can be learned from; in order."""
-        return (change for change in self.changes(upto=upto) if isinstance(change, Comparison))
+        return (change for change in self.changes(upto=upto) if isinstance(change, Label))
 
-    def changes(self, *, after: int = 0, upto: int | None = None) -> Iterator[Comparison | Undone]:
+    def changes(self, *, after: int = 0, upto: int | None = None) -> Iterator[Label | Undone]:
         """Those of `Following.changes` that can be learned from."""
         changes = self._following.changes(after=after, upto=upto)
         damaged = self._store.damaged(after) if changes else ()
@@ -59,14 +60,14 @@ class Labels:
         return self._following.followed(round_, step)
 
     def read(self, segment: int) -> tuple[Array, Floats]:
-        """A segment's features and true rewards; those of the comparison that came last are at hand."""
+        """Return a segment's features and true rewards; those of the newest label are cached."""
         return self._newest[segment] if segment in self._newest else self._encoded(segment)
 
-    def _is_whole(self, comparison: Comparison) -> bool:
+    def _is_whole(self, label: Label) -> bool:
         try:
-            self._newest = {segment: self._load(segment) for segment in (comparison.left, comparison.right)}
+            self._newest = {segment: self._load(segment) for segment in label.segments}
         except PrefrlError as error:
-            self._leave_out(comparison, explain(error))
+            self._leave_out(label, explain(error))
             return False
         return True
 
@@ -82,7 +83,7 @@ class Labels:
         kept = self._clips.load(segment)
         return kept.features, kept.true_rewards
 
-    def _leave_out(self, comparison: Comparison, why: str) -> None:
-        if comparison.id not in self._flaws:
+    def _leave_out(self, label: Label, why: str) -> None:
+        if label.id not in self._flaws:
             print(f"reward learner: a label is left out: {printable(why)}", file=sys.stderr)
-            self._flaws.add(comparison.id)
+            self._flaws.add(label.id)

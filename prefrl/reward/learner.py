@@ -1,4 +1,4 @@
-"""The reward learner, which fits an ensemble to comparisons and publishes its weights (paper, section 2.2.3).
+"""The reward learner, which fits an ensemble to labels and publishes its weights (paper, section 2.2.3).
 
 It runs in the agent's process in synchronous runs and in its own process in asynchronous runs. Its work is defined in
 comparisons per agent step, so its cost does not depend on the number of labels.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from prefrl.config import RewardConfig
+from prefrl.config import RewardConfig, RunConfig
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.terms import Comparison, Undone
+from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.terms import Label, Undone
 from prefrl.machine.random_state import TorchRandomState
 from prefrl.reward.dataset import Dataset, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
@@ -21,14 +22,16 @@ from prefrl.storage.files import Tree
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
 """Gradient steps per chunk for vectors (some hundredths of a second) and for images (one or two seconds)."""
-_NORMALISATION_COMPARISONS, _NORMALISATION_IMAGES = 64, 8
-"""Newest comparisons to which the output normalisation is fitted: few, and close to the agent's current behaviour."""
+_NORMALISATION_LABELS, _NORMALISATION_IMAGES = 64, 8
+"""Newest labels to which the output normalisation is fitted: few, and close to the agent's current behaviour."""
 
 
 class RewardLearner:
-    """Fits an ensemble to the newest comparisons. It consists of a dataset, a trainer and a publisher."""
+    """Fits an ensemble to the newest labels. It consists of a dataset, a trainer and a publisher."""
 
-    def __init__(self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str = "cpu") -> None:
+    def __init__(
+        self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str = "cpu", arity: int = 2
+    ) -> None:
         """Create an untrained learner.
 
         Args:
@@ -37,17 +40,24 @@ class RewardLearner:
             length: L, the number of steps in a segment.
             seed: Seed of initial weights, batches and bootstrap samples.
             device: Torch's device.
+            arity: A, the number of segments of a label.
         """
         self._chance = TorchRandomState(seed, device)  # separate from the agent's random state
         with self._chance.drawn():
             self.ensemble = RewardEnsemble(config, inputs).to(device)
         self.config = config
-        self.dataset = Dataset(config, inputs, length, seed, device)
+        self.dataset = Dataset(config, inputs, length, seed, device, arity)
         self.trainer = Trainer(config, self.ensemble, self.dataset, device)
         self._publisher = Publisher(self.ensemble)
 
+    @classmethod
+    def of_run(cls, config: RunConfig, inputs: Inputs, device: str) -> RewardLearner:
+        """Create a run's untrained learner."""
+        arity = KINDS[config.feedback].arity
+        return cls(config.reward, inputs, config.queries.segment_length, config.seed, device, arity)
+
     def __len__(self) -> int:
-        """Return the number of comparisons that are trained on."""
+        """Return the number of labels that are trained on."""
         return len(self.dataset)
 
     @property
@@ -65,8 +75,8 @@ class RewardLearner:
         """The newest row of the history of labels that was added."""
         return self.dataset.last_id
 
-    def add(self, changes: Iterable[Comparison | Undone], read: ReadSegment) -> int:
-        """Add comparisons, and remove undone ones; see `Dataset.add`."""
+    def add(self, changes: Iterable[Label | Undone], read: ReadSegment) -> int:
+        """Add labels, and remove undone ones; see `Dataset.add`."""
         count = self.dataset.add(changes, read)
         if count:
             self.ensemble.input_normaliser.fit(self.dataset.moments, self.dataset.segments_seen)
@@ -83,11 +93,11 @@ class RewardLearner:
 
     @property
     def chunk(self) -> int:
-        """Comparisons to fit before checking again whether to stop."""
+        """Labels to fit before checking again whether to stop."""
         return self.config.batch_size * (_CHUNK_IMAGE_BATCHES if self.ensemble.inputs.images else _CHUNK_BATCHES)
 
     def due(self, agent_steps: int) -> int:
-        """Return the comparisons that are due by an agent step and not fitted yet, including pretraining.
+        """Return the labels that are due by an agent step and not fitted yet, including pretraining.
 
         The number is a multiple of the batch size.
         """
@@ -95,15 +105,15 @@ class RewardLearner:
         batches = (wanted - self.trainer.fitted) // self.config.batch_size
         return max(0, int(batches)) * self.config.batch_size
 
-    def train(self, comparisons: int) -> None:
-        """Take gradient steps on the given number of comparisons."""
+    def train(self, labels: int) -> None:
+        """Take gradient steps on the given number of labels, counting repetitions."""
         with self._chance.drawn():  # for dropout
-            self.trainer.train(comparisons)
+            self.trainer.train(labels)
 
     def normalise(self) -> None:
-        """Fit the output normalisation to the newest comparisons. Call this before weights are used or published."""
+        """Fit the output normalisation to the newest labels. Call this before weights are used or published."""
         if len(self.dataset):
-            count = _NORMALISATION_IMAGES if self.ensemble.inputs.images else _NORMALISATION_COMPARISONS
+            count = _NORMALISATION_IMAGES if self.ensemble.inputs.images else _NORMALISATION_LABELS
             self.ensemble.fit_output_normalisation(self.dataset.newest_steps(count))
 
     def metrics(self) -> dict[str, float]:
@@ -124,22 +134,22 @@ class RewardLearner:
         self._publisher.publish(path, self.metrics())
 
     def state_dict(self) -> Tree:
-        """Return everything except the comparisons, which are in the store."""
+        """Return everything except the labels, which are in the store."""
         state: Tree = {"counters": {}, **self._chance.state_dict()}
         for part in (self.trainer, self.dataset, self._publisher):
             own = part.state_dict()
             state |= own | {"counters": state["counters"] | own["counters"]}
         return state
 
-    def load_state_dict(self, state: Tree, comparisons: Iterable[Comparison], read: ReadSegment) -> None:
+    def load_state_dict(self, state: Tree, labels: Iterable[Label], read: ReadSegment) -> None:
         """Restore a saved state.
 
         Args:
             state: From `state_dict`.
-            comparisons: All comparisons that stood as of the state's `last_id`, in order.
+            labels: All labels that stood as of the state's `last_id`, in order.
             read: Reads a segment.
         """
-        self.dataset.load_state_dict(state, comparisons, read)
+        self.dataset.load_state_dict(state, labels, read)
         self.trainer.load_state_dict(state)
         self._publisher.load_state_dict(state)
         self._chance.load_state_dict(state)

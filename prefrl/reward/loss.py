@@ -1,4 +1,4 @@
-"""The mathematics of fitting a reward to comparisons, as pure functions (paper, sections 2.2.1 and 2.2.3).
+"""The mathematics of fitting a reward to labels, as pure functions (paper, sections 2.2.1 and 2.2.3).
 
 What a reward model can be fitted by is in `prefrl.registry.LOSSES`, by name.
 """
@@ -45,16 +45,18 @@ def true_reward(rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
 
 
 def preference_logit(rewards: Tensor) -> Tensor:
-    """The log-odds that the left segment is preferred: the difference of the undiscounted sums of predicted reward.
+    """The log-odds that the first segment is preferred: the difference of the undiscounted sums of predicted reward.
 
     Args:
-        rewards: (..., 2, L) predicted rewards of the left and the right segment's steps.
+        rewards: (..., A, L) predicted rewards of the segments' steps. Of two, the left one comes first; with more, the
+            first is measured against the mean of the others; a single one against a sum of zero.
 
     Returns:
         (...)
     """
     sums = rewards.sum(dim=-1)
-    return sums[..., 0] - sums[..., 1]
+    others = sums.shape[-1] - 1
+    return sums[..., 0] - sums[..., 1:].sum(dim=-1) / max(1, others)
 
 
 def comparison_loss(logit: Tensor, mu: Tensor, error: float) -> Tensor:
@@ -87,8 +89,8 @@ def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
     prediction costs v whatever L is.
 
     Args:
-        rewards: (..., 2, L) predicted.
-        true_rewards: (..., 2, L) the task's own.
+        rewards: (..., A, L) predicted.
+        true_rewards: (..., A, L) the task's own.
 
     Returns:
         (...)
@@ -112,21 +114,21 @@ def running_mean(mean: Tensor, newest: Tensor, decay: float) -> Tensor:
     return torch.where(newest.isnan(), mean, torch.where(mean.isnan(), newest, mixed))
 
 
-def multiplicity(seed: int, comparison_id: int, members: int) -> Array:
-    """How often each member's bootstrap holds a comparison: Poisson(1), the limit of drawing |D| out of |D|.
+def multiplicity(seed: int, answer: int, members: int) -> Array:
+    """How often each member's bootstrap holds a label: Poisson(1), the limit of drawing |D| out of |D|.
 
-    Keyed by the comparison, so that it is drawn once and never again however the data grow; it is zero, and the
-    comparison thus held out for validation, with probability 1/e as in the paper.
+    Keyed by the answer, so that it is drawn once and never again however the data grow; it is zero, and the
+    label thus held out for validation, with probability 1/e as in the paper.
 
     Args:
         seed: The run's seed.
-        comparison_id: The comparison.
+        answer: The answer's id.
         members: K.
 
     Returns:
         (K,) whole numbers.
     """
-    return stream(seed, "bootstrap", comparison_id).poisson(1.0, members)
+    return stream(seed, "bootstrap", answer).poisson(1.0, members)
 
 
 def adapted_l2(coefficient: Tensor, ratio: Tensor, low: float, high: float, rate: float) -> Tensor:

@@ -4,53 +4,59 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
-from prefrl.arrays import Array, Floats
-from prefrl.reward.loss import comparison_loss
+from prefrl.arrays import Floats
+from prefrl.config import RewardConfig
+from prefrl.feedback.kinds import FeedbackKind
+from prefrl.registry import LOSSES, located
+from prefrl.reward.batch import Batch
 from prefrl.runs.metrics import correlation
 
 
 @dataclass(frozen=True)
 class RewardMetrics:
-    """Metrics of a reward model's predictions on some comparisons."""
+    """Metrics of a reward model's predictions on some labels."""
 
     right: int
-    """Left/right labels for which the averaged model predicts the higher sum for the preferred segment."""
+    """Decided labels with which the averaged model agrees; see `FeedbackKind.correct`."""
     decided: int
-    """Number of left/right labels."""
+    """Number of labels that a prediction can agree with; of comparisons, those that prefer a side."""
     ties: int
-    """Labels that judge both segments equal. They count only in the loss."""
-    log_loss: float
-    """Mean loss of the members in nats, as in training; ln 2 for a model that guesses."""
+    """Number of the other labels, e.g. comparisons that judge both segments equal. They count only in the loss."""
+    loss: float
+    """Mean loss of the members by the feedback kind's likelihood. Of comparisons in nats, and ln 2 for a guess."""
     correlation: float | None
     """Correlation of predicted and true sums over the segments; None if one of them does not vary."""
 
     @property
+    def labels(self) -> int:
+        """Number of all labels."""
+        return self.decided + self.ties
+
+    @property
     def accuracy(self) -> float | None:
-        """Fraction of the left/right labels that are predicted correctly; None if there are none."""
+        """Fraction of the decided labels that are predicted correctly; None if there are none."""
         return self.right / self.decided if self.decided else None
 
 
 def reward_metrics(
-    members: Tensor, averaged: Floats, true: Floats, pairs: Array, mu: Array, error: float
+    kind: FeedbackKind, members: Tensor, averaged: Floats, true: Floats, batch: Batch, config: RewardConfig
 ) -> RewardMetrics:
-    """Compute metrics from the sums of rewards over each of S segments.
+    """Compute metrics from the predicted rewards of S segments.
 
     Args:
-        members: (K, S) sums of each member's predictions, before output normalisation.
+        kind: The labels' feedback kind.
+        members: (K, S, L) predictions of each member, before output normalisation.
         averaged: (S,) sums of the normalised reward.
         true: (S,) sums of the true reward.
-        pairs: (B, 2) indices of the left and right segments.
-        mu: (B,) labels: 1 if left is preferred, 0 if right, 0.5 for a tie.
-        error: Assumed probability of a random answer.
+        batch: The labels, the same for each member. The slot of a segment is its index.
+        config: The training of the reward model.
     """
-    decided = mu != 0.5
-    difference = averaged[pairs[:, 0]] - averaged[pairs[:, 1]]
-    right = decided & (difference * (mu - 0.5) > 0)  # equal sums are not a correct prediction
-    logits = members[:, torch.from_numpy(pairs[:, 0])] - members[:, torch.from_numpy(pairs[:, 1])]
-    loss = comparison_loss(logits.double(), torch.from_numpy(mu), error).mean()
-    compared = sorted({int(segment) for segment in pairs.flat})
-    correlated = correlation(averaged[compared], true[compared])
-    return RewardMetrics(int(right.sum()), int(decided.sum()), int((~decided).sum()), float(loss), correlated)
+    slots, targets = batch.slots[0].numpy(), batch.target[0].numpy()
+    correct = kind.correct(averaged[slots], targets)
+    loss = located(LOSSES[kind.likelihood].function)(members[:, batch.slots[0]].double(), batch, config).mean()
+    used, decided = np.unique(slots), int(np.isfinite(correct).sum())
+    correlated = correlation(averaged[used], true[used])
+    return RewardMetrics(int(np.nansum(correct)), decided, len(targets) - decided, float(loss), correlated)

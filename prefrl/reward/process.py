@@ -76,13 +76,13 @@ def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) 
 
 def _learn_from(labels: Labels, orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
     config = run.config
-    learner = RewardLearner(config.reward, inputs, config.queries.segment_length, config.seed, device)
+    learner = RewardLearner.of_run(config, inputs, device)
     while not run.begun:  # the agent's process is pretraining, and saves the result at its first checkpoint
         if orders.listen(_IDLE_SECONDS):
             return
     if (state := _saved_state(run, learner)) is not None:
         with taken_from(run.learner_state):
-            learner.load_state_dict(state, labels.comparisons(upto=state["counters"]["last_id"]), labels.read)
+            learner.load_state_dict(state, labels.standing(upto=state["counters"]["last_id"]), labels.read)
         if learner.version:
             learner.publish(run.weights)  # the published weights may be damaged, or older than this state
     saved = published = time.monotonic()

@@ -10,16 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prefrl.arrays import Array, Floats
+from prefrl.config import RewardConfig
 from prefrl.experience.environments import reward_inputs
+from prefrl.experience.inputs import Inputs
+from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.run_store import run_store
-from prefrl.feedback.terms import Comparison
+from prefrl.feedback.terms import Label
 from prefrl.machine.devices import choose_device
+from prefrl.registry import LOSSES, LossKind
+from prefrl.reward.batch import Batch
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.fit_request import fit_request
 from prefrl.reward.labels import Labels
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
+from prefrl.reward.segment_table import SegmentTable
 
 Report = Callable[[str, int, int], None]
 """phase, done and to be done, again and again"""
@@ -32,8 +39,10 @@ class Refit:
     root: Path
     weights: Path
     """The fitted model, as a run publishes its own."""
+    likelihood: LossKind
+    """The loss of the labels' feedback kind."""
     fitted: int
-    """Comparisons that each member fitted, the same ones again and again."""
+    """Labels that each member fitted, the same ones again and again."""
     held_out: RewardMetrics
     training: RewardMetrics
 
@@ -41,20 +50,21 @@ class Refit:
         """For a person."""
         seen, unseen = self.training, self.held_out
         related = "none" if unseen.correlation is None else f"{unseen.correlation:.3f}"
+        chances = ("; chance: 0.500", "; chance: 0.693") if self.likelihood.log_loss else ("", "")
+        name, unit = ("log loss", " nats") if self.likelihood.log_loss else ("loss", "")
         return [
-            f"{self.root}: {seen.decided + seen.ties} labels fitted ({self.fitted:,} comparisons), "
-            f"{unseen.decided + unseen.ties} held out",
-            f"held-out accuracy {_share(unseen)}; chance: 0.500",
-            f"held-out log loss {unseen.log_loss:.3f} nats; chance: 0.693",
+            f"{self.root}: {seen.labels} labels fitted ({self.fitted:,} comparisons), {unseen.labels} held out",
+            f"held-out accuracy {_share(unseen)}{chances[0]}",
+            f"held-out {name} {unseen.loss:.3f}{unit}{chances[1]}",
             f"correlation of predicted and true sums of the held-out clips: {related}",
-            f"training accuracy {_share(seen)}, log loss {seen.log_loss:.3f} nats",
+            f"training accuracy {_share(seen)}, {name} {seen.loss:.3f}{unit}",
             f"weights: {self.weights}",
         ]
 
 
 def _share(found: RewardMetrics) -> str:
     if found.accuracy is None:
-        return "none: all are ties"
+        return "none: nothing is decided"
     ties = f", {found.ties} ties left out" if found.ties else ""
     return f"{found.accuracy:.3f} ({found.right} of {found.decided}{ties})"
 
@@ -86,22 +96,23 @@ def refit(
     """
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
     run, config = request.run.admit(trust), request.run.config
+    kind, inputs = KINDS[config.feedback], reward_inputs(config)
     with run_store(run) as store:
-        source = Labels(run, store, reward_inputs(config))
-        labels, read = list(source.comparisons()), source.read
+        source = Labels(run, store, inputs)
+        labels, read = list(source.standing()), source.read
     training, held_out = request.split(labels)
     # Away from a training nothing makes room for newer labels: all of them are fitted.
     reward = dataclasses.replace(config.reward, buffer=max(len(training), config.reward.batch_size))
-    device = choose_device(config.device)
-    learner = RewardLearner(reward, reward_inputs(config), config.queries.segment_length, seed, device)
+    fitted = dataclasses.replace(config, reward=reward, seed=seed)
+    learner = RewardLearner.of_run(fitted, inputs, choose_device(config.device))
     learner.add(training, read)
     _fit(learner, request.comparisons, report)
     learner.publish(request.weights)
     parts = []
     for name, part in (("held-out", held_out), ("training", training)):
         report(f"judging by {len(part)} {name} labels", 0, 0)
-        parts.append(judged(learner.ensemble, part, read, reward.error))
-    return Refit(root, request.weights, learner.trainer.fitted, *parts)
+        parts.append(judged(kind, learner.ensemble, part, read, reward))
+    return Refit(root, request.weights, LOSSES[kind.likelihood], learner.trainer.fitted, *parts)
 
 
 def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
@@ -114,22 +125,36 @@ def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
         left -= chunk
 
 
-def judged(ensemble: RewardEnsemble, labels: Sequence[Comparison], read: ReadSegment, error: float) -> RewardMetrics:
+def judged(
+    kind: FeedbackKind, ensemble: RewardEnsemble, labels: Sequence[Label], read: ReadSegment, config: RewardConfig
+) -> RewardMetrics:
     """How well a fitted ensemble predicts labels."""
-    sides = np.array([(label.left, label.right) for label in labels])
-    segments, places = np.unique(sides, return_inverse=True)
+    asked = np.array([label.segments for label in labels])
+    segments, places = np.unique(asked, return_inverse=True)
     members, averaged, true = [], [], []
     for segment in segments.tolist():
         features, true_rewards = read(segment)
         outputs = ensemble.predict(ensemble.inputs.steps(torch.from_numpy(features)))
-        members.append(outputs.sum(dim=1).cpu())
+        members.append(outputs.cpu())
         averaged.append(float(ensemble.combine(outputs).sum()))
-        true.append(float(true_rewards.sum()))
-    return reward_metrics(
-        torch.stack(members, dim=1),
-        np.array(averaged, np.float32),
-        np.array(true, np.float32),
-        places.reshape(sides.shape),
-        np.array([label.mu for label in labels]),
-        error,
-    )
+        true.append(true_rewards)
+    batch = _whole_batch(labels, places.reshape(asked.shape), true, len(members[0]))
+    sums = np.array([rewards.sum() for rewards in true], np.float32)
+    return reward_metrics(kind, torch.stack(members, dim=1), np.array(averaged, np.float32), sums, batch, config)
+
+
+def _whole_batch(labels: Sequence[Label], slots: Array, true: Sequence[Floats], members: int) -> Batch:
+    """All labels for each member, with the true rewards of their segments but without features.
+
+    Args:
+        labels: B labels.
+        slots: (B, A) indices of their segments among the S.
+        true: (L,) true rewards of each of the S segments.
+        members: K.
+    """
+    table = SegmentTable(Inputs((0,)), len(true[0]), len(true), "cpu")
+    for segment, rewards in enumerate(true):
+        table.hold(segment, np.zeros((len(rewards), 0), np.float32), rewards)
+    target = torch.tensor([label.target for label in labels], dtype=torch.float64)
+    drawn = torch.ones(members, dtype=torch.bool)
+    return Batch(table, torch.from_numpy(slots).expand(members, -1, -1), target.expand(members, -1), drawn)

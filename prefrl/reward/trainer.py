@@ -40,14 +40,14 @@ class Trainer:
         self.losses = torch.full((2, config.members), torch.nan, device=device)
         """Running means of each member's training and validation loss."""
         self.updates = self.fitted = 0
-        """Gradient steps, and the comparisons that each member fitted in them."""
+        """Gradient steps, and the labels that each member fitted in them."""
 
-    def train(self, comparisons: int) -> None:
-        """Take gradient steps over random batches until this many comparisons were fitted."""
+    def train(self, labels: int) -> None:
+        """Take gradient steps over random batches until this many labels were fitted."""
         if not len(self._dataset):
             return
         self._ensemble.train()
-        for _ in range(max(1, comparisons // self._config.batch_size)):
+        for _ in range(max(1, labels // self._config.batch_size)):
             self.step()
             if self.updates % _VALIDATION_STEPS == 0:
                 self.validate()

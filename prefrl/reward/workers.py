@@ -129,7 +129,7 @@ class InlineLearner:
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore the learner's state."""
-        kept = self._labels.comparisons(upto=state["counters"]["last_id"])
+        kept = self._labels.standing(upto=state["counters"]["last_id"])
         self._learner.load_state_dict(state, kept, self._labels.read)
 
     def close(self) -> None:

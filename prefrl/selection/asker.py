@@ -12,7 +12,7 @@ from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
-from prefrl.feedback.kinds.comparison import pair_query
+from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Query
@@ -53,12 +53,12 @@ class Asker:
             clips: Stores the queried segments.
             pool: The newest segments, filled by the recorder.
             teacher: Answers the queries.
-            ensemble: Returns the newest reward model, which selects pairs; None before pretraining.
+            ensemble: Returns the newest reward model, which selects queries; None before pretraining.
         """
         self.config, self._ensemble = config, ensemble
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
-        self._asked: set[tuple[int, int]] = set()
+        self._asked: set[tuple[int, ...]] = set()
         self._imported = 0
         """Number of imported labels."""
         self.round = 0
@@ -74,7 +74,7 @@ class Asker:
     @property
     def unusable(self) -> int:
         """Number of labels that cannot be learned from, e.g. because a clip is missing or damaged."""
-        return len(unusable_labels(self._store, self._clips))
+        return len(unusable_labels(self._store, self._clips, self.config.feedback))
 
     @property
     def problems(self) -> list[str]:
@@ -156,28 +156,29 @@ class Asker:
         return due - counts["answered"] - counts["pending"]
 
     def choose(self, step: int, count: int) -> list[Query]:
-        """Select the most informative pairs of clips.
+        """Select the most informative queries.
 
         Args:
             step: Agent steps taken.
             count: Number of queries.
 
         Returns:
-            Queries, best first; fewer than `count` if the pool has no more pairs.
+            Queries, best first; fewer than `count` if the pool has no more.
         """
-        queries, ensemble = self.config.queries, self._ensemble()
+        queries, kind, ensemble = self.config.queries, self.config.feedback, self._ensemble()
         rule = RULES.get(queries.selection)
         chosen = choose(
             self._pool,
             count,
             self._rng,
+            arity=KINDS[kind].arity,
             asked=self._asked,
             candidate_factor=queries.candidate_factor,
             candidate_clips=queries.candidate_clips,
             predict=ensemble.predict_preferences if rule and ensemble else None,
             rule=rule or disagreement,
         )
-        return [pair_query(self.round, rank, left, right, step) for rank, (left, right) in enumerate(chosen)]
+        return [Query(kind, segments, self.round, rank, step) for rank, segments in enumerate(chosen)]
 
     def _keep(self, queries: list[Query], due: int) -> list[Query]:
         """Save the clips and scenes of queries, and return the queries.
@@ -190,7 +191,7 @@ class Asker:
         if differing or (self._replays and self._store.differs(queries)):
             self._replays = False
             self.round = self._store.last_round() + 1
-            self._asked |= self._store.asked_pairs()
+            self._asked |= self._store.asked(self.config.feedback)
             spare = max(_SPARE_IDS, self._store.last_segment() + 1)
             for new, old in enumerate(differing, start=spare):
                 segments[old] = dataclasses.replace(segments[old], id=new)
@@ -202,8 +203,7 @@ class Asker:
         for segment in segments.values():
             self._clips.save_scene(segment)
         self._clips.sync()
-        ids = ([segment.id for segment in query.segments] for query in queries)
-        self._asked |= {(min(pair), max(pair)) for pair in ids}
+        self._asked |= {tuple(sorted(segment.id for segment in query.segments)) for query in queries}
         return queries
 
     def collect(self) -> None:
@@ -226,7 +226,7 @@ class Asker:
                 time.sleep(_POLL_SECONDS)
                 self.collect()
             if counts["answered"] >= due() or len(self._asked) == asked:
-                return  # all labels are answered, or no pairs are left
+                return  # all labels are answered, or nothing is left to ask
 
     def wait_for_people(self, step: int, waiting: Waiting) -> None:
         """Wait while people are too far behind the schedule; arguments as for `settle`.
@@ -267,7 +267,7 @@ class Asker:
         self._replays &= not self._store.imported_after(self.round)
         # Nor is a replay exact if clips of its labels are missing.
         self._replays &= not self.unusable
-        self._asked = self._store.asked_pairs(self.replayed_round)
+        self._asked = self._store.asked(self.config.feedback, self.replayed_round)
         if self._replays:
             return 0
         self.round = max(self.round, self._store.last_round())

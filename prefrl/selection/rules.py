@@ -1,8 +1,11 @@
-"""Select pairs of segments to ask about (paper, section 2.2.4)."""
+"""Select segments to ask about (paper, section 2.2.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -14,51 +17,53 @@ _FEWEST_CLIPS = 8
 """Minimum number of candidate clips. They form 28 pairs, more than the ten candidates of a single query."""
 
 PredictPreferences = Callable[[Sequence[Segment], Array], Array]
-"""(segments, (B, 2) pairs) -> (K, B): each member's probability that the left segment is preferred."""
+"""(segments, (B, A) queries) -> (K, B): each member's probability that the first segment is preferred."""
 Rule = Callable[[Array], Array]
-"""(K, B) probabilities -> (B,) scores of the pairs; pairs with the highest scores are asked about."""
+"""(K, B) probabilities -> (B,) scores of the queries; those with the highest scores are asked."""
 
 
-def draw_pairs(rng: np.random.Generator, segments: int, count: int) -> Array:
-    """Draw pairs of segments uniformly without replacement, each in random left/right order.
+def draw_queries(rng: np.random.Generator, segments: int, count: int, arity: int = 2) -> Array:
+    """Draw sets of segments uniformly without replacement, each in random order.
 
     Args:
         rng: Random generator.
         segments: Number of segments.
-        count: Number of pairs; at most all pairs are returned.
+        count: Number of sets; at most all sets are returned.
+        arity: A, the segments in a set.
 
     Returns:
-        (B, 2) indices. No segment is paired with itself, and no pair occurs twice in either order.
+        (B, A) indices. No segment occurs twice in a set, and no set occurs twice in any order.
     """
-    total = segments * (segments - 1) // 2
+    total = math.comb(segments, arity)
     codes = np.sort(rng.choice(total, size=min(count, total), replace=False))
-    # Pair (i, j), i < j, has the code i (2S - i - 1) / 2 + (j - i - 1): the upper triangle, row by row.
-    rows = np.arange(segments - 1)
-    starts = rows * (2 * segments - rows - 1) // 2
-    first = np.searchsorted(starts, codes, side="right") - 1
-    second = codes - starts[first] + first + 1
-    pairs = rng.permutation(np.stack([first, second], axis=1))
-    return np.where(rng.random(len(pairs))[:, None] < 0.5, pairs, pairs[:, ::-1])
+    queries = rng.permutation(_sets(codes, segments, arity))
+    orders = np.array(list(permutations(range(arity))))
+    order = orders[(rng.random(len(queries)) * len(orders)).astype(np.int64)]
+    return np.take_along_axis(queries, order, axis=1)
 
 
-def _codes(pairs: Array) -> Array:
-    """Encode each unordered pair of ids as one number.
+def _sets(codes: Array, segments: int, arity: int) -> Array:
+    """Return the sets that have these places in the lexicographic order of all sets: (B, A), each ascending.
 
-    Args:
-        pairs: (B, 2) ids in [-2^31, 2^31); imported segments have negative ids.
-
-    Returns:
-        (B,)
+    The sets that follow are counted with the combinatorial number system (Knuth, The Art of Computer Programming,
+    volume 4A, section 7.2.1.3).
     """
-    lesser, greater = np.sort(pairs, axis=1).T
-    return np.asarray((lesser << 32) + (greater + 2**31))
+    sizes = [np.ones(segments, np.int64)]
+    for _ in range(arity):  # to sizes[k][m], the number of sets of k among m
+        sizes.append(np.cumsum(sizes[-1]) - sizes[-1])
+    following, columns = math.comb(segments, arity) - 1 - codes, []
+    for counts in sizes[:0:-1]:
+        larger = np.searchsorted(counts, following, side="right") - 1
+        following = following - counts[larger]
+        columns.append(segments - 1 - larger)
+    return np.stack(columns, axis=1)
 
 
 def disagreement(probabilities: Array) -> Array:
     """Return the variance of the predicted preference over the members (paper, section 2.2.4).
 
     Args:
-        probabilities: (K, B): each member's probability that the left segment is preferred.
+        probabilities: (K, B): each member's probability that the first segment is preferred.
 
     Returns:
         (B,)
@@ -70,13 +75,13 @@ def uncertainty(probabilities: Array) -> Array:
     """Return the entropy of the predicted preference, averaged over the members (B-Pref: Lee et al., 2021).
 
     Args:
-        probabilities: (K, B): each member's probability that the left segment is preferred.
+        probabilities: (K, B): each member's probability that the first segment is preferred.
 
     Returns:
         (B,) in nats.
     """
-    left = torch.from_numpy(probabilities)
-    return np.asarray((torch.special.entr(left) + torch.special.entr(1 - left)).mean(dim=0))
+    first = torch.from_numpy(probabilities)
+    return np.asarray((torch.special.entr(first) + torch.special.entr(1 - first)).mean(dim=0))
 
 
 RULES: dict[str, Rule] = {"variance": disagreement, "entropy": uncertainty}
@@ -88,43 +93,46 @@ def choose(
     count: int,
     rng: np.random.Generator,
     *,
-    asked: Collection[tuple[int, int]] = (),
+    arity: int = 2,
+    asked: AbstractSet[tuple[int, ...]] = frozenset(),
     candidate_factor: int = 10,
     candidate_clips: int | None = None,
     predict: PredictPreferences | None = None,
     rule: Rule = disagreement,
-) -> list[tuple[Segment, Segment]]:
-    """Choose pairs to ask about.
+) -> list[tuple[Segment, ...]]:
+    """Choose queries to ask.
 
     Args:
         segments: The pool.
-        count: Number of pairs.
+        count: Number of queries.
         rng: Random generator.
-        asked: Pairs of segment ids (smaller first) that were already asked; they are not asked again.
-        candidate_factor: Number of candidate pairs per chosen pair.
-        candidate_clips: Number of segments per chosen pair from which candidates are drawn, themselves drawn
+        arity: A, the segments of a query.
+        asked: Segment ids (smallest first) of the queries that were already asked; they are not asked again.
+        candidate_factor: Number of candidates per chosen query.
+        candidate_clips: Number of segments per chosen query from which candidates are drawn, themselves drawn
             uniformly; None for the whole pool. Each segment is predicted once, even if it is in several candidates.
         predict: The ensemble's predicted preferences; None for a uniform choice.
         rule: Scores the candidates.
 
     Returns:
-        Ordered pairs (left, right), highest scores first; fewer than `count` only if the pool has no more.
+        Each query's segments in the order shown, highest scores first; fewer than `count` only if the pool has no more.
     """
-    if len(segments) < 2 or count < 1:
+    if len(segments) < arity or count < 1:
         return []
     some = max(_FEWEST_CLIPS, (candidate_clips or 0) * count)
     if candidate_clips and predict is not None and some < len(segments):
         places = np.sort(rng.choice(len(segments), some, replace=False))
         among = [segments[place] for place in places.tolist()]
-        found = choose(among, count, rng, asked=asked, candidate_factor=candidate_factor, predict=predict, rule=rule)
+        found = choose(
+            among, count, rng, arity=arity, asked=asked, candidate_factor=candidate_factor, predict=predict, rule=rule
+        )
         if len(found) == count:
-            return found  # otherwise, most pairs of these segments were already asked
-    drawn = draw_pairs(rng, len(segments), count * candidate_factor + len(asked))
+            return found  # otherwise, most queries of these segments were already asked
+    drawn = draw_queries(rng, len(segments), count * candidate_factor + len(asked), arity)
     ids = np.array([segment.id for segment in segments])
-    before = np.array(list(asked), dtype=np.int64).reshape(-1, 2)
-    fresh = ~np.isin(_codes(ids[drawn]), _codes(before))
+    fresh = [tuple(query) not in asked for query in np.sort(ids[drawn], axis=1).tolist()]
     candidates = drawn[fresh][: count * candidate_factor]
     if predict is not None and len(candidates) > count:
         scores = rule(predict(segments, candidates))
         candidates = candidates[np.argsort(-scores, kind="stable")]
-    return [(segments[left], segments[right]) for left, right in candidates[:count].tolist()]
+    return [tuple(segments[place] for place in query) for query in candidates[:count].tolist()]

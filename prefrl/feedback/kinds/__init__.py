@@ -1,4 +1,8 @@
-"""Feedback kinds by name. Adding one is a file and a line here: store, teachers and viewer read the registry."""
+"""Feedback kinds by name. Everything reads this registry: asking, store, teachers, viewer and reward learner.
+
+Adding a kind is a file and a line here; or, in another package, an entry point of the group `prefrl.feedback_kinds`,
+which names an instance of the kind. It is loaded at every start, so its module must not import anything slow.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from prefrl.registry import Registry
 __all__ = ["KINDS", "Choice", "FeedbackKind"]
 
 KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in (ComparisonKind(),)})
+KINDS.extended("prefrl.feedback_kinds", lambda entry_point: entry_point.load())
 LONGEST_VALUE = 100_000
 """Characters of an answer's JSON."""
 

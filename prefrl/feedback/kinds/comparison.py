@@ -13,7 +13,7 @@ from prefrl.arrays import Array, Floats
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.kind import Choice
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted, undiscounted
-from prefrl.feedback.terms import Comparison, Query
+from prefrl.feedback.terms import Query
 
 COMPARISON = "comparison"
 
@@ -58,6 +58,7 @@ class ComparisonKind:
         Choice(Judgement.RIGHT, "Right", "→", "Right", "the right clip is better"),
     )
     level: Literal["nominal"] = "nominal"
+    likelihood = "bradley-terry"
     rate_titles = {"equal_rate": "equal", "incomparable_rate": "can't tell", "left_rate": "left"}  # noqa: RUF012
     rate_legend = "left: of the answers that prefer a side; "
 
@@ -83,10 +84,14 @@ class ComparisonKind:
         """As for `FeedbackKind`."""
         return judge(rewards[0], rewards[1], teacher, usual, chance)
 
-    def row(self, answer_id: int, segments: Sequence[int], value: Judgement) -> Comparison | None:
-        """The pair with its mu; None for an incomparable one."""
-        mu = value.mu
-        return None if mu is None else Comparison(answer_id, segments[0], segments[1], mu)
+    def target(self, value: Judgement) -> float | None:
+        """Its mu: 1 if left is preferred, 0 if right, 0.5 for a tie; None for an incomparable pair."""
+        return value.mu
+
+    def correct(self, sums: Floats, targets: Array) -> Array:
+        """Whether the preferred segment has the larger sum; NaN for a tie. Two equal sums predict nothing."""
+        right = (sums[:, 0] - sums[:, 1]) * (targets - 0.5) > 0
+        return np.where(targets == 0.5, np.nan, right)
 
     def code(self, value: Judgement) -> float:
         """0 left, 1 right, 2 equal."""

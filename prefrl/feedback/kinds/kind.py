@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from prefrl.arrays import Array, Floats
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
-from prefrl.feedback.terms import Comparison
 
 
 class Choice(NamedTuple):
@@ -87,8 +86,23 @@ class FeedbackKind(Protocol):
             chance: (2,) uniform numbers, this query's own.
         """
 
-    def row(self, answer_id: int, segments: Sequence[int], value: Any) -> Comparison | None:
-        """What the reward model's preference likelihood learns from it; None where that is nothing."""
+    @property
+    def likelihood(self) -> str:
+        """The loss that reward models are fitted by, unless `reward.loss` is set: a name in `registry.LOSSES`."""
+
+    def target(self, value: Any) -> float | None:
+        """What the loss takes for an answer; None where nothing is learned from it."""
+
+    def correct(self, sums: Floats, targets: Array) -> Array:
+        """Whether predictions agree with labels.
+
+        Args:
+            sums: (B, A) predicted sums of reward over the labels' segments.
+            targets: (B,)
+
+        Returns:
+            (B,) 1 where they agree, 0 where they do not, NaN where a label says nothing that could be predicted.
+        """
 
     # -- quality ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,35 @@
+"""Whether a run can ask what its configuration says."""
+
+from __future__ import annotations
+
+import math
+
+from prefrl.config import RunConfig
+from prefrl.errors import UsageError
+from prefrl.feedback.kinds import KINDS
+from prefrl.registry import LOSSES
+
+
+def check_feedback(config: RunConfig) -> RunConfig:
+    """Check a run's feedback kind, its loss and its label budget; returns the configuration.
+
+    Raises:
+        UsageError: if the kind is unknown, the loss is for queries about another number of segments, or the run cannot
+            cut enough segments for distinct queries.
+    """
+    kind, loss = KINDS[config.feedback], LOSSES[config.reward.loss]
+    if not config.learns_reward:
+        return config
+    if loss.arity not in (None, kind.arity):
+        raise UsageError(
+            f"reward.loss={config.reward.loss} takes labels about {loss.arity} segments, and those of --feedback "
+            f"{config.feedback} are about {kind.arity}"
+        )
+    distinct = math.comb(config.segments_in_run, kind.arity)
+    if config.queries.labels > distinct:
+        them = {1: "segments", 2: "pairs of segments"}.get(kind.arity, f"sets of {kind.arity} segments")
+        raise UsageError(
+            f"{config.queries.labels} labels are more than the {distinct} distinct {them} that {config.steps} steps "
+            "can give"
+        )
+    return config
