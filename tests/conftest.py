@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from asking import make_run as make_asking_run
+from isolation import unchanged_process
 from labelled import LABELS as IN_FILE
 from labelled import People, add_labels, make_run, people
 from runs import LABELS, OLD, SETTINGS, checkpoints, content, prefrl, tiny
@@ -34,13 +35,12 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def trusted_by_nobody_else() -> Iterator[None]:
-    """What a test trusts is trusted in that test alone: none passes because another ran before it."""
-    folders, calls = dict(trust._folders), set(trust._calls)
-    yield
-    for kept, before in ((trust._folders, folders), (trust._calls, calls)):
-        kept.clear()
-        kept.update(before)
+def as_a_new_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test passes because of another before it: none trusts anything yet, and what it changed is changed back."""
+    with unchanged_process(tmp_path_factory.getbasetemp()):
+        trust._folders.clear()
+        trust._calls.clear()
+        yield
 
 
 @pytest.fixture
