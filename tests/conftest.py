@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 from asking import make_run as make_asking_run
 from isolation import unchanged_process
 from labelled import LABELS as IN_FILE
@@ -24,6 +25,8 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.transfer import export_labels
 from prefrl.runs.directory import RunDirectory
 from prefrl.safety import trust
+
+torch.set_num_threads(1)  # as in the processes that tests start: several workers must not fight for cores
 
 
 @pytest.fixture(scope="session", autouse=True)
