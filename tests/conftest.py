@@ -12,7 +12,9 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 from asking import make_run as make_asking_run
+from isolation import unchanged_process
 from labelled import LABELS as IN_FILE
 from labelled import People, add_labels, make_run, people
 from runs import LABELS, OLD, SETTINGS, checkpoints, content, prefrl, tiny
@@ -24,6 +26,8 @@ from prefrl.feedback.transfer import export_labels
 from prefrl.runs.directory import RunDirectory
 from prefrl.safety import trust
 
+torch.set_num_threads(1)  # as in the processes that tests start: several workers must not fight for cores
+
 
 @pytest.fixture(scope="session", autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -34,13 +38,12 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def trusted_by_nobody_else() -> Iterator[None]:
-    """What a test trusts is trusted in that test alone: none passes because another ran before it."""
-    folders, calls = dict(trust._folders), set(trust._calls)
-    yield
-    for kept, before in ((trust._folders, folders), (trust._calls, calls)):
-        kept.clear()
-        kept.update(before)
+def as_a_new_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test passes because of another before it: none trusts anything yet, and what it changed is changed back."""
+    with unchanged_process(tmp_path_factory.getbasetemp()):
+        trust._folders.clear()
+        trust._calls.clear()
+        yield
 
 
 @pytest.fixture

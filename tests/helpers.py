@@ -18,8 +18,6 @@ from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
 
-torch.set_num_threads(1)
-
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 """Property tests: few examples, the same ones every time, no clock."""
 

@@ -54,9 +54,9 @@ def test_an_environment_of_one_s_own_trains_and_is_given_again(kind: str, tmp_pa
     assert run.summary is not None
     (name,) = [each for each in gymnasium.registry if each.startswith("python/") and each not in before]
     del gymnasium.registry[name]  # as in another process
-    with pytest.raises(UsageError, match="give it as env="):
+    with pytest.raises(UsageError, match="pass it as env="):
         package.load_policy(run.root)
-    assert "give it as env=" in refused(prefrl("resume", run.root, "--steps", "500"), 2)
+    assert "pass it as env=" in refused(prefrl("resume", run.root, "--steps", "500"), 2)
     assert package.load_policy(run.root, env=env)(np.zeros(2, np.float32)) in (0, 1, 2)
     assert package.resume(run.root, steps=512, env=env).summary["steps"] >= 512  # type: ignore[index]
     del gymnasium.registry[name]

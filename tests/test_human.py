@@ -56,7 +56,7 @@ class Person(threading.Thread):
                 assert queue.answer(Answer(lease.query_id, judgement, "human", lease.agent_step, "ann", 0.1))
                 self.shown.append((lease.query_id, judgement))
                 time.sleep(self.pause)
-            time.sleep(0.01)
+            time.sleep(0.05)
         store.close()
 
 

@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,19 +43,6 @@ gymnasium.register("Walk-v0", "walkmodule:Walk", max_episode_steps=40)
 """
 EVIL = "import os, pathlib\npathlib.Path(os.environ['WITNESS']).write_text(__name__)\n"
 SMALL = ("--mode", "sync")
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Each test starts as a new process does, that nobody has named anything to."""
-    folders, calls = dict(trust._folders), set(trust._calls)
-    trust._folders.clear()
-    trust._calls.clear()
-    yield
-    trust._folders.clear()
-    trust._calls.clear()
-    trust._folders.update(folders)
-    trust._calls.update(calls)
 
 
 def away(*args: str | Path, cwd: Path, module: bool = False, **variables: str) -> Result:
