@@ -1,7 +1,7 @@
 """Registries of algorithms, reward networks and losses. Add your own as an entry.
 
 The built-in entries name their function as "module:name", like Gymnasium's entry points, so that a configuration can be
-checked without importing torch. Other packages add entries by entry points of their own.
+checked without importing torch. Other packages can add entries by entry points.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Registry(dict[str, Entry], Generic[Entry]):
         self[name]
 
     def extended(self, group: str, entry: Callable[[EntryPoint], Entry]) -> Self:
-        """Add the entries of other packages; one that cannot be loaded is reported and skipped.
+        """Add the entries of other packages. An entry that cannot be loaded is skipped with a warning.
 
         Args:
-            group: The group of their entry points. No entry that is here already is replaced.
-            entry: Makes an entry of an entry point.
+            group: Group of the entry points. Existing entries are not replaced.
+            entry: Creates an entry from an entry point.
         """
         for entry_point in entry_points(group=group):
             try:
                 self.setdefault(entry_point.name, entry(entry_point))
-            except Exception as error:  # any package may be installed: a broken one must not break the others
+            except Exception as error:  # a broken package must not break the others
                 line = f"prefrl: the {self.setting} {entry_point.name} ({entry_point.value}) cannot be loaded"
                 complain(printable(f"{line}: {explain(error)}", LONGEST_LINE))
         return self
@@ -85,7 +85,7 @@ class LossKind:
     log_loss: bool = False
     """Whether it is the log loss of the judgements, which is ln 2 for a model that guesses."""
     arity: int | None = None
-    """How many segments each of its labels is about; None for any number."""
+    """Number of segments of a label; None for any number."""
 
 
 def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:

@@ -106,13 +106,13 @@ def test_an_oracle_answers_it(store):
 @pytest.mark.parametrize("value", [0, 6, "4", None, True, [1], "left"])
 def test_what_is_no_value_of_its_is_refused(value, store):
     ids = ask(store)
-    with pytest.raises(UsageError, match="no answer of kind rating"):
+    with pytest.raises(UsageError, match="not a valid answer of kind rating"):
         store.add_answers([said(ids[0], value)])
     assert store.standing() == []
 
 
 def test_a_query_about_too_many_segments_is_refused(store):
-    with pytest.raises(UsageError, match="about 1 segments, not 2"):
+    with pytest.raises(UsageError, match="has 1 segments, not 2"):
         store.add_queries([Query("rating", tuple(POOL[:2]), 1, 0, 100)])
 
 

@@ -1,4 +1,4 @@
-"""Whether a run can ask what its configuration says."""
+"""Check that a configuration's feedback kind, loss and label budget fit together."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from prefrl.registry import LOSSES
 
 
 def check_feedback(config: RunConfig) -> RunConfig:
-    """Check a run's feedback kind, its loss and its label budget; returns the configuration.
+    """Check a run's feedback kind, loss and label budget, and return the configuration.
 
     Raises:
-        UsageError: if the kind is unknown, the loss is for queries about another number of segments, or the run cannot
-            cut enough segments for distinct queries.
+        UsageError: if the kind is unknown, the loss is for another number of segments, or the run records too few
+            segments for distinct queries.
     """
     kind, loss = KINDS[config.feedback], LOSSES[config.reward.loss]
     if not config.learns_reward:
         return config
     if loss.arity not in (None, kind.arity):
         raise UsageError(
-            f"reward.loss={config.reward.loss} takes labels about {loss.arity} segments, and those of --feedback "
-            f"{config.feedback} are about {kind.arity}"
+            f"reward.loss={config.reward.loss} needs labels of {loss.arity} segments, but those of --feedback "
+            f"{config.feedback} have {kind.arity}"
         )
     distinct = math.comb(config.segments_in_run, kind.arity)
     if config.queries.labels > distinct:

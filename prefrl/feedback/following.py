@@ -75,7 +75,7 @@ class Following:
 
 
 def _change(row: Any, segments: Sequence[int]) -> Label | Undone | None:
-    """Convert a row to what a learner needs; None if it needs nothing of it."""
+    """Convert a row to a change for the learner; None if it does not affect the learner."""
     if row.undoes is not None:
         return Undone(row.id, row.undoes)
     try:

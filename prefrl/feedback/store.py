@@ -1,6 +1,6 @@
 """The label store: segments, queries, and an append-only history of answers.
 
-Answers are never changed or deleted: undoing one adds a row. The view `answers_standing` shows those that stand.
+Answers are never changed or deleted: undoing an answer adds a row. The view `answers_standing` contains the others.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from prefrl.feedback.terms import Answer, Label, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
 
 IMPORTED_ROUND = 0
-"""The selection round of labels that came from a file: before a run's own, so that it sees them whatever it replays."""
+"""Selection round of imported labels. It is before all rounds of the run, so a replay always includes them."""
 _NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
-"""Queries that only ask again measure the people: they are no labels to train on, and none of the budget."""
+"""Queries that are not repeats. Repeats measure consistency; they neither train the model nor count as labels."""
 _ASKED_HERE = (QUERIES.c.round != IMPORTED_ROUND) & QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id))
-"""Queries that are neither from a file nor withdrawn."""
+"""Queries that are neither imported nor withdrawn."""
 _ASKING, _CLOSED = "asking", "closed"
 
 
 class LabelStore:
-    """One run's labels. Any number of processes may have it open at once."""
+    """The labels of a run. Several processes may use the store at the same time."""
 
     def __init__(self, path: Path, *, create: bool = False, waiting: Waiting | None = None) -> None:
         """Open a store.
 
         Args:
             path: The SQLite file.
-            create: Whether to make it where it is missing.
-            waiting: As for `Database`.
+            create: Whether to create the file if it is missing.
+            waiting: See `Database`.
 
         Raises:
             UsageError: if it was made by a newer version.
@@ -62,10 +62,10 @@ class LabelStore:
         self.close, self.check = self.database.close, self.database.check
 
     def add_queries(self, queries: Sequence[Query]) -> dict[int, Query]:
-        """Store queries and their segments; a query whose (round, rank) is there stays as it was.
+        """Store queries and their segments. An existing query with the same (round, rank) is kept unchanged.
 
         Returns:
-            The queries by their ids, those that were there before included.
+            All queries by their ids, including existing ones.
         """
         if not queries:
             return {}
@@ -83,7 +83,7 @@ class LabelStore:
         return {ids[query.round, query.rank]: query for query in queries}
 
     def differs(self, queries: Sequence[Query]) -> bool:
-        """Whether the store holds one of these queries' keys with another kind or other segments."""
+        """Return whether the store has a query with the key of one of these, but of another kind or other segments."""
         rounds = QUERIES.c.round.in_({query.round for query in queries})
         columns = sa.select(QUERIES.c.id, QUERIES.c.round, QUERIES.c.rank, QUERIES.c.kind).where(rounds)
         with self._read() as connection:
@@ -96,13 +96,13 @@ class LabelStore:
         return any(held[key] != asked[key] for key in held.keys() & asked.keys())
 
     def unanswered(self, query_ids: Iterable[int]) -> set[int]:
-        """Those of the queries that want more answers than stand for them."""
+        """Return those of the queries that want more answers than they have."""
         asked = set(query_ids)
         with self._read() as connection:
             return asked - set(connection.scalars(_complete().where(QUERIES.c.id.in_(asked))))
 
     def pending(self) -> list[Pending]:
-        """Queries still waiting for an answer, in the order of their ids."""
+        """Return the queries that still want answers, sorted by id."""
         waiting = sa.select(QUERIES.c.id).where(is_open(QUERIES.c.id), _NO_REPEAT)
         columns = (
             QUERIES.c.id,
@@ -120,13 +120,14 @@ class LabelStore:
     def add_answers(self, answers: Sequence[Answer]) -> set[int]:
         """Append answers in one transaction.
 
-        An answer to a query that has all that it wants, or one of the same labeller, is kept too, but never stands.
+        Late answers are stored too, but never stand: answers to a query that has as many answers as it wants, and
+        further answers of the same labeller.
 
         Returns:
-            The queries whose answers were taken.
+            The ids of the queries whose answers stand.
 
         Raises:
-            UsageError: if there is no such query, or the answer is none of its kind.
+            UsageError: if a query does not exist, or an answer is not valid for its kind.
         """
         if not answers:
             return set()
@@ -155,32 +156,33 @@ class LabelStore:
         return {row["query_id"] for row in taken}
 
     def damaged(self, after: int = 0) -> set[int]:
-        """Rows of the history, with ids above `after`, that are not what was stored."""
+        """Return the ids of damaged rows of the history above `after`."""
         with self._read() as connection:
             return damaged(connection, after)
 
     def late_answers(self) -> int:
-        """How many answers came to queries that had one: they are kept, and stand for nothing."""
+        """Return the number of late answers, which are stored but not used."""
         with self._read() as connection:
             return int(connection.scalar(sa.select(sa.func.count()).where(ANSWERS.c.late > 0)) or 0)
 
     def undo(self, answer_id: int) -> None:
-        """Append a row that takes an answer back; the answer itself stays in the history.
+        """Undo an answer by appending a row; the answer itself stays in the history.
 
         Raises:
-            UsageError: if there is no such answer, or it was taken back before.
+            UsageError: if there is no such answer, or it was undone before.
         """
         with self._write() as connection:
             undo(connection, answer_id)
 
     def counts(self, max_round: int | None = None) -> dict[str, int]:
-        """Standing answers by what they say, how many of them are labels, and how many are still wanted.
+        """Count the standing answers by value, the labels among them, and the pending answers.
 
         Args:
             max_round: Count only queries up to this selection round.
 
         Returns:
-            By the kinds' tallies; `answered`: those that count; `pending`: answers that open queries still want.
+            Counts by the kinds' tallies; `answered`: answers that count as labels; `pending`: answers that open queries
+            still want.
         """
         upto = _NO_REPEAT if max_round is None else _NO_REPEAT & (QUERIES.c.round <= max_round)
         joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
@@ -194,7 +196,7 @@ class LabelStore:
         with self._read() as connection:
             for name, text, count in connection.execute(said.group_by(STANDING.c.kind, STANDING.c.value)):
                 kind = KINDS[name]
-                with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
+                with contextlib.suppress(ValueError):  # of a kind whose values cannot be enumerated
                     value = from_json(kind, text)
                     counts[kind.tally(value)] = counts.get(kind.tally(value), 0) + count
                     counts["answered"] += count if kind.counts(value) else 0
@@ -205,13 +207,13 @@ class LabelStore:
     def labels(
         self, kind: str, *, after: int = 0, upto: int | None = None, max_round: int | None = None
     ) -> list[Label]:
-        """What can be learned from standing answers of a feedback kind, in the order of their ids.
+        """Return the standing answers of a feedback kind that can be learned from, sorted by id.
 
         Args:
-            kind: The kind's name.
-            after: Only ids above this.
-            upto: Only ids up to this.
-            max_round: Only queries up to this selection round.
+            kind: Name of the feedback kind.
+            after: Return only ids above this.
+            upto: Return only ids up to this.
+            max_round: Return only answers to queries up to this selection round.
         """
         chosen = (STANDING.c.id > after) & (QUERIES.c.kind == kind)
         if upto is not None:
@@ -225,7 +227,7 @@ class LabelStore:
 
     @property
     def closed(self) -> bool:
-        """Whether the run is to finish with the labels there are: nothing is asked any more."""
+        """Whether the run finishes with its current labels, and no queries are asked any more."""
         with self._read() as connection:
             return is_closed(connection)
 
@@ -237,23 +239,23 @@ class LabelStore:
                 connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
 
     def unreadable(self) -> set[int]:
-        """Labels that stand and cannot be read any more, and in whose place no other was given yet."""
+        """Return the ids of unreadable standing labels whose queries were not answered again."""
         ids = sa.select(UNREADABLE.c.id).join(QUERIES, QUERIES.c.id == UNREADABLE.c.query_id)
         ids = ids.where(_NO_REPEAT, QUERIES.c.id.not_in(_complete()))
         with self._read() as connection:
             return set(connection.scalars(ids))
 
     def standing(self) -> list[StandingAnswer]:
-        """Standing answers with all that is known of them, whether or not they count, in the order of their ids.
+        """Return all standing answers, whether or not they count, sorted by id.
 
-        Those that are not what was stored are left out: a copy would pass for what somebody said.
+        Damaged answers are left out, because a copy of them would look intact.
         """
         with self._read() as connection:
-            rotten = damaged(connection)
-            return [answer for answer in _standing(connection, sa.true()) if answer.id not in rotten]
+            corrupt = damaged(connection)
+            return [answer for answer in _standing(connection, sa.true()) if answer.id not in corrupt]
 
     def imported_after(self, round_: int) -> bool:
-        """Whether labels were imported when answers of rounds later than this one were there already."""
+        """Return whether labels were imported after the first answers of rounds later than this one."""
         ids = sa.select(sa.func.max(STANDING.c.id), sa.func.min(STANDING.c.id))
         ids = ids.join_from(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
         with self._read() as connection:
@@ -262,7 +264,7 @@ class LabelStore:
         return imported is not None and later is not None and imported > later
 
     def asked(self, kind: str, max_round: int | None = None) -> set[tuple[int, ...]]:
-        """What was ever asked in queries of a feedback kind: the ids of their segments, smallest first."""
+        """Return the segment ids of all queries of a feedback kind that were ever asked, each sorted."""
         query = sa.select(QUERIES.c.id).where(QUERIES.c.kind == kind)
         if max_round is not None:
             query = query.where(QUERIES.c.round <= max_round)
@@ -270,25 +272,25 @@ class LabelStore:
             return {tuple(sorted(segments)) for segments in segments_of(connection, query).values()}
 
     def last_round(self) -> int:
-        """The highest selection round there is; 0 before the first."""
+        """Return the last selection round; 0 if there is none."""
         with self._read() as connection:
             return int(connection.scalar(sa.select(sa.func.max(QUERIES.c.round))) or 0)
 
     def last_segment(self) -> int:
-        """The highest segment id there is; -1 before the first."""
+        """Return the highest segment id; -1 if there is none."""
         with self._read() as connection:
             last = connection.scalar(sa.select(sa.func.max(SEGMENTS.c.id)))
         return -1 if last is None else int(last)
 
 
 def label_of(kind: str, answer_id: int, segments: Sequence[int], value: Any) -> Label | None:
-    """An answer as a reward model is fitted to it; None where nothing is learned from it."""
+    """Convert an answer to a label for training; None if nothing is learned from it."""
     target = KINDS[kind].target(value)
     return None if target is None else Label(answer_id, tuple(segments), target)
 
 
 def undo(connection: sa.Connection, answer_id: int, at: str | None = None) -> None:
-    """`LabelStore.undo`, within a transaction; `at` is the time of day, now by default."""
+    """Undo an answer within a transaction, see `LabelStore.undo`; `at` is the time, by default now."""
     if connection.scalar(sa.select(STANDING.c.id).where(STANDING.c.id == answer_id)) is None:
         raise UsageError(f"there is no standing answer {answer_id}")
     row = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)).mappings().one()
@@ -296,55 +298,55 @@ def undo(connection: sa.Connection, answer_id: int, at: str | None = None) -> No
 
 
 def is_open(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether a query wants more answers here: it is neither withdrawn nor from a file."""
+    """Whether a query wants more answers: it is neither complete, withdrawn nor imported."""
     imported = sa.select(QUERIES.c.id).where(QUERIES.c.round == IMPORTED_ROUND)
     closed = (_complete(), sa.select(WITHDRAWN.c.query_id), imported)
     return sa.and_(*(query_id.not_in(others) for others in closed))
 
 
 def is_closed(connection: sa.Connection) -> bool:
-    """`LabelStore.closed`, within a transaction."""
+    """Return `LabelStore.closed`, within a transaction."""
     return connection.scalar(sa.select(META.c.value).where(META.c.key == _ASKING)) == _CLOSED
 
 
 def place_segments(connection: sa.Connection, query_id: int, segments: Sequence[int]) -> None:
-    """Store what a query is about, in the order shown, within a transaction."""
+    """Store the segments of a query in the order shown, within a transaction."""
     rows = [{"query_id": query_id, "place": place, "segment_id": segment} for place, segment in enumerate(segments)]
     connection.execute(QUERY_SEGMENTS.insert(), rows)
 
 
 def answer_row(answer: Answer, kind: str, segments: Sequence[int], at: str) -> dict[str, Any]:
-    """An answer as the history holds it.
+    """Return the row of the history for an answer.
 
     Raises:
-        UsageError: if the value is none of the kind's.
+        UsageError: if the value is not valid for the kind.
     """
     try:
         value = to_json(KINDS[kind], answer.value)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"{answer.value!r:.80} is no answer of kind {kind}: {error}") from None
+        raise UsageError(f"{answer.value!r:.80} is not a valid answer of kind {kind}: {error}") from None
     shown = {"shown": json.dumps(list(segments)), "created_at": at, "late": 0, "undoes": None}
     return answer._asdict() | {"value": value} | shown
 
 
 def _complete() -> sa.Select[tuple[int]]:
-    """Queries that have all the answers they want."""
+    """Select the queries that have as many answers as they want."""
     joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
     answered = sa.select(STANDING.c.query_id).select_from(joined)
     return answered.group_by(STANDING.c.query_id).having(sa.func.count() >= sa.func.min(QUERIES.c.wanted))
 
 
 def _standing(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[StandingAnswer]:
-    """Standing answers to what was asked for the first time, in the order of their ids."""
+    """Return standing answers, without those to repeats, sorted by id."""
     columns = [STANDING.c[name] for name in StandingAnswer._fields if name != "segments"]
     rows = sa.select(*columns).join(QUERIES, QUERIES.c.id == STANDING.c.query_id).where(_NO_REPEAT, chosen)
     found = connection.execute(rows.order_by(STANDING.c.id)).all()
     asked = sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id >= found[0].id) if found else None
     about = segments_of(connection, asked) if found else {}
-    values: dict[tuple[str, str], Any] = {}  # few are said again and again
+    values: dict[tuple[str, str], Any] = {}  # parsed values; most answers have the same few
     answers = []
     for number, query_id, kind, text, *given in found:
-        with contextlib.suppress(ValueError):  # of a kind whose values cannot be listed
+        with contextlib.suppress(ValueError):  # of a kind whose values cannot be enumerated
             if (kind, text) not in values:
                 values[kind, text] = from_json(KINDS[kind], text)
             answers.append(StandingAnswer(number, query_id, kind, about[query_id], values[kind, text], *given))
@@ -367,6 +369,6 @@ def _add_segments(connection: sa.Connection, queries: Sequence[Query]) -> None:
 def _query_row(query: Query) -> dict[str, Any]:
     kind = KINDS[query.kind]
     if len(query.segments) != kind.arity:
-        raise UsageError(f"a query of kind {kind.name} is about {kind.arity} segments, not {len(query.segments)}")
+        raise UsageError(f"a query of kind {kind.name} has {kind.arity} segments, not {len(query.segments)}")
     row = {name: getattr(query, name) for name in ("kind", "round", "rank", "agent_step", "wanted")}
     return row | {"created_at": now()}

@@ -1,4 +1,4 @@
-"""Queries and answers, on their way into the store and out of it."""
+"""Queries and answers, as they are written to and read from the store."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from prefrl.experience.segment import Segment
 
 
 class Query(NamedTuple):
-    """A question put to a teacher. Its key is (round, rank)."""
+    """A query for a teacher. Its key in the store is (round, rank)."""
 
     kind: str
-    """A name of `prefrl.feedback.kinds.KINDS`."""
+    """A name in `prefrl.feedback.kinds.KINDS`."""
     segments: tuple[Segment, ...]
-    """What is asked about, in the order shown; as many as the kind's arity."""
+    """The segments, in the order shown; their number is the kind's arity."""
     round: int
-    """The selection round, counted over the whole run."""
+    """Number of the selection round, counted over the whole run."""
     rank: int
-    """The place within its round, best first."""
+    """Position within the round, best first."""
     agent_step: int
     """Agent steps taken when it was asked."""
     wanted: int = 1
-    """How many labellers are to answer it."""
+    """Number of labellers who should answer it."""
 
 
 class Pending(NamedTuple):
-    """A query in the store that waits for an answer."""
+    """A query in the store that still wants answers."""
 
     id: int
     kind: str
@@ -38,7 +38,7 @@ class Pending(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a teacher says of one query, on its way into the store."""
+    """A teacher's answer to a query, to be stored."""
 
     query_id: int
     value: Any
@@ -50,7 +50,7 @@ class Answer(NamedTuple):
 
 
 class StandingAnswer(NamedTuple):
-    """An answer that was neither late nor taken back, read from the store."""
+    """An answer from the store that is neither late nor undone."""
 
     id: int
     query_id: int
@@ -61,21 +61,21 @@ class StandingAnswer(NamedTuple):
     teacher: str
     labeller: str | None
     agent_step: int
-    """Agent steps taken when it was given."""
+    """Agent steps taken when it was answered."""
     response_seconds: float | None
     created_at: str
-    """The time of day (ISO 8601)."""
+    """Time in ISO 8601."""
 
 
 class Label(NamedTuple):
-    """An answer as a reward model is fitted to it, read from the store."""
+    """A label for training, from the store."""
 
     id: int
-    """The answer's id; also the key of its bootstrap draws."""
+    """The answer's id, which is also the key of its bootstrap draws."""
     segments: tuple[int, ...]
     """Segment ids, in the order shown."""
     target: float
-    """What was said of them, as a number: see `FeedbackKind.target`."""
+    """The answer as a number, see `FeedbackKind.target`."""
 
 
 class Undone(NamedTuple):

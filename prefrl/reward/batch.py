@@ -1,4 +1,4 @@
-"""What a loss takes: labels drawn for each member, with the segments that they are about."""
+"""Batches: labels drawn for each member, with their segments."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from prefrl.reward.segment_table import SegmentTable
 
 @dataclass(frozen=True)
 class Batch:
-    """B labels for each of K members, each label about A segments: two of a comparison, one of a rating."""
+    """B labels for each of K members. Each label has A segments: two for a comparison, one for a rating."""
 
     segments: SegmentTable
     slots: Tensor
-    """(K, B, A) places in the table."""
+    """(K, B, A) slots of the segments in the table."""
     target: Tensor
-    """(K, B) what the labels say; of comparisons the share of the preference that the first segment got."""
+    """(K, B) targets; for a comparison, mu (1 if left is preferred, 0 if right, 0.5 for a tie)."""
     drawn: Tensor
-    """(K,) whether a member had labels to draw from; where not, its labels mean nothing."""
+    """(K,) whether a member had labels to draw from. If not, its batch is meaningless."""
 
     @property
     def steps(self) -> Tensor:
-        """(K, B, A, L, *step) what the reward model reads."""
+        """(K, B, A, L, *step) inputs of the reward model."""
         return self.segments.steps(self.slots)
 
     @property
     def true_rewards(self) -> Tensor:
-        """(K, B, A, L) the task's own rewards."""
+        """(K, B, A, L) true rewards."""
         return self.segments.true_rewards(self.slots)

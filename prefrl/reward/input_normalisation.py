@@ -1,4 +1,4 @@
-"""Features of mean zero and deviation one, by the labelled segments; images go in as they are."""
+"""Normalise input vectors to mean zero and standard deviation one. Images are not normalised."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SMALLEST_VARIANCE = 1e-8
 
 
 class InputNormaliser(nn.Module):
-    """Normalises what a network reads, by statistics that travel with the weights.
+    """Normalises a network's inputs by statistics of the labelled segments, which are saved with the weights.
 
-    They are never the agent's own running normalisation, which would drift under the model.
+    The agent's running normalisation is not used, because its drift would change the predictions.
     """
 
     mean: Tensor
@@ -34,11 +34,11 @@ class InputNormaliser(nn.Module):
         self.register_buffer("std", torch.ones(shape))
 
     def forward(self, steps: Tensor) -> Tensor:
-        """(..., *step) to the same shape; vectors are clipped at ten deviations."""
+        """Normalise (..., *step) inputs; vectors are clipped at ten standard deviations."""
         return steps if self._images else ((steps - self.mean) / self.std).clamp(-_CLIP, _CLIP)
 
     def fit(self, moments: InputMoments, segments: int) -> None:
-        """Take the statistics of so many labelled segments."""
+        """Set the statistics from the moments of a number of segments."""
         if not moments.sums.size:
             return
         mean, square = moments.sums / max(1, segments)
@@ -48,24 +48,24 @@ class InputNormaliser(nn.Module):
 
 
 class InputMoments:
-    """Sums over the labelled segments of each feature's mean and mean square, in double precision; none of images."""
+    """Sums of each feature's mean and mean square over the labelled segments, in double precision; empty for images."""
 
     def __init__(self, inputs: Inputs) -> None:
         self.sums = np.zeros(0) if inputs.images else np.zeros((2, *inputs.step))
-        """(2, F)"""
+        """(2, F), or (0,) for images."""
 
     def add(self, features: Array) -> None:
-        """Count a segment's (L, F) features."""
+        """Add a segment's (L, F) features."""
         if self.sums.size:
             self.sums += _moments(features)
 
     def remove(self, segments: Iterable[int], read: Callable[[int], tuple[Array, Floats]], left: int) -> None:
-        """Forget a label's segments.
+        """Remove the segments of a label.
 
         Args:
-            segments: Their ids.
+            segments: Ids of the segments.
             read: Reads a segment.
-            left: Labels that still count.
+            left: Number of remaining labels.
         """
         if not left:
             self.sums[...] = 0
@@ -73,18 +73,18 @@ class InputMoments:
             try:
                 for segment in segments:
                     self.sums -= _moments(read(segment)[0])
-            except PrefrlError:  # its clip was damaged since: it is taken for an average one
+            except PrefrlError:  # its clip has been damaged since; treat it as an average one
                 self.sums *= left / (left + 1)
 
     def state_dict(self) -> Tree:
-        """The sums."""
+        """Return the sums."""
         return {"moments": self.sums}
 
     def load_state_dict(self, state: Tree, share: float) -> None:
-        """Go back to a saved state, of whose labels this share is left."""
+        """Restore a saved state, scaled by the fraction of its labels that are still usable."""
         self.sums = state["moments"] * share
 
 
 def _moments(features: Array) -> Array:
-    """A segment's mean and mean square of each feature, (2, F)."""
+    """Return mean and mean square of each feature over a segment, (2, F)."""
     return np.stack([features.mean(axis=0), np.square(features, dtype=np.float64).mean(axis=0)])

@@ -1,4 +1,4 @@
-"""What a reward learner reads."""
+"""Read labels and their clips for the reward learner."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from prefrl.runs.directory import RunDirectory
 
 
 class Labels:
-    """What a learner reads: a run's labels, of its own feedback kind, with their clips.
+    """Reads a run's labels, of its own feedback kind, with their clips for the reward learner.
 
-    A label whose clip cannot be read stays out, with one line about it: one damaged file stops no run.
+    A label with an unreadable clip is left out with a warning, so that a damaged file does not stop the run.
     """
 
     def __init__(self, run: RunDirectory, store: LabelStore, inputs: Inputs | None = None) -> None:
-        """Read a run's labels from its store.
+        """Initialise the reader.
 
         Args:
             run: The run.
-            store: Its answers.
-            inputs: What a clip must hold, where that is known: one of something else is damaged.
+            store: The run's label store.
+            inputs: The expected inputs of a step, if known; clips with other content are treated as damaged.
         """
         self._inputs, self._length = inputs, run.config.queries.segment_length
         self._store, self._clips = store, ClipFolder(run.clips)
         self._following = Following(store, run.config.feedback)
         self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
-        """Labels that stay out."""
+        """Ids of labels that are left out."""
 
     def standing(self, *, upto: int | None = None) -> Iterator[Label]:
-        """Those that stood as of a row of the history, or stand now, and can be learned from; in order."""
+        """Return the usable comparisons that stand now, or stood as of a row of the history, in order."""
         return (change for change in self.changes(upto=upto) if isinstance(change, Label))
 
     def changes(self, *, after: int = 0, upto: int | None = None) -> Iterator[Label | Undone]:
-        """Those of `Following.changes` that can be learned from."""
+        """Return the usable changes of `Following.changes`."""
         changes = self._following.changes(after=after, upto=upto)
         damaged = self._store.damaged(after) if changes else ()
         for change in changes:
@@ -56,7 +56,7 @@ class Labels:
                 yield change
 
     def followed(self, round_: int, step: int) -> int:
-        """`Following.followed`."""
+        """See `Following.followed`."""
         return self._following.followed(round_, step)
 
     def read(self, segment: int) -> tuple[Array, Floats]:
@@ -76,7 +76,7 @@ class Labels:
         if self._inputs:
             step, rewards = (self._inputs.segment(self._length), self._inputs.dtype), ((self._length,), np.dtype("f4"))
             if (features.shape, features.dtype) != step or (true_rewards.shape, true_rewards.dtype) != rewards:
-                raise DamagedFileError(f"the clip {self._clips.file(segment)} is damaged: it holds something else")
+                raise DamagedFileError(f"the clip {self._clips.file(segment)} is damaged: it has another shape or type")
         return features, true_rewards
 
     def _encoded(self, segment: int) -> tuple[Array, Floats]:

@@ -1,6 +1,6 @@
-"""The mathematics of fitting a reward to labels, as pure functions (paper, sections 2.2.1 and 2.2.3).
+"""Losses and related functions for fitting a reward to labels (paper, sections 2.2.1 and 2.2.3).
 
-What a reward model can be fitted by is in `prefrl.registry.LOSSES`, by name.
+All are pure functions. `prefrl.registry.LOSSES` lists the losses by name.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from prefrl.seeding import stream
 
 
 class Loss(Protocol):
-    """What a reward model is fitted by."""
+    """A loss for the reward model."""
 
     def __call__(self, rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
-        """Each label's loss.
+        """Compute the loss of each label.
 
         Args:
-            rewards: (K, B, A, L) what each member predicts for the steps of the batch.
+            rewards: (K, B, A, L) each member's predictions for the steps of the batch.
             batch: The labels.
-            config: How the reward is fitted.
+            config: The settings of the reward model.
 
         Returns:
             (K, B)
@@ -35,21 +35,21 @@ class Loss(Protocol):
 
 
 def bradley_terry(rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
-    """`comparison_loss` of a batch of comparisons; a `Loss`."""
+    """Return the `comparison_loss` of a batch of comparisons; a `Loss`."""
     return comparison_loss(preference_logit(rewards), batch.target, config.error)
 
 
 def true_reward(rewards: Tensor, batch: Batch, config: RewardConfig) -> Tensor:
-    """`regression_loss` on a batch's own rewards, whatever its labels say; a `Loss`."""
+    """Return the `regression_loss` on a batch's true rewards, independent of the labels; a `Loss`."""
     return regression_loss(rewards, batch.true_rewards)
 
 
 def preference_logit(rewards: Tensor) -> Tensor:
-    """The log-odds that the first segment is preferred: the difference of the undiscounted sums of predicted reward.
+    """Return the log-odds that the first segment is preferred, the difference of the undiscounted sums of rewards.
 
     Args:
-        rewards: (..., A, L) predicted rewards of the segments' steps. Of two, the left one comes first; with more, the
-            first is measured against the mean of the others; a single one against a sum of zero.
+        rewards: (..., A, L) predicted rewards of the segments' steps. Of two segments, the left one is first. More
+            than two: the first is compared with the mean of the others. A single segment is compared with zero.
 
     Returns:
         (...)
@@ -60,19 +60,19 @@ def preference_logit(rewards: Tensor) -> Tensor:
 
 
 def comparison_loss(logit: Tensor, mu: Tensor, error: float) -> Tensor:
-    """Cross-entropy of a judgement under the Bradley-Terry model with a constant probability of error.
+    """Return the cross-entropy of judgements under the Bradley-Terry model with a constant probability of error.
 
     With P = sigmoid(logit) and a teacher who answers at random with probability e, P' = (1 - e) P + e / 2 and
-    loss = -mu log P' - (1 - mu) log(1 - P'). The error bounds the loss, and its gradient vanishes for a confidently
-    contradicted judgement: it changes learning, not only the reported loss.
+    loss = -mu log P' - (1 - mu) log(1 - P'). The error bounds the loss, and the gradient vanishes if a judgement
+    contradicts a confident prediction.
 
     Args:
-        logit: (...) log-odds of left.
-        mu: (...) share of the preference that left got: 1, 0, or one half for a tie.
+        logit: (...) log-odds that left is preferred.
+        mu: (...) labels: 1 if left is preferred, 0 if right, 0.5 for a tie.
         error: e, the probability of a random answer, in [0, 1).
 
     Returns:
-        (...) one loss a comparison, in nats.
+        (...) losses of the comparisons, in nats.
     """
     keep = math.log1p(-error)
     left, right = functional.logsigmoid(logit) + keep, functional.logsigmoid(-logit) + keep
@@ -83,14 +83,14 @@ def comparison_loss(logit: Tensor, mu: Tensor, error: float) -> Tensor:
 
 
 def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
-    """Mean squared error of a segment's total predicted reward: the paper's ablation `target` (section 3.3).
+    """Return the mean squared error of the segments' total predicted rewards: the paper's ablation `target` (3.3).
 
-    Divided by L, so that its scale does not depend on the length of a clip: noise of variance v in every step's
-    prediction costs v whatever L is.
+    It is divided by L, so that its scale does not depend on the length of a clip: independent noise of variance v in
+    the predictions of all steps costs v for any L.
 
     Args:
-        rewards: (..., A, L) predicted.
-        true_rewards: (..., A, L) the task's own.
+        rewards: (..., A, L) predicted rewards.
+        true_rewards: (..., A, L) true rewards.
 
     Returns:
         (...)
@@ -100,12 +100,12 @@ def regression_loss(rewards: Tensor, true_rewards: Tensor) -> Tensor:
 
 
 def running_mean(mean: Tensor, newest: Tensor, decay: float) -> Tensor:
-    """The next exponentially weighted mean, where NaN stands for "not yet" (the mean) or "none this time" (the newest).
+    """Update an exponential moving average.
 
     Args:
-        mean: (K,) so far.
-        newest: (K,) values.
-        decay: Weight of what was there.
+        mean: (K,) current averages; NaN before the first value.
+        newest: (K,) new values; NaN for no value.
+        decay: Weight of the current average.
 
     Returns:
         (K,)
@@ -115,31 +115,32 @@ def running_mean(mean: Tensor, newest: Tensor, decay: float) -> Tensor:
 
 
 def multiplicity(seed: int, answer: int, members: int) -> Array:
-    """How often each member's bootstrap holds a label: Poisson(1), the limit of drawing |D| out of |D|.
+    """Draw the multiplicity of a label in each member's bootstrap sample.
 
-    Keyed by the answer, so that it is drawn once and never again however the data grow; it is zero, and the
-    label thus held out for validation, with probability 1/e as in the paper.
+    It is Poisson(1), the limit of drawing |D| labels out of |D| with replacement. The draw depends only on the seed
+    and the label, so it does not change as the data grow. With probability 1/e, as in the paper, it is zero, which
+    holds the label out for validation.
 
     Args:
         seed: The run's seed.
-        answer: The answer's id.
-        members: K.
+        answer: Id of the label's answer.
+        members: K, the number of members.
 
     Returns:
-        (K,) whole numbers.
+        (K,) integers.
     """
     return stream(seed, "bootstrap", answer).poisson(1.0, members)
 
 
 def adapted_l2(coefficient: Tensor, ratio: Tensor, low: float, high: float, rate: float) -> Tensor:
-    """The next L2 coefficient: up where validation loss exceeds `high` times training loss, down under `low` times.
+    """Adapt L2 coefficients: raise them if validation loss exceeds `high` times training loss, lower them below `low`.
 
     Args:
-        coefficient: (K,).
-        ratio: (K,) validation over training loss; NaN leaves a coefficient as it is.
-        low: The paper's 1.1.
-        high: The paper's 1.5.
-        rate: Relative change.
+        coefficient: (K,) current coefficients.
+        ratio: (K,) validation loss over training loss; NaN leaves a coefficient unchanged.
+        low: Lower limit of the ratio, 1.1 in the paper.
+        high: Upper limit of the ratio, 1.5 in the paper.
+        rate: Relative change of the coefficient.
 
     Returns:
         (K,)

@@ -1,4 +1,4 @@
-"""A reward model fitted anew to a run's labels, away from its training, and judged by labels that it has not seen."""
+"""Fit a new reward model to a run's labels after training, and evaluate it on held-out labels."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.segment_table import SegmentTable
 
 Report = Callable[[str, int, int], None]
-"""phase, done and to be done, again and again"""
+"""Called repeatedly with the phase, the work done and the total work."""
 
 
 @dataclass(frozen=True)
 class Refit:
-    """What came of it."""
+    """The result of a fit."""
 
     root: Path
     weights: Path
-    """The fitted model, as a run publishes its own."""
+    """File of the fitted model, in the format of a run's published weights."""
     likelihood: LossKind
-    """The loss of the labels' feedback kind."""
+    """The default loss of the labels' feedback kind."""
     fitted: int
-    """Labels that each member fitted, the same ones again and again."""
+    """Labels that each member fitted, counting repeated passes."""
     held_out: RewardMetrics
     training: RewardMetrics
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Describe the result in lines of text."""
         seen, unseen = self.training, self.held_out
         related = "none" if unseen.correlation is None else f"{unseen.correlation:.3f}"
         chances = ("; chance: 0.500", "; chance: 0.693") if self.likelihood.log_loss else ("", "")
@@ -64,7 +64,7 @@ class Refit:
 
 def _share(found: RewardMetrics) -> str:
     if found.accuracy is None:
-        return "none: nothing is decided"
+        return "none: no label is decided"
     ties = f", {found.ties} ties left out" if found.ties else ""
     return f"{found.accuracy:.3f} ({found.right} of {found.decided}{ties})"
 
@@ -79,19 +79,19 @@ def refit(
     report: Report = lambda phase, done, wanted: None,
     trust: Sequence[str] = (),
 ) -> Refit:
-    """Fit a new reward model to a share of a run's standing labels, and judge it by the rest.
+    """Fit a new reward model to a part of a run's standing labels, and evaluate it on the rest.
 
     Args:
-        root: The run directory; the run may be at work meanwhile.
-        holdout: The share that is held out.
-        seed: Of the share, and of the fit.
-        comparisons: Gradient work; default: as much as the run has done, at most `MOST_COMPARISONS`.
-        out: A new file for the weights; default: `reward_model/fitted.safetensors` in the run, which is replaced.
-        report: Told how far it is.
-        trust: Modules that a run which is not one's own may import to make its environment.
+        root: The run directory; the run may be training.
+        holdout: Fraction of the labels that is held out.
+        seed: Seed of the split and of the fit.
+        comparisons: Comparisons that each member fits (default: as many as in the run, at most `MOST_COMPARISONS`).
+        out: New file for the weights (default: `reward_model/fitted.safetensors` in the run, which is replaced).
+        report: Called with the progress.
+        trust: Modules that a run of someone else's may import to create its environment.
 
     Raises:
-        UsageError: for a folder that is no run or learns no reward, and for arguments that cannot be used.
+        UsageError: if the folder is not a run, the run learns no reward, or an argument is invalid.
         PrefrlError: if there are too few labels, or the run's files are damaged.
     """
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
@@ -101,7 +101,7 @@ def refit(
         source = Labels(run, store, inputs)
         labels, read = list(source.standing()), source.read
     training, held_out = request.split(labels)
-    # Away from a training nothing makes room for newer labels: all of them are fitted.
+    # There are no newer labels to come, so the buffer is large enough for all labels.
     reward = dataclasses.replace(config.reward, buffer=max(len(training), config.reward.batch_size))
     fitted = dataclasses.replace(config, reward=reward, seed=seed)
     learner = RewardLearner.of_run(fitted, inputs, choose_device(config.device))
@@ -116,7 +116,7 @@ def refit(
 
 
 def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
-    """Take all gradient steps, a chunk at a time."""
+    """Take all gradient steps, in chunks."""
     batch = learner.config.batch_size
     left = wanted = max(1, comparisons // batch) * batch
     while left:
@@ -128,7 +128,7 @@ def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
 def judged(
     kind: FeedbackKind, ensemble: RewardEnsemble, labels: Sequence[Label], read: ReadSegment, config: RewardConfig
 ) -> RewardMetrics:
-    """How well a fitted ensemble predicts labels."""
+    """Compute metrics of a fitted ensemble's predictions on labels."""
     asked = np.array([label.segments for label in labels])
     segments, places = np.unique(asked, return_inverse=True)
     members, averaged, true = [], [], []
@@ -144,13 +144,13 @@ def judged(
 
 
 def _whole_batch(labels: Sequence[Label], slots: Array, true: Sequence[Floats], members: int) -> Batch:
-    """All labels for each member, with the true rewards of their segments but without features.
+    """Create a batch of all labels for each member, with the true rewards of the segments, but without features.
 
     Args:
         labels: B labels.
-        slots: (B, A) indices of their segments among the S.
-        true: (L,) true rewards of each of the S segments.
-        members: K.
+        slots: (B, A) indices of their segments.
+        true: (L,) true rewards of each segment.
+        members: K, the number of members.
     """
     table = SegmentTable(Inputs((0,)), len(true[0]), len(true), "cpu")
     for segment, rewards in enumerate(true):

@@ -1,4 +1,4 @@
-"""The segments that labels are about: each stored once, however many labels share it."""
+"""A table of the segments of all labels. Each segment is stored once, even if several labels share it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from prefrl.arrays import Array, Floats
 from prefrl.experience.inputs import Inputs
 
 FIRST = 128
-"""Segments that there is room for from the start."""
+"""Initial capacity in segments."""
 
 
 def with_room(rows: Tensor, count: int, capacity: int, make: Callable[[int], Tensor]) -> Tensor:
-    """Rows with room for at least so many: the same where there is, else twice as many, the old ones copied.
+    """Grow a tensor to at least a number of rows, by doubling. It is returned unchanged if it is large enough.
 
     Args:
-        rows: What there is.
-        count: Rows that are needed.
-        capacity: The most that there can be.
-        make: Gives a tensor of so many rows.
+        rows: The tensor.
+        count: Number of rows that are needed.
+        capacity: Largest number of rows.
+        make: Creates a tensor with a number of rows.
     """
     if count <= len(rows):
         return rows
@@ -32,19 +32,19 @@ def with_room(rows: Tensor, count: int, capacity: int, make: Callable[[int], Ten
 
 
 class SegmentTable:
-    """Features and true rewards of segments, by slot. A slot is free again once no label refers to its segment.
+    """Features and true rewards of segments, by slot. A slot becomes free when no label uses its segment any more.
 
-    Memory grows with the segments that are held, not with those that might be.
+    Memory grows with the number of stored segments, up to the capacity.
     """
 
     def __init__(self, inputs: Inputs, length: int, capacity: int, device: str) -> None:
-        """Make an empty table.
+        """Create an empty table.
 
         Args:
-            inputs: What a step is.
-            length: L, of a segment.
-            capacity: The most segments that can be held at once.
-            device: Where they are kept.
+            inputs: The inputs of a step.
+            length: L, the number of steps in a segment.
+            capacity: Largest number of segments.
+            device: Device of the tensors.
         """
         self._inputs, self._capacity = inputs, capacity
         self._make_features: Callable[[int], Tensor] = lambda count: inputs.empty(count, length, device)
@@ -56,19 +56,19 @@ class SegmentTable:
         self._uses: Counter[int] = Counter()
 
     def __len__(self) -> int:
-        """Segments held."""
+        """Return the number of stored segments."""
         return len(self._slots)
 
     def hold(self, segment: int, features: Array, true_rewards: Floats) -> int:
-        """Store a segment, unless it is there, until it is released as often as it was held.
+        """Store a segment, or count another use of it. It must be released once for each use.
 
         Args:
-            segment: Its id.
-            features: What is kept of it: (L, F), or frames.
+            segment: Id of the segment.
+            features: Features as stored: (L, F), or frames.
             true_rewards: (L,)
 
         Returns:
-            Its slot.
+            The segment's slot.
         """
         self._uses[segment] += 1
         if segment not in self._slots:
@@ -80,21 +80,21 @@ class SegmentTable:
         return self._slots[segment]
 
     def release(self, segment: int) -> None:
-        """Let go of a segment once."""
+        """Release one use of a segment."""
         self._uses[segment] -= 1
         if not self._uses[segment]:
             del self._uses[segment]
             self._free.append(self._slots.pop(segment))
 
     def steps(self, slots: Tensor) -> Tensor:
-        """What the reward model reads of segments: slots (...) to (..., L, *step)."""
+        """Return the reward model's inputs, (..., L, *step), of the segments in slots, (...)."""
         return self._inputs.steps(_taken(self._features, slots))
 
     def true_rewards(self, slots: Tensor) -> Tensor:
-        """The task's own rewards: slots (...) to (..., L)."""
+        """Return the true rewards, (..., L), of the segments in slots, (...)."""
         return _taken(self._true, slots)
 
 
 def _taken(rows: Tensor, slots: Tensor) -> Tensor:
-    """Rows by slot; torch's own indexing copies number by number, which takes ten times as long."""
+    """Select rows by slot. Torch's own indexing copies element by element, which takes ten times as long."""
     return rows.index_select(0, slots.flatten()).view(*slots.shape, *rows.shape[1:])

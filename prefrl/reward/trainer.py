@@ -16,34 +16,34 @@ from prefrl.reward.loss import Loss, running_mean
 from prefrl.storage.files import Tree
 
 _VALIDATION_STEPS = 4
-"""Gradient steps between two looks at the validation loss, which costs a third of a gradient step."""
+"""Gradient steps per measurement of the validation loss, which costs a third of a gradient step."""
 _LOSS_DECAY = 0.97
-"""Of the running means of training and validation loss, per gradient step: about the last 33 steps."""
+"""Decay per gradient step of the running means of training and validation loss, about the last 33 steps."""
 
 
 class Trainer:
     """Fits an ensemble to a dataset."""
 
     def __init__(self, config: RewardConfig, ensemble: RewardEnsemble, dataset: Dataset, device: str) -> None:
-        """Make a trainer that has taken no step.
+        """Initialise the trainer.
 
         Args:
-            config: How to fit.
-            ensemble: What is fitted.
-            dataset: What it is fitted to.
-            device: Where torch computes.
+            config: The settings of training.
+            ensemble: The ensemble to train.
+            dataset: The dataset.
+            device: Torch's device.
         """
         self._config, self._ensemble, self._dataset, self._device = config, ensemble, dataset, device
         self._loss: Loss = located(LOSSES[config.loss].function)
         self.optimiser = torch.optim.Adam(ensemble.network.parameters(), lr=config.learning_rate, fused=True)
         self.l2 = L2Controller(config, device)
         self.losses = torch.full((2, config.members), torch.nan, device=device)
-        """Running means of each member's training and validation loss."""
+        """(2, K) running means of each member's training and validation loss."""
         self.updates = self.fitted = 0
-        """Gradient steps, and the labels that each member fitted in them."""
+        """Number of gradient steps, and of the labels that each member fitted in them."""
 
     def train(self, labels: int) -> None:
-        """Take gradient steps over random batches until this many labels were fitted."""
+        """Take gradient steps on random batches, until the given number of labels was fitted."""
         if not len(self._dataset):
             return
         self._ensemble.train()
@@ -54,7 +54,7 @@ class Trainer:
         self._ensemble.eval()
 
     def step(self) -> None:
-        """One gradient step, for each member on a batch from its own bootstrap."""
+        """Take a gradient step, in which each member has a batch of its own bootstrap sample."""
         losses = self._losses(self._dataset.training_batch())
         penalty = (self.l2.coefficients * self._ensemble.network.squared_norm()).sum()
         self.optimiser.zero_grad()
@@ -66,7 +66,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> None:
-        """Measure the loss on labels that a member does not train on, and adapt its L2 penalty to it."""
+        """Measure each member's loss on the labels that it does not train on, and adapt its L2 penalty."""
         self._ensemble.eval()
         losses = self._losses(self._dataset.validation_batch())
         self._ensemble.train()
@@ -74,12 +74,12 @@ class Trainer:
         self.l2.adapt(*self.losses)
 
     def _losses(self, batch: Batch) -> Tensor:
-        """(K,) each member's mean loss over its batch; NaN for a member that has none."""
+        """Return each member's mean loss over its batch, (K,); NaN for a member without labels."""
         rewards = self._ensemble.forward_each(batch.steps)
         return self._loss(rewards, batch, self._config).mean(dim=1).where(batch.drawn, torch.nan)
 
     def state_dict(self) -> Tree:
-        """The ensemble, and where its training stands."""
+        """Return the ensemble, the optimiser's state, the L2 coefficients, the losses and the counters."""
         return {
             "ensemble": dict(self._ensemble.state_dict()),
             "optimizer": optimiser_state(self.optimiser),
@@ -89,7 +89,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Tree) -> None:
-        """Go back to a saved state."""
+        """Restore a saved state."""
         self._ensemble.load_arrays(state["ensemble"])
         load_optimiser_state(self.optimiser, state["optimizer"])
         self.l2.load_state_dict(state)

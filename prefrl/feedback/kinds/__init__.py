@@ -1,7 +1,8 @@
-"""Feedback kinds by name. Everything reads this registry: asking, store, teachers, viewer and reward learner.
+"""Feedback kinds by name. Store, teachers, viewer, query selection and reward learner read this registry.
 
-Adding a kind is a file and a line here; or, in another package, an entry point of the group `prefrl.feedback_kinds`,
-which names an instance of the kind. It is loaded at every start, so its module must not import anything slow.
+To add a kind, add a file and an entry here. Another package can add a kind by an entry point of the group
+`prefrl.feedback_kinds`, which names an instance of the kind. Entry points are loaded at every start, so the module must
+have no slow imports.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ __all__ = ["KINDS", "Choice", "FeedbackKind"]
 KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in (ComparisonKind(),)})
 KINDS.extended("prefrl.feedback_kinds", lambda entry_point: entry_point.load())
 LONGEST_VALUE = 100_000
-"""Characters of an answer's JSON."""
+"""Maximum number of characters of an answer's JSON."""
 
 
 def to_json(kind: FeedbackKind, value: Any) -> str:
-    """A value as the store holds it.
+    """Convert a value to JSON, as in the store.
 
     Raises:
-        ValueError: if it is none of the kind's, or longer than the store reads.
+        ValueError: if it is not a value of the kind, or is too long for the store.
     """
     text = json.dumps(kind.parse(value))
     if len(text) > LONGEST_VALUE:
@@ -34,10 +35,10 @@ def to_json(kind: FeedbackKind, value: Any) -> str:
 
 
 def from_json(kind: FeedbackKind, text: str) -> Any:
-    """A value as the store holds it, read back.
+    """Parse a value from JSON, as in the store.
 
     Raises:
-        ValueError: if it is none of the kind's.
+        ValueError: if it is not a value of the kind.
     """
     try:
         return kind.parse(json.loads(text))
@@ -46,10 +47,10 @@ def from_json(kind: FeedbackKind, text: str) -> Any:
 
 
 def listed_values() -> list[str]:
-    """Each kind's name and each of its values' JSON, where these can be listed."""
+    """Return each kind's name with the JSON of each of its values, for kinds whose values can be enumerated."""
     return [f"{kind.name} {json.dumps(value)}" for kind in KINDS.values() for value in kind.values or ()]
 
 
 def unlisted_kinds() -> list[str]:
-    """Names of the kinds whose values cannot be listed."""
+    """Return the names of the kinds whose values cannot be enumerated."""
     return [kind.name for kind in KINDS.values() if kind.values is None]

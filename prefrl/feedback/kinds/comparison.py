@@ -1,4 +1,4 @@
-"""Comparisons: which of two segments is better (paper, section 2.2.2)."""
+"""Comparisons: judgements of which of two segments is better (paper, section 2.2.2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMPARISON = "comparison"
 
 
 class Judgement(StrEnum):
-    """What a teacher says of a pair (paper, section 2.2.2)."""
+    """A teacher's judgement of a pair (paper, section 2.2.2)."""
 
     LEFT = "left"
     RIGHT = "right"
@@ -28,7 +28,7 @@ class Judgement(StrEnum):
 
     @property
     def mu(self) -> float | None:
-        """Share of the preference that the left segment gets; None where the pair is dropped."""
+        """Label for training: 1 if left is preferred, 0 if right, 0.5 for a tie; None if the pair is dropped."""
         return {"left": 1.0, "right": 0.0, "equal": 0.5}.get(self.value)
 
 
@@ -37,7 +37,7 @@ _SWAPPED = {Judgement.LEFT: Judgement.RIGHT, Judgement.RIGHT: Judgement.LEFT}
 
 
 class ComparisonKind:
-    """A pair: left, right, equal, or can't tell."""
+    """Comparison of a pair: left, right, equal or can't tell."""
 
     name = COMPARISON
     arity = 2
@@ -60,51 +60,51 @@ class ComparisonKind:
     level: Literal["nominal"] = "nominal"
     likelihood = "bradley-terry"
     rate_titles = {"equal_rate": "equal", "incomparable_rate": "can't tell", "left_rate": "left"}  # noqa: RUF012
-    rate_legend = "left: of the answers that prefer a side; "
+    rate_legend = "left: share of the answers that prefer a side; "
 
     def parse(self, value: object) -> Judgement:
-        """As for `FeedbackKind`."""
+        """See `FeedbackKind`."""
         return Judgement(str(value))
 
     def counts(self, value: Judgement) -> bool:
-        """All but incomparable pairs are labels."""
+        """Return whether the judgement is a label; incomparable pairs are not."""
         return value in _COUNTED
 
     def tally(self, value: Judgement) -> str:
-        """The judgement's own name."""
+        """Return the name of the judgement."""
         return value.value
 
     def reverse(self, value: Judgement) -> Judgement:
-        """Left for right, and right for left."""
+        """Swap left and right."""
         return _SWAPPED.get(value, value)
 
     def simulate(
         self, rewards: Sequence[Floats], teacher: TeacherConfiguration, usual: float | None, chance: Array
     ) -> Judgement:
-        """As for `FeedbackKind`."""
+        """See `FeedbackKind`."""
         return judge(rewards[0], rewards[1], teacher, usual, chance)
 
     def target(self, value: Judgement) -> float | None:
-        """Its mu: 1 if left is preferred, 0 if right, 0.5 for a tie; None for an incomparable pair."""
+        """Return mu: 1 if left is preferred, 0 if right, 0.5 for a tie; None for an incomparable pair."""
         return value.mu
 
     def correct(self, sums: Floats, targets: Array) -> Array:
-        """Whether the preferred segment has the larger sum; NaN for a tie. Two equal sums predict nothing."""
+        """Return whether the preferred segment has the larger sum; NaN for a tie. Equal sums are never correct."""
         right = (sums[:, 0] - sums[:, 1]) * (targets - 0.5) > 0
         return np.where(targets == 0.5, np.nan, right)
 
     def code(self, value: Judgement) -> float:
-        """0 left, 1 right, 2 equal."""
+        """Return 0 for left, 1 for right, 2 for equal."""
         return float(_COUNTED.index(value))
 
     def agrees(self, value: Judgement, returns: Sequence[float]) -> bool | None:
-        """Whether the side preferred is that of the larger return."""
+        """Return whether the preferred segment has the larger return; None for ties."""
         if value not in _SWAPPED or returns[0] == returns[1]:
             return None
         return (value is Judgement.LEFT) == (returns[0] > returns[1])
 
     def rates(self, values: Sequence[Judgement]) -> dict[str, float | None]:
-        """Equal of those told, incomparable of all, left of those that prefer a side."""
+        """Compute the rate of equal labels, of incomparable answers, and of left among left and right."""
         told = [value for value in values if value in _COUNTED]
         sides = [value for value in told if value is not Judgement.EQUAL]
         return {
@@ -115,27 +115,27 @@ class ComparisonKind:
 
 
 def pair_query(round_: int, rank: int, left: Segment, right: Segment, agent_step: int) -> Query:
-    """A comparison of two segments."""
+    """Create a query that compares two segments."""
     return Query(COMPARISON, (left, right), round_, rank, agent_step)
 
 
 def judge(left: Floats, right: Floats, teacher: TeacherConfiguration, usual: float | None, chance: Array) -> Judgement:
-    """One judgement, by B-Pref's formulas.
+    """Judge a pair like B-Pref's simulated teachers.
 
-    The order is B-Pref's: skip what neither clip is good enough in, compare (exactly, or by the Boltzmann rule, on sums
-    that may be discounted), err, and call equal what is too close, whatever came before.
+    The steps are in B-Pref's order: skip the pair if both segments are bad; compare the sums, which may be discounted,
+    exactly or by the Boltzmann rule; swap the result by mistake; and finally judge sums equal that are too close.
 
-    Its thresholds are shares of the usual sum, which is never negative in its tasks: clips worth less than epsilon
-    times the usual are skipped. Read as "falls short of the usual by more than 1 - epsilon of its size", the same rule
-    serves tasks whose rewards are costs.
+    B-Pref's thresholds are fractions of the usual sum, which is never negative in its tasks: a pair is skipped if both
+    sums are below epsilon times the usual sum. Here a pair is skipped if both sums fall short of the usual sum by more
+    than 1 - epsilon of its magnitude, which is the same rule, but also works for negative rewards.
 
     Args:
-        left: (L,) true rewards.
-        right: (L,) true rewards.
-        teacher: How it differs from the oracle.
-        usual: The mean return of recent episodes, scaled to the length of a clip; None where no episode has ended, and
-            no threshold applies.
-        chance: (2,) uniform numbers: one for the Boltzmann rule, one for the mistake.
+        left: (L,) true rewards of the left segment.
+        right: (L,) true rewards of the right segment.
+        teacher: Parameters of the teacher.
+        usual: Mean return of recent episodes, scaled to the length of a clip. If it is None, because no episode has
+            ended, no threshold applies.
+        chance: (2,) uniform random numbers, for the Boltzmann rule and for the mistake.
     """
     plain = undiscounted(left), undiscounted(right)
     if teacher.skip and usual is not None and max(plain) < usual - (1 - teacher.skip) * abs(usual):

@@ -1,4 +1,4 @@
-"""What a feedback kind is: everything that depends on the question asked."""
+"""The protocol of feedback kinds. A kind defines everything that depends on the type of question."""
 
 from __future__ import annotations
 
@@ -10,119 +10,119 @@ from prefrl.feedback.kinds.simulation import TeacherConfiguration
 
 
 class Choice(NamedTuple):
-    """One answer that a person can give with a key or a button."""
+    """An answer that a person can give with a key or a button."""
 
     value: Any
     key: str
-    """The key's name, as in Qt's `Key_...`: `Left`, `1`."""
+    """Name of the key, as in Qt's `Key_...`, e.g. `Left` or `1`."""
     sign: str
-    """The key, as it is written."""
+    """Symbol of the key."""
     name: str
-    """The button's text."""
+    """Text of the button."""
     does: str
-    """What it says, for the help."""
+    """Meaning of the answer, for the help."""
     note: str = ""
-    """Told once it is stored, where it does not count."""
+    """Message after the answer is stored, if it does not count."""
 
 
 class FeedbackKind(Protocol):
-    """A kind of question. `value` is what an answer says, as JSON holds it."""
+    """A type of question. A `value` is the content of an answer, in a form that JSON can represent."""
 
     @property
     def name(self) -> str:
-        """Its name in the registry, the store and the configuration."""
+        """Name in the registry, the store and the configuration."""
 
     @property
     def arity(self) -> int:
-        """How many segments a query is about."""
+        """Number of segments of a query."""
 
     @property
     def values(self) -> tuple[Any, ...] | None:
-        """Every value there is; None where they cannot be listed."""
+        """All values; None if they cannot be enumerated."""
 
     # -- what a viewer shows ------------------------------------------------------------------------------------------
 
     @property
     def question(self) -> str:
-        """What a person is asked, in a few words."""
+        """The question for people, in a few words."""
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """What is written above each clip; empty where there is but one."""
+        """Title of each clip; empty if there is only one clip."""
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The answers that keys and buttons give, in the order of the buttons."""
+        """The answers, in the order of their buttons."""
 
     # -- values -------------------------------------------------------------------------------------------------------
 
     def parse(self, value: object) -> Any:
-        """A value from JSON.
+        """Parse a value from JSON data.
 
         Raises:
-            ValueError: if it is none of this kind's.
+            ValueError: if it is not a value of this kind.
         """
 
     def counts(self, value: Any) -> bool:
-        """Whether an answer is a label: it counts towards the budget."""
+        """Return whether an answer is a label, i.e. counts towards the budget."""
 
     def tally(self, value: Any) -> str:
-        """Under which name the store counts it."""
+        """Return the name under which the store counts the value."""
 
     def reverse(self, value: Any) -> Any:
-        """The same answer for the segments in the opposite order."""
+        """Return the same answer for the segments in the opposite order."""
 
     # -- teachers and learners ----------------------------------------------------------------------------------------
 
     def simulate(
         self, rewards: Sequence[Floats], teacher: TeacherConfiguration, usual: float | None, chance: Array
     ) -> Any:
-        """What a simulated teacher says.
+        """Return the answer of a simulated teacher.
 
         Args:
             rewards: (L,) true rewards of each segment.
-            teacher: How it differs from the oracle.
-            usual: The mean return of recent episodes, scaled to the length of a clip; None before the first has ended.
-            chance: (2,) uniform numbers, this query's own.
+            teacher: Parameters of the teacher.
+            usual: Mean return of recent episodes, scaled to the length of a clip; None before the first episode ends.
+            chance: (2,) uniform random numbers.
         """
 
     @property
     def likelihood(self) -> str:
-        """The loss that reward models are fitted by, unless `reward.loss` is set: a name in `registry.LOSSES`."""
+        """Default of `reward.loss`: a name in `registry.LOSSES`."""
 
     def target(self, value: Any) -> float | None:
-        """What the loss takes for an answer; None where nothing is learned from it."""
+        """Return the target of the loss for an answer; None if nothing is learned from it."""
 
     def correct(self, sums: Floats, targets: Array) -> Array:
-        """Whether predictions agree with labels.
+        """Compare predictions with labels.
 
         Args:
-            sums: (B, A) predicted sums of reward over the labels' segments.
-            targets: (B,)
+            sums: (B, A) predicted sums of rewards over the segments of each label.
+            targets: (B,) targets of the labels.
 
         Returns:
-            (B,) 1 where they agree, 0 where they do not, NaN where a label says nothing that could be predicted.
+            (B,) 1 if they agree, 0 if not, NaN for labels that no prediction can agree with, e.g. ties.
         """
 
     # -- quality ------------------------------------------------------------------------------------------------------
 
     @property
     def level(self) -> Literal["nominal", "ordinal"]:
-        """The level of measurement, for Krippendorff's alpha."""
+        """Level of measurement, for Krippendorff's alpha."""
 
     def code(self, value: Any) -> float:
-        """A value that counts as a number, for Krippendorff's alpha."""
+        """Return a number for a value that counts, for Krippendorff's alpha."""
 
     def agrees(self, value: Any, returns: Sequence[float]) -> bool | None:
-        """Whether an answer agrees with the segments' true returns; None where one of the two prefers nothing."""
+        """Return whether an answer agrees with the segments' true returns; None if one of the two has no preference."""
 
     @property
     def rate_titles(self) -> Mapping[str, str]:
-        """The names of `rates`, each with the heading of its column."""
+        """Names of the `rates`, with the headings of their columns."""
 
     @property
     def rate_legend(self) -> str:
-        """What the headings leave open, for the line under the table; ends in "; ", or is empty."""
+        """Explanation of the headings, for the line below the table; ends in "; ", or is empty."""
 
     def rates(self, values: Sequence[Any]) -> dict[str, float | None]:
-        """Shares of answers, as a report gives them; None where there is nothing to say them from."""
+        """Compute the rates that a report shows; None for a rate without data."""
