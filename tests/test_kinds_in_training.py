@@ -134,7 +134,7 @@ def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
         ({"settings": {"feedback": "ratng"}}, "unknown feedback kind 'ratng'; did you mean rating?"),
         (
             {"feedback": "rating", "settings": {"reward.loss": "bradley-terry"}},
-            "reward.loss=bradley-terry takes labels about 2 segments, and those of --feedback rating are about 1",
+            "reward.loss=bradley-terry needs labels of 2 segments, but those of --feedback rating have 1",
         ),
         (
             {"feedback": "rating", "labels": 34, "settings": {"agent.n_envs": 1, "steps": 1000}},

@@ -109,7 +109,7 @@ def test_a_clip_of_another_shape_is_damaged(
     clips.file(6).unlink()
     clips.save(other(random_segment(6), kind))
     assert [comparison.id for comparison in Labels(run, store, INPUTS).standing()] == [1, 2, 3, 4, 5]
-    assert capsys.readouterr().err == f"{LEFT_OUT}the clip {clips.file(6)} is damaged: it holds something else\n"
+    assert capsys.readouterr().err == f"{LEFT_OUT}the clip {clips.file(6)} is damaged: it has another shape or type\n"
     assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 3, 4, 5, 6]
 
 

@@ -161,9 +161,9 @@ SCALES: dict[str, Settings] = {
 PAPER_ENTROPY: Settings = {"agent.ent_coef": 0.01}
 """The paper's entropy bonus on MuJoCo, only with a learned reward (appendix A.1)."""
 PAPER_ENTROPY_TASKS: dict[str, Settings] = {"swimmer": {"agent.ent_coef": 0.001}}
-"""Its exceptions."""
+"""Exceptions to the bonus, by task."""
 PAPER_ENTROPY_ALGOS = frozenset({"trpo"})
-"""The algorithms that get the bonus in every recipe: the paper's own."""
+"""Algorithms that use the bonus in every recipe: that of the paper."""
 
 ENDLESS_STEPS = 5000
 """Steps after which evaluation ends an episode without a time limit; a fast simulator takes seconds."""
