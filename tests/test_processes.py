@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from multiprocessing.context import SpawnProcess
 
@@ -44,3 +46,8 @@ def test_a_worker_that_reads_nothing_blocks_nobody():
     assert 100 < len(held) < 50_000
     worker.send(50_000)
     assert reader.recv() == 50_000
+
+
+def test_a_program_that_fails_before_its_worker_has_work_ends():
+    code = "from prefrl.reward.launch import start_learner; worker = start_learner(); raise SystemExit(3)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import select
@@ -81,7 +82,10 @@ def start_worker(name: str, target: Callable[..., None], *arguments: Any) -> Wor
     with _nothing_of_the_working_folder(), _deaf_to_signals():
         process.start()
     reader.close()
-    return WorkerProcess(process, writer)
+    worker = WorkerProcess(process, writer)
+    # Python waits for its child processes when it exits. One that was given no work, and ignores SIGTERM, never ends.
+    atexit.register(worker.discard)
+    return worker
 
 
 def _begin(target: Callable[..., None], safe: bool, pipe: Connection, *arguments: Any) -> None:
