@@ -27,7 +27,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Label, Query, Undone
 from prefrl.recipes import resolve
 from prefrl.registry import LOSSES, LossKind, Registry
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.runs.directory import RunDirectory
 
@@ -200,7 +200,7 @@ def test_answers_of_another_kind_are_not_learned_from(tmp_path: Path) -> None:
     store.add_answers([*said, Answer(last, Judgement.RIGHT, "oracle", 0)])
     store.undo(1)
     store.undo(2)
-    labels = Labels(run, store)
+    labels = LabelReader(run, store)
     assert list(labels.changes(after=2)) == [Label(3, (3, 4), 0.0), Undone(4, 1)]
     assert list(labels.standing(upto=3)) == [Label(1, (0, 1), 1.0), Label(3, (3, 4), 0.0)]
     assert store.labels("rating") == []
