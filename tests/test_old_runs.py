@@ -71,7 +71,7 @@ def test_a_finished_one_continues_with_a_higher_budget_and_says_the_new_format_t
     assert json.loads((root / "config.json").read_text())["format"] == 1
     result = prefrl("resume", root, "--steps", 3000, "--labels", 16)
     assert result.code == 0, result.err
-    assert json.loads((root / "config.json").read_text())["format"] == 2
+    assert json.loads((root / "config.json").read_text())["format"] == 3
     assert summary(root)["labels_answered"] == 16
 
 
