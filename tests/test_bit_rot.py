@@ -17,7 +17,7 @@ from prefrl.feedback.label_history import read_labels
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.transfer import import_labels
 from prefrl.feedback.usable import unusable_labels
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.runs.directory import RunDirectory
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_answer_trains_nothing_and_is_reported_once(
 ) -> None:
     turn(run, ROT[0])
     store = LabelStore(run.labels)
-    labels = Labels(run, store)
+    labels = LabelReader(run, store)
     for _ in range(2):
         assert [comparison.id for comparison in labels.standing()] == [1, 2, 4, 5, 6]
     assert [change.id for change in labels.changes(after=3)] == [4, 5, 6]
@@ -125,7 +125,7 @@ UNREADABLE = [
 def test_an_answer_that_cannot_be_read_costs_that_answer_alone(statement: str, run: RunDirectory) -> None:
     turn(run, statement)
     store = LabelStore(run.labels)
-    assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 4, 5, 6]
+    assert [comparison.id for comparison in LabelReader(run, store).standing()] == [1, 2, 4, 5, 6]
     assert [label.id for label in read_labels(store)] == [1, 2, 4, 5, 6]
     store.close()
     assert damaged(run) == unusable(run) == {3}
@@ -155,8 +155,8 @@ def test_an_undone_unreadable_answer_does_no_harm(run: RunDirectory) -> None:
     for command in (["status"], ["labels", "report"], ["labels", "finish"]):
         assert prefrl(*command, run.root).code == 0
     store = LabelStore(run.labels)
-    assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 4, 5, 6]
-    assert [change.id for change in Labels(run, store).changes(after=6)] == [7]
+    assert [comparison.id for comparison in LabelReader(run, store).standing()] == [1, 2, 4, 5, 6]
+    assert [change.id for change in LabelReader(run, store).changes(after=6)] == [7]
     store.close()
     assert prefrl("labels", "export", run.root, run.root.parent / "labels.zip").code == 0
     import_labels(run.root.parent / "labels.zip", run.root)

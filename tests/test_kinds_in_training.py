@@ -27,7 +27,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Label, Query, Undone
 from prefrl.recipes import resolve
 from prefrl.registry import LOSSES, LossKind, Registry
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.runs.directory import RunDirectory
 
@@ -114,13 +114,13 @@ def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
         return done
 
     run = tmp_path / "run"
-    installed(*tiny("cheetah", run, "--feedback", "rating", settings=("evaluation.episodes=0",), steps=3072))
-    installed("resume", run, "--steps", "4096", "--labels", "24")
+    installed(*tiny("cheetah", run, "--feedback", "rating", settings=("evaluation.episodes=0",), steps=16384))
+    installed("resume", run, "--steps", "24576", "--labels", "24")
     assert "feedback rating" in installed("status", run).out
     assert (summary(run)["feedback"], summary(run)["labels_answered"]) == ("rating", 24)
     assert summary(run)["reward_updates"] > 40  # pretraining took these; the learner's process the others
     assert label_counts(run) == (0, 0)  # of comparisons
-    said = refused(spawned("resume", run, "--steps", "5000"), 1)  # where it is not installed
+    said = refused(spawned("resume", run, "--steps", "30000"), 1)  # where it is not installed
     assert "unknown reward.loss 'proportional-odds'" in said
 
 
@@ -200,7 +200,7 @@ def test_answers_of_another_kind_are_not_learned_from(tmp_path: Path) -> None:
     store.add_answers([*said, Answer(last, Judgement.RIGHT, "oracle", 0)])
     store.undo(1)
     store.undo(2)
-    labels = Labels(run, store)
+    labels = LabelReader(run, store)
     assert list(labels.changes(after=2)) == [Label(3, (3, 4), 0.0), Undone(4, 1)]
     assert list(labels.standing(upto=3)) == [Label(1, (0, 1), 1.0), Label(3, (3, 4), 0.0)]
     assert store.labels("rating") == []

@@ -13,6 +13,7 @@ from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.run_store import run_store
 from prefrl.reward import process
+from prefrl.reward.learner import RewardLearner
 from prefrl.storage.files import load_tree, save_tree
 
 INPUTS = Inputs((3,))
@@ -102,14 +103,25 @@ class Pipe:
         return self.waiting.pop(0)
 
 
+def instead(learner, made):
+    """A class of reward learners whose constructor notes its arguments in `made`, and returns this learner."""
+
+    class Instead(RewardLearner):
+        def __new__(cls, *arguments):
+            made.append(arguments)
+            return learner
+
+    return Instead
+
+
 def learned(monkeypatch, run, looks, said=None, **given):
     """What the process's loop tells a scripted learner within so many looks at the pipe."""
     clock, made = Clock(), []
     learner, pipe = Scripted(clock, **given), Pipe(clock, looks, said)
     monkeypatch.setattr(process, "time", clock)
-    monkeypatch.setattr(process, "RewardLearner", lambda *arguments: made.append(arguments) or learner)
+    monkeypatch.setattr(process, "RewardLearner", instead(learner, made))
     process.learn_until(process.Orders(pipe), run, INPUTS, "cpu")
-    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu")]
+    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", 2)]
     return learner, pipe
 
 
@@ -187,7 +199,7 @@ def test_it_begins_with_the_agent_s_first_checkpoint(tmp_path, monkeypatch):
 
     pipe.poll = begin
     monkeypatch.setattr(process, "time", clock)
-    monkeypatch.setattr(process, "RewardLearner", lambda *arguments: learner)
+    monkeypatch.setattr(process, "RewardLearner", instead(learner, []))
     process.learn_until(process.Orders(pipe), waiting, INPUTS, "cpu")
     assert [entry[1] for entry in learner.told] == ["add", "train", "publish", "save"]
 

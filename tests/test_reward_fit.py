@@ -29,7 +29,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Label
 from prefrl.reward.batch import Batch
 from prefrl.reward.fit_request import split
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.refit import Refit, judged, refit
@@ -279,7 +279,7 @@ def test_progress_is_told_steadily_and_leaves_the_fit_as_it_is(run: RunDirectory
     assert fitting == [(done, 1008) for done in range(0, 1008, 128)]
     learner = RewardLearner(dataclasses.replace(run.config.reward, buffer=240), reward_inputs(run.config), 15, 3, "cpu")
     store = LabelStore(run.labels)
-    source = Labels(run, store)
+    source = LabelReader(run, store)
     learner.add(split(list(source.standing()), 0.2, 3)[0], source.read)
     store.close()
     learner.train(1010)  # at once

@@ -18,7 +18,7 @@ from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Label, Undone
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import save_tree
 
@@ -47,18 +47,18 @@ def sides(*changes: Label | Undone) -> list[tuple[int, int, int]]:
 
 def test_comparisons_are_those_that_stand_as_of_a_row(run: RunDirectory, store: LabelStore) -> None:
     store.undo(2)  # row 7
-    labels = Labels(run, store, INPUTS)
+    labels = LabelReader(run, store, INPUTS)
     assert sides(*labels.standing()) == [(n, n - 1, n) for n in (1, 3, 4, 5, 6)]
     assert sides(*labels.standing(upto=3)) == [(n, n - 1, n) for n in (1, 2, 3)]
     assert sides(*labels.changes(after=5)) == [(6, 5, 6)]
     assert list(labels.changes(after=6)) == [Undone(7, 2)]
     assert list(labels.changes(after=6, upto=6)) == []
-    assert labels.followed(1, 0) == 7
-    assert labels.followed(0, 0) == 0
+    assert labels.last_row(1, 0) == 7
+    assert labels.last_row(0, 0) == 0
 
 
 def test_a_clip_is_read_as_it_was_recorded_whether_it_is_at_hand_or_not(run: RunDirectory, store: LabelStore) -> None:
-    labels, expected = Labels(run, store, INPUTS), [random_segment(number) for number in range(7)]
+    labels, expected = LabelReader(run, store, INPUTS), [random_segment(number) for number in range(7)]
     changes = labels.standing()
     first = next(changes)
     for number in (*first.segments, 5):
@@ -73,7 +73,7 @@ def test_the_clips_of_the_newest_comparison_are_read_once(
     loaded: list[int] = []
     load = ClipFolder.load
     monkeypatch.setattr(ClipFolder, "load", lambda self, number: loaded.append(number) or load(self, number))
-    labels = Labels(run, store, INPUTS)
+    labels = LabelReader(run, store, INPUTS)
     for change in labels.standing(upto=2):
         for segment in change.segments:
             labels.read(segment)
@@ -84,7 +84,7 @@ def test_a_clip_that_is_gone_costs_its_labels_and_each_is_reported_once(
     run: RunDirectory, store: LabelStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ClipFolder(run.clips).file(2).unlink()
-    labels = Labels(run, store, INPUTS)
+    labels = LabelReader(run, store, INPUTS)
     for _ in range(2):
         assert [comparison.id for comparison in labels.standing()] == [1, 4, 5, 6]
     assert capsys.readouterr().err == 2 * f"{LEFT_OUT}the clip {ClipFolder(run.clips).file(2)} is missing\n"
@@ -108,9 +108,9 @@ def test_a_clip_of_another_shape_is_damaged(
     clips = ClipFolder(run.clips)
     clips.file(6).unlink()
     clips.save(other(random_segment(6), kind))
-    assert [comparison.id for comparison in Labels(run, store, INPUTS).standing()] == [1, 2, 3, 4, 5]
+    assert [comparison.id for comparison in LabelReader(run, store, INPUTS).standing()] == [1, 2, 3, 4, 5]
     assert capsys.readouterr().err == f"{LEFT_OUT}the clip {clips.file(6)} is damaged: it has another shape or type\n"
-    assert [comparison.id for comparison in Labels(run, store).standing()] == [1, 2, 3, 4, 5, 6]
+    assert [comparison.id for comparison in LabelReader(run, store).standing()] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_clip_of_other_numbers_is_damaged(
     for number in range(7):
         path = ClipFolder(run.clips).file(number)
         save_tree(path, {"format": 1, "features": features, "true_rewards": rewards})
-    assert list(Labels(run, store, INPUTS).standing()) == []
+    assert list(LabelReader(run, store, INPUTS).standing()) == []
 
 
 def test_an_answer_that_is_not_what_was_stored_stays_out(
@@ -136,7 +136,7 @@ def test_an_answer_that_is_not_what_was_stored_stays_out(
     with contextlib.closing(sqlite3.connect(run.labels)) as connection:
         connection.execute("UPDATE answers SET agent_step = agent_step + 1 WHERE id IN (2, 4)")
         connection.commit()
-    labels = Labels(run, store, INPUTS)
+    labels = LabelReader(run, store, INPUTS)
     assert [change.id for change in labels.changes(after=2)] == [3, 5, 6]
     assert [change.id for change in labels.changes()] == [1, 3, 5, 6]
     said = capsys.readouterr().err

@@ -201,7 +201,7 @@ def test_a_preempted_node_loses_no_work(cluster, tmp_path):
     assert_finished(tmp_path, LONG)
     for root in cells(tmp_path):
         said = root.with_name(f"{root.name}.log").read_text()
-        assert "prefrl: stopped; `prefrl resume" in said
+        assert "prefrl: stopped; resume with: " in said
         assert "Traceback" not in said
 
 

@@ -15,8 +15,8 @@ from runs import until
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.following import Following
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
+from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Label, Undone
 from prefrl.recipes import resolve
@@ -48,7 +48,7 @@ def say(store, query_id, judgement=LEFT, labeller="ann"):
 
 
 def test_changes_are_comparisons_that_stand_and_answers_that_were_undone_since(store):
-    history = Following(store, "comparison")
+    history = LabelChanges(store, "comparison")
     one, two = ask(store, 1, 2)
     say(store, one)  # row 1
     say(store, two, EQUAL)
@@ -65,7 +65,7 @@ def test_changes_are_comparisons_that_stand_and_answers_that_were_undone_since(s
 
 
 def test_what_stood_as_of_a_row_is_told_whatever_was_undone_later(store):
-    history = Following(store, "comparison")
+    history = LabelChanges(store, "comparison")
     (one,) = ask(store, 1)
     say(store, one)
     store.undo(1)
@@ -75,30 +75,30 @@ def test_what_stood_as_of_a_row_is_told_whatever_was_undone_later(store):
 
 
 def test_the_first_row_of_any_later_round_is_where_a_round_ends(store):
-    history = Following(store, "comparison")
-    assert history.followed(0, 0) == 0
+    history = LabelChanges(store, "comparison")
+    assert history.last_row(0, 0) == 0
     for round_ in (1, 2, 3):
         say(store, *ask(store, round_), labeller=None)
-    assert [history.followed(round_, 0) for round_ in (0, 1, 2, 3, 4)] == [0, 1, 2, 3, 3]
+    assert [history.last_row(round_, 0) for round_ in (0, 1, 2, 3, 4)] == [0, 1, 2, 3, 3]
 
 
 def test_where_a_round_ended_is_noted_for_each_step_once_people_answer(store):
-    history = Following(store, "comparison")
+    history = LabelChanges(store, "comparison")
     one, two, three, four = ask(store, 1, 4)
     say(store, one, labeller=None)
-    assert history.followed(1, 0) == 1
+    assert history.last_row(1, 0) == 1
     say(store, two, labeller=None)
-    assert history.followed(1, 0) == 2  # of teachers that are simulated nothing has to be noted
+    assert history.last_row(1, 0) == 2  # of teachers that are simulated nothing has to be noted
     say(store, three)
-    assert history.followed(1, 0) == 3
+    assert history.last_row(1, 0) == 3
     say(store, four)
-    assert history.followed(1, 0) == 3
-    assert history.followed(1, 5) == 4
+    assert history.last_row(1, 0) == 3
+    assert history.last_row(1, 5) == 4
 
 
 def test_a_learner_that_follows_in_steps_has_the_standing_answers_at_each(store):
     rng = np.random.default_rng(0)
-    history, followed, at, standing = Following(store, "comparison"), {}, 0, {}
+    history, followed, at, standing = LabelChanges(store, "comparison"), {}, 0, {}
     for round_ in range(1, 40):
         if standing and rng.random() < 0.4:
             store.undo(int(rng.choice(list(standing))))
@@ -352,7 +352,7 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     state = load_tree(run.learner_state)
     resumed.load_state_dict(
         state,
-        Following(store, "comparison").changes(upto=state["counters"]["last_id"]),
+        LabelChanges(store, "comparison").changes(upto=state["counters"]["last_id"]),
         clip_reader(ClipFolder(run.clips)),
     )
     assert resumed.dataset.target[:4].tolist() == [1, 1, 1, 0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prefrl.feedback.following import Following
+from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.label_history import read_history, read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
@@ -85,7 +85,7 @@ def test_its_history_can_be_gone_on_with(store):
         ((24, 25), "a clip is broken", "ann"),
         ((26, 27), "clip 27 cannot be shown: x", None),
     ]
-    assert Following(store, "comparison").followed(1, 150) == 15  # as it was noted
+    assert LabelChanges(store, "comparison").last_row(1, 150) == 15  # as it was noted
     queue = LabelQueue(store)
     assert queue.problems() == ["clip 27 cannot be shown: x", "ann says: a clip is broken"]
     assert queue.waiting() == {"ready": 5, "unrendered": 0, "leased": 0}

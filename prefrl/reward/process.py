@@ -16,7 +16,7 @@ from prefrl.feedback.run_store import run_store
 from prefrl.feedback.waiting import wait_on
 from prefrl.machine.memory import keep_freed_memory
 from prefrl.printable import complain
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
@@ -71,10 +71,10 @@ def learn(root: Path, inputs: Inputs, device: str, pipe: Connection) -> None:
 def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
     """Read labels, fit and publish until a stop is requested."""
     with run_store(run, waiting=wait_on(run.labels)) as store:
-        _learn_from(Labels(run, store, inputs), orders, run, inputs, device)
+        _learn_from(LabelReader(run, store, inputs), orders, run, inputs, device)
 
 
-def _learn_from(labels: Labels, orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
+def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
     config = run.config
     learner = RewardLearner.of_run(config, inputs, device)
     while not run.begun:  # the agent's process is pretraining, and saves the result at its first checkpoint

@@ -23,7 +23,7 @@ from prefrl.reward.batch import Batch
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.fit_request import fit_request
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.segment_table import SegmentTable
@@ -98,7 +98,7 @@ def refit(
     run, config = request.run.admit(trust), request.run.config
     kind, inputs = KINDS[config.feedback], reward_inputs(config)
     with run_store(run) as store:
-        source = Labels(run, store, inputs)
+        source = LabelReader(run, store, inputs)
         labels, read = list(source.standing()), source.read
     training, held_out = request.split(labels)
     # There are no newer labels to come, so the buffer is large enough for all labels.

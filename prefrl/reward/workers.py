@@ -12,7 +12,7 @@ from prefrl.experience.inputs import Inputs
 from prefrl.feedback.store import LabelStore
 from prefrl.machine.processes import WorkerProcess, check_guarded, how_it_ended
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.labels import Labels
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.launch import start_learner
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.published import PublishedReward
@@ -89,7 +89,7 @@ class InlineLearner:
             learner: The learner.
             threads: Number of torch's threads during training.
         """
-        self._run, self._labels, self._learner = run, Labels(run, store, learner.ensemble.inputs), learner
+        self._run, self._labels, self._learner = run, LabelReader(run, store, learner.ensemble.inputs), learner
         self._threads = threads
         self.ensemble = learner.ensemble
 
@@ -112,7 +112,7 @@ class InlineLearner:
     def fit(self, agent_step: int, max_round: int | None) -> None:
         """Add the labels of the rounds so far, and take the gradient steps that are due."""
         learner = self._learner
-        upto = None if max_round is None else self._labels.followed(max_round, agent_step)
+        upto = None if max_round is None else self._labels.last_row(max_round, agent_step)
         learner.add(self._labels.changes(after=learner.last_id, upto=upto), self._labels.read)
         if due := learner.due(agent_step):
             # All cores are free while the agent waits. The agent's own networks may be faster on fewer threads.

@@ -16,7 +16,7 @@ from prefrl.feedback.terms import Label, Undone
 _LAST = 2**63 - 1
 
 
-class Following:
+class LabelChanges:
     """Reads the changes in a store's history of answers of one feedback kind."""
 
     def __init__(self, store: LabelStore, kind: str) -> None:
@@ -51,7 +51,7 @@ class Following:
         changes = (_change(row, about[row.query_id]) for row in rows)
         return [change for change in changes if change is not None]
 
-    def followed(self, round_: int, step: int) -> int:
+    def last_row(self, round_: int, step: int) -> int:
         """Return the last row that a synchronous run's learner processes in a selection round.
 
         It is the row before the first answer of a later round, which a run restored from a checkpoint must not use yet.

@@ -11,14 +11,14 @@ from prefrl.arrays import Array, Floats
 from prefrl.errors import DamagedFileError, PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.following import Following
+from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Label, Undone
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory
 
 
-class Labels:
+class LabelReader:
     """Reads a run's labels, of its own feedback kind, with their clips for the reward learner.
 
     A label with an unreadable clip is left out with a warning, so that a damaged file does not stop the run.
@@ -34,7 +34,7 @@ class Labels:
         """
         self._inputs, self._length = inputs, run.config.queries.segment_length
         self._store, self._clips = store, ClipFolder(run.clips)
-        self._following = Following(store, run.config.feedback)
+        self._changes = LabelChanges(store, run.config.feedback)
         self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
         """Ids of labels that are left out."""
@@ -44,8 +44,8 @@ class Labels:
         return (change for change in self.changes(upto=upto) if isinstance(change, Label))
 
     def changes(self, *, after: int = 0, upto: int | None = None) -> Iterator[Label | Undone]:
-        """Return the usable changes of `Following.changes`."""
-        changes = self._following.changes(after=after, upto=upto)
+        """Return the usable changes of `LabelChanges.changes`."""
+        changes = self._changes.changes(after=after, upto=upto)
         damaged = self._store.damaged(after) if changes else ()
         for change in changes:
             if isinstance(change, Undone):
@@ -55,9 +55,9 @@ class Labels:
             elif self._is_whole(change):
                 yield change
 
-    def followed(self, round_: int, step: int) -> int:
-        """See `Following.followed`."""
-        return self._following.followed(round_, step)
+    def last_row(self, round_: int, step: int) -> int:
+        """See `LabelChanges.last_row`."""
+        return self._changes.last_row(round_, step)
 
     def read(self, segment: int) -> tuple[Array, Floats]:
         """Return a segment's features and true rewards; those of the newest label are cached."""
