@@ -47,7 +47,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     FITTING: {"prefrl.reward.learner.RewardLearner": ("add", "train", "publish")},
     "store": {
         "prefrl.feedback.store.LabelStore": (
-            *("add_queries", "add_answers", "comparisons", "counts", "pending", "unanswered"),
+            *("add_queries", "add_answers", "labels", "counts", "pending", "unanswered"),
         ),
         "prefrl.experience.clips.ClipFolder": ("save", "load"),
     },
