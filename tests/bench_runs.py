@@ -11,6 +11,14 @@ from prefrl.runs.directory import RunDirectory
 from prefrl.runs.metrics import MetricsFile
 
 FULL = Variant("full")
+RANDOM_BASELINES = {"cheetah": -100.0, "reacher": -10.0}
+RETURNS = {
+    ("cheetah", "true"): (300.0, 500.0),
+    ("cheetah", "full"): (200.0, 400.0),
+    ("reacher", "true"): (-2.0, -4.0),
+    ("reacher", "full"): (-3.0, -5.0),
+}
+"""Normalised: cheetah 0.6 and 1.0, reacher 1 and 5/7."""
 
 
 def suite(*, variants=(FULL,), name="test", tasks=("cheetah", "reacher"), seeds=(0, 1), steps=10_000, labels=50):
@@ -53,3 +61,15 @@ def finish_suite(ours, folder, returns, *, rows=5, evaluations=None):
             evaluated = (evaluations or {}).get((cell.task, cell.variant))
             evaluation = evaluated and evaluated[ours.seeds.index(cell.seed)]
             finish(cell, folder, value, rows=rows, evaluation=evaluation)
+
+
+def made(out, returns=RETURNS, **changes):
+    """A finished suite, its random policy's returns known."""
+    finish_suite(suite(**changes), out, returns)
+    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": RANDOM_BASELINES}))
+    return out
+
+
+def without(*cells):
+    """The returns, but for the second seed of some (task, variant)."""
+    return {key: (values[0], None) if key in cells else values for key, values in RETURNS.items()}

@@ -36,6 +36,13 @@ def no_ends(length):
     return np.zeros((2, length), bool)
 
 
+def film(length: int = 25, stack: int = 4, size: int = 84, seed: int = 0) -> Segment:
+    """A segment of random images."""
+    frames = np.random.default_rng(seed).integers(0, 255, (length + stack - 1, size, size), dtype=np.uint8)
+    steps = (np.zeros((length, 6), np.float32), np.zeros(length, np.float32), *np.zeros((2, length), bool))
+    return Segment(seed, frames, *steps, stack)
+
+
 def segments(count, **kwargs):
     """Segments 0, 1, 2, … in a list."""
     return [segment(number, **kwargs) for number in range(count)]

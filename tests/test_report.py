@@ -4,13 +4,12 @@ import csv
 import dataclasses
 import json
 import re
-import shutil
 import time
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from bench_runs import FULL, finish_suite, suite
+from bench_runs import FULL, RANDOM_BASELINES, RETURNS, finish_suite, made, suite, without
 from prefrl_benchmarks.report.compare import compare, compare_folders
 from prefrl_benchmarks.report.page import analyse, write_report
 from prefrl_benchmarks.results import read_results
@@ -19,15 +18,6 @@ from runs import prefrl, refused
 
 from prefrl.errors import PrefrlError, UsageError
 
-RANDOM_BASELINES = {"cheetah": -100.0, "reacher": -10.0}
-RETURNS = {
-    ("cheetah", "true"): (300.0, 500.0),
-    ("cheetah", "full"): (200.0, 400.0),
-    ("reacher", "true"): (-2.0, -4.0),
-    ("reacher", "full"): (-3.0, -5.0),
-}
-"""Normalised: cheetah 0.6 and 1.0, reacher 1 and 5/7."""
-
 
 @pytest.fixture
 def folder(tmp_path):
@@ -35,19 +25,8 @@ def folder(tmp_path):
     return made(tmp_path / "results")
 
 
-def made(out, returns=RETURNS, **changes):
-    finish_suite(suite(**changes), out, returns)
-    (out / "random.json").write_text(json.dumps({"episodes": 30, "returns": RANDOM_BASELINES}))
-    return out
-
-
 def rows(path):
     return list(csv.DictReader(path.read_text().splitlines()))
-
-
-def without(*cells):
-    """The returns, but for the second seed of some (task, variant)."""
-    return {key: (values[0], None) if key in cells else values for key, values in RETURNS.items()}
 
 
 class Page(HTMLParser):
@@ -206,97 +185,6 @@ def test_no_score_if_the_true_reward_agent_has_other_seeds(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-2.0, None), ("reacher", "full"): (None, -5.0)}
     found = analyse([made(tmp_path / "r", returns)])
     assert "reacher, full: no score: no true-reward run has its seeds" in found.problems
-
-
-def damage(folder, what):
-    root = folder / "cheetah_ppo_oracle-sync-50_s1"
-    summary, config = root / "summary.json", root / "config.json"
-    data = json.loads(summary.read_text())
-    if what == "truncated":
-        summary.write_text(summary.read_text()[:20])
-    elif what == "mistyped":
-        summary.write_text(json.dumps(data | {"true_return_mean": "much"}))
-    elif what == "none ended":
-        summary.write_text(json.dumps(data | {"true_return_mean": None}))
-    elif what == "config":
-        config.write_text(config.read_text()[:100])
-    elif what == "other settings":
-        config.write_text(config.read_text().replace('"members": 3', '"members": 2'))
-    else:
-        summary.write_text(json.dumps(data | {"version": "9.9.9"}))
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("truncated", "left out: its summary.json is damaged"),
-        ("mistyped", "left out: its summary.json is damaged"),
-        ("none ended", "left out: no episode ended"),
-        ("other settings", "left out: made with other settings than the suite's"),
-        ("config", "left out: its config.json cannot be read"),
-    ],
-)
-def test_a_cell_with_unreliable_files_is_left_out(folder, what, said):
-    damage(folder, what)
-    found = analyse([folder])
-    assert [line for line in found.problems if line.startswith("cheetah_ppo_oracle-sync-50_s1") and said in line]
-    assert len(found.results.finished) == 7
-
-
-@pytest.mark.parametrize(
-    ("keep", "said"),
-    [
-        (None, "ends at step 0 of 10,000"),
-        (0, "ends at step 0 of 10,000"),
-        (2, "ends at step 4,000"),
-        (4, "ends at step 8,000"),
-    ],
-)
-def test_a_cell_whose_learning_curve_is_cut_keeps_its_final_figures_alone(folder, keep, said):
-    metrics = folder / "cheetah_ppo_oracle-sync-50_s1" / "metrics.csv"
-    text = metrics.read_text()
-    if keep is None:
-        metrics.unlink()
-    else:
-        lines = text.splitlines(keepends=True)
-        metrics.write_text("".join(lines[: 1 + keep]) + lines[1 + keep][:6])  # cut off in a row
-    found = analyse([folder])
-    (line,) = found.problems
-    assert line.startswith("cheetah_ppo_oracle-sync-50_s1: no learning curve: its metrics.csv")
-    assert said in line
-    (full,) = (group for group in found.groups if (group.task, group.variant) == ("cheetah", "full"))
-    assert len(full.returns) == 2
-    assert len(full.curve[1]) == 1
-
-
-def test_cells_of_several_versions_are_reported(folder):
-    damage(folder, "newer")
-    assert "the cells were run by several versions of prefrl: 0.1.0, 9.9.9" in analyse([folder]).problems
-
-
-def test_a_cell_counts_once_however_many_folders_have_it(folder, tmp_path):
-    twin = tmp_path / "twin"
-    shutil.copytree(folder, twin)
-    found = analyse([folder, twin])
-    assert len(found.results.cells) == 8
-    assert f"{twin}: cheetah_ppo_none_s0 is in {folder} too; left out" in found.problems
-
-
-def test_one_suite_s_seeds_may_lie_in_two_folders(tmp_path):
-    halves = [made(tmp_path / str(seed), seeds=(seed,)) for seed in (0, 1)]
-    second = {key: (values[1],) for key, values in RETURNS.items()}
-    shutil.rmtree(halves[1])
-    made(halves[1], second, seeds=(1,))
-    found = analyse(halves)
-    assert not found.problems
-    assert {score.seeds for score in found.scores} == {(0, 1)}
-
-
-def test_other_settings_of_the_same_suite_are_not_averaged(folder, tmp_path):
-    other = made(tmp_path / "other", seeds=(2, 3), steps=20_000)
-    found = analyse([folder, other])
-    assert len(found.results.cells) == 8
-    assert f"{other}: cheetah_ppo_none_s2 has other settings than in {folder}; left out" in found.problems
 
 
 def test_two_suites_side_by_side(folder, tmp_path):

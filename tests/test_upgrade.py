@@ -1,4 +1,4 @@
-"""Upgrades of a version 4 store from prefrl 0.1.0 that contains one of everything."""
+"""Upgrades of stores of older versions: one of version 4 from prefrl 0.1.0 with one of everything, and small ones."""
 
 import contextlib
 import shutil
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from prefrl.errors import PrefrlError
 from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.label_history import read_history, read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import LabelStore
-from prefrl.safety.store_schema import STORE_VERSION, admit
+from prefrl.safety.store_schema import SCRIPTS, STORE_VERSION, admit
 
 OLD = Path(__file__).parent / "data" / "stores" / "version-4.sqlite"
 
@@ -97,3 +98,47 @@ def test_a_second_opening_changes_nothing(path):
     before = path.read_bytes()
     LabelStore(path).close()
     assert path.read_bytes() == before
+
+
+def make_old(path, version):
+    """A store of an older version: two pairs asked, the first answered; in version 3 the second is withdrawn."""
+    connection = sqlite3.connect(path)
+    for statement in SCRIPTS[version].split(";"):
+        if "sqlite_sequence" not in statement:  # which SQLite makes itself
+            connection.execute(statement)
+    connection.executescript(
+        f"INSERT INTO meta VALUES ('version', '{version}');"
+        "INSERT INTO segments VALUES (0, 15, 100), (1, 15, 100), (2, 15, 100), (3, 15, 100);"
+        "INSERT INTO queries VALUES (1, 1, 0, 0, 1, 100, '2026'), (2, 1, 1, 2, 3, 100, '2026');"
+        "INSERT INTO comparisons VALUES (1, 1, 'left', NULL, 'human', 'ann', 101, 0, 1.5, '2026');"
+    )
+    if version == 3:
+        connection.execute("INSERT INTO withdrawn SELECT max(id), 'ann says so', '2026' FROM queries")
+        connection.execute("INSERT INTO leases SELECT max(id), 'ann', 1e9 FROM queries")
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_store_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has(tmp_path, version):
+    ids = [1, 2]
+    make_old(tmp_path / "old.sqlite", version)
+    again = LabelStore(tmp_path / "old.sqlite")
+    assert again.counts()["left"] == 1
+    queue = LabelQueue(again)
+    assert queue.waiting()["ready"] == 0
+    assert queue.problems() == (["ann says so"] if version == 3 else [])
+    assert again.counts()["pending"] == (0 if version == 3 else 1)
+    queue.withdraw(ids[1], "a clip is broken", "ann")
+    assert queue.take_back("viewer", "ann")[:2] == ((ids[0], "left") if version == 3 else (ids[1], None))
+    again.close()
+    connection = sqlite3.connect(tmp_path / "old.sqlite")
+    assert connection.execute("SELECT value FROM meta").fetchall() == [(str(STORE_VERSION),)]
+    connection.close()
+
+
+def test_a_store_of_version_1_that_cannot_be_written_is_said_to_be_one(tmp_path, monkeypatch):
+    make_old(tmp_path / "old.sqlite", 1)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PrefrlError, match="made by an older version and is read-only"):
+        LabelStore(tmp_path / "old.sqlite")
