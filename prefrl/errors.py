@@ -35,7 +35,11 @@ class DamagedFileError(PrefrlError):
     """A file that is truncated, altered or otherwise unreadable."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] = ()) -> UsageError:
+class UnknownNameError(UsageError):
+    """A name that this installation does not know."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] = ()) -> UnknownNameError:
     """Return an error for an unknown name, which suggests the nearest known names.
 
     Args:
@@ -47,7 +51,7 @@ def unknown(kind: str, name: str, known: Iterable[str], *, also: Iterable[str] =
     names = sorted(known)
     near = difflib.get_close_matches(name[:_LONGEST], [*names, *also], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
-    return UsageError(f"unknown {kind} {printable(repr(name), 80)}; {hint}")
+    return UnknownNameError(f"unknown {kind} {printable(repr(name), 80)}; {hint}")
 
 
 def near(name: str, known: Iterable[str]) -> str:

@@ -61,6 +61,15 @@ def store(path: Path) -> Iterator[LabelStore]:
 
 
 @pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A run with labels, as its maker left it."""
+    made = make_run(tmp_path / "run")
+    add_labels(made, 6)
+    (made.root / "progress.json").write_text("{}")
+    return made.root
+
+
+@pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A folder with what an older version made: four runs, `labels.zip`, and results that were `published`."""
     folder = tmp_path / "old"

@@ -20,17 +20,11 @@ DATA = Path(__file__).parent / "data" / "golden"
 
 
 def _train(
-    task: str,
-    seed: int,
-    steps: int,
-    *flags: str,
-    labels: int = 60,
-    round_steps: int = 2048,
-    settings: tuple[str, ...] = (),
+    task: str, seed: int, steps: int, *flags: str, labels: int = 60, settings: tuple[str, ...] = ()
 ) -> list[str]:
     budget = ["--steps", str(steps), "--labels", str(labels), "--seed", str(seed), "--mode", "sync"]
     fit = "reward.pretrain_comparisons=96" if task == "moving-dot" else "reward.pretrain_comparisons=320"
-    return ["train", task, *flags, *budget, "--set", f"round_steps={round_steps}", fit, *settings]
+    return ["train", task, *flags, *budget, "--set", "round_steps=2048", fit, *settings]
 
 
 LABELS = DATA / "labels.zip"
@@ -42,7 +36,7 @@ RUNS: dict[str, list[list[str]]] = {
     "reacher": [_train("reacher", 4, 10240)],
     "reacher-a2c": [_train("reacher", 5, 8192, "--algo", "a2c")],
     "walker-trpo": [_train("walker", 6, 8192, "--algo", "trpo")],
-    "moving-dot": [_train("moving-dot", 7, 3072, labels=24, round_steps=1024)],
+    "moving-dot": [_train("moving-dot", 7, 6144, labels=24)],
     "cartpole": [_train("CartPole-v1", 8, 10240)],
     "mistake": [_train("cheetah", 9, 8192, "--teacher", "mistake")],
     "boltzmann": [_train("cheetah", 10, 8192, "--teacher", "boltzmann")],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import operator
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -179,7 +181,7 @@ def test_a_config_with_something_else_in_it(change: dict[str, object], unfinishe
     assert "config.json is damaged" in refused(prefrl("resume", unfinished), 1)
 
 
-@pytest.mark.parametrize(("name", "value"), [("steps", "many"), ("steps", -1), ("algo", "sac"), ("novelty", 1)])
+@pytest.mark.parametrize(("name", "value"), [("steps", "many"), ("steps", -1), ("algo", 3), ("novelty", 1)])
 def test_a_config_with_a_bad_value(name: str, value: object, unfinished: Path) -> None:
     path = unfinished / "config.json"
     data = json.loads(path.read_text())
@@ -188,6 +190,25 @@ def test_a_config_with_a_bad_value(name: str, value: object, unfinished: Path) -
     line = refused(prefrl("resume", unfinished), 1)
     assert "config.json is damaged" in line
     assert name in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "nearest"),
+    [("algo", "trop", "trpo"), ("reward.network", "mlpp", "mlp"), ("feedback", "comparisn", "comparison")],
+)
+def test_a_config_with_a_name_of_a_package_that_is_not_installed(
+    name: str, value: str, nearest: str, unfinished: Path
+) -> None:
+    path = unfinished / "config.json"
+    data = json.loads(path.read_text())
+    *sections, last = name.split(".")
+    functools.reduce(operator.getitem, sections, data["config"])[last] = value
+    path.write_text(json.dumps(data))
+    before = content(unfinished)
+    line = refused(prefrl("resume", unfinished), 2)
+    assert f"'{value}'; did you mean {nearest}" in line
+    assert "damaged" not in line
+    assert content(unfinished) == before
 
 
 @pytest.mark.parametrize("name", ["teacher", "env_id"])

@@ -23,15 +23,6 @@ from prefrl.runs.directory import RunDirectory
 Attack = Callable[[Path], None]
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A run with labels, as its maker left it."""
-    made = make_run(tmp_path / "run")
-    add_labels(made, 6)
-    (made.root / "progress.json").write_text("{}")
-    return made.root
-
-
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -44,24 +35,24 @@ def hot_journal(database: Path, super_journal: Path) -> None:
     database.with_name(f"{database.name}-journal").write_bytes(header.ljust(512, b"\0") + trailer)
 
 
-def test_a_journal_that_names_somebody_s_file_deletes_nothing(root: Path) -> None:
-    precious = root.parent / "precious"
+def test_a_journal_that_names_somebody_s_file_deletes_nothing(foreign: Path) -> None:
+    precious = foreign.parent / "precious"
     precious.write_bytes(b"years of work")
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
-    hot_journal(root / "labels.sqlite", precious)
-    assert_all_refuse(root, word="labels.sqlite-journal")
+    hot_journal(foreign / "labels.sqlite", precious)
+    assert_all_refuse(foreign, word="labels.sqlite-journal")
     assert precious.exists()
 
 
-def test_the_journal_of_that_test_is_one_that_sqlite_acts_on(root: Path) -> None:
+def test_the_journal_of_that_test_is_one_that_sqlite_acts_on(foreign: Path) -> None:
     """Else the test before would hold nothing."""
-    precious = root.parent / "precious"
+    precious = foreign.parent / "precious"
     precious.write_bytes(b"years of work")
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
-    hot_journal(root / "labels.sqlite", precious)
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+    hot_journal(foreign / "labels.sqlite", precious)
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     assert not precious.exists()
 
@@ -70,55 +61,55 @@ FILES = ["config.json", "labels.sqlite", "progress.json", "summary.json", "metri
 
 
 @pytest.mark.parametrize("name", [*FILES, "labels.sqlite-wal", "labels.sqlite-shm", "clips/00000000.safetensors"])
-def test_a_link_in_the_place_of_a_file(name: str, root: Path) -> None:
-    outside = root.parent / "outside"
-    path = root / name
+def test_a_link_in_the_place_of_a_file(name: str, foreign: Path) -> None:
+    outside = foreign.parent / "outside"
+    path = foreign / name
     outside.write_bytes(path.read_bytes() if path.exists() else b"precious")
     path.unlink(missing_ok=True)
     path.symlink_to(outside)
-    assert_all_refuse(root, word="symbolic link")
+    assert_all_refuse(foreign, word="symbolic link")
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "clips", "reward_model", "tensorboard"])
-def test_a_link_in_the_place_of_a_folder(name: str, root: Path) -> None:
-    outside = root.parent / "outside"
-    (root / name).rename(outside) if (root / name).exists() else outside.mkdir()
+def test_a_link_in_the_place_of_a_folder(name: str, foreign: Path) -> None:
+    outside = foreign.parent / "outside"
+    (foreign / name).rename(outside) if (foreign / name).exists() else outside.mkdir()
     (outside / "000000000001.safetensors").write_bytes(b"somebody's")
-    (root / name).symlink_to(outside)
-    assert_all_refuse(root, word="symbolic link")
+    (foreign / name).symlink_to(outside)
+    assert_all_refuse(foreign, word="symbolic link")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_pipe_in_the_place_of_a_file(name: str, root: Path) -> None:
-    (root / name).unlink(missing_ok=True)
-    os.mkfifo(root / name)
-    assert_all_refuse(root, word="not a regular file" if name != "config.json" else "")
+def test_a_pipe_in_the_place_of_a_file(name: str, foreign: Path) -> None:
+    (foreign / name).unlink(missing_ok=True)
+    os.mkfifo(foreign / name)
+    assert_all_refuse(foreign, word="not a regular file" if name != "config.json" else "")
 
 
-def test_a_pipe_deep_in_a_folder(root: Path) -> None:
-    (root / "tensorboard" / "inner").mkdir(parents=True)
-    os.mkfifo(root / "tensorboard" / "inner" / "events")
-    assert_all_refuse(root, word="not a regular file")
+def test_a_pipe_deep_in_a_folder(foreign: Path) -> None:
+    (foreign / "tensorboard" / "inner").mkdir(parents=True)
+    os.mkfifo(foreign / "tensorboard" / "inner" / "events")
+    assert_all_refuse(foreign, word="not a regular file")
 
 
-def test_a_device_in_the_place_of_a_file(root: Path) -> None:
-    (root / "progress.json").unlink()
-    (root / "progress.json").symlink_to("/dev/zero")
-    assert_all_refuse(root, word="symbolic link")
+def test_a_device_in_the_place_of_a_file(foreign: Path) -> None:
+    (foreign / "progress.json").unlink()
+    (foreign / "progress.json").symlink_to("/dev/zero")
+    assert_all_refuse(foreign, word="symbolic link")
 
 
 @pytest.mark.parametrize("name", ["config.json", "labels.sqlite", "summary.json"])
-def test_a_folder_in_the_place_of_a_file(name: str, root: Path) -> None:
-    (root / name).unlink(missing_ok=True)
-    (root / name).mkdir()
-    assert_all_refuse(root, word="is a folder")
+def test_a_folder_in_the_place_of_a_file(name: str, foreign: Path) -> None:
+    (foreign / name).unlink(missing_ok=True)
+    (foreign / name).mkdir()
+    assert_all_refuse(foreign, word="is a folder")
 
 
-def test_a_run_is_opened_through_a_link_to_its_folder_and_with_other_folders_in_it(root: Path) -> None:
-    (root / "wandb").mkdir()
-    (root / "wandb" / "latest-run").symlink_to(root / "clips")
-    link = root.parent / "link"
-    link.symlink_to(root)
+def test_a_run_is_opened_through_a_link_to_its_folder_and_with_other_folders_in_it(foreign: Path) -> None:
+    (foreign / "wandb").mkdir()
+    (foreign / "wandb" / "latest-run").symlink_to(foreign / "clips")
+    link = foreign.parent / "link"
+    link.symlink_to(foreign)
     assert prefrl("status", link).code == 0
     assert prefrl("labels", "report", link).code == 0
 
@@ -173,21 +164,21 @@ def test_a_path_that_is_not_unicode_is_taken_as_it_is(tmp_path: Path) -> None:
     assert os.listdir(os.fsencode(folder)) == [b"labels.sqlite"]
 
 
-def test_opening_says_what_is_wrong_before_anything_is_read(root: Path) -> None:
-    (root / "config.json").write_text("{")
-    (root / "labels.sqlite-journal").write_bytes(b"")
+def test_opening_says_what_is_wrong_before_anything_is_read(foreign: Path) -> None:
+    (foreign / "config.json").write_text("{")
+    (foreign / "labels.sqlite-journal").write_bytes(b"")
     with pytest.raises(PrefrlError, match="journal"):
-        RunDirectory.open(root)
+        RunDirectory.open(foreign)
 
 
-def test_folders_in_folders_without_end_are_not_followed(root: Path) -> None:
-    deep = root / "tensorboard"
+def test_folders_in_folders_without_end_are_not_followed(foreign: Path) -> None:
+    deep = foreign / "tensorboard"
     deep.mkdir(exist_ok=True)
     for _ in range(3):
         (deep := deep / "d").mkdir()
-    assert_all_refuse(root, word="deeper than a run is")
-    shutil.rmtree(root / "tensorboard" / "d")
-    here = os.open(root / "tensorboard", os.O_RDONLY)
+    assert_all_refuse(foreign, word="deeper than a run is")
+    shutil.rmtree(foreign / "tensorboard" / "d")
+    here = os.open(foreign / "tensorboard", os.O_RDONLY)
     for _ in range(3000):  # longer than a path can be
         os.mkdir("d" * 200, dir_fd=here)
         below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
@@ -196,14 +187,14 @@ def test_folders_in_folders_without_end_are_not_followed(root: Path) -> None:
     os.close(here)
     try:
         for command in ("status", "resume", "play"):
-            assert "deeper than a run is" in refused(prefrl(command, root), 1)
+            assert "deeper than a run is" in refused(prefrl(command, foreign), 1)
     finally:
-        subprocess.run(["rm", "-rf", root / "tensorboard"], check=True)
+        subprocess.run(["rm", "-rf", foreign / "tensorboard"], check=True)
 
 
 @pytest.mark.parametrize("folder", ["", "clips"])
-def test_files_without_end_are_not_all_looked_at(folder: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_end_are_not_all_looked_at(folder: str, foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_admission, "_MOST", 50)
     for number in range(60):
-        (root / folder / f"{number}.x").touch()
-    assert_all_refuse(root, word="more files than a run can")
+        (foreign / folder / f"{number}.x").touch()
+    assert_all_refuse(foreign, word="more files than a run can")

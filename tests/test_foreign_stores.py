@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from labelled import add_labels, make_run
 from runs import assert_all_refuse, content, prefrl, refused
 
 from prefrl.errors import PrefrlError
@@ -23,15 +22,6 @@ from prefrl.feedback.terms import Answer
 from prefrl.safety import store_schema as schema
 
 Attack = Callable[[Path], None]
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A run with labels, as its maker left it."""
-    made = make_run(tmp_path / "run")
-    add_labels(made, 6)
-    (made.root / "progress.json").write_text("{}")
-    return made.root
 
 
 # -- the database -----------------------------------------------------------------------------------------------------
@@ -79,8 +69,8 @@ SCHEMAS = {
 
 @pytest.mark.parametrize("name", SCHEMAS)
 @pytest.mark.parametrize("logged", [False, True], ids=["in the file", "in the log"])
-def test_a_schema_that_is_not_the_store_s(name: str, logged: bool, root: Path) -> None:
-    path = root / "labels.sqlite"
+def test_a_schema_that_is_not_the_store_s(name: str, logged: bool, foreign: Path) -> None:
+    path = foreign / "labels.sqlite"
     connection = sqlite3.connect(path)
     connection.executescript(SCHEMAS[name])
     connection.commit()
@@ -90,23 +80,23 @@ def test_a_schema_that_is_not_the_store_s(name: str, logged: bool, root: Path) -
         for side, held in kept.items():
             path.with_name(f"{path.name}{side}").write_bytes(held)
     connection.close()
-    before = content(root)
-    assert_refused_with_side_files(root, "labels.sqlite")
-    assert content(root) == before
+    before = content(foreign)
+    assert_refused_with_side_files(foreign, "labels.sqlite")
+    assert content(foreign) == before
 
 
-def assert_refused_with_side_files(root: Path, word: str) -> None:
-    log = root / "labels.sqlite-wal"
+def assert_refused_with_side_files(foreign: Path, word: str) -> None:
+    log = foreign / "labels.sqlite-wal"
     before = log.read_bytes() if log.exists() else None
     for command in ("status", "labels report"):
         started = time.process_time()
-        assert word in refused(prefrl(*command.split(), root), 1)
+        assert word in refused(prefrl(*command.split(), foreign), 1)
         assert time.process_time() - started < 1.0
     assert (log.read_bytes() if log.exists() else None) == before
 
 
-def test_a_million_tables_are_not_read_to_their_end(root: Path) -> None:
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+def test_a_million_tables_are_not_read_to_their_end(foreign: Path) -> None:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA writable_schema=ON")
         rows = (
@@ -116,14 +106,14 @@ def test_a_million_tables_are_not_read_to_their_end(root: Path) -> None:
         connection.commit()
     started = time.process_time()
     with pytest.raises(PrefrlError, match="damaged"):
-        LabelStore(root / "labels.sqlite")
+        LabelStore(foreign / "labels.sqlite")
     assert time.process_time() - started < 1.0
 
 
-def test_a_query_without_end_is_ended(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_without_end_is_ended(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a way found past the comparison of schemas."""
     monkeypatch.setattr(sqlite, "_MOST_CHECKS", 20)
-    store = LabelStore(root / "labels.sqlite")
+    store = LabelStore(foreign / "labels.sqlite")
     with pytest.raises(PrefrlError, match="does not finish"), store.database.read() as connection:
         connection.exec_driver_sql(ENDLESS.replace("SELECT i FROM n", "SELECT sum(i) FROM n"))
     assert store.counts()["answered"] == 6  # the store still works
@@ -131,15 +121,15 @@ def test_a_query_without_end_is_ended(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("version", ["²", "", "1e3", "-1", "0", "1", b"\xff\xfe", "9" * 400])
-def test_an_unknown_store_version_is_refused(version: object, root: Path) -> None:
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+def test_an_unknown_store_version_is_refused(version: object, foreign: Path) -> None:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute("UPDATE meta SET value = ? WHERE key = 'version'", (version,))
         connection.commit()
-    assert_all_refuse(root, "status", "labels report", word="damaged")
+    assert_all_refuse(foreign, "status", "labels report", word="damaged")
 
 
-def test_what_a_schema_may_call_is_nothing(root: Path) -> None:
-    store = LabelStore(root / "labels.sqlite")
+def test_what_a_schema_may_call_is_nothing(foreign: Path) -> None:
+    store = LabelStore(foreign / "labels.sqlite")
     with store.database.write() as connection:
         pragmas = ("trusted_schema", "cell_size_check", "mmap_size")
         assert [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in pragmas] == [0, 1, 0]
@@ -193,12 +183,12 @@ ODD = [
 
 
 @pytest.mark.parametrize("statement", ODD)
-def test_a_value_that_is_none_of_its_column_s(statement: str, root: Path) -> None:
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+def test_a_value_that_is_none_of_its_column_s(statement: str, foreign: Path) -> None:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute(statement)
         connection.commit()
     table = statement.split()[2 if statement.startswith("INSERT") else 1]
-    assert_all_refuse(root, "status", "labels report", word=f"of its table {table}")
+    assert_all_refuse(foreign, "status", "labels report", word=f"of its table {table}")
 
 
 QUERIES = {
@@ -213,27 +203,27 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("statement", QUERIES)
-def test_a_query_that_is_none_of_its_kind(statement: str, root: Path) -> None:
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+def test_a_query_that_is_none_of_its_kind(statement: str, foreign: Path) -> None:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         connection.execute(statement)
         connection.commit()
-    assert_all_refuse(root, "status", "labels report", word=QUERIES[statement])
+    assert_all_refuse(foreign, "status", "labels report", word=QUERIES[statement])
 
 
-def test_text_that_is_none_hinders_no_command(root: Path) -> None:
+def test_text_that_is_none_hinders_no_command(foreign: Path) -> None:
     """What of it is an answer's has a checksum (`test_bit_rot.py`)."""
-    with contextlib.closing(sqlite3.connect(root / "labels.sqlite")) as connection:
+    with contextlib.closing(sqlite3.connect(foreign / "labels.sqlite")) as connection:
         for table, column in (("answers", "labeller"), ("answers", "created_at"), ("queries", "created_at")):
             connection.execute(f"UPDATE {table} SET {column} = CAST(x'e91b5b32ff' AS TEXT) WHERE id = 2")
         connection.commit()
     for command in ("status", "labels report", "labels export"):
-        done = prefrl(*command.split(), root, *([root.parent / "out.zip"] if command == "labels export" else []))
+        done = prefrl(*command.split(), foreign, *([foreign.parent / "out.zip"] if command == "labels export" else []))
         assert (done.code, done.err) == (0, "")
         assert "\x1b" not in done.out
 
 
-def test_whatever_bytes_turn_there_is_one_line(root: Path) -> None:
-    path, random = root / "labels.sqlite", Random(0)
+def test_whatever_bytes_turn_there_is_one_line(foreign: Path) -> None:
+    path, random = foreign / "labels.sqlite", Random(0)
     content = path.read_bytes()
     used = [place for place, byte in enumerate(content) if byte]
     refusals = 0

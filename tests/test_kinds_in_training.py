@@ -120,7 +120,8 @@ def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
     assert (summary(run)["feedback"], summary(run)["labels_answered"]) == ("rating", 24)
     assert summary(run)["reward_updates"] > 40  # pretraining took these; the learner's process the others
     assert label_counts(run) == (0, 0)  # of comparisons
-    said = refused(spawned("resume", run, "--steps", "30000"), 1)  # where it is not installed
+    said = refused(spawned("resume", run, "--steps", "30000"), 2)  # where it is not installed
+    assert "damaged" not in said
     assert "unknown reward.loss 'proportional-odds'" in said
 
 

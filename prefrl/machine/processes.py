@@ -44,14 +44,13 @@ class WorkerProcess(NamedTuple):
         """
         self.send(None)
         self.process.join(timeout)
-        if not self.process.is_alive():
-            return True
-        self.process.kill()
-        self.process.join()
-        return False
+        ended = not self.process.is_alive()
+        self.discard()
+        return ended
 
     def discard(self) -> None:
-        """Kill a process that was given no work."""
+        """Kill the process, for example because it was given no work."""
+        atexit.unregister(self.discard)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()

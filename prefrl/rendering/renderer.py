@@ -144,6 +144,7 @@ class RendererProcess:
         if process.is_alive() or time.monotonic() - self._started < _RESTART_SECONDS:
             return None
         ended = how_it_ended(process.exitcode)
+        self._worker.discard()
         self._start()
         return f"the renderer died ({ended}) and was started again"
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 from prefrl.config import RunConfig
 from prefrl.config.migrations import check_format, current_format, opened, stamped, upgraded
 from prefrl.config.typed import conform
-from prefrl.errors import PrefrlError, UsageError
+from prefrl.errors import PrefrlError, UnknownNameError, UsageError
 from prefrl.printable import command, printable
 from prefrl.runs import progress
 from prefrl.runs.admission import admit_run
@@ -356,7 +356,7 @@ def read_config(path: Path) -> tuple[RunConfig, trust.Origin | None]:
         The configuration, and the run's origin if it is signed.
 
     Raises:
-        UsageError: if it was made by a newer version.
+        UsageError: if it was made by a newer version, or names something that is not installed.
         DamagedFileError: if it is damaged or cannot be migrated.
     """
     data = read_json(path)
@@ -366,6 +366,8 @@ def read_config(path: Path) -> tuple[RunConfig, trust.Origin | None]:
     try:
         config = RunConfig.from_json(upgraded_config)
         return config, conform(trust.Origin | None, said.get("origin"), "origin")
+    except UnknownNameError as error:  # of another package's, for example a feedback kind
+        raise UsageError(f"{printable(path)} contains an {error}") from None
     except UsageError as error:
         raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
 
