@@ -12,7 +12,7 @@ import numpy as np
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
-from prefrl.feedback.label_history import Label, read_labels
+from prefrl.feedback.label_history import RecordedAnswer, read_labels
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.store import LabelStore
@@ -83,7 +83,7 @@ def add_labels(
     store.close()
 
 
-def labels_of(run: RunDirectory) -> list[Label]:
+def labels_of(run: RunDirectory) -> list[RecordedAnswer]:
     store = LabelStore(run.labels)
     try:
         return read_labels(store)
@@ -91,7 +91,7 @@ def labels_of(run: RunDirectory) -> list[Label]:
         store.close()
 
 
-def told(label: Label) -> tuple[Any, ...]:
+def told(label: RecordedAnswer) -> tuple[Any, ...]:
     """All of a label but for ids."""
     return label.value, *label.provenance
 

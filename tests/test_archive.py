@@ -23,7 +23,7 @@ from prefrl.feedback import transfer
 from prefrl.feedback.archive import LabelledTask, write_archive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
-from prefrl.feedback.label_history import Label
+from prefrl.feedback.label_history import RecordedAnswer
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Answer
@@ -202,7 +202,7 @@ def test_any_labels_come_back_as_they_were(tmp_path: Path, rows: list[tuple[Any,
     clips = ClipFolder(tmp_path)
     for number in range(6):
         clips.save(random_segment(number))
-    labels = [Label(number, "comparison", *row) for number, row in enumerate(rows)]
+    labels = [RecordedAnswer(number, "comparison", *row) for number, row in enumerate(rows)]
     path = tmp_path / "labels.zip"
     path.unlink(missing_ok=True)
     write_archive(path, "0.1", TASK, labels, clips)

@@ -28,7 +28,7 @@ from prefrl.feedback.archive import LabelArchive, write_archive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds import KINDS, LONGEST_VALUE
 from prefrl.feedback.kinds.comparison import Judgement
-from prefrl.feedback.label_history import Flag, History, Label, Repeat, TakenBack, Unflagged
+from prefrl.feedback.label_history import Flag, History, RecordedAnswer, Repeat, TakenBack, Unflagged
 from prefrl.feedback.label_table import write_table
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import report, report_lines
@@ -106,7 +106,7 @@ def known(archive: LabelArchive) -> list[Any]:
     """What a file holds, whatever numbers it has: each entry with its clips, and what it repeats."""
     answers = {label.id: label for label in (*archive.labels, *archive.history.taken_back)}
 
-    def told(entry: Label | Flag) -> str:
+    def told(entry: RecordedAnswer | Flag) -> str:
         repeated = told(answers[entry.repeats]) if isinstance(entry, Repeat) else None
         clips = [archive.digests[segment] for segment in entry.segments]
         at = getattr(entry, "undone_at", None)
@@ -273,11 +273,11 @@ fates = st.sampled_from(("stands", "taken back", "repeated", "late"))
 flags = st.tuples(st.tuples(text, st.none() | text, steps, times), st.none() | times)
 
 
-def entries(rows: list[Any], flagged: list[Any]) -> tuple[list[Label], History]:
+def entries(rows: list[Any], flagged: list[Any]) -> tuple[list[RecordedAnswer], History]:
     """What a file might hold: a label for each row, by its fate; a repeated one with its repeat."""
     labels, backs, repeats, late = [], [], [], []
     for number, ((kind, segments, value), given_as, fate, at) in enumerate(rows):
-        label = Label(2 * number + 1, kind, segments, value, *given_as)
+        label = RecordedAnswer(2 * number + 1, kind, segments, value, *given_as)
         if fate == "late":
             late.append(label)
         elif fate == "taken back":

@@ -29,7 +29,7 @@ from prefrl.errors import DamagedFileError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback import archive_admission
 from prefrl.feedback.archive_admission import read_archive
-from prefrl.feedback.label_history import Label
+from prefrl.feedback.label_history import RecordedAnswer
 from prefrl.runs.directory import RunDirectory, read_config
 from prefrl.runs.metrics import read_metrics
 from prefrl.storage.files import load_tree, save_tree
@@ -221,7 +221,7 @@ def test_a_setting_may_be_given_by_its_older_name():
 
 
 @dataclasses.dataclass(frozen=True)
-class Later(Label):
+class Later(RecordedAnswer):
     """A label of a later version, which has one more field."""
 
     confidence: int
@@ -229,7 +229,7 @@ class Later(Label):
 
 def test_one_more_field_of_a_label_leaves_archives_readable(old, monkeypatch, add_migrations):
     add_migrations(Add("label", 3, "confidence", 5))
-    monkeypatch.setattr(archive_admission, "Label", Later)
+    monkeypatch.setattr(archive_admission, "RecordedAnswer", Later)
     labels = read_archive(old / "labels.zip").labels
     assert len(labels) == 12
     assert {label.confidence for label in labels} == {5}
@@ -255,7 +255,7 @@ def test_an_archive_says_the_formats_of_itself_and_of_its_labels(old, tmp_path):
     with zipfile.ZipFile(tmp_path / "new.zip") as file:
         contents = json.loads(file.read("labels.json"))
     assert (contents["format"], contents["label_format"]) == (current_format("archive"), current_format("label"))
-    assert contents["labels"][0].keys() == {field.name for field in dataclasses.fields(Label)}
+    assert contents["labels"][0].keys() == {field.name for field in dataclasses.fields(RecordedAnswer)}
 
 
 def test_the_old_runs_are_small():

@@ -25,7 +25,7 @@ from prefrl.errors import PrefrlError, UsageError, explain, is_disk_full
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
 from prefrl.experience.inputs import Inputs, Recorded
 from prefrl.feedback.kinds import KINDS
-from prefrl.feedback.label_history import NO_HISTORY, History, Label
+from prefrl.feedback.label_history import NO_HISTORY, History, RecordedAnswer
 from prefrl.storage.files import DamagedFileError, replacing
 from prefrl.storage.reading import MEBIBYTE
 
@@ -103,7 +103,7 @@ class LabelArchive:
     version: str
     """Version of prefrl that wrote it."""
     task: LabelledTask
-    labels: tuple[Label, ...]
+    labels: tuple[RecordedAnswer, ...]
     digests: Mapping[int, str]
     """SHA-256 of each segment's clip, by the segment's id."""
     videos: frozenset[int]
@@ -132,7 +132,7 @@ def write_archive(
     path: Path,
     version: str,
     task: LabelledTask,
-    labels: Sequence[Label],
+    labels: Sequence[RecordedAnswer],
     clips: ClipFolder,
     history: History = NO_HISTORY,
 ) -> None:
@@ -169,7 +169,7 @@ def write_archive(
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history: History, videos: int) -> str:
+def _contents(version: str, task: LabelledTask, labels: Sequence[RecordedAnswer], history: History, videos: int) -> str:
     inputs, recorded = task.inputs, task.recorded
     contents = {
         "kind": KIND,
@@ -188,19 +188,19 @@ def _contents(version: str, task: LabelledTask, labels: Sequence[Label], history
     return json.dumps(contents, indent=1)
 
 
-def segments_of(labels: Iterable[Label], history: History = NO_HISTORY) -> list[int]:
+def segments_of(labels: Iterable[RecordedAnswer], history: History = NO_HISTORY) -> list[int]:
     """Return the ids of all segments of labels and their history, sorted and without duplicates."""
     return sorted({segment for entry in (*labels, *history.entries) for segment in entry.segments})
 
 
-def counts_of(labels: Sequence[Label], videos: int, history: History) -> Counter[str]:
+def counts_of(labels: Sequence[RecordedAnswer], videos: int, history: History) -> Counter[str]:
     """Count the entries of each kind; labels are also counted by value."""
     others = {name: len(entries) for name, entries in history._asdict().items()}
     clips = len(segments_of(labels, history))
     return Counter(tally(labels) | {"labels": len(labels), **others, "clips": clips, "videos": videos})
 
 
-def tally(labels: Iterable[Label]) -> dict[str, int]:
+def tally(labels: Iterable[RecordedAnswer]) -> dict[str, int]:
     """Count labels by the names of their values. Values that can be enumerated come first, in their kind's order."""
     values = [(KINDS[label.kind], label.value) for label in labels]
     kinds = [KINDS[name] for name in sorted({kind.name for kind, _ in values})]

@@ -30,7 +30,7 @@ from prefrl.feedback.archive import (
     video_name,
 )
 from prefrl.feedback.kinds import KINDS, from_json, to_json
-from prefrl.feedback.label_history import Flag, History, Label
+from prefrl.feedback.label_history import Flag, History, RecordedAnswer
 from prefrl.printable import printable
 from prefrl.storage.files import DamagedFileError
 from prefrl.storage.reading import MEBIBYTE, parse_json
@@ -178,14 +178,14 @@ def _task(about: _About) -> LabelledTask:
     return task
 
 
-def _entries(path: Path, contents: dict[str, Any]) -> tuple[tuple[Label, ...], History]:
+def _entries(path: Path, contents: dict[str, Any]) -> tuple[tuple[RecordedAnswer, ...], History]:
     """Read the labels and their history.
 
     Raises:
         UsageError: if a feedback kind is unknown to this installation.
         ValueError: if an entry is invalid.
     """
-    labels = _typed(tuple[Label, ...], contents["labels"], "labels")
+    labels = _typed(tuple[RecordedAnswer, ...], contents["labels"], "labels")
     history = History(*(_typed(hint, contents[name], name) for name, hint in get_type_hints(History).items()))
     for kind in sorted({entry.kind for entry in (*labels, *history.entries)}):
         try:
@@ -196,7 +196,7 @@ def _entries(path: Path, contents: dict[str, Any]) -> tuple[tuple[Label, ...], H
     return admitted, History(*entries)
 
 
-def _admitted(entry: Label | Flag) -> Any:
+def _admitted(entry: RecordedAnswer | Flag) -> Any:
     """Check an answer or a flag, and parse the answer's value."""
     kind = KINDS[entry.kind]
     if len(entry.segments) != kind.arity:
@@ -205,7 +205,7 @@ def _admitted(entry: Label | Flag) -> Any:
         raise ValueError(f"{', '.join(_NUMBERS)} must not be negative")
     for name in _TIMES:
         datetime.datetime.fromisoformat(getattr(entry, name, entry.created_at))
-    if not isinstance(entry, Label):
+    if not isinstance(entry, RecordedAnswer):
         return entry
     return dataclasses.replace(entry, value=from_json(kind, to_json(kind, entry.value)))
 
@@ -218,7 +218,7 @@ def _typed(hint: Any, value: Any, name: str) -> Any:
         raise ValueError(str(error)) from None
 
 
-def _check_ids(labels: Iterable[Label], history: History) -> None:
+def _check_ids(labels: Iterable[RecordedAnswer], history: History) -> None:
     """Refuse ids that no run could have written: an id of two answers, an answer with two ids, or a dangling repeat.
 
     A run asks about the same segments only once, except for a repeat. So two answers of one kind to the same segments

@@ -16,7 +16,7 @@ from prefrl.feedback.store import LabelStore
 
 
 @dataclass(frozen=True)
-class Label:
+class RecordedAnswer:
     """An answer with its complete provenance, which archives preserve."""
 
     id: int
@@ -47,7 +47,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class TakenBack(Label):
+class TakenBack(RecordedAnswer):
     """An answer that was undone."""
 
     undone_at: str
@@ -55,7 +55,7 @@ class TakenBack(Label):
 
 
 @dataclass(frozen=True)
-class Repeat(Label):
+class Repeat(RecordedAnswer):
     """A standing answer to a repeat, whose segments are reversed. It measures consistency and is not trained on."""
 
     repeats: int
@@ -97,17 +97,17 @@ class History(NamedTuple):
     taken_back: tuple[TakenBack, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     flags: tuple[Flag, ...] = ()
-    late: tuple[Label, ...] = ()
+    late: tuple[RecordedAnswer, ...] = ()
     """Answers to queries that already had as many answers as they want; they are not used."""
     flags_taken_back: tuple[Unflagged, ...] = ()
 
     @property
-    def entries(self) -> list[Label | Flag]:
+    def entries(self) -> list[RecordedAnswer | Flag]:
         """All answers and flags."""
         return [*self.answers, *self.late, *self.flags, *self.flags_taken_back]
 
     @property
-    def answers(self) -> list[Label]:
+    def answers(self) -> list[RecordedAnswer]:
         """Undone answers and answers to repeats."""
         return [*self.taken_back, *self.repeats]
 
@@ -120,10 +120,12 @@ class History(NamedTuple):
 NO_HISTORY = History()
 
 
-def read_labels(store: LabelStore) -> list[Label]:
+def read_labels(store: LabelStore) -> list[RecordedAnswer]:
     """Read all standing answers, whether or not they count, sorted by id."""
     standing = (answer._asdict() for answer in store.standing())
-    return [Label(**{name: value for name, value in answer.items() if name != "query_id"}) for answer in standing]
+    return [
+        RecordedAnswer(**{name: value for name, value in answer.items() if name != "query_id"}) for answer in standing
+    ]
 
 
 def read_history(store: LabelStore) -> History:
@@ -132,7 +134,7 @@ def read_history(store: LabelStore) -> History:
         about, corrupt = segments_of(connection), damaged(connection)
         first = {query: answer for query, answer in _first_answers(connection).items() if answer not in corrupt}
         undone, again, late = (
-            [(row, as_label(row, about)) for row in connection.execute(rows) if row.id not in corrupt]
+            [(row, as_answer(row, about)) for row in connection.execute(rows) if row.id not in corrupt]
             for rows in (_undone(), _asked_again(), history_rows().where(READABLE, ANSWERS.c.late > 0))
         )
         standing = WITHDRAWALS.c.id.in_(sa.select(WITHDRAWN.c.id))
@@ -163,8 +165,8 @@ def flag_rows() -> sa.Select[Any]:
     return rows.where(WITHDRAWALS.c.reason.is_not(None)).order_by(WITHDRAWALS.c.id)
 
 
-def as_label(row: Any, about: Mapping[int, tuple[int, ...]]) -> Label:
-    """Convert a row of the history to a label.
+def as_answer(row: Any, about: Mapping[int, tuple[int, ...]]) -> RecordedAnswer:
+    """Convert a row of the history to an answer.
 
     Args:
         row: The row, with its query's kind.
@@ -174,11 +176,11 @@ def as_label(row: Any, about: Mapping[int, tuple[int, ...]]) -> Label:
         ValueError: if the value is not valid for the kind.
     """
     given = (row.teacher, row.labeller, row.agent_step, row.response_seconds, row.created_at)
-    return Label(row.id, row.kind, about[row.query_id], from_json(KINDS[row.kind], row.value), *given)
+    return RecordedAnswer(row.id, row.kind, about[row.query_id], from_json(KINDS[row.kind], row.value), *given)
 
 
 def as_flag(row: Any, about: Mapping[int, tuple[int, ...]]) -> Flag:
-    """Convert a row of the withdrawals to a flag; arguments as for `as_label`."""
+    """Convert a row of the withdrawals to a flag; arguments as for `as_answer`."""
     return Flag(row.kind, about[row.query_id], row.reason, row.labeller, row.agent_step, row.created_at)
 
 

@@ -13,7 +13,7 @@ from prefrl.errors import PrefrlError, UsageError, is_disk_full
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import STANDING
 from prefrl.feedback.kinds.comparison import COMPARISON
-from prefrl.feedback.label_history import Label, Repeat, read_history, read_labels
+from prefrl.feedback.label_history import RecordedAnswer, Repeat, read_history, read_labels
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.runs.directory import RunDirectory
@@ -70,6 +70,6 @@ def _table(store: LabelStore) -> tuple[Sequence[str], list[Sequence[object]]]:
     return STANDING.c.keys(), [tuple(row) for row in rows if row.id not in corrupt]
 
 
-def _row(label: Label) -> Sequence[object]:
+def _row(label: RecordedAnswer) -> Sequence[object]:
     repeats = label.repeats if isinstance(label, Repeat) else None
     return label.id, *label.segments, label.value, *label.provenance, repeats

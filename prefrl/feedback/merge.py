@@ -34,11 +34,11 @@ from prefrl.feedback.database import (
 from prefrl.feedback.label_history import (
     Flag,
     History,
-    Label,
+    RecordedAnswer,
     Repeat,
     TakenBack,
+    as_answer,
     as_flag,
-    as_label,
     flag_rows,
     history_rows,
 )
@@ -88,7 +88,7 @@ class Known:
 class Changes:
     """The changes that a file of labels makes to a run."""
 
-    labels: tuple[Label, ...]
+    labels: tuple[RecordedAnswer, ...]
     """New standing answers."""
     history: History
     undone: tuple[int, ...]
@@ -106,7 +106,7 @@ class Changes:
     @property
     def steps(self) -> dict[int, int]:
         """The agent step at which each of these segments first occurs."""
-        entries: list[Label | Flag] = [*self.labels, *self.history.entries]
+        entries: list[RecordedAnswer | Flag] = [*self.labels, *self.history.entries]
         occurrences = [(entry.agent_step, segment) for entry in entries for segment in entry.segments]
         return {segment: step for step, segment in sorted(occurrences, reverse=True)}
 
@@ -137,7 +137,7 @@ def read_known(store: LabelStore, clips: ClipFolder) -> Known:
     for row in given:
         with contextlib.suppress(ValueError):  # of a kind whose values cannot be enumerated
             if {*about[row.query_id]} <= digests.keys():
-                identity = _identity(as_label(row, about), digests)
+                identity = _identity(as_answer(row, about), digests)
                 if row.late:
                     late[identity] += 1
                 else:
@@ -161,7 +161,7 @@ def _digests(clips: ClipFolder, segments: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def _identity(entry: Label | Flag, of: Mapping[int, str]) -> Identity:
+def _identity(entry: RecordedAnswer | Flag, of: Mapping[int, str]) -> Identity:
     return (*(of[segment] for segment in entry.segments), *entry.identity)
 
 
@@ -170,7 +170,7 @@ def compare(archive: LabelArchive, known: Known) -> Changes:
     unmatched = {identity: list(answers) for identity, answers in known.answers.items()}
     queries: dict[int, int] = {}
 
-    def take_match(label: Label, *, stands: bool) -> KnownAnswer | None:
+    def take_match(label: RecordedAnswer, *, stands: bool) -> KnownAnswer | None:
         """Return an identical answer of the run, preferably in the given state, and remove it from `unmatched`."""
         same = unmatched.get(_identity(label, archive.digests), [])
         found = next((answer for answer in same if answer.stands == stands), same[0] if same else None)
@@ -200,7 +200,7 @@ def compare(archive: LabelArchive, known: Known) -> Changes:
     return Changes(labels, history, tuple(undone), reinstated, queries)
 
 
-def _new_late(archive: LabelArchive, known: Known) -> tuple[Label, ...]:
+def _new_late(archive: LabelArchive, known: Known) -> tuple[RecordedAnswer, ...]:
     unmatched, new = Counter(known.late), []
     for label in archive.history.late:
         identity = _identity(label, archive.digests)
@@ -268,7 +268,7 @@ class _Inserter:
         imported = sa.select(sa.func.count()).where(QUERIES.c.round == IMPORTED_ROUND)
         self._rank = connection.scalar(imported) or 0
 
-    def answer(self, label: Label) -> int:
+    def answer(self, label: RecordedAnswer) -> int:
         """Insert an answer, and return the query's id."""
         query, _ = self._answered(label)
         return query
@@ -289,7 +289,7 @@ class _Inserter:
         row = {"reason": flag.reason, "labeller": flag.labeller, "created_at": flag.created_at, "after_answer": 0}
         return self._add(WITHDRAWALS.insert().values(query_id=query, **row))
 
-    def late(self, labels: Sequence[Label]) -> None:
+    def late(self, labels: Sequence[RecordedAnswer]) -> None:
         """Insert late answers. Each belongs to the first query of its kind about its segments, if there is one."""
         about = segments_of(self._connection)
         kinds = dict(self._connection.execute(sa.select(QUERIES.c.id, QUERIES.c.kind)).all())
@@ -301,16 +301,16 @@ class _Inserter:
                 query = queries[asked] = self._query(label)
             append(self._connection, [self._row(label, query) | {"late": 1}])
 
-    def _answered(self, label: Label) -> tuple[int, int]:
+    def _answered(self, label: RecordedAnswer) -> tuple[int, int]:
         """Insert a query and its answer, and return the ids of both."""
         query = self._query(label)
         return query, append(self._connection, [self._row(label, query)])[0]
 
-    def _row(self, label: Label, query: int) -> dict[str, Any]:
+    def _row(self, label: RecordedAnswer, query: int) -> dict[str, Any]:
         given = (label.teacher, label.agent_step, label.labeller, label.response_seconds)
         return answer_row(Answer(query, label.value, *given), label.kind, self._segments(label), label.created_at)
 
-    def _query(self, about: Label | Flag) -> int:
+    def _query(self, about: RecordedAnswer | Flag) -> int:
         key = {"kind": about.kind, "round": IMPORTED_ROUND, "rank": self._rank, "wanted": 1}
         asked = {"agent_step": about.agent_step, "created_at": about.created_at}
         query = self._add(QUERIES.insert().values(**key, **asked))
@@ -318,7 +318,7 @@ class _Inserter:
         self._rank += 1
         return query
 
-    def _segments(self, about: Label | Flag) -> tuple[int, ...]:
+    def _segments(self, about: RecordedAnswer | Flag) -> tuple[int, ...]:
         """Return the run's ids of an entry's segments."""
         return tuple(self._places[segment] for segment in about.segments)
 
