@@ -78,7 +78,7 @@ def test_imported_labels_leave_the_run_s_own_numbers_alone(file: Path, tmp_path:
     assert store.counts(IMPORTED_ROUND)["answered"] == store.counts()["answered"] == LABELS - 1
     assert store.counts()["incomparable"] == 1
     assert store.pending() == []
-    assert len(store.labels("comparison", max_round=0)) == LABELS - 1
+    assert len(store.labels("comparison")) == LABELS - 1
     assert all(-LABELS - 2 < a < b < 0 for a, b in store.asked("comparison"))
     assert query(run, "SELECT rank FROM queries ORDER BY id") == [(rank,) for rank in range(LABELS)]
     assert query(run, "SELECT count(*) FROM rendered WHERE frames = 15") == [(2,)]

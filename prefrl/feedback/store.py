@@ -204,24 +204,10 @@ class LabelStore:
                 counts["pending"] = sum(connection.scalars(missing))
         return counts
 
-    def labels(
-        self, kind: str, *, after: int = 0, upto: int | None = None, max_round: int | None = None
-    ) -> list[Label]:
-        """Return the standing answers of a feedback kind that can be learned from, sorted by id.
-
-        Args:
-            kind: Name of the feedback kind.
-            after: Return only ids above this.
-            upto: Return only ids up to this.
-            max_round: Return only answers to queries up to this selection round.
-        """
-        chosen = (STANDING.c.id > after) & (QUERIES.c.kind == kind)
-        if upto is not None:
-            chosen &= STANDING.c.id <= upto
-        if max_round is not None:
-            chosen &= QUERIES.c.round <= max_round
+    def labels(self, kind: str) -> list[Label]:
+        """Return the standing answers of a feedback kind that can be learned from, sorted by id."""
         with self._read() as connection:
-            answers = _standing(connection, chosen)
+            answers = _standing(connection, QUERIES.c.kind == kind)
         labels = (label_of(kind, answer.id, answer.segments, answer.value) for answer in answers)
         return [label for label in labels if label is not None]
 
