@@ -133,7 +133,7 @@ def told(learner, *names):
 def run(tmp_path):
     """A begun run with three answers."""
     made, store = answered_run(tmp_path / "run", 3)
-    made.save_checkpoint(0, {"agent": {}})
+    made.saved.save(0, {"agent": {}})
     store.close()
     return made
 
@@ -194,7 +194,7 @@ def test_it_begins_with_the_agent_s_first_checkpoint(tmp_path, monkeypatch):
 
     def begin(seconds):
         if len(pipe.waits) == 1:
-            waiting.save_checkpoint(0, {"agent": {}})
+            waiting.saved.save(0, {"agent": {}})
         return poll(seconds)
 
     pipe.poll = begin

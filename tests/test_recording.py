@@ -113,7 +113,7 @@ def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_pat
     asked, answered = store.asked("comparison"), read_labels(store)
     assert store.counts()["pending"] == 4
     clips = {path.name: path.stat().st_mtime_ns for path in run.clips.glob("*.safetensors")}
-    recorded = load_tree(run.recording)["env"]["recorder"]
+    recorded = load_tree(run.saved.recording)["env"]["recorder"]
     step = progress(root)["step"]
 
     person = Person(root, until=10)
@@ -129,7 +129,7 @@ def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_pat
     assert load_tree(checkpoints(root)[0])["env"]["recorder"]["recorded"] >= recorded["recorded"]
     assert step < 2000
     assert store.counts()["answered"] == 12
-    assert not run.recording.exists()
+    assert not run.saved.recording.exists()
     store.close()
 
 
@@ -163,7 +163,7 @@ def test_a_damaged_recording_is_reported_and_recorded_again(whole: Path, tmp_pat
     root = tmp_path / "run"
     run = create(root, **{"queries.initial_fraction": 1.0, "queries.labels": 160})
     stop_when(root, "pretraining")
-    flip(run.recording)
+    flip(run.saved.recording)
     warned: list[str] = []
     assert RECORDING in go_on(root, warn=warned.append)
     assert len(warned) == 1
@@ -177,7 +177,7 @@ def test_a_recording_of_something_else_stops_the_run_in_one_line(tmp_path: Path)
     root = tmp_path / "run"
     run = create(root)
     stop_when(root, RECORDING)
-    save_tree(run.recording, {"env": {}, "agent": []})
+    save_tree(run.saved.recording, {"env": {}, "agent": []})
     done = prefrl("resume", root)
     assert done.code == 1
     assert "recording.safetensors" in done.err
@@ -189,12 +189,12 @@ def test_the_first_checkpoint_takes_its_place(finished: Path, tmp_path: Path) ->
     root = tmp_path / "run"
     run = create(root)
     stop_when(root, "pretraining")
-    assert run.recording.exists()
+    assert run.saved.recording.exists()
     assert not run.begun
     shutil.copytree(root, tmp_path / "copy")
     assert json.loads(prefrl("status", tmp_path / "copy", "--json").out)["finished"] is False
     stop_when(root, "training", 2)
-    assert not run.recording.exists()
+    assert not run.saved.recording.exists()
     assert run.begun
 
 
@@ -203,7 +203,7 @@ def test_where_simulators_cannot_be_saved_the_recorded_clips_stay(tmp_path: Path
     small = {"agent.n_envs": 2, "agent.n_steps": 64, "reward.pretrain_comparisons": 16, "reward.batch_size": 4}
     run = create(root, "pong", **{"steps": 600, "queries.labels": 4, "queries.initial_fraction": 0.75} | small)
     stop_when(root, "pretraining")
-    recorded = load_tree(run.recording)["env"]["recorder"]["recorded"]
+    recorded = load_tree(run.saved.recording)["env"]["recorder"]["recorded"]
     said = go_on(root)
     assert RECORDING not in said
     assert load_tree(checkpoints(root)[-1])["env"]["recorder"]["recorded"] > recorded

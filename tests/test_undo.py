@@ -328,7 +328,7 @@ def test_the_learner_s_own_process_follows_without_a_resume(tmp_path):
     queries = ask(store, 1, 4)
     for query in queries:
         say(store, query)
-    run.save_checkpoint(0, {"agent": {}})
+    run.saved.save(0, {"agent": {}})
     reader, writer = multiprocessing.Pipe(duplex=False)
     working = threading.Thread(target=learn_until, args=(Orders(reader), run, Inputs((3,)), "cpu"))
     working.start()

@@ -32,7 +32,7 @@ class Keeper:
     def restore(self) -> bool:
         """Restore the newest checkpoint, open the metrics file, and return whether there was a checkpoint."""
         parts = self._parts
-        state = parts.run.load_checkpoint(parts.control.warn, self.largest_checkpoint)
+        state = parts.run.saved.load(parts.control.warn, self.largest_checkpoint)
         if state is not None:
             with taken_from(parts.run.checkpoints):
                 self.load_state_dict(state)
@@ -107,7 +107,7 @@ class Keeper:
     def checkpoint(self) -> None:
         """Save a checkpoint."""
         sync([self._parts.run.metrics])  # rows before a checkpoint are final
-        self._parts.run.save_checkpoint(self._parts.agent.steps, self.state_dict())
+        self._parts.run.saved.save(self._parts.agent.steps, self.state_dict())
         self._checkpointed = time.monotonic()
 
     def state_dict(self) -> Tree:

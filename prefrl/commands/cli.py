@@ -138,7 +138,7 @@ def play(
     """
     from prefrl.runs.directory import RunDirectory
 
-    RunDirectory.open(run).admit(trust).check_checkpoints()
+    RunDirectory.open(run).admit(trust).saved.check()
     from prefrl.machine.activity import show_activity
 
     with show_activity("playing"):
@@ -163,7 +163,7 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
     """
     from prefrl.runs.directory import RunDirectory
 
-    RunDirectory.open(run.expanduser()).admit(trust).check_checkpoints()
+    RunDirectory.open(run.expanduser()).admit(trust).saved.check()
     from prefrl.machine.activity import show_activity
 
     with show_activity("exporting"):

@@ -13,7 +13,7 @@ def check(run: RunDirectory) -> None:
     Raises:
         PrefrlError: if its files are damaged.
     """
-    run.check_checkpoints()
+    run.saved.check()
     if run.config.learns_reward and (run.labels.exists() or run.begun):
         with run_store(run) as store:
             store.check()

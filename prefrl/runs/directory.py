@@ -6,7 +6,6 @@ content.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import importlib.metadata
 import re
@@ -20,32 +19,24 @@ import psutil
 from filelock import FileLock
 
 from prefrl.config import RunConfig
-from prefrl.config.migrations import check_format, current_format, opened, stamped, upgraded
+from prefrl.config.migrations import check_format, current_format, upgraded
 from prefrl.config.typed import conform
-from prefrl.errors import PrefrlError, UnknownNameError, UsageError
+from prefrl.errors import UnknownNameError, UsageError
 from prefrl.printable import command, printable
 from prefrl.runs import progress
 from prefrl.runs.admission import admit_run
+from prefrl.runs.checkpoints import Checkpoints
 from prefrl.runs.progress import Progress
 from prefrl.safety import store_schema, trust
 from prefrl.storage import locks
 from prefrl.storage.durable import make_folder
 from prefrl.storage.files import (
-    LARGEST_TREE,
     DamagedFileError,
-    Tree,
-    check_tree,
-    load_parts,
-    load_tree,
     read_json,
-    save_tree,
     write_json,
 )
 
 _PACKAGES = ("gymnasium", "mujoco", "ale-py", "numpy", "safetensors", "sqlalchemy", "stable-baselines3", "torch")
-_CHECKPOINTS_KEPT = 2
-_ACTING = ("agent/policy/", "env/normaliser/")
-"""Parts of a checkpoint that a policy needs to act."""
 _WHOLE = "run"
 """Name of the lock for training and for other exclusive changes to a run."""
 
@@ -92,7 +83,7 @@ class RunDirectory:
         self.clips = root / "clips"
         self.weights = root / "reward_model" / "weights.safetensors"
         self.checkpoints = root / "checkpoints"
-        self.recording = self.checkpoints / "recording.safetensors"
+        self.saved = Checkpoints(self.checkpoints)
         self.learner_state = self.checkpoints / "learner.safetensors"
         self.metrics = root / "metrics.csv"
         self.progress = root / "progress.json"
@@ -192,7 +183,7 @@ class RunDirectory:
     @property
     def begun(self) -> bool:
         """Whether there is a checkpoint; the label database must then exist too."""
-        return bool(self._checkpoint_files())
+        return bool(self.saved.files())
 
     @property
     def finished(self) -> bool:
@@ -241,112 +232,6 @@ class RunDirectory:
     def write_progress(self, said: Progress) -> None:
         """Write the run's progress, for `prefrl status` and the viewer."""
         write_json(self.progress, said.to_json())
-
-    def save_checkpoint(self, step: int, tree: Tree) -> None:
-        """Save a checkpoint; keep the newest two.
-
-        Args:
-            step: Agent steps taken.
-            tree: The state.
-        """
-        save_tree(self.checkpoints / f"{step:012d}.safetensors", stamped("checkpoint", tree), durable=True)
-        for path in self._checkpoint_files()[:-_CHECKPOINTS_KEPT]:
-            path.unlink()
-        self.recording.unlink(missing_ok=True)
-
-    def save_recording(self, tree: Tree) -> None:
-        """Save the state before the first checkpoint; the first checkpoint replaces it."""
-        save_tree(self.recording, stamped("checkpoint", tree), durable=True)
-
-    def load_recording(self, warn: Callable[[str], None], most: int = LARGEST_TREE) -> Tree | None:
-        """Load the state from `save_recording`.
-
-        Args:
-            warn: Called with a warning if the file is damaged.
-            most: Largest size that the file may have, in bytes.
-
-        Returns:
-            None if the file is missing or damaged.
-        """
-        try:
-            return opened("checkpoint", load_tree(self.recording, most), self.recording)
-        except FileNotFoundError:
-            return None
-        except DamagedFileError as error:
-            warn(f"{error}; the untrained policy is recorded again")
-            return None
-
-    def check_checkpoints(self) -> RunDirectory:
-        """Check that the run can be resumed from a checkpoint, without slow imports.
-
-        Returns:
-            This run.
-
-        Raises:
-            PrefrlError: if there are checkpoints, and all are damaged.
-        """
-        files = self._checkpoint_files()
-        if files and not any(map(_is_whole, reversed(files))):
-            raise self._no_checkpoint()
-        return self
-
-    def load_checkpoint(self, warn: Callable[[str], None], most: int = LARGEST_TREE) -> Tree | None:
-        """Load the newest intact checkpoint.
-
-        Args:
-            warn: Called with a warning for each damaged checkpoint that is skipped.
-            most: Largest size that a file may have, in bytes.
-
-        Returns:
-            None if there are no checkpoints.
-
-        Raises:
-            PrefrlError: if there are checkpoints, and all are damaged.
-        """
-        files = self._checkpoint_files()
-        for path in reversed(files):
-            try:
-                return opened("checkpoint", load_tree(path, most), path)
-            except DamagedFileError as error:
-                warn(str(error))
-        if files:
-            raise self._no_checkpoint()
-        return None
-
-    def load_policy(self, most: int) -> Tree | None:
-        """Load the policy and its observation normalisation from the newest intact checkpoint.
-
-        Args:
-            most: Maximum size of both in bytes.
-
-        Returns:
-            None if there are no checkpoints.
-
-        Raises:
-            PrefrlError: if there are checkpoints, and all are damaged.
-        """
-        files = self._checkpoint_files()
-        for path in reversed(files):
-            with contextlib.suppress(DamagedFileError):
-                return opened("checkpoint", load_parts(path, _ACTING, most), path)
-        if files:
-            raise self._no_checkpoint()
-        return None
-
-    def _no_checkpoint(self) -> PrefrlError:
-        root = printable(self.root)
-        return PrefrlError(f"all checkpoints of {root} are damaged; `labels.sqlite` and `clips/` are intact")
-
-    def _checkpoint_files(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("[0-9]*.safetensors"))
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        check_tree(path)
-    except DamagedFileError:
-        return False
-    return True
 
 
 def read_config(path: Path) -> tuple[RunConfig, trust.Origin | None]:

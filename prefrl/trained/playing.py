@@ -173,7 +173,7 @@ def policy_of(run: RunDirectory, network: nn.Module) -> Tree:
         PrefrlError: if there is no checkpoint yet, or all are damaged.
     """
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    if (state := run.load_policy(2 * size + MEBIBYTE)) is None:
+    if (state := run.saved.load_policy(2 * size + MEBIBYTE)) is None:
         raise PrefrlError(f"{run.root} has no policy yet: its first checkpoint has not been written")
     return state
 
