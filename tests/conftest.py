@@ -31,9 +31,10 @@ torch.set_num_threads(1)  # as in the processes that tests start: several worker
 
 @pytest.fixture(scope="session", autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Signatures are made with a key of the tests' own, also by the processes that they start."""
+    """Signatures are made with a key of the tests' own, also by the processes that they start; and what
+    Stable-Baselines3 would leave in the system's temporary folder goes with the rest."""
     folder = tmp_path_factory.mktemp("state")
-    with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder)}):
+    with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder), "SB3_LOGDIR": str(folder)}):
         yield folder
 
 
