@@ -21,7 +21,7 @@ from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
 from prefrl.feedback.kinds import KINDS
 from prefrl.rendering.clip_video import too_large_clip
-from prefrl.reward.networks import StackedCNN
+from prefrl.reward.image_networks import StackedCNN
 
 _BASE = 600 * 2**20
 """Bytes for the libraries, the agent's process and the learner's process."""

@@ -14,8 +14,8 @@ from prefrl.experience.inputs import Inputs
 from prefrl.feedback.terms import Label
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.image_networks import StackedCNN
 from prefrl.reward.learner import RewardLearner
-from prefrl.reward.networks import StackedCNN
 
 DOT = Inputs((4, SIZE, SIZE), stack=4)
 

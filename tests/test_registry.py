@@ -14,9 +14,10 @@ from prefrl.experience.inputs import Inputs
 from prefrl.recipes import resolve
 from prefrl.registry import LOSSES, NETWORKS, LossKind, NetworkKind
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.image_networks import StackedCNN
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
-from prefrl.reward.networks import RewardNetwork, StackedCNN, StackedMLP
+from prefrl.reward.networks import RewardNetwork, StackedMLP
 
 
 class Linear(RewardNetwork):
