@@ -106,6 +106,7 @@ NETWORKS: Registry[NetworkKind] = Registry(
     {
         "mlp": NetworkKind("prefrl.reward.networks:StackedMLP.from_config"),
         "cnn": NetworkKind("prefrl.reward.image_networks:StackedCNN.from_config", images=True),
+        "small-cnn": NetworkKind("prefrl.reward.image_networks:SmallCNN.from_config", images=True),
     },
 )
 LOSSES: Registry[LossKind] = Registry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,20 @@ IMAGES_AT_ONCE = 128
 """Images per batch of a prediction, few enough for the layers' outputs to stay in a core's cache."""
 
 
-def fold(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Fold a batch normalisation into the convolution before it, for evaluation mode.
+def fold(convolution: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor]:
+    """Fold a batch normalisation, if one follows, into the convolution before it, for evaluation mode.
 
     Returns:
         Weight and bias of the folded convolution.
     """
     assert isinstance(convolution, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
+    assert convolution.bias is not None
+    if not isinstance(after, nn.BatchNorm2d):
+        return convolution.weight, convolution.bias
+    assert after.running_mean is not None
+    assert after.running_var is not None
     weight, bias = fuse_conv_bn_weights(
-        convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
+        convolution.weight, convolution.bias, after.running_mean, after.running_var, after.eps, after.weight, after.bias
     )
     return weight.contiguous(memory_format=torch.channels_last), bias
 
@@ -45,9 +46,11 @@ class StackedCNN(RewardNetwork):
     which more than halves the time on a CPU.
     """
 
-    LAYERS = ((7, 3), (5, 2), (3, 1), (3, 1))
-    """Kernel size and stride of each convolution."""
-    FILTERS, UNITS = 16, 64
+    LAYERS: tuple[tuple[int, int, int], ...] = ((16, 7, 3), (16, 5, 2), (16, 3, 1), (16, 3, 1))
+    """Filters, kernel size and stride of each convolution."""
+    UNITS = 64
+    REGULARISED = True
+    """Whether convolutions have batch normalisation and dropout."""
 
     def __init__(self, members: int, step: tuple[int, int, int], negative_slope: float, dropout: float) -> None:
         """Initialise the members independently, like torch's layers.
@@ -59,11 +62,11 @@ class StackedCNN(RewardNetwork):
             dropout: Dropout probability of the convolutions.
 
         Raises:
-            UsageError: if the image is too small for four convolutions.
+            UsageError: if the image is too small for the convolutions.
         """
         super().__init__()
         channels, *size = step
-        for kernel, stride in self.LAYERS:
+        for _, kernel, stride in self.LAYERS:
             size = [(pixels - kernel) // stride + 1 for pixels in size]
         if min(size) < 1:
             raise UsageError(f"images of {step[1]} x {step[2]} pixels are too small for the convolutional reward model")
@@ -71,16 +74,24 @@ class StackedCNN(RewardNetwork):
         self.members = nn.ModuleList()
         for _ in range(members):
             layers: list[nn.Module] = []
-            for fan_in, (kernel, stride) in zip((channels, *[self.FILTERS] * 3), self.LAYERS, strict=True):
-                layers += [nn.Conv2d(fan_in, self.FILTERS, kernel, stride), nn.BatchNorm2d(self.FILTERS)]
-                layers += [nn.LeakyReLU(negative_slope, inplace=True), nn.Dropout(dropout)]
-            layers += [nn.Flatten(), nn.Linear(self.FILTERS * size[0] * size[1], self.UNITS)]
+            fan_in = channels
+            for filters, kernel, stride in self.LAYERS:
+                layers += self._convolution(fan_in, filters, kernel, stride, dropout)
+                fan_in = filters
+            layers += [nn.Flatten(), nn.Linear(fan_in * size[0] * size[1], self.UNITS)]
             layers += [nn.LeakyReLU(negative_slope), nn.Linear(self.UNITS, 1)]
             self.members.append(nn.Sequential(*layers))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def _convolution(self, fan_in: int, filters: int, kernel: int, stride: int, dropout: float) -> list[nn.Module]:
+        activation = nn.LeakyReLU(self._negative_slope, inplace=True)
+        convolution = nn.Conv2d(fan_in, filters, kernel, stride)
+        if not self.REGULARISED:
+            return [convolution, activation]
+        return [convolution, nn.BatchNorm2d(filters), activation, nn.Dropout(dropout)]
+
     @classmethod
-    def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedCNN:
+    def from_config(cls, config: RewardConfig, inputs: Inputs) -> Self:
         """Create the network of a configuration."""
         channels, height, width = inputs.step
         return cls(config.members, (channels, height, width), config.negative_slope, config.dropout)
@@ -113,9 +124,10 @@ class StackedCNN(RewardNetwork):
         they have the same input.
         """
         depth = len(self.LAYERS)
-        strides = [stride for _, stride in self.LAYERS]
+        strides = [stride for _, _, stride in self.LAYERS]
         members = [list(cast(nn.Sequential, member)) for member in self.members]
-        folded = [[fold(*layers[4 * place : 4 * place + 2]) for place in range(depth)] for layers in members]
+        per = 4 if self.REGULARISED else 2  # layers per convolution
+        folded = [[fold(*layers[per * place : per * place + 2]) for place in range(depth)] for layers in members]
         weight = torch.cat([own[0][0] for own in folded]).contiguous(memory_format=torch.channels_last)
         bias = torch.cat([own[0][1] for own in folded])
         outputs: list[list[Tensor]] = [[] for _ in members]
@@ -125,7 +137,7 @@ class StackedCNN(RewardNetwork):
             for found, layers, own, hidden in zip(outputs, members, folded, seen, strict=True):
                 for place in range(1, depth):
                     hidden = self._leaky(functional.conv2d(hidden, *own[place], strides[place]))  # noqa: PLW2901
-                found.append(nn.Sequential(*layers[4 * depth :])(hidden)[:, 0])
+                found.append(nn.Sequential(*layers[per * depth :])(hidden)[:, 0])
         return [torch.cat(found) for found in outputs]
 
     def _leaky(self, hidden: Tensor) -> Tensor:
@@ -145,3 +157,13 @@ class StackedCNN(RewardNetwork):
             weights = [layer.weight for layer in member.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
             norms.append(torch.stack([weight.square().sum() for weight in weights]).sum())
         return torch.stack(norms)
+
+
+class SmallCNN(StackedCNN):
+    """K networks with the two convolutions of Mnih et al. (2013), without batch normalisation and dropout.
+
+    On a CPU, a gradient step takes about half the time of one of the paper's network. docs/recipes.md compares them.
+    """
+
+    LAYERS = ((16, 8, 4), (32, 4, 2))
+    REGULARISED = False
