@@ -16,7 +16,7 @@ from prefrl.machine.precision import image_precision
 from prefrl.reward.networks import RewardNetwork
 
 IMAGES_AT_ONCE = 128
-"""Images per batch of a prediction, few enough for the layers' outputs to stay in a core's cache."""
+"""Images per batch on a CPU, few enough for the layers' outputs to stay in a core's cache."""
 
 
 def fold(convolution: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor]:
@@ -112,10 +112,17 @@ class StackedCNN(RewardNetwork):
                 images = self._scaled(images)
                 outputs = [member(images)[:, 0] for member in self.members]
             else:
-                outputs = [
-                    member(self._scaled(batch))[:, 0] for member, batch in zip(self.members, images, strict=True)
-                ]
+                outputs = [self._fitted(*own) for own in zip(self.members, images, strict=True)]
         return torch.stack(outputs).float()
+
+    def _fitted(self, member: nn.Module, images: Tensor) -> Tensor:
+        """Compute a member's outputs, (N,), on images of its own.
+
+        On a CPU, small batches stay in the cache, which saves a fifth of a gradient step. Batch normalisation needs the
+        whole batch.
+        """
+        size = len(images) if self.REGULARISED or images.device.type != "cpu" else IMAGES_AT_ONCE
+        return torch.cat([member(self._scaled(part))[:, 0] for part in torch.split(images, size)])
 
     def _predicted(self, images: Tensor) -> list[Tensor]:
         """Predict K times (N,) in evaluation mode, in two thirds of the time, because the agent waits for the result.
