@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import NatureCNN
 
-from prefrl.agents.image_policy import IMAGE_NETWORKS, PolicyCNN
+from prefrl.agents.image_policy import IMAGE_NETWORKS, ImagePolicy, PolicyCNN
 from prefrl.machine import precision
 from prefrl.recipes import resolve
 
@@ -26,6 +27,24 @@ def test_nature_is_the_library_s_network(in_float32):
     theirs, ours = NatureCNN(SCREENS), PolicyCNN(SCREENS, "nature")
     ours.load_state_dict(theirs.state_dict())
     torch.testing.assert_close(ours(screens()), theirs(screens()))
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_images_are_converted_to_the_library_s_numbers(monkeypatch, halves):
+    monkeypatch.setattr(precision, "_is_faster", lambda kind: halves)
+    kwargs = {"features_extractor_class": PolicyCNN, "features_extractor_kwargs": {"network": "small"}, "net_arch": []}
+    given = (SCREENS, spaces.Discrete(6), lambda _: 0.0)
+    theirs, ours = ActorCriticCnnPolicy(*given, **kwargs), ImagePolicy(*given, **kwargs)
+    ours.load_state_dict(theirs.state_dict())
+    seen = torch.randint(0, 256, (40, *SCREENS.shape), dtype=torch.uint8)
+    seen[0, :, :16, :16] = torch.arange(256, dtype=torch.uint8).reshape(16, 16)  # every value
+    assert torch.equal(ours.extract_features(seen), theirs.extract_features(seen))
+    actions = torch.arange(40) % 6
+    for policy in (theirs, ours):
+        values, log_probs, entropy = policy.evaluate_actions(seen, actions)
+        (values.sum() + log_probs.sum() + entropy.sum()).backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad)
 
 
 def test_small_takes_a_third_of_the_work():

@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
-from prefrl.agents.image_policy import PolicyCNN
+from prefrl.agents.image_policy import ImagePolicy, PolicyCNN
 from prefrl.config import AgentConfig, RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.machine.devices import choose_device
@@ -60,7 +60,7 @@ def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer]
     agent = config.agent
     rate, end = agent.learning_rate, agent.learning_rate_end
     shared: dict[str, Any] = {
-        "policy": "CnnPolicy" if config.images else "MlpPolicy",
+        "policy": ImagePolicy if config.images else "MlpPolicy",
         "env": env.top,
         "learning_rate": (lambda left: rate * (end + (1 - end) * left)) if agent.learning_rate_decay else rate,
         "n_steps": agent.n_steps,

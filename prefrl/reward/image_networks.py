@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from prefrl.config import RewardConfig
 from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
+from prefrl.machine.image_input import image_input
 from prefrl.machine.precision import image_precision
 from prefrl.reward.networks import RewardNetwork
 
@@ -109,7 +110,7 @@ class StackedCNN(RewardNetwork):
             if images.ndim == 4 and not self.training:
                 outputs = self._predicted(images)
             elif images.ndim == 4:
-                images = self._scaled(images)
+                images = image_input(images)
                 outputs = [member(images)[:, 0] for member in self.members]
             else:
                 outputs = [self._fitted(*own) for own in zip(self.members, images, strict=True)]
@@ -122,7 +123,7 @@ class StackedCNN(RewardNetwork):
         whole batch.
         """
         size = len(images) if self.REGULARISED or images.device.type != "cpu" else IMAGES_AT_ONCE
-        return torch.cat([member(self._scaled(part))[:, 0] for part in torch.split(images, size)])
+        return torch.cat([member(image_input(part))[:, 0] for part in torch.split(images, size)])
 
     def _predicted(self, images: Tensor) -> list[Tensor]:
         """Predict K times (N,) in evaluation mode, in two thirds of the time, because the agent waits for the result.
@@ -139,7 +140,7 @@ class StackedCNN(RewardNetwork):
         bias = torch.cat([own[0][1] for own in folded])
         outputs: list[list[Tensor]] = [[] for _ in members]
         for start in range(0, len(images), IMAGES_AT_ONCE):
-            part = self._scaled(images[start : start + IMAGES_AT_ONCE])
+            part = image_input(images[start : start + IMAGES_AT_ONCE])
             seen = self._leaky(functional.conv2d(part, weight, bias, strides[0])).chunk(len(members), dim=1)
             for found, layers, own, hidden in zip(outputs, members, folded, seen, strict=True):
                 for place in range(1, depth):
@@ -149,13 +150,6 @@ class StackedCNN(RewardNetwork):
 
     def _leaky(self, hidden: Tensor) -> Tensor:
         return functional.leaky_relu(hidden, self._negative_slope, inplace=True)
-
-    @staticmethod
-    def _scaled(images: Tensor) -> Tensor:
-        """Scale to [0, 1], in the convolutions' precision; the layout is changed on bytes, a quarter of the work."""
-        halves = torch.is_autocast_enabled(images.device.type)
-        laid_out = images.contiguous(memory_format=torch.channels_last)
-        return laid_out.to(torch.bfloat16 if halves else torch.float32) / 255
 
     def squared_norm(self) -> Tensor:
         """Return each member's sum of squared weights without biases and normalisation, (K,), for the L2 penalty."""
