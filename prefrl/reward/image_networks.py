@@ -163,7 +163,7 @@ class StackedCNN(RewardNetwork):
 class SmallCNN(StackedCNN):
     """K networks with the two convolutions of Mnih et al. (2013), without batch normalisation and dropout.
 
-    On a CPU, a gradient step takes about half the time of one of the paper's network. docs/recipes.md compares them.
+    On a CPU, a gradient step takes about a third of the time of the paper's network.
     """
 
     LAYERS = ((16, 8, 4), (32, 4, 2))
