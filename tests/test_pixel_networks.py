@@ -71,6 +71,23 @@ def test_prediction_is_what_the_layers_give_one_after_the_other(monkeypatch: pyt
             torch.testing.assert_close(predicted, member(images / 255)[:, 0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["cnn", "small-cnn"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_large_offset_costs_no_precision(monkeypatch: pytest.MonkeyPatch, name: str, shared: bool) -> None:
+    """No comparison determines the offset. In bfloat16, numbers near 30 differ by an eighth."""
+    monkeypatch.setattr("prefrl.machine.precision._is_faster", lambda kind: True)
+    network = RewardEnsemble(resolve("moving-dot", settings={"reward.network": name}).reward, DOT).network.eval()
+    images = torch.randint(0, 255, (60, 4, SIZE, SIZE), dtype=torch.uint8)
+    images = images if shared else images.expand(3, *images.shape)
+    with torch.no_grad():
+        before = network(images)
+        for member in network.members:
+            member[-1].bias += 30
+        after = network(images)
+    torch.testing.assert_close(after - 30, before, rtol=0, atol=1e-5)
+    assert min(len(set(values)) for values in after.tolist()) > 50
+
+
 def test_images_are_only_divided_by_255() -> None:
     learner = RewardLearner(resolve("moving-dot").reward, DOT, 15, seed=0)
     films = {number: (film(15, size=SIZE, seed=number).features, np.zeros(15, np.float32)) for number in range(4)}

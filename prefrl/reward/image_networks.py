@@ -50,6 +50,8 @@ class StackedCNN(RewardNetwork):
     LAYERS: tuple[tuple[int, int, int], ...] = ((16, 7, 3), (16, 5, 2), (16, 3, 1), (16, 3, 1))
     """Filters, kernel size and stride of each convolution."""
     UNITS = 64
+    HEAD = 4
+    """Number of layers after the convolutions."""
     REGULARISED = True
     """Whether convolutions have batch normalisation and dropout."""
 
@@ -111,10 +113,10 @@ class StackedCNN(RewardNetwork):
                 outputs = self._predicted(images)
             elif images.ndim == 4:
                 images = image_input(images)
-                outputs = [member(images)[:, 0] for member in self.members]
+                outputs = [self._rewards(member, images) for member in self.members]
             else:
                 outputs = [self._fitted(*own) for own in zip(self.members, images, strict=True)]
-        return torch.stack(outputs).float()
+        return torch.stack(outputs)
 
     def _fitted(self, member: nn.Module, images: Tensor) -> Tensor:
         """Compute a member's outputs, (N,), on images of its own.
@@ -123,7 +125,21 @@ class StackedCNN(RewardNetwork):
         whole batch.
         """
         size = len(images) if self.REGULARISED or images.device.type != "cpu" else IMAGES_AT_ONCE
-        return torch.cat([member(image_input(part))[:, 0] for part in torch.split(images, size)])
+        return torch.cat([self._rewards(member, image_input(part)) for part in torch.split(images, size)])
+
+    def _rewards(self, member: nn.Module, images: Tensor) -> Tensor:
+        layers = cast(nn.Sequential, member)
+        return self._head(layers, layers[: -self.HEAD](images))
+
+    def _head(self, member: nn.Sequential, seen: Tensor) -> Tensor:
+        """Compute rewards, (N,), from the last convolution's output, in float32.
+
+        Comparisons leave an offset of all rewards undetermined, and it drifts. In bfloat16, which has eight bits, an
+        offset of 30 would leave rewards that differ by less than 0.1 equal.
+        """
+        with torch.autocast(seen.device.type, enabled=False):
+            rewards: Tensor = member[-self.HEAD :](seen.float())[:, 0]
+        return rewards
 
     def _predicted(self, images: Tensor) -> list[Tensor]:
         """Predict K times (N,) in evaluation mode, in two thirds of the time, because the agent waits for the result.
@@ -133,9 +149,9 @@ class StackedCNN(RewardNetwork):
         """
         depth = len(self.LAYERS)
         strides = [stride for _, _, stride in self.LAYERS]
-        members = [list(cast(nn.Sequential, member)) for member in self.members]
+        members = [cast(nn.Sequential, member) for member in self.members]
         per = 4 if self.REGULARISED else 2  # layers per convolution
-        folded = [[fold(*layers[per * place : per * place + 2]) for place in range(depth)] for layers in members]
+        folded = [[fold(layers[per * n], layers[per * n + 1]) for n in range(depth)] for layers in members]
         weight = torch.cat([own[0][0] for own in folded]).contiguous(memory_format=torch.channels_last)
         bias = torch.cat([own[0][1] for own in folded])
         outputs: list[list[Tensor]] = [[] for _ in members]
@@ -145,7 +161,7 @@ class StackedCNN(RewardNetwork):
             for found, layers, own, hidden in zip(outputs, members, folded, seen, strict=True):
                 for place in range(1, depth):
                     hidden = self._leaky(functional.conv2d(hidden, *own[place], strides[place]))  # noqa: PLW2901
-                found.append(nn.Sequential(*layers[per * depth :])(hidden)[:, 0])
+                found.append(self._head(layers, hidden))
         return [torch.cat(found) for found in outputs]
 
     def _leaky(self, hidden: Tensor) -> Tensor:
