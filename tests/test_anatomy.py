@@ -21,6 +21,7 @@ from prefrl_benchmarks.measure.anatomy.alignment import (
     discounted_sums,
     far,
     relations,
+    resolution,
     window_sums,
 )
 from prefrl_benchmarks.measure.anatomy.figures import most_told
@@ -122,6 +123,12 @@ def test_steps_far_from_rewards() -> None:
     found = deviation_far([Scored(predicted, true)])
     assert found == {"steps": 54, "std": pytest.approx(np.sqrt(18 / 54))}
     assert deviation_far([Scored(np.ones(3), np.ones(3))]) == {"steps": 0, "std": None}
+
+
+def test_resolution_is_each_member_s_own() -> None:
+    found = resolution(np.array([[1.0, 1, 3, 3], [0, 1, 2, 5]]))
+    assert found[0] == {"mean": 2, "std": 1, "levels": 2}
+    assert (found[1]["mean"], found[1]["levels"]) == (2, 4)
 
 
 def test_the_game_that_is_drawn_has_rewards_of_both_signs() -> None:
@@ -273,6 +280,7 @@ def test_images_are_played_and_drawn(tmp_path: Path) -> None:
     assert model["relations_by_noise"]["0"]["window 25"]["pairs"] == 2 * 36
     assert model["around_positive"]["steps"] == 0
     assert model["around_negative"]["steps"] == 240  # every step has its distance as its reward
+    assert len(model["members"]) == 3
     assert model["far"] == {"steps": 0, "std": None}
     assert "run: correlation with the true reward by step" in done.out
 

@@ -120,3 +120,15 @@ def deviation_far(games: Sequence[Scored]) -> dict[str, Any]:
     """Return the number of steps far from any reward, and the standard deviation of the predicted reward there."""
     values = np.concatenate([game.predicted[far(game.true)] for game in games])
     return {"steps": len(values), "std": float(values.std()) if len(values) else None}
+
+
+def resolution(outputs: Array) -> list[dict[str, Any]]:
+    """Describe each member's outputs: a constant far above the deviation leaves few values in low precision.
+
+    Args:
+        outputs: (K, N) outputs before output normalisation.
+
+    Returns:
+        The mean, the standard deviation and the number of distinct values (`levels`) of each member.
+    """
+    return [{"mean": float(one.mean()), "std": float(one.std()), "levels": len(np.unique(one))} for one in outputs]

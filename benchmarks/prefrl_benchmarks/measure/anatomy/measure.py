@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from prefrl.errors import PrefrlError
 from prefrl.feedback.kinds import KINDS
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.refit import LabelledClips, Report, labelled_clips
 from prefrl.runs.directory import commit, version
 from prefrl.trained.playing import Policy, load_policy
-from prefrl_benchmarks.measure.anatomy.alignment import Scored, around, deviation_far, relations
+from prefrl_benchmarks.measure.anatomy.alignment import Scored, around, deviation_far, relations, resolution
 from prefrl_benchmarks.measure.anatomy.fits import Fit, decided, fit_all
 from prefrl_benchmarks.measure.anatomy.games import Game, play_games, scored
 from prefrl_benchmarks.measure.anatomy.request import AnatomyRequest
@@ -72,7 +74,7 @@ def measure(request: AnatomyRequest, report: Report, keep: Callable[[list[Fit]],
     about = _about(request, clips, len(training), len(held_out), len(judging))
     games = _play(request, policy, models, report) if policy else []
     found = {name: scored(games, name) for name in models} if games else {}
-    lying = {name: _along(games, each, config.agent.gamma) for name, each in found.items()}
+    lying = {name: _along(name, games, each, config.agent.gamma) for name, each in found.items()}
     return Anatomy(about, fits, games, found, lying)
 
 
@@ -109,8 +111,8 @@ def _tell(report: Report, phase: str, ended: int) -> None:
     report(phase, 0, 0)
 
 
-def _along(games: Sequence[Game], each: Sequence[Scored], gamma: float) -> dict[str, Any]:
-    """Describe how a predicted reward lies along the games, all of them and by noise."""
+def _along(name: str, games: Sequence[Game], each: Sequence[Scored], gamma: float) -> dict[str, Any]:
+    """Describe how the predicted reward of a model lies along the games, all of them and by noise."""
     by_noise = {
         f"{noise:g}": relations([one for one, game in zip(each, games, strict=True) if game.noise == noise], gamma)
         for noise in dict.fromkeys(game.noise for game in games)
@@ -121,6 +123,7 @@ def _along(games: Sequence[Game], each: Sequence[Scored], gamma: float) -> dict[
         "around_positive": around(each, 1),
         "around_negative": around(each, -1),
         "far": deviation_far(each),
+        "members": resolution(np.concatenate([game.outputs[name].numpy() for game in games], axis=1)),
     }
 
 
@@ -136,6 +139,9 @@ def report_lines(result: Anatomy) -> list[str]:
     for name, found in result.models.items():
         scales = ", ".join(f"{scale} {_number(each['correlation'])}" for scale, each in found["relations"].items())
         lines.append(f"{name}: correlation with the true reward by {scales}")
+        agreed, levels = found["relations"]["step"]["agreement"], [each["levels"] for each in found["members"]]
+        values = f"members' outputs take {min(levels):,} to {max(levels):,} values"
+        lines.append(f"{name}: agreement at steps with a reward {_number(agreed)}; {values}")
         at = {sign: found[f"around_{sign}"] for sign in ("positive", "negative")}
         peaks = [f"{_extreme(each, sign)} around {each['steps']} {sign} steps" for sign, each in at.items()]
         lines.append(f"{name}: predicted {' and '.join(peaks)}; deviation far from both {_number(found['far']['std'])}")
