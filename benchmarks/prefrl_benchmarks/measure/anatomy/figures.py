@@ -64,7 +64,7 @@ def draw_accuracy(axes: Axes, title: str, fits: Sequence[Fit]) -> None:
         seeds = f"{name} ({len(values[0])} seeds)" if len(values[0]) > 1 else name
         axes.errorbar(at, middle, spread, color=colour, marker="o", capsize=3, label=seeds)
         members = [np.mean([fit.member_accuracy for fit in cell]) for _, cell in known]
-        axes.plot(at, members, color=colour, linestyle="--", linewidth=1, label=f"{name}, single members")
+        axes.plot(at, members, color=colour, marker="x", linestyle="--", linewidth=1, label=f"{name}, single members")
     axes.set_xscale("log")
     axes.set_xticks(counts, [f"{count:,}" for count in counts])
     axes.minorticks_off()
@@ -107,7 +107,7 @@ def draw_around(axes: Axes, title: str, key: str, models: Mapping[str, dict[str,
     for (name, found), colour in zip(models.items(), COLOURS * len(models), strict=False):
         around = found[key]
         means = [np.nan if mean is None else mean for mean in around["mean"]]
-        axes.plot(around["offsets"], means, color=colour, label=f"{name} ({around['steps']} steps)")
+        axes.plot(around["offsets"], means, color=colour, label=f"{name} (n = {around['steps']})")
     finish(axes, title, "mean predicted reward", "steps after the reward")
 
 

@@ -143,7 +143,7 @@ def report_lines(result: Anatomy) -> list[str]:
         values = f"members' outputs take {min(levels):,} to {max(levels):,} values"
         lines.append(f"{name}: agreement at steps with a reward {_number(agreed)}; {values}")
         at = {sign: found[f"around_{sign}"] for sign in ("positive", "negative")}
-        peaks = [f"{_extreme(each, sign)} around {each['steps']} {sign} steps" for sign, each in at.items()]
+        peaks = [f"{_extreme(each, sign)} around {sign} rewards (n = {each['steps']})" for sign, each in at.items()]
         lines.append(f"{name}: predicted {' and '.join(peaks)}; deviation far from both {_number(found['far']['std'])}")
     return lines
 
