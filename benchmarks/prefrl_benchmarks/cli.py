@@ -6,7 +6,6 @@ help. Every slow import happens inside the command that needs it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -20,8 +19,10 @@ from tyro.conf import Positional, arg
 
 from prefrl.commands.arguments import Trust
 from prefrl.config.request import parse_settings
-from prefrl.errors import PrefrlError, UsageError
+from prefrl.errors import UsageError
 from prefrl.printable import command, complain, say
+from prefrl_benchmarks.measure.anatomy.command import anatomy
+from prefrl_benchmarks.report.libraries import need_libraries
 
 bench = tyro.extras.SubcommandApp()
 
@@ -75,7 +76,7 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
         out: Folder for the report (default: `report` in the folder, if there is only one).
         trust: A module that results from others may import to create an environment.
     """
-    _need_libraries()
+    need_libraries()
     _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is required for several folders")
@@ -117,7 +118,7 @@ def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = (
         new: Output folder of another one.
         trust: A module that results from others may import to create an environment.
     """
-    _need_libraries()
+    need_libraries()
     _trust(trust)
     _admit([old, new])
     from prefrl_benchmarks.report.compare import compare_folders
@@ -281,6 +282,9 @@ def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternati
     say(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations)))
 
 
+bench.command(anatomy)
+
+
 @bench.command
 def learning(
     *,
@@ -305,7 +309,7 @@ def learning(
         labels: Labels of each preference run.
         jobs: Number of runs at a time.
     """
-    _need_libraries()
+    need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
@@ -337,7 +341,7 @@ def ablations(
     """
     from prefrl.recipes import ABLATIONS
 
-    _need_libraries()
+    need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
@@ -371,10 +375,3 @@ def _admit(folders: Sequence[Path]) -> None:
 
     for folder in folders:
         read_manifest(folder)
-
-
-def _need_libraries() -> None:
-    """Raise PrefrlError if the extra `bench` is not installed."""
-    for module in ("jinja2", "matplotlib", "scipy"):
-        if importlib.util.find_spec(module) is None:
-            raise PrefrlError(f"this needs {module}: pip install 'prefrl[bench]'")

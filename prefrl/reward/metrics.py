@@ -29,6 +29,8 @@ class RewardMetrics:
     """Mean loss of the members by the feedback kind's likelihood. Of comparisons in nats, and ln 2 for a guess."""
     correlation: float | None
     """Correlation of predicted and true sums over the segments; None if one of them does not vary."""
+    members_right: tuple[int, ...] = ()
+    """Decided labels with which each member alone agrees."""
 
     @property
     def labels(self) -> int:
@@ -59,4 +61,6 @@ def reward_metrics(
     loss = located(LOSSES[kind.likelihood].function)(members[:, batch.slots[0]].double(), batch, config).mean()
     used, decided = np.unique(slots), int(np.isfinite(correct).sum())
     correlated = correlation(averaged[used], true[used])
-    return RewardMetrics(int(np.nansum(correct)), decided, len(targets) - decided, float(loss), correlated)
+    alone = (kind.correct(sums[slots], targets) for sums in members.sum(dim=-1).numpy())
+    right, *each = (int(np.nansum(found)) for found in (correct, *alone))
+    return RewardMetrics(right, decided, len(targets) - decided, float(loss), correlated, tuple(each))

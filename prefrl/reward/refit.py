@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from prefrl.arrays import Array, Floats
-from prefrl.config import RewardConfig
+from prefrl.config import RewardConfig, RunConfig
 from prefrl.experience.environments import reward_inputs
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds import KINDS, FeedbackKind
@@ -27,6 +28,7 @@ from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.segment_table import SegmentTable
+from prefrl.runs.directory import RunDirectory
 
 Report = Callable[[str, int, int], None]
 """Called repeatedly with the phase, the work done and the total work."""
@@ -95,34 +97,61 @@ def refit(
         PrefrlError: if there are too few labels, or the run's files are damaged.
     """
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
-    run, config = request.run.admit(trust), request.run.config
-    kind, inputs = KINDS[config.feedback], reward_inputs(config)
-    with run_store(run) as store:
-        source = LabelReader(run, store, inputs)
-        labels, read = list(source.standing()), source.read
-    training, held_out = request.split(labels)
-    # There are no newer labels to come, so the buffer is large enough for all labels.
-    reward = dataclasses.replace(config.reward, buffer=max(len(training), config.reward.batch_size))
-    fitted = dataclasses.replace(config, reward=reward, seed=seed)
-    learner = RewardLearner.of_run(fitted, inputs, choose_device(config.device))
-    learner.add(training, read)
-    _fit(learner, request.comparisons, report)
+    run, config = request.run.admit(trust), dataclasses.replace(request.run.config, seed=seed)
+    kind, clips = KINDS[config.feedback], labelled_clips(run)
+    training, held_out = request.split(clips.labels)
+    learner = fitted_learner(config, clips, training, request.comparisons, report)
     learner.publish(request.weights)
     parts = []
     for name, part in (("held-out", held_out), ("training", training)):
         report(f"judging by {len(part)} {name} labels", 0, 0)
-        parts.append(judged(kind, learner.ensemble, part, read, reward))
+        parts.append(judged(kind, learner.ensemble, part, clips.read, config.reward))
     return Refit(root, request.weights, LOSSES[kind.likelihood], learner.trainer.fitted, *parts)
 
 
-def _fit(learner: RewardLearner, comparisons: int, report: Report) -> None:
-    """Take all gradient steps, in chunks."""
-    batch = learner.config.batch_size
-    left = wanted = max(1, comparisons // batch) * batch
+class LabelledClips(NamedTuple):
+    """A run's usable labels, and how to read their clips."""
+
+    labels: list[Label]
+    """The standing labels, in order."""
+    read: ReadSegment
+    inputs: Inputs
+
+
+def labelled_clips(run: RunDirectory) -> LabelledClips:
+    """Read the labels of an admitted run. Labels with damaged clips are left out with a warning."""
+    inputs = reward_inputs(run.config)
+    with run_store(run) as store:
+        source = LabelReader(run, store, inputs)
+        return LabelledClips(list(source.standing()), source.read, inputs)
+
+
+def fitted_learner(
+    config: RunConfig, clips: LabelledClips, training: Sequence[Label], comparisons: int, report: Report
+) -> RewardLearner:
+    """Fit a new reward model to labels.
+
+    Args:
+        config: The settings of the reward model, and the seed of the fit.
+        clips: Reads the clips.
+        training: The labels to fit.
+        comparisons: Comparisons that each member fits, in whole batches.
+        report: Called with the progress.
+
+    Raises:
+        UsageError: if the network cannot read the observations.
+    """
+    # There are no newer labels to come, so the buffer is large enough for all labels.
+    reward = dataclasses.replace(config.reward, buffer=max(len(training), config.reward.batch_size))
+    fitted = dataclasses.replace(config, reward=reward)
+    learner = RewardLearner.of_run(fitted, clips.inputs, choose_device(config.device))
+    learner.add(training, clips.read)
+    left = wanted = max(1, comparisons // reward.batch_size) * reward.batch_size
     while left:
         report("fitting", wanted - left, wanted)
         learner.train(chunk := min(left, learner.chunk))
         left -= chunk
+    return learner
 
 
 def judged(

@@ -16,15 +16,8 @@ from prefrl.errors import UsageError
 from prefrl.storage.files import write_atomically
 from prefrl_benchmarks.random_baseline import random_returns
 from prefrl_benchmarks.report.analysis import Aggregate, Group, TaskScore, aggregates, groups, task_scores
-from prefrl_benchmarks.report.figures import (
-    Draw,
-    draw_budget,
-    draw_curves,
-    draw_profiles,
-    draw_scores,
-    panel,
-    write_figure,
-)
+from prefrl_benchmarks.report.figures import draw_budget, draw_curves, draw_profiles, draw_scores
+from prefrl_benchmarks.report.style import Draw, panel, write_figure
 from prefrl_benchmarks.report.tables import aggregate_rows, cell_rows, curve_rows, task_rows, write_table
 from prefrl_benchmarks.report.texts import number_text, ranged, summary_table
 from prefrl_benchmarks.results import Results, read_results
