@@ -6,9 +6,7 @@ help. Every slow import happens inside the command that needs it.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,8 +18,10 @@ from tyro.conf import Positional, arg
 
 from prefrl.commands.arguments import Trust
 from prefrl.config.request import parse_settings
-from prefrl.errors import PrefrlError, UsageError
+from prefrl.errors import UsageError
 from prefrl.printable import command, complain, say
+from prefrl_benchmarks.gpu_command import gpu
+from prefrl_benchmarks.requirements import need_libraries, need_writable
 
 bench = tyro.extras.SubcommandApp()
 
@@ -75,7 +75,7 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
         out: Folder for the report (default: `report` in the folder, if there is only one).
         trust: A module that results from others may import to create an environment.
     """
-    _need_libraries()
+    need_libraries()
     _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is required for several folders")
@@ -117,7 +117,7 @@ def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = (
         new: Output folder of another one.
         trust: A module that results from others may import to create an environment.
     """
-    _need_libraries()
+    need_libraries()
     _trust(trust)
     _admit([old, new])
     from prefrl_benchmarks.report.compare import compare_folders
@@ -281,6 +281,9 @@ def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternati
     say(report_lines(measure(game, envs=envs, steps=steps, alternations=alternations)))
 
 
+bench.command(gpu)
+
+
 @bench.command
 def learning(
     *,
@@ -305,7 +308,7 @@ def learning(
         labels: Labels of each preference run.
         jobs: Number of runs at a time.
     """
-    _need_libraries()
+    need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
@@ -337,7 +340,7 @@ def ablations(
     """
     from prefrl.recipes import ABLATIONS
 
-    _need_libraries()
+    need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
@@ -349,8 +352,7 @@ def _tell(
     measure: Callable[[], dict[str, Any]], lines: Callable[[dict[str, Any]], list[str]], out: Path | None
 ) -> None:
     """Measure, print a summary, and write all results to `out` if given."""
-    if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
-        raise UsageError(f"--out {out} cannot be written")
+    need_writable(out)
     result = measure()
     say(lines(result))
     if out:
@@ -371,10 +373,3 @@ def _admit(folders: Sequence[Path]) -> None:
 
     for folder in folders:
         read_manifest(folder)
-
-
-def _need_libraries() -> None:
-    """Raise PrefrlError if the extra `bench` is not installed."""
-    for module in ("jinja2", "matplotlib", "scipy"):
-        if importlib.util.find_spec(module) is None:
-            raise PrefrlError(f"this needs {module}: pip install 'prefrl[bench]'")
