@@ -80,9 +80,21 @@ def test_nvidia_smi_is_read(script, expected, tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    read = utilisation.find_reader("cuda")
-    assert read is utilisation.read_nvidia_smi
-    assert read() == expected
+    assert utilisation.read_nvidia_smi() == expected
+    works = expected != UNKNOWN
+    assert utilisation.find_reader("cuda") is (utilisation.read_nvidia_smi if works else utilisation.read_torch)
+
+
+def test_torch_reads_the_memory_even_where_it_cannot_read_the_utilisation(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (3 * 2**20, 10 * 2**20))
+    monkeypatch.setattr("torch.cuda.utilization", lambda: 35)
+    assert utilisation.read_torch() == Reading(35.0, 7.0)
+
+    def unknown():
+        raise ModuleNotFoundError("nvidia-ml-py")
+
+    monkeypatch.setattr("torch.cuda.utilization", unknown)
+    assert utilisation.read_torch() == Reading(None, 7.0)
 
 
 def script(tmp_path, words):
@@ -246,7 +258,7 @@ def test_a_profile_can_leave_out_what_comes_before_the_loop(tmp_path):
 def test_the_command_measures_every_part(tmp_path):
     out = tmp_path / "gpu.json"
     words = ("--device", "cpu", "--steps", "6000", "--labels", "20", "--alternations", "1", "--minutes", "5")
-    words += ("--set", "evaluation.episodes=0", "round_steps=1024", "agent.n_steps=64", "--runs", tmp_path / "runs")
+    words += ("--set", *(f"{name}={value}" for name, value in plan(tmp_path).settings.items()))
     done = prefrl("bench", "gpu", "--parts", "speed-reacher", "profile-reacher", *words, "--out", out)
     assert done.code == 0, done.err
     parts = json.loads(out.read_text())["parts"]

@@ -33,10 +33,11 @@ _UNKNOWN = Reading(None, None)
 
 
 def find_reader(device: str) -> Read:
-    """How to read the GPU: with `nvidia-smi` if it is installed, or else through torch. Nothing is read for `cpu`."""
+    """How to read the GPU: with `nvidia-smi` where it works, or else through torch. Nothing is read for `cpu`."""
     if device == "cpu":
         return lambda: _UNKNOWN
-    return read_nvidia_smi if shutil.which("nvidia-smi") else _read_torch
+    works = shutil.which("nvidia-smi") and read_nvidia_smi() != _UNKNOWN
+    return read_nvidia_smi if works else read_torch
 
 
 def read_nvidia_smi() -> Reading:
@@ -58,7 +59,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _read_torch() -> Reading:
+def read_torch() -> Reading:
     """Read through torch. The memory then includes this process's own CUDA context."""
     free, total = torch.cuda.mem_get_info()
     try:
