@@ -250,9 +250,9 @@ def test_a_report_lies_in_the_folder_that_it_is_of(folder, tmp_path):
 
 
 def test_without_its_libraries_the_report_says_what_to_install(folder, tmp_path, monkeypatch):
-    from prefrl_benchmarks.report import libraries
+    from prefrl_benchmarks import requirements
 
-    monkeypatch.setattr(libraries.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(requirements.importlib.util, "find_spec", lambda name: None)
     assert "pip install 'prefrl[bench]'" in refused(prefrl("bench", "report", folder, "--out", tmp_path / "out"), 1)
 
 

@@ -58,7 +58,7 @@ class Cell(Request):
         Raises:
             UsageError: for arguments that `prefrl train` would refuse.
         """
-        return resolve(self.request, gpu=find_task(self.task).images and _has_gpu())
+        return resolve(self.request, gpu=self.device != "cpu" and find_task(self.task).images and _has_gpu())
 
     def arguments(self, root: Path) -> list[str]:
         """The arguments of `prefrl` that start this cell in the run directory `root`."""

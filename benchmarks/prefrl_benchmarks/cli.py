@@ -7,7 +7,6 @@ help. Every slow import happens inside the command that needs it.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,8 +20,9 @@ from prefrl.commands.arguments import Trust
 from prefrl.config.request import parse_settings
 from prefrl.errors import UsageError
 from prefrl.printable import command, complain, say
+from prefrl_benchmarks.gpu_command import gpu
 from prefrl_benchmarks.measure.anatomy.command import anatomy
-from prefrl_benchmarks.report.libraries import need_libraries
+from prefrl_benchmarks.requirements import need_libraries, need_writable
 
 bench = tyro.extras.SubcommandApp()
 
@@ -283,6 +283,7 @@ def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternati
 
 
 bench.command(anatomy)
+bench.command(gpu)
 
 
 @bench.command
@@ -353,8 +354,7 @@ def _tell(
     measure: Callable[[], dict[str, Any]], lines: Callable[[dict[str, Any]], list[str]], out: Path | None
 ) -> None:
     """Measure, print a summary, and write all results to `out` if given."""
-    if out and (out.is_dir() or not os.access(out.parent, os.W_OK)):
-        raise UsageError(f"--out {out} cannot be written")
+    need_writable(out)
     result = measure()
     say(lines(result))
     if out:

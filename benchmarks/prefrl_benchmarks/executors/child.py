@@ -1,7 +1,4 @@
-"""The process of a cell: `prefrl`, which ends when its parent ends.
-
-The parent holds the other end of standard input. That end is closed even if the parent is killed.
-"""
+"""The process of a cell: `prefrl`, which ends when its parent ends."""
 
 from __future__ import annotations
 
@@ -12,6 +9,16 @@ import threading
 from prefrl.commands.cli import main
 
 
+def end_with_parent() -> None:
+    """End this process when its parent ends.
+
+    The parent holds the other end of standard input. That end is closed even if the parent is killed.
+    """
+    held = os.dup(sys.stdin.fileno())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    threading.Thread(target=_die_with_parent, args=(held,), daemon=True).start()
+
+
 def _die_with_parent(pipe: int) -> None:
     while os.read(pipe, 1):
         pass
@@ -19,7 +26,5 @@ def _die_with_parent(pipe: int) -> None:
 
 
 if __name__ == "__main__":
-    held = os.dup(sys.stdin.fileno())
-    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
-    threading.Thread(target=_die_with_parent, args=(held,), daemon=True).start()
+    end_with_parent()
     main()

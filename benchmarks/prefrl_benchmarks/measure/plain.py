@@ -27,6 +27,7 @@ from prefrl.experience.make_env import make_engine, run_env
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.runs.metrics import MetricsFile
 from prefrl.storage.files import read_json, write_json
+from prefrl_benchmarks.executors.child import end_with_parent
 
 
 def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
@@ -110,5 +111,6 @@ def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, 
 
 
 if __name__ == "__main__":
+    end_with_parent()
     settings = read_json(Path(sys.argv[1]))
     train(RunConfig.from_json(settings["config"]), Path(sys.argv[2]), defaults=settings["defaults"])

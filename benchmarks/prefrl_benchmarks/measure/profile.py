@@ -109,12 +109,44 @@ def wrap(clock: Clock) -> None:
                 setattr(owner, name, clock.timed(part, getattr(owner, name)))
 
 
-def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+def _after_kernels() -> float:
+    """The time once the GPU has finished its work, so that this counts for the part that requested it."""
+    import torch  # noqa: PLC0415
+
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class _Window:
+    """Limits a profile to the time between the start of the training loop and a deadline.
+
+    Attributes:
+        before: Seconds of each part before the loop.
+        steps: Agent steps in the loop.
+        over: Whether the deadline has passed.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._first = seconds, 0
+        self.before: dict[str, float] = {}
+        self.steps, self.over = 0, False
+
+    def note(self, step: int, looping: bool, spent: dict[str, float]) -> None:
+        """Note the agent's step count, whether the loop has begun, and the seconds that each part has taken so far."""
+        if looping and not self.before:
+            self.before, self._first = dict(spent), step
+        self.steps = step - self._first if self.before else 0
+        self.over = sum(spent.values()) > self._seconds
+
+
+def measure(settings: dict[str, Any], out: Path, seconds: float | None = None) -> dict[str, Any]:
     """Profile a training run in this process. The methods stay wrapped afterwards.
 
     Args:
         settings: Configuration of the run, as JSON.
         out: Folder for the run.
+        seconds: Time after which the run is stopped. Shares and rates then leave out the first labels and pretraining,
+            which took `start_seconds`; the rate of comparisons is unknown. None profiles the whole run.
 
     Returns:
         The share of each part in the agent's wall time; steps per second; the learner's share of a core if it has its
@@ -128,37 +160,61 @@ def measure(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 
     learner = start_learner() if asynchronous else None
     from prefrl.config import RunConfig  # noqa: PLC0415
+    from prefrl.machine.devices import choose_device  # noqa: PLC0415
     from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb  # noqa: PLC0415
     from prefrl.runs.control import Control  # noqa: PLC0415
     from prefrl.runs.directory import RunDirectory  # noqa: PLC0415
+    from prefrl.runs.progress import Phase  # noqa: PLC0415
     from prefrl.training import train_run  # noqa: PLC0415
 
-    config, clock, memory = RunConfig.from_json(settings), Clock(), {}
+    config, memory = RunConfig.from_json(settings), {}
+    clock = Clock(_after_kernels if choose_device(config.device) == "cuda" else time.perf_counter)
     wrap(clock)
+    control, window = Control(learner=learner), None if seconds is None else _Window(seconds)
 
     def note(progress: Any) -> None:
         memory["agent_rss_mb"] = peak_rss_mb()  # the learner's process ends before the evaluation
         memory["learner_rss_mb"] = max(workers_peak_rss_mb(), memory.get("learner_rss_mb", 0.0))
+        if window:
+            window.note(progress.step, progress.phase is Phase.TRAINING, clock.seconds)
+            control.stop |= window.over
 
+    control.report = note
     run = RunDirectory.create(out / "run", config)
     clock.start()
-    summary = train_run(run, Control(report=note, learner=learner))
-    if summary is None:
+    summary = train_run(run, control)
+    if summary is None and not (window and window.over):
         raise PrefrlError("the run was stopped")
     parts = clock.finish()
-    wall = sum(parts.values())
-    fitting = 0.0 if asynchronous else parts.get(FITTING, 0.0)
-    fitted = summary["reward_updates"] * config.reward.batch_size
+    whole = sum(parts.values())
     ended = os.times()  # on Windows, times of ended child processes are 0
     learner_seconds = ended.children_user + ended.children_system
-    return memory | {
-        "shares": {part: seconds / wall for part, seconds in parts.items()},
-        "steps_per_second": summary["steps"] / wall,
+    result = memory | {"learner_share": learner_seconds / whole if asynchronous and learner_seconds else None}
+    if window:
+        return result | _within(window, parts)
+    assert summary is not None
+    fitting = 0.0 if asynchronous else parts.get(FITTING, 0.0)
+    fitted = summary["reward_updates"] * config.reward.batch_size
+    return result | {
+        "shares": {part: own / whole for part, own in parts.items()},
+        "steps_per_second": summary["steps"] / whole,
         "fitted_per_second": fitted / fitting if fitting else None,
-        "learner_share": learner_seconds / wall if asynchronous and learner_seconds else None,
     }
 
 
+def _within(window: _Window, parts: dict[str, float]) -> dict[str, Any]:
+    """The figures of the training loop, or of the whole time if it was not reached."""
+    own = {part: seconds - window.before.get(part, 0.0) for part, seconds in parts.items()}
+    wall = sum(own.values())
+    shares = {part: seconds / wall for part, seconds in sorted(own.items(), key=lambda item: -item[1])}
+    start = sum(window.before.values()) if window.before else None
+    rate = window.steps / wall
+    return {"shares": shares, "steps_per_second": rate, "fitted_per_second": None, "start_seconds": start}
+
+
 if __name__ == "__main__":
-    folder = Path(sys.argv[2])
-    write_json(folder / "profile.json", measure(read_json(Path(sys.argv[1]))["config"], folder))
+    from prefrl_benchmarks.executors.child import end_with_parent
+
+    end_with_parent()
+    folder, asked = Path(sys.argv[2]), read_json(Path(sys.argv[1]))
+    write_json(folder / "profile.json", measure(asked["config"], folder, asked["seconds"]))

@@ -56,6 +56,11 @@ class Timed(NamedTuple):
     root: Path
     """Its folder; the log is next to it."""
 
+    @property
+    def last_words(self) -> str:
+        """The last line of its log."""
+        return last_words(_log(self.root))
+
 
 def measure(
     task: str,
@@ -110,7 +115,7 @@ def measure(
                 if len(group) > 1:  # paused runs keep ageing: keep the number of checkpoints the same
                     seconds = cell.config.checkpoint_seconds * len(group)
                     cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
-                timed.append(_prepare(kind, cell, folder, threads, imitation))
+                timed.append(prepare(kind, cell, folder, threads, imitation))
             for kind, summary in zip(group, _run(timed, interleave), strict=True):
                 runs[kind].append(summary)
                 rate = summary["steps_per_second"]
@@ -170,10 +175,10 @@ def check_count(name: str, count: int) -> None:
         raise UsageError(f"--{name} must be at least 1")
 
 
-def _prepare(kind: str, cell: Cell, folder: Path, threads: int | None, imitation: Path | None) -> Timed:
-    """Prepare a run of the given kind."""
+def prepare(kind: str, cell: Cell, folder: Path, threads: int | None = None, imitation: Path | None = None) -> Timed:
+    """Prepare a run of the given kind: one of `KINDS`, or `IMITATION`. Other arguments as for `measure`."""
     if kind == PLAIN:
-        return _module(kind, cell, folder, threads)
+        return prepare_module(kind, cell, folder, threads)
     if kind == IMITATION:
         assert imitation is not None
         return _imitation(cell, folder, threads, imitation)
@@ -192,15 +197,19 @@ def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) 
     Returns:
         The output folder.
     """
-    timed = _module(kind, cell, folder, threads)
+    timed = prepare_module(kind, cell, folder, threads)
     _run_to_the_end([timed], None)
     return timed.root
 
 
-def _module(kind: str, cell: Cell, folder: Path, threads: int | None) -> Timed:
+def prepare_module(
+    kind: str, cell: Cell, folder: Path, threads: int | None = None, seconds: float | None = None
+) -> Timed:
+    """Prepare a module as `run_module` runs it; `seconds` limits a profile, see `profile.measure`."""
     root = folder / f"{kind}-{cell.name}"
     root.mkdir()
-    write_json(root / "settings.json", {"config": cell.config.to_json(), "defaults": kind == DEFAULTS})
+    settings = {"config": cell.config.to_json(), "defaults": kind == DEFAULTS, "seconds": seconds}
+    write_json(root / "settings.json", settings)
     return _timed([sys.executable, "-m", _MODULES[kind], str(root / "settings.json"), str(root)], root, threads)
 
 
@@ -219,7 +228,9 @@ def _timed(command: list[str], root: Path, threads: int | None) -> Timed:
 
 def _start(command: list[str], log: Path, threads: int | None) -> subprocess.Popen[bytes]:
     with log.open("ab") as said:
-        return subprocess.Popen(command, env=environment(threads), stdout=said, stderr=said, process_group=0)
+        return subprocess.Popen(
+            command, env=environment(threads), stdin=subprocess.PIPE, stdout=said, stderr=said, process_group=0
+        )
 
 
 def _log(root: Path) -> Path:
@@ -236,7 +247,7 @@ def _run_to_the_end(timed: Sequence[Timed], seconds: float | None) -> list[list[
     ended = run_interleaved([each.start for each in timed], seconds)
     for each, (code, _) in zip(timed, ended, strict=True):
         if code:
-            raise PrefrlError(f"a run failed: {last_words(_log(each.root))}")
+            raise PrefrlError(f"a run failed: {each.last_words}")
     return [spans for _, spans in ended]
 
 
@@ -277,7 +288,7 @@ def steady_rate(metrics: Path, start: float = 0.0, spans: Sequence[Span] = ((0.0
 def report_lines(result: dict[str, Any]) -> list[str]:
     """Ratios with their range, returns and correlations of the same runs, and the profiles."""
     return [_kind_line(kind, result) for kind in result["runs"]] + [
-        _profile_line(kind, profile) for kind, profile in result["split"].items()
+        profile_line(kind, profile) for kind, profile in result["split"].items()
     ]
 
 
@@ -301,7 +312,8 @@ def _kind_line(kind: str, result: dict[str, Any]) -> str:
     return line
 
 
-def _profile_line(kind: str, profile: dict[str, Any]) -> str:
+def profile_line(kind: str, profile: dict[str, Any]) -> str:
+    """One line of a profile: its shares, memory and learner."""
     line = f"{kind}: " + ", ".join(f"{part} {share:.1%}" for part, share in profile["shares"].items())
     line += f"; {profile['agent_rss_mb']:.0f} MB"
     if profile["learner_share"] is not None:

@@ -12,7 +12,7 @@ from prefrl.commands.arguments import Trust
 from prefrl.config.request import Settings
 from prefrl.printable import say
 from prefrl_benchmarks.measure.anatomy.folder import RESULT, check_out
-from prefrl_benchmarks.report.libraries import need_libraries
+from prefrl_benchmarks.requirements import need_libraries
 
 Variants = Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(name="variant", metavar="NAME [KEY=VALUE ...]")]
 
