@@ -3,14 +3,15 @@ import pytest
 import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
 
+from prefrl.config import migrations
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
-from prefrl.reward.published import PublishedReward
-from prefrl.storage.files import DamagedFileError, save_tree
+from prefrl.reward.published import PublishedReward, largest_weights
+from prefrl.storage.files import DamagedFileError, load_tree, save_tree
 
 
 def ensemble(features=4, seed=0, **changes):
@@ -153,7 +154,7 @@ def test_published_weights_give_the_reader_the_same_rewards(tmp_path):
     assert reader.metrics["comparisons"] == 20
     x = library.features.reshape(-1, 4)
     np.testing.assert_array_equal(reader.ensemble.score(x), learner.ensemble.score(x))
-    assert not reader.refresh()
+    assert reader.refresh() is False
     learner.publish(tmp_path / "weights")
     assert reader.refresh()
     assert reader.version == 2
@@ -163,6 +164,22 @@ def test_a_reader_of_weights_not_yet_published_waits(tmp_path):
     reader = PublishedReward(tmp_path / "weights", ensemble())
     assert not reader.refresh()
     assert reader.version == 0
+
+
+def test_weights_of_an_older_format_are_upgraded_and_new_ones_are_of_the_newest(tmp_path, monkeypatch):
+    learner = RewardLearner(tiny_reward(), Inputs((4,)), 5, seed=0)
+    learner.publish(tmp_path / "old")
+    monkeypatch.setattr(migrations, "MIGRATIONS", (migrations.Rename("weights", 2, "metrics.l2", "metrics.penalty"),))
+    reader = PublishedReward(tmp_path / "old", ensemble())
+    assert reader.refresh()
+    assert "penalty" in reader.metrics
+    learner.publish(tmp_path / "new")
+    assert load_tree(tmp_path / "new")["format"] == 2
+
+
+def test_a_file_of_weights_has_at_most_twice_their_size_and_a_mebibyte():
+    """Of three members: 4 x 8 + 8 and 8 + 1 weights, mean and deviation of the output; 4 + 4 of the inputs; a scale."""
+    assert largest_weights(ensemble()) == 2 * 4 * (3 * (40 + 9 + 2) + 8 + 1) + 2**20
 
 
 def test_weights_that_are_damaged_are_waited_over(tmp_path):

@@ -6,6 +6,8 @@ import torch
 from helpers import Library, same_tree, through_file
 from learning import held, make
 
+from prefrl.feedback.terms import Undone
+
 
 def test_training_leaves_torch_s_and_numpy_s_random_state_alone():
     torch.manual_seed(4)
@@ -95,3 +97,15 @@ def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_undone(tmp_pat
     resumed.add(library.comparisons(101, 110), library.read)
     newest = [*standing, *library.comparisons(101, 110)][-64:]
     assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in newest)
+
+
+def test_a_saved_state_takes_the_place_of_what_was_there(tmp_path):
+    library = Library(60)
+    before = make(library, upto=10)
+    state = through_file(tmp_path, before.state_dict())
+    used = make(library)
+    used.load_state_dict(state, library.comparisons(last=10), library.read)
+    assert len(used.dataset.segments) == 20
+    assert held(used) == held(before)
+    used.add([Undone(11, 3)], library.read)
+    assert len(used.dataset.segments) == 18
