@@ -42,9 +42,10 @@ def test_a_dataset_without_labels_is_empty_and_no_change_is_none():
 
 
 def test_every_change_counts_once_also_one_that_removes_nothing():
-    library, dataset = Library(10), make().dataset
-    assert dataset.add([*library.comparisons(last=3), Undone(4, 2), Undone(5, 99)], library.read) == 5
-    assert (dataset.seen, dataset.last_id) == (2, 5)
+    library, learner = Library(10), make()
+    assert learner.add([*library.comparisons(last=3), Undone(4, 2), Undone(5, 99)], library.read) == 5
+    assert (learner.dataset.seen, learner.last_id) == (2, 5)
+    assert learner.add([], library.read) == 0
 
 
 def test_default_buffer_is_the_paper_s():
