@@ -205,7 +205,7 @@ def test_the_first_answer_stands_and_the_second_is_told(store, queue, clock):
         (late,) = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.late > 0)).mappings().all()
     expected = {"query_id": first, "value": '"right"', "teacher": "human", "labeller": "bo", "agent_step": 100}
     assert {name: late[name] for name in expected} == expected
-    assert (late["shown"], late["response_seconds"]) == ("[0, 1]", 2.5)
+    assert (late["shown"], late["response_seconds"], late["late"]) == ("[0, 1]", 2.5, 1)
     assert late["created_at"].endswith("+00:00")
 
 
