@@ -249,6 +249,7 @@ def test_a_clip_that_could_not_be_shown_is_tried_again_for_a_later_pair(store, q
     assert queue.to_render() == [POOL[0].id, POOL[5].id]
     queue.rendered(POOL[5].id, 15)
     assert queue.to_render() == [POOL[0].id]
+    assert held(queue, "a") == []
     queue.unrenderable(POOL[0].id, "no light")
     assert (queue.to_render(), store.counts()["pending"]) == ([], 0)
 
@@ -279,6 +280,7 @@ def test_withdrawing_twice_says_it_once(store, queue):
 
 
 def test_what_is_waited_for_can_be_told(store, queue):
+    assert queue.waiting() == {"ready": 0, "unrendered": 0, "leased": 0}
     ask(store, 3)
     assert queue.waiting() == {"ready": 0, "unrendered": 3, "leased": 0}
     for segment in queue.to_render()[:4]:
@@ -327,6 +329,15 @@ def test_what_was_taken_back_is_in_the_hands_of_who_took_it_back(store, queue, w
     do(queue, first, what)
     assert queue.take_back("a", "ann").query_id == first
     assert held(queue, "b") == [second]
+    assert held(queue, "a") == [first]
+
+
+def test_an_answer_that_was_stored_past_the_queue_can_be_taken_back_by_who_still_has_the_pair(store, queue):
+    (first,) = ask(store, 1)
+    render_all(queue)
+    assert held(queue, "a") == [first]
+    store.add_answers([said(first)])
+    assert queue.take_back("a", "ann")[:2] == (first, "left")
     assert held(queue, "a") == [first]
 
 
