@@ -65,7 +65,7 @@ TESTS = {
     "prefrl/reward/batch.py": ("learner", "learner_data", "pixels"),
     "prefrl/reward/l2.py": ("learner", "learner_state"),
     "prefrl/reward/input_normalisation.py": ("learner", "learner_scale", "learner_state", "undo", "ensemble"),
-    "prefrl/reward/normalisation.py": ("normalisation", "buffers", "ensemble"),
+    "prefrl/reward/normalisation.py": ("normalisation", "buffers", "ensemble", "learner_scale"),
     "prefrl/reward/published.py": ("ensemble", "learner", "learner_scale", "learner_state"),
     "prefrl/machine/optimiser.py": ("learner", "pixels", "agents"),
     "prefrl/registry.py": ("registry",),

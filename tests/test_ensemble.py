@@ -4,7 +4,7 @@ import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
 
 from prefrl.config import migrations
-from prefrl.experience.inputs import Inputs, inputs_of
+from prefrl.experience.inputs import Inputs, Recorded, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
@@ -132,6 +132,13 @@ def test_preferences_do_not_change_with_output_normalisation():
     np.testing.assert_array_equal(before, model.predict_preferences(pool, pairs))
 
 
+def test_predictions_have_no_gradients():
+    model = ensemble()
+    assert model(rows(3)).requires_grad
+    assert not model.predict(rows(3)).requires_grad
+    assert not model.reward(rows(3)).requires_grad
+
+
 def test_score_is_the_reward_from_and_to_numpy():
     model = ensemble()
     model.fit_output_normalisation(rows())
@@ -200,6 +207,14 @@ def test_inputs_are_the_shapes_of_steps_and_segments():
     for inputs, dtype in ((vectors, torch.float32), (frames, torch.uint8)):
         room = inputs.empty(7, 6, "meta")
         assert (room.shape, room.dtype, room.device.type) == ((7, *inputs.segment(6)), dtype, "meta")
+
+
+def test_recorded_steps_are_their_shapes_and_have_at_most_so_many_bytes():
+    """Of four steps: vectors of 3 and actions of 2, of 8 bytes a number; stacked frames, of a byte a pixel."""
+    vectors, films = Recorded((3,), (2,)), Recorded((4, 8, 9), (5,), itemsize=1)
+    assert (vectors.nbytes(4), films.nbytes(4, 4)) == (4 * 3 * 8 + 4 * 2 * 8, 7 * 8 * 9 + 4 * 5 * 8)
+    assert vectors == Recorded((3,), (2,), itemsize=4) != films
+    assert str(films) == "observations of 4x8x9 and actions of 5"
 
 
 def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():
