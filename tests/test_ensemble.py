@@ -43,6 +43,9 @@ def test_members_start_from_different_weights_within_the_bounds_of_a_linear_laye
         assert weight.abs().max() <= fan_in**-0.5
         assert weight.std().item() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.1)
         assert not torch.equal(weight[0], weight[1])
+    for bias, fan_in in zip(network.biases[:2], (16, 64), strict=True):
+        assert bias.abs().max() <= fan_in**-0.5
+        assert bias.std().item() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.15)
     assert (network(torch.randn(20, 16)).var(dim=0) > 0).all()
 
 
