@@ -1,5 +1,8 @@
 """The asker meets the budget on its schedule, and asks about pairs as its rule says."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from asker_bench import LABELS, STEPS, Bench, Moody, Worker, unanswered
@@ -83,6 +86,34 @@ def test_a_quarter_of_the_labels_is_due_before_training_and_the_schedule_spans_t
     bench.close()
 
 
+def test_the_schedule_has_as_many_bins_as_are_set(tmp_path):
+    """Two, with rates of 1 and 100 / (500 + 100): 525 labels are due after the first 175, 6/7 of them by half time."""
+    bench = Bench(tmp_path, Moody(), labels=700, schedule_bins=2)
+    assert [bench.asker.due(step) for step in (0, 250, 500, 750, 1000)] == [175, 400, 625, 662, 700]
+    bench.close()
+
+
+@pytest.mark.parametrize(("labels", "pool", "segments"), [(24, 60, 6), (24, 4, 4), (4, 60, 3), (4, 2, 2)])
+def test_a_segment_for_each_initial_label_is_recorded_but_at_least_three_and_no_more_than_are_kept(
+    tmp_path, labels, pool, segments
+):
+    bench = Bench(tmp_path, Moody(), labels=labels, pool=pool)
+    assert bench.asker.initial_segments == segments
+    bench.close()
+
+
+def test_candidates_are_as_many_for_each_query_as_are_set(tmp_path):
+    worker, seen = Worker(ready=False), []
+    real = worker.ensemble.predict_preferences
+    worker.ensemble.predict_preferences = lambda pool, pairs: (seen.append(len(pairs)), real(pool, pairs))[1]
+    bench = Bench(tmp_path, Moody(0, 0.0), worker=worker, candidate_factor=2)
+    bench.begin(spare=3)
+    worker.ready = True
+    bench.asker.settle(500, lambda: 10, bench.wait)
+    assert seen == [2 * 4]  # of the 36 pairs of nine segments, 30 of which were not asked yet
+    bench.close()
+
+
 def test_initial_queries_are_uniform_and_later_ones_of_the_highest_variance(tmp_path):
     worker = Worker(ready=False)
     bench = Bench(tmp_path, Moody(0, 0.0), worker=worker, candidate_factor=1000)
@@ -127,8 +158,7 @@ def test_queries_know_their_round_rank_and_step(tmp_path):
     rounds = {}
     for _, query in bench.teacher.asked:
         rounds.setdefault((query.round, query.agent_step), []).append(query.rank)
-    assert [step for _, step in rounds] == [0, 100, 200]
-    assert [number for number, _ in rounds] == sorted({number for number, _ in rounds})
+    assert list(rounds) == [(1, 0), (2, 100), (3, 200)]
     assert all(ranks == list(range(len(ranks))) for ranks in rounds.values())
     bench.close()
 
@@ -147,6 +177,16 @@ def test_waiting_may_stop_the_run(tmp_path):
     bench.close()
 
 
+def test_it_pauses_between_two_looks_at_the_answers(tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(asker_module, "_POLL_SECONDS", 0.25)
+    monkeypatch.setattr(asker_module, "time", SimpleNamespace(sleep=pauses.append))
+    bench = Bench(tmp_path, Moody(0, 0.0, delay=6))
+    bench.begin()
+    assert pauses == [0.25] * bench.waits != []
+    bench.close()
+
+
 def test_people_may_be_behind_less_and_less_towards_the_end(tmp_path):
     bench = unanswered(tmp_path, LABELS // 4, lead=LABELS // 2)
 
@@ -159,6 +199,23 @@ def test_people_may_be_behind_less_and_less_towards_the_end(tmp_path):
     bench.asker.wait_for_people(0, waiting)  # a quarter of the labels is due, and half of them may be missing
     with pytest.raises(Waits):
         bench.asker.wait_for_people(STEPS - 1, waiting)
+    bench.close()
+
+
+@pytest.mark.parametrize(("spare", "waits"), [(0, False), (-1, True)])
+def test_people_may_be_behind_by_half_of_the_lead_at_half_time(tmp_path, spare, waits):
+    """Nothing was answered, so that all that is due by then is missing: 6 + floor(18 ln 6 / ln 11) = 19 labels."""
+    bench = unanswered(tmp_path, 6, lead=2 * 19 + spare)
+    assert bench.asker.due(500) == 19
+
+    class Waits(Exception):  # noqa: N818
+        pass
+
+    def waiting(counts):
+        raise Waits
+
+    with pytest.raises(Waits) if waits else contextlib.nullcontext():
+        bench.asker.wait_for_people(500, waiting)
     bench.close()
 
 

@@ -107,6 +107,11 @@ def test_a_run_that_continues_differently_after_going_back_keeps_all_labels_and_
     assert labels(again.store)[: len(before)] == before
     for number, kept in clips.items():
         assert same_segment(again.clips.load(number), kept)
+    assert again.asker.replayed_round is None
+    new = {segment.id: segment for _, query in again.teacher.asked for segment in query.segments}
+    assert (max(new, default=0) >= 10**9) == (last < STEPS)  # ids of new clips whose own ids old ones have
+    for number, segment in new.items():
+        assert same_segment(again.clips.load(number), segment)
     assert again.store.counts()["answered"] == LABELS
     for bench in (first, again):
         bench.close()

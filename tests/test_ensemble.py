@@ -3,14 +3,15 @@ import pytest
 import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
 
-from prefrl.experience.inputs import Inputs, inputs_of
+from prefrl.config import migrations
+from prefrl.experience.inputs import Inputs, Recorded, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
-from prefrl.reward.published import PublishedReward
-from prefrl.storage.files import DamagedFileError, save_tree
+from prefrl.reward.published import PublishedReward, largest_weights
+from prefrl.storage.files import DamagedFileError, load_tree, save_tree
 
 
 def ensemble(features=4, seed=0, **changes):
@@ -42,6 +43,9 @@ def test_members_start_from_different_weights_within_the_bounds_of_a_linear_laye
         assert weight.abs().max() <= fan_in**-0.5
         assert weight.std().item() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.1)
         assert not torch.equal(weight[0], weight[1])
+    for bias, fan_in in zip(network.biases[:2], (16, 64), strict=True):
+        assert bias.abs().max() <= fan_in**-0.5
+        assert bias.std().item() == pytest.approx(fan_in**-0.5 / 3**0.5, rel=0.15)
     assert (network(torch.randn(20, 16)).var(dim=0) > 0).all()
 
 
@@ -131,6 +135,13 @@ def test_preferences_do_not_change_with_output_normalisation():
     np.testing.assert_array_equal(before, model.predict_preferences(pool, pairs))
 
 
+def test_predictions_have_no_gradients():
+    model = ensemble()
+    assert model(rows(3)).requires_grad
+    assert not model.predict(rows(3)).requires_grad
+    assert not model.reward(rows(3)).requires_grad
+
+
 def test_score_is_the_reward_from_and_to_numpy():
     model = ensemble()
     model.fit_output_normalisation(rows())
@@ -153,7 +164,7 @@ def test_published_weights_give_the_reader_the_same_rewards(tmp_path):
     assert reader.metrics["comparisons"] == 20
     x = library.features.reshape(-1, 4)
     np.testing.assert_array_equal(reader.ensemble.score(x), learner.ensemble.score(x))
-    assert not reader.refresh()
+    assert reader.refresh() is False
     learner.publish(tmp_path / "weights")
     assert reader.refresh()
     assert reader.version == 2
@@ -163,6 +174,22 @@ def test_a_reader_of_weights_not_yet_published_waits(tmp_path):
     reader = PublishedReward(tmp_path / "weights", ensemble())
     assert not reader.refresh()
     assert reader.version == 0
+
+
+def test_weights_of_an_older_format_are_upgraded_and_new_ones_are_of_the_newest(tmp_path, monkeypatch):
+    learner = RewardLearner(tiny_reward(), Inputs((4,)), 5, seed=0)
+    learner.publish(tmp_path / "old")
+    monkeypatch.setattr(migrations, "MIGRATIONS", (migrations.Rename("weights", 2, "metrics.l2", "metrics.penalty"),))
+    reader = PublishedReward(tmp_path / "old", ensemble())
+    assert reader.refresh()
+    assert "penalty" in reader.metrics
+    learner.publish(tmp_path / "new")
+    assert load_tree(tmp_path / "new")["format"] == 2
+
+
+def test_a_file_of_weights_has_at_most_twice_their_size_and_a_mebibyte():
+    """Of three members: 4 x 8 + 8 and 8 + 1 weights, mean and deviation of the output; 4 + 4 of the inputs; a scale."""
+    assert largest_weights(ensemble()) == 2 * 4 * (3 * (40 + 9 + 2) + 8 + 1) + 2**20
 
 
 def test_weights_that_are_damaged_are_waited_over(tmp_path):
@@ -183,6 +210,14 @@ def test_inputs_are_the_shapes_of_steps_and_segments():
     for inputs, dtype in ((vectors, torch.float32), (frames, torch.uint8)):
         room = inputs.empty(7, 6, "meta")
         assert (room.shape, room.dtype, room.device.type) == ((7, *inputs.segment(6)), dtype, "meta")
+
+
+def test_recorded_steps_are_their_shapes_and_have_at_most_so_many_bytes():
+    """Of four steps: vectors of 3 and actions of 2, of 8 bytes a number; stacked frames, of a byte a pixel."""
+    vectors, films = Recorded((3,), (2,)), Recorded((4, 8, 9), (5,), itemsize=1)
+    assert (vectors.nbytes(4), films.nbytes(4, 4)) == (4 * 3 * 8 + 4 * 2 * 8, 7 * 8 * 9 + 4 * 5 * 8)
+    assert vectors == Recorded((3,), (2,), itemsize=4) != films
+    assert str(films) == "observations of 4x8x9 and actions of 5"
 
 
 def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():

@@ -7,10 +7,11 @@ import sqlite3
 import numpy as np
 import pytest
 from helpers import segments
-from rating import RATING
+from rating import RATING, Rating
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.kinds import KINDS, FeedbackKind
+from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import GivenAnswer, agreement, label_metrics
 from prefrl.feedback.store import LabelStore
@@ -126,6 +127,36 @@ def test_a_value_that_has_rotted_is_asked_again(store):
     assert store.damaged() == {1}
 
 
+def test_a_value_that_has_rotted_of_a_kind_that_lists_none_is_left_out(store, monkeypatch):
+    class Unlisted(Rating):
+        values = None
+        parse = RATING.parse
+
+    monkeypatch.setitem(KINDS, "rating", Unlisted())
+    ids = ask(store)
+    store.add_answers([said(ids[0], 4), said(ids[1], 2), said(ids[2], 2)])
+    with store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE answers SET value = '9' WHERE id = 1")
+    assert [answer.id for answer in store.standing()] == [2, 3]
+    assert store.labels("rating") == [Label(2, (1,), 2.0), Label(3, (2,), 2.0)]
+    assert LabelChanges(store, "rating").changes() == store.labels("rating")
+    counts = store.counts()
+    assert (counts["answered"], counts["rated 2"]) == (2, 2)
+    assert store.damaged() == {1}
+
+
+def test_a_label_is_unreadable_until_its_query_is_answered_again(store):
+    first, second, _ = ask(store)
+    store.add_answers([said(first, 4), said(second, 2)])
+    assert store.unreadable() == set()
+    with store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE answers SET value = '9' WHERE id = 1")
+    assert store.unreadable() == {1}
+    store.add_answers([said(first, 5)])
+    assert store.unreadable() == set()
+    assert store.damaged() == {1}
+
+
 def test_a_store_with_an_unknown_kind_is_refused(store, path, monkeypatch):
     ask(store)
     monkeypatch.delitem(KINDS, "rating")
@@ -144,6 +175,20 @@ def test_agreement_of_ratings_is_ordinal(rating):
     far = [GivenAnswer(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 1])]
     assert agreement(ann + near)[0] > agreement(ann + far)[0]
     assert label_metrics(rating, ann)["answers"] == 5
+
+
+def test_who_compares_is_offered_four_answers():
+    """As `docs/own-environment.md` describes them."""
+    kind = KINDS["comparison"]
+    assert (kind.question, kind.titles) == ("Which is better?", ("Left", "Right"))
+    assert [choice[:5] for choice in kind.choices] == [
+        ("left", "Left", "←", "Left", "the left clip is better"),
+        ("equal", "Up", "↑", "Equal", "they are equally good"),
+        ("incomparable", "Down", "↓", "Can't tell", "can't tell (the pair is dropped and does not count)"),
+        ("right", "Right", "→", "Right", "the right clip is better"),
+    ]
+    notes = [choice.note for choice in kind.choices]
+    assert notes == ["", "", "Can't tell: that pair is dropped and does not count", ""]
 
 
 # -- several labellers ------------------------------------------------------------------------------------------------

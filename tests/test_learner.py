@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import Library, same_tree, segments, through_file
+from helpers import Library, same_tree, segments, through_file, tiny_reward
 from learning import make, watch
 
 from prefrl.config import RewardConfig
@@ -18,6 +18,7 @@ from prefrl.feedback.terms import Answer, Label
 from prefrl.recipes import resolve
 from prefrl.reward import loss as loss_module
 from prefrl.reward import trainer as trainer_module
+from prefrl.reward.l2 import L2Controller
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import multiplicity
 from prefrl.reward.published import PublishedReward
@@ -117,6 +118,28 @@ def test_each_member_s_penalty_is_its_own_coefficient_times_its_squared_weights(
         for member, coefficient in enumerate((0.1, 0.0, 0.3)):
             torch.testing.assert_close(weight.grad[member], 2 * coefficient * was[member], atol=1e-6, rtol=1e-4)
     assert all(bias.grad.abs().max() < 1e-6 for bias in learner.ensemble.network.biases)
+
+
+def test_l2_coefficients_are_on_the_device_of_the_losses():
+    assert L2Controller(RewardConfig(members=4), "meta").coefficients.device.type == "meta"
+
+
+def test_the_validation_loss_is_measured_without_dropout_and_leaves_the_network_as_it_was():
+    """Of a member's only label, so that two measurements are about the same batch."""
+    number = next(n for n in range(1, 500) if multiplicity(0, n, 3)[0] == 0)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 5, 3, 48, 48), dtype=np.uint8)
+    learner = RewardLearner(tiny_reward(network="cnn", batch_size=2), Inputs((3, 48, 48)), 5, 0)
+    learner.add([Label(number, (0, 1), 1.0)], lambda segment: (frames[segment], np.zeros(5, np.float32)))
+    learner.ensemble.train()
+    before = {name: value.clone() for name, value in learner.ensemble.state_dict().items()}
+    losses = []
+    for _ in range(2):
+        learner.trainer.losses.fill_(torch.nan)
+        learner.trainer.validate()
+        losses.append(learner.trainer.losses[1, 0].item())
+    assert losses[0] == losses[1] > 0
+    assert same_tree(before, dict(learner.ensemble.state_dict()))
+    assert learner.ensemble.training
 
 
 def test_losses_are_running_means_of_33_steps_whether_measured_at_each_or_at_each_fourth(monkeypatch):

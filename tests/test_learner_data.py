@@ -9,9 +9,11 @@ from learning import held, make, watch
 
 from prefrl.config import RewardConfig
 from prefrl.experience.clips import ClipFolder
-from prefrl.feedback.terms import Label
+from prefrl.experience.inputs import Inputs
+from prefrl.feedback.terms import Label, Undone
 from prefrl.reward import trainer as trainer_module
 from prefrl.reward.loss import multiplicity
+from prefrl.reward.segment_table import FIRST, SegmentTable
 
 
 def test_the_buffer_keeps_the_newest():
@@ -29,6 +31,21 @@ def test_the_buffer_fills_before_it_wraps():
     assert held(learner) == sorted(library.features[0:128:2, 0, 0].tolist())
     learner.add(library.comparisons(65, 65), library.read)
     assert held(learner) == sorted(library.features[2:130:2, 0, 0].tolist())
+
+
+def test_a_dataset_without_labels_is_empty_and_no_change_is_none():
+    dataset = make().dataset
+    assert dataset.add([], Library(2).read) == 0
+    assert len(dataset) == len(dataset.segments) == len(dataset.target) == 0
+    assert [len(own) for own in (*dataset.bags, *dataset.held_out)] == [0] * 6
+    assert dataset.segments.steps(dataset.slots).numel() == 0
+
+
+def test_every_change_counts_once_also_one_that_removes_nothing():
+    library, learner = Library(10), make()
+    assert learner.add([*library.comparisons(last=3), Undone(4, 2), Undone(5, 99)], library.read) == 5
+    assert (learner.dataset.seen, learner.last_id) == (2, 5)
+    assert learner.add([], library.read) == 0
 
 
 def test_default_buffer_is_the_paper_s():
@@ -74,6 +91,14 @@ def test_training_and_validation_comparisons_of_a_member_are_disjoint(monkeypatc
     validation = first[4::5]
     assert training[:20] == training[20:]
     assert validation[:5] != validation[5:]
+
+
+def test_one_label_is_enough_for_a_validation_set_and_none_is_not():
+    number = next(n for n in range(1, 500) if (multiplicity(0, n, 3) > 0).tolist() == [False, True, True])
+    library, dataset = Library(2), make().dataset
+    dataset.add([Label(number, (0, 1), 1.0)], library.read)
+    assert dataset.validation_batch().drawn.tolist() == [True, False, False]
+    assert dataset.training_batch().drawn.tolist() == [False, True, True]
 
 
 def test_every_member_trains_on_its_own_bootstrap():
@@ -127,6 +152,16 @@ def test_a_segment_is_stored_once_however_many_labels_share_it():
     for place, number in enumerate(range(1, 21)):
         np.testing.assert_array_equal(steps[place], library.features[[0, number]])
         np.testing.assert_array_equal(true_rewards[place], library.true[[0, number]])
+
+
+def test_room_is_doubled_when_it_is_full_and_not_before():
+    table = SegmentTable(Inputs((1,)), 1, 3 * FIRST, "cpu")
+    sizes = []
+    for number in range(3 * FIRST):
+        table.hold(number, np.full((1, 1), number, np.float32), np.zeros(1, np.float32))
+        sizes.append((len(table._features), len(table._true)))
+    assert sizes == [(FIRST,) * 2] * FIRST + [(2 * FIRST,) * 2] * FIRST + [(3 * FIRST,) * 2] * FIRST
+    assert table.steps(torch.arange(3 * FIRST)).flatten().tolist() == list(range(3 * FIRST))
 
 
 def test_room_is_used_again_once_no_label_that_is_trained_on_needs_it():

@@ -6,7 +6,10 @@ import torch
 from helpers import Library
 from learning import make
 
+from prefrl.errors import PrefrlError
+from prefrl.experience.inputs import Inputs
 from prefrl.reward import learner as learner_module
+from prefrl.reward.input_normalisation import InputMoments
 from prefrl.reward.published import PublishedReward
 
 
@@ -34,6 +37,24 @@ def test_a_feature_that_never_varies_stays_finite():
     learner.train(80)
     learner.normalise()
     assert np.isfinite(learner.ensemble.score(library.features.reshape(-1, 4))).all()
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_a_label_whose_clip_cannot_be_read_any_more_is_removed_as_an_average_one(damaged):
+    """Two labels of two clips each; the first clip's steps are 2 and 4, with a mean of 3 and a mean square of 10."""
+    clips = [np.array(values, np.float32)[:, None] for values in ([2, 4], [1, 1], [5, 5], [0, 2])]
+    moments = InputMoments(Inputs((1,)))
+    for clip in clips:
+        moments.add(clip)
+    assert moments.sums.tolist() == [[3 + 1 + 5 + 1], [10 + 1 + 25 + 2]]
+
+    def read(segment):
+        if segment == damaged:
+            raise PrefrlError("damaged")
+        return clips[segment], np.zeros(2, np.float32)
+
+    moments.remove((0, 1), read, 1)
+    assert moments.sums.tolist() == [[5], [19]]
 
 
 @pytest.mark.parametrize("target", [1.0, 0.05])

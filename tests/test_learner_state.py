@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from helpers import Library, same_tree, through_file
+from helpers import Library, same_tree, through_file, tiny_reward
 from learning import held, make
+
+from prefrl.experience.inputs import Inputs
+from prefrl.feedback.terms import Label, Undone
+from prefrl.reward.learner import RewardLearner
 
 
 def test_training_leaves_torch_s_and_numpy_s_random_state_alone():
@@ -14,6 +18,20 @@ def test_training_leaves_torch_s_and_numpy_s_random_state_alone():
     make(Library(40)).train(80)
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_dropout_draws_from_the_learner_s_own_random_state():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 5, 3, 48, 48), dtype=np.uint8)
+    states = []
+    for seed in (1, 2):
+        learner = RewardLearner(tiny_reward(network="cnn", batch_size=2), Inputs((3, 48, 48)), 5, 0)
+        learner.add([Label(1, (0, 1), 1.0)], lambda segment: (frames[segment], np.zeros(5, np.float32)))
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        learner.train(4)
+        assert torch.equal(before, torch.get_rng_state())
+        states.append(learner.state_dict())
+    assert same_tree(*states)
 
 
 def test_the_same_seed_fits_the_same_weights():
@@ -95,3 +113,15 @@ def test_a_resumed_ring_overwrites_the_oldest_after_an_answer_was_undone(tmp_pat
     resumed.add(library.comparisons(101, 110), library.read)
     newest = [*standing, *library.comparisons(101, 110)][-64:]
     assert held(resumed) == sorted(library.features[2 * c.id - 2, 0, 0] for c in newest)
+
+
+def test_a_saved_state_takes_the_place_of_what_was_there(tmp_path):
+    library = Library(60)
+    before = make(library, upto=10)
+    state = through_file(tmp_path, before.state_dict())
+    used = make(library)
+    used.load_state_dict(state, library.comparisons(last=10), library.read)
+    assert len(used.dataset.segments) == 20
+    assert held(used) == held(before)
+    used.add([Undone(11, 3)], library.read)
+    assert len(used.dataset.segments) == 18

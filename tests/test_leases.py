@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from helpers import segments
 
 from prefrl.errors import UsageError
-from prefrl.feedback.database import ANSWERS
+from prefrl.feedback.database import ANSWERS, RENDERED
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.leases import LEASE_SECONDS, LabelQueue
 from prefrl.feedback.terms import Answer
@@ -171,6 +171,15 @@ def test_what_is_released_is_free_at_once(store, queue):
     assert held(queue, "b", 2) == ids
 
 
+def test_all_viewers_of_a_beginning_are_released_and_a_beginning_is_no_pattern(store, queue):
+    ids = ask(store, 4)
+    render_all(queue)
+    for viewer in ("a_b-1", "a_b-2", "axb-1", "ca_b-1"):
+        held(queue, viewer)
+    queue.release_all("a_b-")
+    assert held(queue, "d", 4) == ids[:2]
+
+
 def test_an_answered_pair_is_gone_and_its_answer_stands(store, queue):
     first, second = ask(store, 2)
     render_all(queue)
@@ -196,7 +205,7 @@ def test_the_first_answer_stands_and_the_second_is_told(store, queue, clock):
         (late,) = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.late > 0)).mappings().all()
     expected = {"query_id": first, "value": '"right"', "teacher": "human", "labeller": "bo", "agent_step": 100}
     assert {name: late[name] for name in expected} == expected
-    assert (late["shown"], late["response_seconds"]) == ("[0, 1]", 2.5)
+    assert (late["shown"], late["response_seconds"], late["late"]) == ("[0, 1]", 2.5, 1)
     assert late["created_at"].endswith("+00:00")
 
 
@@ -220,6 +229,17 @@ def test_a_pair_that_cannot_be_shown_is_withdrawn_with_the_reason(store, queue):
     assert first not in {row[0] for row in store.pending()}
 
 
+def test_a_clip_that_can_no_longer_be_shown_is_noted_with_the_reason(store, queue):
+    ask(store, 1)
+    render_all(queue)
+    queue.unrenderable(POOL[1].id, "no light")
+    with store.database.read() as connection:
+        rows = connection.execute(sa.select(RENDERED).order_by(RENDERED.c.segment_id)).mappings().all()
+    assert [(row["segment_id"], row["frames"], row["problem"]) for row in rows] == [(0, 30, None), (1, 0, "no light")]
+    store.add_queries([pair_query(2, 0, POOL[0], POOL[1], 200)])
+    assert queue.to_render() == [POOL[1].id]
+
+
 def test_a_clip_that_could_not_be_shown_is_tried_again_for_a_later_pair(store, queue):
     """Nobody would ever be shown that pair otherwise, nor another in its stead."""
     ask(store, 1)
@@ -229,6 +249,7 @@ def test_a_clip_that_could_not_be_shown_is_tried_again_for_a_later_pair(store, q
     assert queue.to_render() == [POOL[0].id, POOL[5].id]
     queue.rendered(POOL[5].id, 15)
     assert queue.to_render() == [POOL[0].id]
+    assert held(queue, "a") == []
     queue.unrenderable(POOL[0].id, "no light")
     assert (queue.to_render(), store.counts()["pending"]) == ([], 0)
 
@@ -243,6 +264,14 @@ def test_what_was_answered_is_not_withdrawn(store, queue):
     assert store.counts()["left"] == 1  # the answer is still an answer
 
 
+def test_a_pair_that_was_withdrawn_is_in_nobody_s_hands(store, queue):
+    first, second = ask(store, 2)
+    render_all(queue)
+    assert held(queue, "a") == [first]
+    queue.withdraw(first, "bad clip", "ann")
+    assert held(queue, "a") == [second]
+
+
 def test_withdrawing_twice_says_it_once(store, queue):
     (first,) = ask(store, 1)
     for _ in range(2):
@@ -251,6 +280,7 @@ def test_withdrawing_twice_says_it_once(store, queue):
 
 
 def test_what_is_waited_for_can_be_told(store, queue):
+    assert queue.waiting() == {"ready": 0, "unrendered": 0, "leased": 0}
     ask(store, 3)
     assert queue.waiting() == {"ready": 0, "unrendered": 3, "leased": 0}
     for segment in queue.to_render()[:4]:
@@ -289,6 +319,35 @@ def test_a_withdrawal_that_was_undone_can_be_made_again_and_taken_back_again(sto
         assert store.counts()["pending"] == 0
         assert queue.take_back("a", "ann")[:2] == (first, None)
         assert store.counts()["pending"] == 1
+    assert queue.take_back("a", "ann") is None
+
+
+@pytest.mark.parametrize("what", ["left", "broken"])
+def test_what_was_taken_back_is_in_the_hands_of_who_took_it_back(store, queue, what):
+    first, second = ask(store, 2)
+    render_all(queue)
+    do(queue, first, what)
+    assert queue.take_back("a", "ann").query_id == first
+    assert held(queue, "b") == [second]
+    assert held(queue, "a") == [first]
+
+
+def test_an_answer_that_was_stored_past_the_queue_can_be_taken_back_by_who_still_has_the_pair(store, queue):
+    (first,) = ask(store, 1)
+    render_all(queue)
+    assert held(queue, "a") == [first]
+    store.add_answers([said(first)])
+    assert queue.take_back("a", "ann")[:2] == (first, "left")
+    assert held(queue, "a") == [first]
+
+
+@pytest.mark.parametrize("what", ["left", "broken"])
+def test_nobody_takes_back_what_was_imported(store, queue, what):
+    (imported,) = store.add_queries([pair_query(0, 0, POOL[4], POOL[5], 0)])
+    (own,) = ask(store, 1)
+    do(queue, own, "left")
+    do(queue, imported, what)
+    assert queue.take_back("a", "ann")[:2] == (own, "left")
     assert queue.take_back("a", "ann") is None
 
 

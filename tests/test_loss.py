@@ -29,6 +29,11 @@ def test_logit_is_the_difference_of_undiscounted_sums():
     assert preference_logit(rewards).tolist() == [6.0, -3.0]
 
 
+def test_logit_of_one_segment_is_its_sum_and_of_three_is_against_the_mean_of_the_others():
+    assert preference_logit(torch.tensor([[2.0, 3.0]])).item() == 5.0
+    assert preference_logit(torch.tensor([[4.0, 2.0], [1.0, 0.0], [1.0, 2.0]])).item() == 6.0 - (1.0 + 3.0) / 2
+
+
 def test_logit_does_not_depend_on_where_in_the_segment_a_reward_lies():
     rewards = torch.tensor([[5.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 5.0]])
     assert preference_logit(rewards).item() == 0.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from prefrl.config import RunConfig
 from prefrl.recipes import resolve
-from prefrl.reward.normalisation import RolloutNormalisation, moments, normalised, pooled
+from prefrl.reward.normalisation import NORMALISATIONS, RolloutNormalisation, moments, normalised, pooled
 
 
 def outputs(rng, steps, members=3):
@@ -92,6 +92,11 @@ def test_a_saved_state_of_many_rollouts_takes_the_place_of_what_there_was_in_the
     resumed.load_state_dict(dict(reversed(state.items())))  # a tree has no order
     for rollout in rollouts[12:]:  # until the oldest have gone, which go in their order
         np.testing.assert_array_equal(through(rollout), resumed(rollout))
+
+
+def test_statistics_over_comparisons_are_the_model_s_own():
+    assert NORMALISATIONS["comparisons"](1.0) is None
+    assert isinstance(NORMALISATIONS["rollouts"](1.0), RolloutNormalisation)
 
 
 def test_recipes_normalise_over_rollouts_and_runs_of_older_versions_continue_as_they_were():

@@ -60,7 +60,7 @@ def metrics_of(
 
 def test_metrics_worked_by_hand() -> None:
     found = metrics_of(MEMBERS, AVERAGED, TRUE, PAIRS, MU, error=0.0)
-    assert (found.right, found.decided, found.ties) == (2, 3, 1)
+    assert (found.right, found.decided, found.ties, found.labels) == (2, 3, 1, 4)
     assert found.accuracy == pytest.approx(2 / 3)
     assert found.members_right == (3, 2)
     # Log-odds of left: -2, 1, 1, 2 for the first member, -1, -3, 4, 1 for the second.

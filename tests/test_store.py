@@ -114,11 +114,10 @@ def test_a_query_whose_answer_was_undone_can_be_answered_again_under_a_new_id(st
     assert [row[0] for row in history(path)] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("number", [1, 2, 99])
+@pytest.mark.parametrize("number", [1, 3, 99])
 def test_only_a_standing_answer_can_be_taken_back(store, path, number):
-    (query_id,) = store.add_queries(queries(1))
-    store.add_answers([answer(query_id)])
-    store.undo(1)
+    store.add_answers([answer(query_id) for query_id in store.add_queries(queries(2))])
+    store.undo(1)  # row 3; the second answer stands
     before = history(path)
     with pytest.raises(UsageError, match=str(number)):
         store.undo(number)
@@ -277,6 +276,14 @@ def test_repeats_are_no_labels_wherever_labels_are_read(store):
     assert [label.segments[0] for label in read_labels(store)] == [0, 4]
     assert [comparison.segments[0] for comparison in store.labels("comparison")] == [0, 4]
     assert store.counts()["answered"] == 2
+
+
+def test_an_open_repeat_is_not_pending(store):
+    first, second = store.add_queries(queries(2))
+    with store.database.write() as connection:
+        connection.execute(text(f"INSERT INTO repeats (query_id, original_id) VALUES ({second}, {first})"))
+    assert [pending.id for pending in store.pending()] == [first]
+    assert store.counts()["pending"] == 1
 
 
 def test_whether_labels_were_imported_after_those_of_later_rounds(store):

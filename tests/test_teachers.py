@@ -7,6 +7,7 @@ import pytest
 from helpers import segment
 from runs import label_counts, prefrl, summary, tiny
 
+from prefrl import teachers
 from prefrl.errors import UsageError
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
@@ -298,3 +299,7 @@ def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
         "people-like": {"noticeable": 0.1, "mistake": 0.075},
     }
     assert {name: vars(found) for name, found in TEACHERS.items()} == {name: plain | way for name, way in ways.items()}
+
+
+def test_the_names_that_the_package_exports_are_there():
+    assert not [name for name in teachers.__all__ if not hasattr(teachers, name)]

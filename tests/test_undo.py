@@ -74,6 +74,14 @@ def test_what_stood_as_of_a_row_is_told_whatever_was_undone_later(store):
     assert history.changes(after=1, upto=2) == [Undone(2, 1)]
 
 
+def test_an_answer_with_a_value_of_the_wrong_type_is_no_change(store):
+    for query_id in ask(store, 1, 2):
+        say(store, query_id)
+    with store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE answers SET agent_step = 'soon' WHERE id = 1")
+    assert LabelChanges(store, "comparison").changes() == [Label(2, (2, 3), 1.0)]
+
+
 def test_the_first_row_of_any_later_round_is_where_a_round_ends(store):
     history = LabelChanges(store, "comparison")
     assert history.last_row(0, 0) == 0

@@ -71,10 +71,12 @@ class InputMoments:
             self.sums[...] = 0
         elif self.sums.size:
             try:
-                for segment in segments:
-                    self.sums -= _moments(read(segment)[0])
+                removed = [_moments(read(segment)[0]) for segment in segments]
             except PrefrlError:  # its clip has been damaged since; treat it as an average one
                 self.sums *= left / (left + 1)
+            else:
+                for moments in removed:
+                    self.sums -= moments
 
     def state_dict(self) -> Tree:
         """Return the sums."""
