@@ -25,8 +25,8 @@ from prefrl.machine.memory import keep_freed_memory
 from prefrl.machine.processes import WorkerProcess
 from prefrl.parts import Feedback, Parts
 from prefrl.registry import ALGORITHMS, located
+from prefrl.reward.image_networks import IMAGES_AT_ONCE
 from prefrl.reward.learner import RewardLearner
-from prefrl.reward.networks import IMAGES_AT_ONCE
 from prefrl.reward.normalisation import NORMALISATIONS
 from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.runs.control import Control, StopTraining

@@ -21,7 +21,7 @@ from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
 from prefrl.feedback.kinds import KINDS
 from prefrl.rendering.clip_video import too_large_clip
-from prefrl.reward.networks import StackedCNN
+from prefrl.reward.image_networks import StackedCNN
 
 _BASE = 600 * 2**20
 """Bytes for the libraries, the agent's process and the learner's process."""
@@ -164,7 +164,7 @@ def _reward_step(step: tuple[int, ...]) -> int:
     if len(step) == 1:
         return 3 * _FLOAT * step[0]
     _, height, width = step
-    layers = [(size, stride, StackedCNN.FILTERS) for size, stride in StackedCNN.LAYERS]
+    layers = [(size, stride, filters) for filters, size, stride in StackedCNN.LAYERS]  # other networks need less
     return _FLOAT * (2 * math.prod(step) + _KEPT_ACTIVATIONS * _convolved(height, width, layers))
 
 

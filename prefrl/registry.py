@@ -105,7 +105,8 @@ NETWORKS: Registry[NetworkKind] = Registry(
     "reward.network",
     {
         "mlp": NetworkKind("prefrl.reward.networks:StackedMLP.from_config"),
-        "cnn": NetworkKind("prefrl.reward.networks:StackedCNN.from_config", images=True),
+        "cnn": NetworkKind("prefrl.reward.image_networks:StackedCNN.from_config", images=True),
+        "small-cnn": NetworkKind("prefrl.reward.image_networks:SmallCNN.from_config", images=True),
     },
 )
 LOSSES: Registry[LossKind] = Registry(

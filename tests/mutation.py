@@ -44,7 +44,8 @@ TREE, COVERAGE, RESULTS = WORK / "tree", WORK / "coverage", WORK / "results.json
 SOURCES = ("prefrl", "envs", "clip_viewer", "benchmarks/prefrl_benchmarks", "tests", "pyproject.toml")
 TESTS = {
     "prefrl/reward/loss.py": ("loss", "learner"),
-    "prefrl/reward/networks.py": ("ensemble", "pixel_networks", "pixels"),
+    "prefrl/reward/networks.py": ("ensemble",),
+    "prefrl/reward/image_networks.py": ("pixels", "pixel_networks"),
     "prefrl/reward/ensemble.py": ("ensemble", "pixels", "normalisation"),
     "prefrl/encoder.py": ("encoder", "segments", "pixels"),
     "prefrl/experience/inputs.py": ("ensemble", "pixels"),

@@ -14,8 +14,8 @@ from prefrl.experience.inputs import Inputs
 from prefrl.feedback.terms import Label
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.image_networks import SmallCNN, StackedCNN
 from prefrl.reward.learner import RewardLearner
-from prefrl.reward.networks import StackedCNN
 
 DOT = Inputs((4, SIZE, SIZE), stack=4)
 
@@ -49,9 +49,20 @@ def test_members_differ_and_see_their_own_images() -> None:
         torch.testing.assert_close(each[member], ensemble(images[member])[member], rtol=0.05, atol=1e-3)
 
 
-def test_prediction_is_what_the_layers_give_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_small_network_is_that_of_mnih_et_al() -> None:
+    network = SmallCNN(2, (4, 84, 84), negative_slope=0.01, dropout=0.5)
+    kinds = [type(layer).__name__ for layer in network.members[1]]
+    assert kinds == ["Conv2d", "LeakyReLU"] * 2 + ["Flatten", "Linear", "LeakyReLU", "Linear"]
+    convolutions = [layer for layer in network.members[1] if isinstance(layer, torch.nn.Conv2d)]
+    assert [(c.kernel_size[0], c.stride[0], c.out_channels) for c in convolutions] == [(8, 4, 16), (4, 2, 32)]
+    linear = [layer for layer in network.members[1] if isinstance(layer, torch.nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(32 * 9 * 9, 64), (64, 1)]
+
+
+@pytest.mark.parametrize("name", ["cnn", "small-cnn"])
+def test_prediction_is_what_the_layers_give_one_after_the_other(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr("prefrl.machine.precision._is_faster", lambda kind: False)
-    network = RewardEnsemble(resolve("moving-dot").reward, DOT).network
+    network = RewardEnsemble(resolve("moving-dot", settings={"reward.network": name}).reward, DOT).network
     images = torch.randint(0, 255, (150, 4, SIZE, SIZE), dtype=torch.uint8)
     with torch.no_grad():
         network.train()(images)  # batch normalisation has something to do
@@ -88,10 +99,12 @@ def test_prediction_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(ensemble.predict(steps), whole)
 
 
-@pytest.mark.parametrize("size", [(84, 42), (30, 84)])
-def test_images_too_small_for_four_convolutions_are_refused(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("name", "size"), [("cnn", (84, 42)), ("cnn", (30, 84)), ("small-cnn", (19, 84))])
+def test_images_too_small_for_the_convolutions_are_refused(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="too small"):
-        RewardEnsemble(RewardConfig(network="cnn"), Inputs((4, *size)))
+        RewardEnsemble(RewardConfig(network=name), Inputs((4, *size)))
+    if name == "small-cnn":
+        RewardEnsemble(RewardConfig(network=name), Inputs((4, 20, 84)))  # the smallest that fits
 
 
 def test_output_deviation_is_the_paper_s() -> None:
@@ -99,9 +112,11 @@ def test_output_deviation_is_the_paper_s() -> None:
     assert resolve("hopper").reward.target_std == 1.0
 
 
-def test_a_learner_of_images_learns_and_resumes_exactly(tmp_path) -> None:
+@pytest.mark.parametrize("name", ["cnn", "small-cnn"])
+def test_a_learner_of_images_learns_and_resumes_exactly(tmp_path, name: str) -> None:
     """Brighter films are better; dropout's random state is part of the saved state."""
-    config = resolve("moving-dot", settings={"reward.batch_size": 8, "reward.learning_rate": 3e-3}).reward
+    settings = {"reward.network": name, "reward.batch_size": 8, "reward.learning_rate": 3e-3}
+    config = resolve("moving-dot", settings=settings).reward
     bright = np.linspace(0, 250, 24)
     films = {
         number: (np.full((8, SIZE, SIZE), level, np.uint8), np.full(5, level, np.float32))

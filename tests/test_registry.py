@@ -14,9 +14,10 @@ from prefrl.experience.inputs import Inputs
 from prefrl.recipes import resolve
 from prefrl.registry import LOSSES, NETWORKS, LossKind, NetworkKind
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.image_networks import SmallCNN, StackedCNN
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import preference_logit
-from prefrl.reward.networks import RewardNetwork, StackedCNN, StackedMLP
+from prefrl.reward.networks import RewardNetwork, StackedMLP
 
 
 class Linear(RewardNetwork):
@@ -57,9 +58,9 @@ def test_a_network_of_images_of_one_s_own_has_the_agent_see_images(monkeypatch):
     assert resolve("moving-dot", settings={"reward.network": "mean"}).images
 
 
-@pytest.mark.parametrize(("name", "kind"), [("mlp", StackedMLP), ("cnn", StackedCNN)])
+@pytest.mark.parametrize(("name", "kind"), [("mlp", StackedMLP), ("cnn", StackedCNN), ("small-cnn", SmallCNN)])
 def test_the_configuration_s_name_chooses(name, kind):
-    inputs = {"mlp": Inputs((4,)), "cnn": Inputs((4, 48, 48))}[name]
+    inputs = Inputs((4,) if name == "mlp" else (4, 48, 48))
     assert type(RewardEnsemble(tiny_reward(network=name), inputs).network) is kind
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from prefrl.config import RewardConfig
 from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
-from prefrl.machine.precision import image_precision
 from prefrl.registry import NETWORKS, located
 
 
@@ -100,135 +97,3 @@ class StackedMLP(RewardNetwork):
     def squared_norm(self) -> Tensor:
         """Return each member's sum of squared weights without biases, (K,), for the L2 penalty."""
         return torch.stack([weight.square().sum(dim=(1, 2)) for weight in self.weights]).sum(dim=0)
-
-
-IMAGES_AT_ONCE = 128
-"""Images per batch of a prediction, few enough for the layers' outputs to stay in a core's cache."""
-
-
-def fold(convolution: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Fold a batch normalisation into the convolution before it, for evaluation mode.
-
-    Returns:
-        Weight and bias of the folded convolution.
-    """
-    assert isinstance(convolution, nn.Conv2d)
-    assert isinstance(norm, nn.BatchNorm2d)
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    weight, bias = fuse_conv_bn_weights(
-        convolution.weight, convolution.bias, mean, variance, norm.eps, norm.weight, norm.bias
-    )
-    return weight.contiguous(memory_format=torch.channels_last), bias
-
-
-class StackedCNN(RewardNetwork):
-    """K convolutional networks for images (paper, appendix A.2).
-
-    Four convolutions with kernel sizes 7, 5, 3 and 3, strides 3, 2, 1 and 1 and 16 filters each, with batch
-    normalisation, leaky ReLU and dropout; then a layer of 64 units and the output. The members are evaluated one after
-    the other, which is faster on a CPU than grouped convolutions over all members. Images are in channels-last layout,
-    which more than halves the time on a CPU.
-    """
-
-    LAYERS = ((7, 3), (5, 2), (3, 1), (3, 1))
-    """Kernel size and stride of each convolution."""
-    FILTERS, UNITS = 16, 64
-
-    def __init__(self, members: int, step: tuple[int, int, int], negative_slope: float, dropout: float) -> None:
-        """Initialise the members independently, like torch's layers.
-
-        Args:
-            members: K, the number of members.
-            step: (C, H, W), the shape of an image.
-            negative_slope: Negative slope of the leaky ReLU.
-            dropout: Dropout probability of the convolutions.
-
-        Raises:
-            UsageError: if the image is too small for four convolutions.
-        """
-        super().__init__()
-        channels, *size = step
-        for kernel, stride in self.LAYERS:
-            size = [(pixels - kernel) // stride + 1 for pixels in size]
-        if min(size) < 1:
-            raise UsageError(f"images of {step[1]} x {step[2]} pixels are too small for the convolutional reward model")
-        self._negative_slope = negative_slope
-        self.members = nn.ModuleList()
-        for _ in range(members):
-            layers: list[nn.Module] = []
-            for fan_in, (kernel, stride) in zip((channels, *[self.FILTERS] * 3), self.LAYERS, strict=True):
-                layers += [nn.Conv2d(fan_in, self.FILTERS, kernel, stride), nn.BatchNorm2d(self.FILTERS)]
-                layers += [nn.LeakyReLU(negative_slope, inplace=True), nn.Dropout(dropout)]
-            layers += [nn.Flatten(), nn.Linear(self.FILTERS * size[0] * size[1], self.UNITS)]
-            layers += [nn.LeakyReLU(negative_slope), nn.Linear(self.UNITS, 1)]
-            self.members.append(nn.Sequential(*layers))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @classmethod
-    def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedCNN:
-        """Create the network of a configuration."""
-        channels, height, width = inputs.step
-        return cls(config.members, (channels, height, width), config.negative_slope, config.dropout)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Predict rewards.
-
-        Args:
-            images: (N, C, H, W), shared by all members, or (K, N, C, H, W); pixel values from 0 to 255.
-
-        Returns:
-            (K, N) unnormalised rewards.
-        """
-        with image_precision(images.device):
-            if images.ndim == 4 and not self.training:
-                outputs = self._predicted(images)
-            elif images.ndim == 4:
-                images = self._scaled(images)
-                outputs = [member(images)[:, 0] for member in self.members]
-            else:
-                outputs = [
-                    member(self._scaled(batch))[:, 0] for member, batch in zip(self.members, images, strict=True)
-                ]
-        return torch.stack(outputs).float()
-
-    def _predicted(self, images: Tensor) -> list[Tensor]:
-        """Predict K times (N,) in evaluation mode, in two thirds of the time, because the agent waits for the result.
-
-        Batch normalisation is folded into the convolutions, and the first convolutions of all members are one, because
-        they have the same input.
-        """
-        depth = len(self.LAYERS)
-        strides = [stride for _, stride in self.LAYERS]
-        members = [list(cast(nn.Sequential, member)) for member in self.members]
-        folded = [[fold(*layers[4 * place : 4 * place + 2]) for place in range(depth)] for layers in members]
-        weight = torch.cat([own[0][0] for own in folded]).contiguous(memory_format=torch.channels_last)
-        bias = torch.cat([own[0][1] for own in folded])
-        outputs: list[list[Tensor]] = [[] for _ in members]
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            part = self._scaled(images[start : start + IMAGES_AT_ONCE])
-            seen = self._leaky(functional.conv2d(part, weight, bias, strides[0])).chunk(len(members), dim=1)
-            for found, layers, own, hidden in zip(outputs, members, folded, seen, strict=True):
-                for place in range(1, depth):
-                    hidden = self._leaky(functional.conv2d(hidden, *own[place], strides[place]))  # noqa: PLW2901
-                found.append(nn.Sequential(*layers[4 * depth :])(hidden)[:, 0])
-        return [torch.cat(found) for found in outputs]
-
-    def _leaky(self, hidden: Tensor) -> Tensor:
-        return functional.leaky_relu(hidden, self._negative_slope, inplace=True)
-
-    @staticmethod
-    def _scaled(images: Tensor) -> Tensor:
-        """Scale to [0, 1], in the convolutions' precision; the layout is changed on bytes, a quarter of the work."""
-        halves = torch.is_autocast_enabled(images.device.type)
-        laid_out = images.contiguous(memory_format=torch.channels_last)
-        return laid_out.to(torch.bfloat16 if halves else torch.float32) / 255
-
-    def squared_norm(self) -> Tensor:
-        """Return each member's sum of squared weights without biases and normalisation, (K,), for the L2 penalty."""
-        norms = []
-        for member in self.members:
-            weights = [layer.weight for layer in member.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-            norms.append(torch.stack([weight.square().sum() for weight in weights]).sum())
-        return torch.stack(norms)
