@@ -26,8 +26,8 @@ from test_human import SMALL
 from prefrl.feedback.leases import LabelQueue
 
 LABELS = 12
-SPECIAL = {2: "equal", 5: "incomparable", 8: "equal"}
-"""What the person says of the pairs that come at these places."""
+SPECIAL = {1: "left", 2: "equal", 5: "incomparable", 8: "equal", 10: "right"}
+"""What the person says of the pairs that come at these places, whatever they show."""
 
 _PAUSE = 0.6
 """Longer than a pair must be on the screen before it can be answered, on a busy machine."""
