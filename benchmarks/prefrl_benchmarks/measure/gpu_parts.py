@@ -1,7 +1,7 @@
 """The measurements of `prefrl bench gpu`: speed, profile and training of a task, each within a given time.
 
-Runs have the settings of whole runs and are stopped when their
-share of the part's time is up, so that a part takes as long on any machine.
+Runs have the settings of whole runs and are stopped when their share of the part's time is up, so that a part takes as
+long on any machine.
 """
 
 from __future__ import annotations
