@@ -54,8 +54,6 @@ class Repeats:
 
         Every other repeat is of a query that another labeller answered, if there is one.
 
-        Every other repeat is of a pair that somebody else answered, where there is one.
-
         Returns:
             The id of the repeat, which is leased to the viewer; None if no repeat is due.
         """
