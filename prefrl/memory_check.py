@@ -15,12 +15,11 @@ from gymnasium import spaces
 from prefrl.agents.image_policy import IMAGE_NETWORKS
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES
+from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, too_large_clip
 from prefrl.experience.environments import recorded_step, reward_inputs
 from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
 from prefrl.feedback.kinds import KINDS
-from prefrl.rendering.clip_video import too_large_clip
 from prefrl.reward.image_networks import StackedCNN
 
 _BASE = 600 * 2**20

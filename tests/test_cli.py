@@ -60,6 +60,14 @@ def test_help_imports_neither_torch_nor_qt() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_training_imports_no_video_library() -> None:
+    """They take twelve megabytes, and only a renderer needs them."""
+    heavy = ("av", "moviepy", "PySide6", "matplotlib")
+    script = f"import sys, prefrl.training; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(
     "arguments", [["trian", "reacher"], ["train"], ["train", "reacher", "--stepz", "5"], ["resume"]]
 )

@@ -9,6 +9,7 @@ import hashlib
 import math
 import operator
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ _LARGEST_SCENE = LARGEST_FRAMES + LARGEST_FRAMES // 64 + MEBIBYTE
 """Maximum size of a scene in bytes: incompressible frames, actions and names."""
 MOST_PIXELS = 4096 * 2304
 """Maximum number of pixels of a frame."""
+
+
+def too_large_clip(size: Sequence[int], frames: int) -> str:
+    """Return the error message for a clip that exceeds the size limit.
+
+    Args:
+        size: (height, width) of a frame in pixels.
+        frames: Number of frames.
+    """
+    height, width = size
+    return (
+        f"a clip of {frames} frames of {width}x{height} is larger than the limit of {LARGEST_FRAMES // MEBIBYTE} MiB: "
+        "return smaller frames from render(), or lower queries.segment_length"
+    )
 
 
 class ClipFolder:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from av.container import InputContainer
 
 from prefrl.arrays import Array
 from prefrl.errors import UsageError
-from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS
+from prefrl.experience.clips import LARGEST_FRAMES, MOST_PIXELS, too_large_clip
 from prefrl.printable import printable
 from prefrl.storage.files import DamagedFileError
-from prefrl.storage.reading import MEBIBYTE, opened
+from prefrl.storage.reading import opened
 
 _CODEC, _PIXELS, _RGB = "zlib", "bgr24", "rgb24"
 _CODECS = {_CODEC, "ffv1"}
@@ -59,20 +59,6 @@ def write_clip_video(path: Path, frames: Array, fps: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def too_large_clip(size: Sequence[int], frames: int) -> str:
-    """Return the error message for a clip that exceeds the size limit.
-
-    Args:
-        size: (height, width) of a frame in pixels.
-        frames: Number of frames.
-    """
-    height, width = size
-    return (
-        f"a clip of {frames} frames of {width}x{height} is larger than the limit of {LARGEST_FRAMES // MEBIBYTE} MiB: "
-        "return smaller frames from render(), or lower queries.segment_length"
-    )
 
 
 def read_clip_video(path: Path, frames: int | None = None) -> Array:
