@@ -163,7 +163,7 @@ def _reward_step(step: tuple[int, ...]) -> int:
     if len(step) == 1:
         return 3 * _FLOAT * step[0]
     _, height, width = step
-    layers = [(size, stride, filters) for filters, size, stride in StackedCNN.LAYERS]  # other networks need less
+    layers = [(size, stride, filters) for filters, size, stride in StackedCNN.LAYERS]  # small-cnn needs less
     return _FLOAT * (2 * math.prod(step) + _KEPT_ACTIVATIONS * _convolved(height, width, layers))
 
 

@@ -56,7 +56,10 @@ class PolicyCNN(BaseFeaturesExtractor):
 
 
 class ImagePolicy(ActorCriticCnnPolicy):
-    """A policy whose network converts the images itself, to the same numbers as Stable-Baselines3, but faster."""
+    """A policy whose network converts the images itself, to the same numbers as Stable-Baselines3, but faster.
+
+    All image spaces of environments are uint8 in [0, 255], to which the adapter scales others.
+    """
 
     def extract_features(  # type: ignore[override]
         self, obs: Tensor, features_extractor: BaseFeaturesExtractor | None = None

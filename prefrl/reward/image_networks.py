@@ -150,7 +150,7 @@ class StackedCNN(RewardNetwork):
         depth = len(self.LAYERS)
         strides = [stride for _, _, stride in self.LAYERS]
         members = [cast(nn.Sequential, member) for member in self.members]
-        per = 4 if self.REGULARISED else 2  # layers per convolution
+        per = (len(members[0]) - self.HEAD) // depth  # layers per convolution
         folded = [[fold(layers[per * n], layers[per * n + 1]) for n in range(depth)] for layers in members]
         weight = torch.cat([own[0][0] for own in folded]).contiguous(memory_format=torch.channels_last)
         bias = torch.cat([own[0][1] for own in folded])
