@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience, SegmentRecorder
-from prefrl.reward.normalisation import RolloutNormalisation
+from prefrl.reward.normalisation import ComparisonNormalisation, Normalisation
 from prefrl.reward.workers import RewardWorker
 from prefrl.storage.files import Tree
 
@@ -104,7 +104,7 @@ class PredictedReward:
         recorder: SegmentRecorder,
         worker: RewardWorker,
         ahead: int | None = None,
-        normalisation: RolloutNormalisation | None = None,
+        normalisation: Normalisation | None = None,
     ) -> None:
         """Initialise the term.
 
@@ -112,10 +112,9 @@ class PredictedReward:
             recorder: Provides the rollouts.
             worker: Provides the reward model.
             ahead: Steps per part that is scored during the rollout; None to score the rollout once, at its end.
-            normalisation: Normalises predictions by the newest rollouts; None for the normalisation that is published
-                with the weights.
+            normalisation: Normalises the predictions; None for the normalisation that is published with the weights.
         """
-        self._ahead, self._normalisation = ahead, normalisation
+        self._ahead, self._normalise = ahead, normalisation or ComparisonNormalisation()
         self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
         self._scored: list[Future[Tensor]] = []
         self._recorder, self._worker = recorder, worker
@@ -145,9 +144,8 @@ class PredictedReward:
         parts, self._scored = [part.result() for part in self._scored], []
         if len(rest := features[sum(part.shape[1] for part in parts) :]):
             parts.append(self._score(rest))
-        normalise = self._normalisation or self._worker.ensemble.combine
-        outputs = torch.cat(parts, dim=1).flatten(1)
-        predicted: Floats = normalise(outputs).cpu().numpy().reshape(experience.rewards.shape)
+        normalised = self._normalise(torch.cat(parts, dim=1).flatten(1), self._worker.ensemble.output_normaliser)
+        predicted: Floats = normalised.cpu().numpy().reshape(experience.rewards.shape)
         self._pairs.append((predicted, experience.rewards))
         return predicted
 
@@ -161,12 +159,11 @@ class PredictedReward:
 
     def state_dict(self) -> Tree:
         """Return the statistics of the normalisation."""
-        return self._normalisation.state_dict() if self._normalisation else {}
+        return self._normalise.state_dict()
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore a saved state."""
-        if self._normalisation:
-            self._normalisation.load_state_dict(state)
+        self._normalise.load_state_dict(state)
 
 
 class EntropyBonus:

@@ -132,9 +132,10 @@ class RewardConfig:
     """Ratio above which it is raised."""
     target_std: float = 1.0
     """Standard deviation of the normalised reward (1 for MuJoCo)."""
-    normalise_over: Literal["comparisons", "rollouts"] = "comparisons"
+    normalise_over: Literal["comparisons", "rollouts", "aligned-rollouts"] = "comparisons"
     """Data on which the reward is normalised to mean zero and `target_std` (the paper does not specify it): the clips
-    of the newest comparisons, as in older versions, or the agent's newest rollouts, as in all recipes."""
+    of the newest comparisons, as in older versions; the agent's newest rollouts, as in all recipes for vectors; or
+    those rollouts without the offset that a fit adds to all rewards, as in all recipes for images."""
     comparisons_per_step: float = 0.1
     """Comparisons that each member fits per agent step. The paper uses about 0.1 for Atari."""
     pretrain_comparisons: int = 3200

@@ -60,6 +60,7 @@ IMAGE_REWARD: Settings = {
     "agent.normalise_observations": False,
     "reward.network": "cnn",
     "reward.learning_rate": 1e-3,
+    "reward.normalise_over": "aligned-rollouts",  # a fit moves the rewards' offset by many deviations
     "reward.target_std": 0.05,
     "reward.comparisons_per_step": 0.02,
     "reward.pretrain_comparisons": 1600,

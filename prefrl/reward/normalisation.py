@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -79,17 +79,57 @@ class OutputNormaliser(nn.Module):
 
     def forward(self, outputs: Tensor) -> Tensor:
         """Normalise (K, N) outputs to (N,) rewards."""
-        return self._average(outputs) * self.scale
+        return self.standardised(outputs).mean(dim=0) * self.scale
 
     def fit(self, outputs: Tensor) -> None:
         """Fit each member's mean and deviation, then the scale of the average, to (K, N) outputs."""
         self.mean.copy_(outputs.mean(dim=1, keepdim=True))
         self.std.copy_(outputs.std(dim=1, keepdim=True).clamp(min=_SMALLEST_STD))
         # Averaging members that disagree reduces the deviation, so the average is scaled again.
-        self.scale.copy_(self._target_std / self._average(outputs).std().clamp(min=_SMALLEST_STD))
+        average = self.standardised(outputs).mean(dim=0)
+        self.scale.copy_(self._target_std / average.std().clamp(min=_SMALLEST_STD))
 
-    def _average(self, outputs: Tensor) -> Tensor:
-        return ((outputs - self.mean) / self.std).mean(dim=0)
+    def standardised(self, outputs: Tensor) -> Tensor:
+        """Subtract each member's mean from (K, N) outputs, and divide by its deviation."""
+        return (outputs - self.mean) / self.std
+
+
+class Normalisation(Protocol):
+    """Normalises the outputs of each rollout to the agent's reward."""
+
+    def __call__(self, outputs: Tensor, published: OutputNormaliser) -> Tensor:
+        """Normalise a rollout's outputs.
+
+        Args:
+            outputs: (K, N) outputs of the newest rollout.
+            published: The normalisation that is published with the weights that gave these outputs.
+
+        Returns:
+            (N,) rewards.
+        """
+
+    def state_dict(self) -> Tree:
+        """Return the statistics that last from one rollout to the next."""
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Restore a saved state."""
+
+
+class ComparisonNormalisation:
+    """Normalises by the clips of the newest comparisons: the normalisation that is published with the weights."""
+
+    def __call__(self, outputs: Tensor, published: OutputNormaliser) -> Tensor:
+        """Normalise the (K, N) outputs of the newest rollout to (N,) rewards."""
+        with torch.no_grad():
+            rewards: Tensor = published(outputs)
+        return rewards
+
+    def state_dict(self) -> Tree:
+        """Return an empty state."""
+        return {}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Do nothing: there is no state."""
 
 
 class RolloutNormalisation:
@@ -102,7 +142,7 @@ class RolloutNormalisation:
         self._target_std = target_std
         self._newest: deque[Moments] = deque()
 
-    def __call__(self, outputs: Tensor) -> Tensor:
+    def __call__(self, outputs: Tensor, published: OutputNormaliser) -> Tensor:
         """Normalise the (K, N) outputs of the newest rollout to (N,) rewards."""
         self._newest.append(moments(outputs))
         while sum(part.steps for part in self._newest) - self._newest[0].steps >= _STEPS:
@@ -121,8 +161,23 @@ class RolloutNormalisation:
             self._newest.append(Moments(part["steps"], *(torch.from_numpy(part[name]) for name in ("mean", "square"))))
 
 
-NORMALISATIONS: dict[str, Callable[[float], RolloutNormalisation | None]] = {
-    "comparisons": lambda target_std: None,
+class AlignedRolloutNormalisation(RolloutNormalisation):
+    """Like `RolloutNormalisation`, after standardising the outputs by the normalisation published with the weights.
+
+    Comparisons determine the rewards only up to an offset, and each fit moves it, with images by many deviations. The
+    statistics of rollouts that older weights have scored would then add to every reward an amount that changes with
+    each fit. The published normalisation is of nearly the same clips before and after a fit, so its standardised
+    outputs are comparable.
+    """
+
+    def __call__(self, outputs: Tensor, published: OutputNormaliser) -> Tensor:
+        """Normalise the (K, N) outputs of the newest rollout to (N,) rewards."""
+        return super().__call__(published.standardised(outputs), published)
+
+
+NORMALISATIONS: dict[str, Callable[[float], Normalisation]] = {
+    "comparisons": lambda target_std: ComparisonNormalisation(),
     "rollouts": RolloutNormalisation,
+    "aligned-rollouts": AlignedRolloutNormalisation,
 }
-"""Normalisations by `reward.normalise_over`, created with the target deviation; None uses the `OutputNormaliser`."""
+"""Normalisations by `reward.normalise_over`, created with the target deviation."""
