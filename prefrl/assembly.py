@@ -57,7 +57,7 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
     feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
-    agent: Agent = located(ALGORITHMS[config.algo].agent)(config, env, logger)
+    agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
     return Parts(run, control, env, agent, feedback)
 
 
@@ -89,15 +89,16 @@ def _make_feedback(
 
 def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:
     """Build the agent's reward from its terms."""
-    agent = config.agent
+    agent, replays = config.agent, ALGORITHMS[config.algo].family.replays
     # Scoring in the background would slow down a synchronous agent, which already uses every core.
-    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and not config.synchronous else None
+    in_background = config.images and not config.synchronous and not replays
+    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if in_background else None
     normalisation = NORMALISATIONS[config.reward.normalise_over](config.reward.target_std)
-    predicted = PredictedReward(recorder, learner, ahead, normalisation)
+    predicted = PredictedReward(recorder, learner, ahead, normalisation, replayed=replays)
     terms: dict[str, RewardTerm] = {}
     if agent.ent_coef and not ALGORITHMS[config.algo].has_entropy_bonus:
         terms["entropy"] = EntropyBonus(agent.ent_coef)
-    scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
+    scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
     return AgentReward(predicted, terms, scaler)
 
 

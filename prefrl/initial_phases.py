@@ -41,11 +41,11 @@ class InitialPhases:
     def restore(self) -> None:
         """Restore a run that was stopped or killed in one of these phases; without effect on a new run."""
         parts, run, recorder = self._parts, self._parts.run, self._feedback.recorder
-        exact, state = True, run.saved.load_recording(parts.control.warn, self._most)
+        exact, state = True, run.saved.load_recording(parts.control.warn, self._most, parts.agent.largest_pieces)
         if state is not None:
             with taken_from(run.saved.recording):
                 exact = parts.env.load_state_dict(state["env"])
-                parts.agent.load_state_dict(state["agent"], exact=exact)
+                parts.agent.load_state_dict(state["agent"] | {"pieces": state["pieces"]}, exact=exact)
                 parts.agent.episodes, self._records.seconds_before = state["episodes"], state["seconds"]
         recorder.recorded = max(recorder.recorded, self._feedback.asker.sync_with_store(exact=exact))
 
@@ -117,4 +117,6 @@ class InitialPhases:
         """Save the recorded clips; no labels and no reward model exist at this point."""
         agent = self._parts.agent
         state = {"agent": agent.state_dict(), "env": self._parts.env.state_dict()}
-        self._parts.run.saved.save_recording(state | {"episodes": agent.episodes, "seconds": self._records.seconds})
+        self._parts.run.saved.save_recording(
+            state | {"episodes": agent.episodes, "seconds": self._records.seconds}, agent.pieces()
+        )

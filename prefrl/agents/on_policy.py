@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.buffers import DeferredRolloutBuffer
 from prefrl.agents.reward_terms import AgentReward
-from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.agents.state import load_on_policy_state, on_policy_state
+from prefrl.agents.step_hook import StepHook
 from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
-from prefrl.experience.environments import EnvStack, ended_episodes
+from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 
@@ -33,7 +33,7 @@ class OnPolicyAgent:
         self._env, self._total = env, config.steps
         self._model = make_algorithm(config, env, DeferredRolloutBuffer)
         self._model.set_logger(logger)
-        self._hook = _StepHook()
+        self._hook = StepHook()
         self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
         self._experience: Experience | None = None
         self.episodes = 0
@@ -47,6 +47,11 @@ class OnPolicyAgent:
     def logger(self) -> Logger:
         """Logger of the algorithm's own metrics."""
         return self._model.logger
+
+    @property
+    def largest_pieces(self) -> int:
+        """0: there are no pieces."""
+        return 0
 
     def collect(self, each_step: Callable[[], None]) -> Experience | None:
         """Collect one rollout: `agent.n_steps` steps of every environment; see `Agent.collect`."""
@@ -82,22 +87,14 @@ class OnPolicyAgent:
 
     def state_dict(self) -> Tree:
         """Return the complete state, including the global random states of torch and NumPy."""
-        return agent_state(self._model)
+        return on_policy_state(self._model)
+
+    def pieces(self) -> dict[str, Callable[[], Tree]]:
+        """Return nothing; see `Agent.pieces`."""
+        return {}
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> None:
         """Restore a saved state; see `Agent.load_state_dict`."""
         if not exact:
             self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
-        load_agent_state(self._model, state, simulators_restored=exact)
-
-
-class _StepHook(BaseCallback):
-    """Calls `step` after each step of a rollout, with the number of episodes that ended in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step: Callable[[int], None] = lambda ended: None
-
-    def _on_step(self) -> bool:
-        self.step(ended_episodes(self.locals["infos"]))
-        return True
+        load_on_policy_state(self._model, state, simulators_restored=exact)

@@ -5,7 +5,7 @@ A term implements the protocol `RewardTerm`: one number per step. Checkpoints co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -35,6 +35,16 @@ class RewardTerm(Protocol):
 
         Returns:
             (T, E) rewards.
+        """
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Compute the term for all steps of a replay memory.
+
+        Args:
+            steps: Parts of the memory, (N, *step) each, as a reward model reads them. May be iterated over repeatedly.
+
+        Returns:
+            (N,) rewards of the steps of all parts.
         """
 
     def state_dict(self) -> Tree:
@@ -105,6 +115,8 @@ class PredictedReward:
         worker: RewardWorker,
         ahead: int | None = None,
         normalisation: Normalisation | None = None,
+        *,
+        replayed: bool = False,
     ) -> None:
         """Initialise the term.
 
@@ -113,11 +125,14 @@ class PredictedReward:
             worker: Provides the reward model.
             ahead: Steps per part that is scored during the rollout; None to score the rollout once, at its end.
             normalisation: Normalises the predictions; None for the normalisation that is published with the weights.
+            replayed: Whether the agent has a replay memory. Newer weights are then loaded only by `renew`, so that all
+                rewards of the memory are from the same weights.
         """
         self._ahead, self._normalise = ahead, normalisation or ComparisonNormalisation()
         self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
         self._scored: list[Future[Tensor]] = []
-        self._recorder, self._worker = recorder, worker
+        self._recorder, self._worker, self._replayed = recorder, worker, replayed
+        self._version = 0
         self._pairs: list[tuple[Floats, Floats]] = []
 
     def score_ahead(self) -> None:
@@ -139,7 +154,7 @@ class PredictedReward:
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the (T, E) predicted rewards of the last rollout."""
         features = experience.features
-        if not self._scored:
+        if not (self._scored or self._replayed):
             self._worker.refresh()
         parts, self._scored = [part.result() for part in self._scored], []
         if len(rest := features[sum(part.shape[1] for part in parts) :]):
@@ -148,6 +163,20 @@ class PredictedReward:
         predicted: Floats = normalised.cpu().numpy().reshape(experience.rewards.shape)
         self._pairs.append((predicted, experience.rewards))
         return predicted
+
+    def renew(self) -> bool:
+        """Load newer weights, and return whether the weights are newer than at the last call."""
+        self._worker.refresh()
+        before, self._version = self._version, self._worker.version
+        return self._version != before
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Return the (N,) predicted rewards of a memory, over which they are normalised."""
+        ensemble = self._worker.ensemble
+        outputs = torch.cat([ensemble.predict(torch.from_numpy(part)).cpu() for part in steps], dim=1)
+        self._normalise.fit(outputs)
+        rewards: Floats = self._normalise(outputs, ensemble.output_normaliser).cpu().numpy()
+        return rewards
 
     def take(self) -> tuple[Floats, Floats]:
         """Return the predicted and the true rewards of the rollouts since the last call, each flattened to (N,)."""
@@ -158,11 +187,13 @@ class PredictedReward:
         return np.concatenate(predicted, axis=None), np.concatenate(true, axis=None)
 
     def state_dict(self) -> Tree:
-        """Return the statistics of the normalisation."""
-        return self._normalise.state_dict()
+        """Return the statistics of the normalisation, and the version of the weights of a memory's rewards."""
+        return self._normalise.state_dict() | ({"version": self._version} if self._replayed else {})
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore a saved state."""
+        state = dict(state)
+        self._version = state.pop("version", 0)
         self._normalise.load_state_dict(state)
 
 
@@ -178,6 +209,10 @@ class EntropyBonus:
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the (T, E) bonuses."""
         return -self._coefficient * log_probs
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Raise NotImplementedError: off-policy algorithms have an entropy bonus of their own."""
+        raise NotImplementedError
 
     def state_dict(self) -> Tree:
         """Return an empty state."""
@@ -208,6 +243,11 @@ class AgentReward:
         first, *others = (term(experience, log_probs) for term in self._terms.values())
         rewards = sum(others, start=first)
         return self._scaler(rewards, experience.dones) if self._scaler else rewards
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Return the agent's (N,) rewards for all steps of a replay memory; see `RewardTerm.relabel`."""
+        first, *others = (term.relabel(steps) for term in self._terms.values())
+        return np.asarray(sum(others, start=first))
 
     def state_dict(self) -> Tree:
         """Return the state of every term and of the scaler."""

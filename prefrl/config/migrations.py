@@ -137,6 +137,20 @@ def _each_flag(change: Callable[[Data], None], data: Data) -> None:
 _TRPO_KL = 0.01
 """Stable-Baselines3's default."""
 _EVALUATION = {"episodes": 10, "every": None, "every_episodes": 3, "max_steps": 27_000}
+_OFF_POLICY = {
+    "memory": 1_000_000,
+    "random_steps": 1000,
+    "updates_per_step": 1.0,
+    "tau": 0.005,
+    "target_interval": 1,
+    "alpha": 1.0,
+    "learn_alpha": True,
+    "alpha_learning_rate": None,
+    "log_std_min": -20.0,
+    "layer_norm": False,
+    "exploration_fraction": 0.1,
+    "exploration_final": 0.01,
+}
 
 MIGRATIONS: tuple[Migration, ...] = (
     Add("archive", 2, "taken_back", []),
@@ -161,6 +175,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Change("config", 2, _one_kl, _two_kls),
     Rename("config", 2, "agent.stopping_kl", "agent.target_kl"),
     Add("config", 3, "feedback", "comparison"),
+    Add("config", 4, "off_policy", _OFF_POLICY),
 )
 """All migrations; those of one kind are sorted by format number."""
 

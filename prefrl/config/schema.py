@@ -78,7 +78,7 @@ class AgentConfig:
     normalise_reward: bool = True
     """Whether the reward, true or predicted, is divided by the running standard deviation of its discounted sum. This
     scales the value function, on which gradient clipping depends. It does not change the reward model's own
-    normalisation."""
+    normalisation. Off-policy agents divide only the true reward."""
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
@@ -96,6 +96,54 @@ class AgentConfig:
         _require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
         _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         _check_widths("agent.net_arch", self.net_arch, copies=2)
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    """Settings of off-policy agents (SAC, DQN, QR-DQN) in addition to those in `AgentConfig`.
+
+    `agent.n_steps` is the number of steps per environment between two calls of training.
+    """
+
+    memory: int = 1_000_000
+    """Number of newest steps in the replay memory; never more than the run's steps."""
+    random_steps: int = 1000
+    """Steps with random actions at the start. The agent does not train before them."""
+    updates_per_step: float = 1.0
+    """Gradient steps per agent step."""
+    tau: float = 0.005
+    """Rate of the moving average that is the target network; 1 for copies."""
+    target_interval: int = 1
+    """Gradient steps between two updates of the target network (SAC), or agent steps (DQN, QR-DQN)."""
+    alpha: float = 1.0
+    """Initial entropy coefficient of SAC."""
+    learn_alpha: bool = True
+    """Whether SAC learns its entropy coefficient, towards an entropy of minus the number of action dimensions."""
+    alpha_learning_rate: float | None = None
+    """Learning rate of the entropy coefficient; null for that of the networks."""
+    log_std_min: float = -20.0
+    """Smallest logarithm of the standard deviation of SAC's actions, before tanh; the largest is 2."""
+    layer_norm: bool = False
+    """Whether each hidden layer of SAC's critics is followed by layer normalisation."""
+    exploration_fraction: float = 0.1
+    """Fraction of the run over which the probability of random actions falls linearly from 1 (DQN, QR-DQN)."""
+    exploration_final: float = 0.01
+    """Final probability of random actions (DQN, QR-DQN)."""
+
+    def validate(self) -> None:
+        """Raise UsageError for invalid values."""
+        for name in ("memory", "target_interval"):
+            _require(getattr(self, name) >= 1, f"off_policy.{name} must be at least 1")
+        _at_most("off_policy.memory", self.memory, 10**9)
+        _require(self.random_steps >= 0, "off_policy.random_steps must not be negative")
+        _require(0 < self.updates_per_step <= 1000, "off_policy.updates_per_step must be in (0, 1000]")
+        _require(0 < self.tau <= 1, "off_policy.tau must be in (0, 1]")
+        _require(self.alpha > 0, "off_policy.alpha must be positive")
+        rate = self.alpha_learning_rate
+        _require(rate is None or rate > 0, "off_policy.alpha_learning_rate must be positive, or null")
+        _require(self.log_std_min < 2, "off_policy.log_std_min must be below 2")
+        for name in ("exploration_fraction", "exploration_final"):
+            _require(0 <= getattr(self, name) <= 1, f"off_policy.{name} must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -132,10 +180,11 @@ class RewardConfig:
     """Ratio above which it is raised."""
     target_std: float = 1.0
     """Standard deviation of the normalised reward (1 for MuJoCo)."""
-    normalise_over: Literal["comparisons", "rollouts", "aligned-rollouts"] = "comparisons"
+    normalise_over: Literal["comparisons", "rollouts", "aligned-rollouts", "memory"] = "comparisons"
     """Data on which the reward is normalised to mean zero and `target_std` (the paper does not specify it): the clips
-    of the newest comparisons, as in older versions; the agent's newest rollouts, as in all recipes for vectors; or
-    those rollouts without the offset that a fit adds to all rewards, as in all recipes for images."""
+    of the newest comparisons, as in older versions; the agent's newest rollouts, as in all recipes for vectors; those
+    rollouts without the offset that a fit adds to all rewards, as in all recipes for images; or the replay memory of
+    an off-policy agent."""
     comparisons_per_step: float = 0.1
     """Comparisons that each member fits per agent step. The paper uses about 0.1 for Atari."""
     pretrain_comparisons: int = 3200
@@ -287,6 +336,7 @@ class RunConfig:
     checkpoint_seconds: float = 20.0
     """Minimum time between two checkpoints, in seconds."""
     agent: AgentConfig = field(default_factory=AgentConfig)
+    off_policy: OffPolicyConfig = field(default_factory=OffPolicyConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -330,12 +380,24 @@ class RunConfig:
         NETWORKS.check(self.reward.network)
         LOSSES.check(self.reward.loss)
         self.agent.validate()
+        self.off_policy.validate()
         self.evaluation.validate()
         if self.learns_reward:
             self.reward.validate()
             self.queries.validate()
             self._validate_segments()
+            self._validate_normalisation()
         return self
+
+    @property
+    def memory_steps(self) -> int:
+        """Steps that a replay memory holds at most, rounded up to whole steps of all environments."""
+        return -(-min(self.off_policy.memory, self.steps) // self.agent.n_envs) * self.agent.n_envs
+
+    def _validate_normalisation(self) -> None:
+        """Check that the algorithm's agent can normalise its reward as configured."""
+        usable, chosen = ALGORITHMS[self.algo].family.normalisations, self.reward.normalise_over
+        _require(chosen in usable, f"{self.algo} needs reward.normalise_over={' or '.join(usable)}, not {chosen}")
 
     def _validate_segments(self) -> None:
         """Check that a segment fits into an episode."""

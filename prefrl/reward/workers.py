@@ -37,6 +37,10 @@ class RewardWorker(Protocol):
     def ready(self) -> bool:
         """Whether the ensemble is pretrained."""
 
+    @property
+    def version(self) -> int:
+        """Version of the ensemble's current weights; 0 before the first are published."""
+
     def check(self, agent_step: int) -> None:
         """Report the agent's progress to the learner.
 
@@ -101,7 +105,12 @@ class InlineLearner:
     @property
     def ready(self) -> bool:
         """Whether the pretrained ensemble has been published."""
-        return self._learner.version > 0
+        return self.version > 0
+
+    @property
+    def version(self) -> int:
+        """Number of times that weights were published."""
+        return self._learner.version
 
     def check(self, agent_step: int) -> None:
         """Do nothing: there is no process that could end."""
@@ -177,7 +186,12 @@ class LearnerProcess:
     @property
     def ready(self) -> bool:
         """Whether weights have been published."""
-        return self._published.version > 0
+        return self.version > 0
+
+    @property
+    def version(self) -> int:
+        """Version of the loaded weights."""
+        return self._published.version
 
     def check(self, agent_step: int) -> None:
         """Send the agent's step to the process; see `RewardWorker.check`."""

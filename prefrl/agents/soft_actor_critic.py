@@ -1,0 +1,108 @@
+"""SAC (Haarnoja et al., 2018) of Stable-Baselines3, with what preference learning sets differently."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.sac.policies import LOG_STD_MAX, Actor, SACPolicy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class SoftActorCritic(SAC):
+    """SAC whose entropy coefficient can have a learning rate of its own, as in PEBBLE (Lee et al., 2021)."""
+
+    def __init__(self, *args: Any, alpha_learning_rate: float | None = None, **kwargs: Any) -> None:
+        """Build the algorithm.
+
+        Args:
+            *args: As for Stable-Baselines3's `SAC`.
+            alpha_learning_rate: Learning rate of the entropy coefficient; None for that of the networks.
+            **kwargs: As for Stable-Baselines3's `SAC`.
+        """
+        self.alpha_learning_rate = alpha_learning_rate
+        super().__init__(*args, **kwargs)
+
+    def _update_learning_rate(self, optimizers: list[Optimizer] | Optimizer) -> None:
+        super()._update_learning_rate(optimizers)
+        if self.alpha_learning_rate is not None and self.ent_coef_optimizer is not None:
+            update_learning_rate(self.ent_coef_optimizer, self.alpha_learning_rate)
+
+
+class SoftActor(Actor):
+    """An actor with another lower bound of its standard deviation."""
+
+    def __init__(self, *args: Any, log_std_min: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._log_std_min = log_std_min
+        assert isinstance(self.log_std, nn.Linear)  # without state-dependent exploration
+
+    def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the mean and the logarithm of the deviation of the actions before tanh, (N, *action) each."""
+        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        log_std: Tensor = self.log_std(latent)  # type: ignore[operator]
+        return self.mu(latent), torch.clamp(log_std, self._log_std_min, LOG_STD_MAX), {}
+
+
+class SoftCritic(ContinuousCritic):
+    """Two Q functions, optionally with layer normalisation after each hidden layer."""
+
+    def __init__(self, *args: Any, layer_norm: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not layer_norm:
+            return
+        for index, network in enumerate(self.q_networks):
+            self.q_networks[index] = with_layer_norm(network)
+            self.add_module(f"qf{index}", self.q_networks[index])
+
+
+def with_layer_norm(network: nn.Module) -> nn.Sequential:
+    """Add layer normalisation after each linear layer of a sequential network but the last."""
+    *hidden, last = network.children()
+    layers: list[nn.Module] = []
+    for layer in hidden:
+        layers += [layer, nn.LayerNorm(layer.out_features)] if isinstance(layer, nn.Linear) else [layer]
+    return nn.Sequential(*layers, last)
+
+
+class SoftPolicy(SACPolicy):
+    """Actor and critics."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        log_std_min: float,
+        layer_norm: bool,
+        **kwargs: Any,
+    ) -> None:
+        """Build the networks.
+
+        Args:
+            observation_space: Space of the agent's observations.
+            action_space: Space of its actions.
+            lr_schedule: Learning rate by the fraction of the run that is left.
+            log_std_min: See `OffPolicyConfig.log_std_min`.
+            layer_norm: See `OffPolicyConfig.layer_norm`.
+            **kwargs: As for Stable-Baselines3's `SACPolicy`.
+        """
+        self._log_std_min, self._layer_norm = log_std_min, layer_norm
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def make_actor(self, features_extractor: Any = None) -> Actor:
+        """Build the actor."""
+        kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return SoftActor(**kwargs, log_std_min=self._log_std_min).to(self.device)
+
+    def make_critic(self, features_extractor: Any = None) -> ContinuousCritic:
+        """Build the critics."""
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return SoftCritic(**kwargs, layer_norm=self._layer_norm).to(self.device)
