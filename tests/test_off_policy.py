@@ -327,3 +327,35 @@ def test_a_synchronous_run_is_the_same_again(tmp_path):
         made = train("reacher", algo="sac", mode="sync", labels=6, steps=256, out=tmp_path / name, settings=RUN)
         rows.append({key: value for key, value in made.summary.items() if key.startswith(("true", "reward"))})
     assert rows[0] == rows[1]
+
+
+class Drawn:
+    """Gives these batches in turn, instead of drawing from the memory."""
+
+    def __init__(self, batches):
+        self.left = list(batches)
+
+    def __call__(self, *args, **kwargs):
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_gradient_step_of_sac_is_that_of_stable_baselines3(learned):
+    settings = {"off_policy.learn_alpha": learned, "off_policy.target_interval": 2, "off_policy.tau": 0.1}
+    states = []
+    for theirs in (False, True):
+        stack, agent = agent_of(config_of(teacher="none", **settings, **{"agent.net_arch": [16, 16]}))
+        go(agent, None, 4)
+        model = agent._model
+        draws = [model.replay_buffer.sample(16) for _ in range(5)]
+        together = type(draws[0])(*(None if p[0] is None else torch.cat(p) for p in zip(*draws, strict=True)))
+        model.replay_buffer.sample = Drawn(draws if theirs else [together])
+        torch.manual_seed(7)
+        (SAC if theirs else type(model)).train(model, gradient_steps=5, batch_size=16)
+        alpha = model.log_ent_coef.item() if learned else 0.0
+        states.append((model.policy.state_dict(), alpha, model._n_updates))
+        stack.top.close()
+    (ours, alpha, updates), (expected, their_alpha, their_updates) = states
+    assert (alpha, updates) == (pytest.approx(their_alpha, rel=1e-5), their_updates)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6, msg=name)

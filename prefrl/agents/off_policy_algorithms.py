@@ -74,7 +74,7 @@ def soft_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[Bas
     """Return the class and arguments of SAC's policy."""
     settings = config.off_policy
     own = {"log_std_min": settings.log_std_min, "layer_norm": settings.layer_norm}
-    return SoftPolicy, network_kwargs(config) | own
+    return SoftPolicy, network_kwargs(config) | own | {"optimizer_kwargs": {"fused": True}}
 
 
 def dqn_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
