@@ -10,7 +10,9 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.distributions import Distribution
 
 from prefrl.agents.agent import Agent
-from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler, RewardTerm
+from prefrl.agents.exploration import Disagreement, StateEntropy
+from prefrl.agents.predicted_reward import PredictedReward
+from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, RewardTerm
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import EnvStack, make_stack
@@ -84,7 +86,8 @@ def _make_feedback(
 
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
-    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), renderer)
+    exploration = _state_entropy(config, recorder, 1.0) if config.exploration.steps else None
+    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, renderer)
 
 
 def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:
@@ -98,8 +101,18 @@ def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWo
     terms: dict[str, RewardTerm] = {}
     if agent.ent_coef and not ALGORITHMS[config.algo].has_entropy_bonus:
         terms["entropy"] = EntropyBonus(agent.ent_coef)
+    explored = config.exploration
+    if explored.state_entropy:
+        terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy)
+    if explored.disagreement:
+        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, learner)
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
     return AgentReward(predicted, terms, scaler)
+
+
+def _state_entropy(config: RunConfig, recorder: SegmentRecorder, coefficient: float) -> StateEntropy:
+    observation = spaces.flatdim(recorder.observation_space)
+    return StateEntropy(coefficient, config.exploration.neighbours, observation)
 
 
 def _make_learner(

@@ -12,7 +12,8 @@ from stable_baselines3.common.logger import Logger
 from prefrl import load_policy, resume, train
 from prefrl.agents.off_policy import OffPolicyAgent
 from prefrl.agents.off_policy_algorithms import make_algorithm
-from prefrl.agents.reward_terms import AgentReward, PredictedReward
+from prefrl.agents.predicted_reward import PredictedReward
+from prefrl.agents.reward_terms import AgentReward
 from prefrl.agents.soft_actor_critic import with_layer_norm
 from prefrl.errors import UsageError
 from prefrl.experience.environments import make_stack
@@ -359,3 +360,41 @@ def test_a_gradient_step_of_sac_is_that_of_stable_baselines3(learned):
     assert (alpha, updates) == (pytest.approx(their_alpha, rel=1e-5), their_updates)
     for name, tensor in expected.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(("task", "algo"), [("reacher", "sac"), ("CartPole-v1", "dqn"), ("CartPole-v1", "qrdqn")])
+def test_value_networks_start_anew_when_the_reward_changes(task, algo):
+    settings = {"off_policy.fresh_critic": True, "off_policy.fresh_updates": 7}
+    stack, agent = agent_of(config_of(task, algo, teacher="none", **settings))
+    go(agent, None, 6)
+    policy = agent._model.policy
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    trained = []
+    agent._model.train = lambda gradient_steps, batch_size: trained.append(gradient_steps)
+    agent.change_reward()
+    go(agent, None)
+    after = policy.state_dict()
+    assert trained == [7 + 4]
+    values = [name for name in after if name.endswith("weight") and not name.startswith("actor")]
+    assert values
+    assert not any(torch.equal(before[name], after[name]) for name in values)
+    assert all(torch.equal(before[name], after[name]) for name in after if name.startswith("actor"))
+    for name in values:
+        if "_target" not in name:
+            first = name.split(".")[0]
+            assert torch.equal(after[name], after[name.replace(first, f"{first}_target", 1)])
+    assert not getattr(policy, "critic", policy).optimizer.state
+    go(agent, None)
+    assert trained[1:] == [3]  # once
+    stack.top.close()
+
+
+def test_without_that_setting_they_are_kept():
+    stack, agent = agent_of(config_of(teacher="none"))
+    go(agent, None, 6)
+    before = agent._model.critic.qf0[0].weight.clone()
+    agent._model.train = lambda gradient_steps, batch_size: None
+    agent.change_reward()
+    go(agent, None)
+    assert torch.equal(before, agent._model.critic.qf0[0].weight)
+    stack.top.close()

@@ -139,3 +139,19 @@ def test_the_size_of_pieces_depends_on_the_steps_alone():
     bytes_each = sum(getattr(large, name)[0].nbytes for name in replay._KEPT)
     assert replay._PIECE_BYTES / 2 < large._piece * bytes_each <= replay._PIECE_BYTES
     assert large.nbytes == 25_000 * bytes_each + large.rewards.nbytes
+
+
+def test_a_part_of_each_batch_is_of_the_newest_steps():
+    made = memory(100)
+    fill(made, 230)
+    np.random.seed(0)  # noqa: NPY002
+    everywhere = made.sample(4000).observations[:, 0].numpy()
+    assert (everywhere >= 225).mean() == pytest.approx(0.05, abs=0.02)
+    made.recent, made.recent_fraction = 10, 0.5  # 5 steps of each environment
+    drawn = made.sample(4000).observations[:, 0].numpy()
+    assert drawn.min() >= 130
+    assert (drawn >= 225).mean() == pytest.approx(0.5 + 0.5 * 0.05, abs=0.03)
+    fresh = memory(100)
+    fill(fresh, 3)
+    fresh.recent, fresh.recent_fraction = 1000, 1.0
+    assert set(fresh.sample(100).observations[:, 0].tolist()) == {0, 1, 2}

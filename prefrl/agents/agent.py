@@ -7,7 +7,7 @@ from typing import Protocol
 
 from stable_baselines3.common.logger import Logger
 
-from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.reward_terms import RewardTerm
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
@@ -41,12 +41,15 @@ class Agent(Protocol):
             The recorded experience; None if the agent trains on the true reward.
         """
 
-    def improve(self, reward: AgentReward | None) -> None:
+    def improve(self, reward: RewardTerm | None) -> None:
         """Train on the collected experience.
 
         Args:
             reward: Computes the rewards; None to use the environments' rewards.
         """
+
+    def change_reward(self) -> None:
+        """Prepare for another reward; called when the learned reward replaces that of exploration."""
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions, (N, *action), for raw observations, (N, *observation)."""

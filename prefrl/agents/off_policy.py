@@ -8,9 +8,9 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from prefrl.agents.off_policy_algorithms import make_algorithm
+from prefrl.agents.off_policy_algorithms import forget_values, make_algorithm
 from prefrl.agents.replay import MemorySteps, ReplayMemory
-from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.reward_terms import RewardTerm
 from prefrl.agents.state import load_off_policy_state, off_policy_state
 from prefrl.agents.step_hook import StepHook
 from prefrl.arrays import Array, Floats
@@ -19,6 +19,9 @@ from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 from prefrl.storage.reading import MEBIBYTE
+
+_KEPT = ("relabel_at", "updates_due", "fresh_due")
+"""Counters in a checkpoint."""
 
 
 class OffPolicyAgent:
@@ -37,9 +40,14 @@ class OffPolicyAgent:
         self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
         assert isinstance(self._model.replay_buffer, ReplayMemory)
         self._memory = self._model.replay_buffer
+        self._memory.recent, self._memory.recent_fraction = (
+            config.off_policy.recent_steps,
+            config.off_policy.recent_fraction,
+        )
         self._steps_of_memory = MemorySteps(self._memory)
         self._experience: Experience | None = None
         self._relabel_at, self._updates_due, self._collected = 0, 0.0, 0
+        self._fresh_due = False
         self.episodes = 0
 
     @property
@@ -78,10 +86,14 @@ class OffPolicyAgent:
         self._experience = self._env.recorder.take() if self._env.recorder else None
         return self._experience
 
-    def improve(self, reward: AgentReward | None) -> None:
+    def improve(self, reward: RewardTerm | None) -> None:
         """Compute the rewards of the newest steps, relabel the memory if they changed, and train on samples of it."""
         if reward and self._experience:
             self._reward(reward, self._experience)
+        if self._fresh_due:
+            self._fresh_due = False
+            forget_values(self._model, self._config)
+            self._updates_due += self._config.off_policy.fresh_updates
         if self.steps <= self._model.learning_starts:
             return
         self._updates_due += self._collected * self._config.off_policy.updates_per_step
@@ -90,12 +102,17 @@ class OffPolicyAgent:
         if due:
             self._model.train(gradient_steps=due, batch_size=self._model.batch_size)
 
-    def _reward(self, reward: AgentReward, experience: Experience) -> None:
-        if self.steps >= self._relabel_at and reward.predicted.renew():
+    def _reward(self, reward: RewardTerm, experience: Experience) -> None:
+        if self.steps >= self._relabel_at and reward.renew():
             self._steps_of_memory.write(reward.relabel(self._steps_of_memory))
             self._relabel_at = self.steps + self._config.round_steps
         newest = reward(experience, np.zeros_like(experience.rewards))
         self._memory.rewards[self._memory.newest(len(newest))] = newest
+
+    def change_reward(self) -> None:
+        """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""
+        self._relabel_at = 0
+        self._fresh_due = self._config.off_policy.fresh_critic
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""
@@ -109,7 +126,7 @@ class OffPolicyAgent:
 
     def state_dict(self) -> Tree:
         """Return the state without the pieces of the memory, including the global random states of torch and NumPy."""
-        kept = {"relabel_at": self._relabel_at, "updates_due": self._updates_due}
+        kept = {name: getattr(self, f"_{name}") for name in _KEPT}
         return off_policy_state(self._model) | {"memory": self._memory.state_dict(), "off_policy": kept}
 
     def pieces(self) -> dict[str, Callable[[], Tree]]:
@@ -122,4 +139,5 @@ class OffPolicyAgent:
             self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
         load_off_policy_state(self._model, state, simulators_restored=exact)
         self._memory.load_state_dict(state["memory"], state["pieces"])
-        self._relabel_at, self._updates_due = state["off_policy"]["relabel_at"], state["off_policy"]["updates_due"]
+        for name in _KEPT:
+            setattr(self, f"_{name}", state["off_policy"][name])

@@ -12,7 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from prefrl.agents.algorithms import learning_rate, network_kwargs
+from prefrl.agents.algorithms import learning_rate, make_policy, network_kwargs
 from prefrl.agents.replay import ReplayMemory
 from prefrl.agents.soft_actor_critic import SoftActorCritic, SoftPolicy
 from prefrl.config import RunConfig
@@ -85,3 +85,19 @@ def dqn_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[Base
 def qrdqn_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
     """Return the class and arguments of QR-DQN's policy."""
     return QRDQNPolicy, network_kwargs(config)
+
+
+def forget_values(model: OffPolicyAlgorithm, config: RunConfig) -> None:
+    """Initialise the value networks of a run's algorithm and their targets anew; an actor is kept."""
+    assert model.observation_space is not None
+    fresh = make_policy(config, model.observation_space, model.action_space)
+    for name in _VALUES:
+        for suffix in ("", "_target"):
+            if network := getattr(model.policy, name + suffix, None):
+                network.load_state_dict(getattr(fresh, name + suffix).state_dict())
+    owner = getattr(model, "critic", model.policy)
+    owner.optimizer.state.clear()
+
+
+_VALUES = ("critic", "q_net", "quantile_net")
+"""Names of value networks in Stable-Baselines3's policies."""

@@ -9,7 +9,7 @@ from stable_baselines3.common.logger import Logger
 
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.buffers import DeferredRolloutBuffer
-from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.reward_terms import RewardTerm
 from prefrl.agents.state import load_on_policy_state, on_policy_state
 from prefrl.agents.step_hook import StepHook
 from prefrl.arrays import Array, Floats
@@ -66,7 +66,7 @@ class OnPolicyAgent:
         self._experience = self._env.recorder.take() if self._env.recorder else None
         return self._experience
 
-    def improve(self, reward: AgentReward | None) -> None:
+    def improve(self, reward: RewardTerm | None) -> None:
         """Score the last rollout and train on it."""
         buffer = self._model.rollout_buffer
         assert isinstance(buffer, DeferredRolloutBuffer)
@@ -74,6 +74,9 @@ class OnPolicyAgent:
         buffer.complete(scored)
         self._model._update_current_progress_remaining(self.steps, self._total)
         self._model.train()
+
+    def change_reward(self) -> None:
+        """Do nothing: the next rollout has the new rewards; see `Agent.change_reward`."""
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""

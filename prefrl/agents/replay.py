@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
 
 from prefrl.arrays import Array, Floats
 from prefrl.encoder import encode
@@ -33,6 +35,8 @@ class ReplayMemory(ReplayBuffer):
     def __init__(self, buffer_size: int, observation_space: spaces.Space[Any], *args: Any, **kwargs: Any) -> None:
         """Initialise the memory; arguments as for Stable-Baselines3's `ReplayBuffer`."""
         super().__init__(buffer_size, _single_precision(observation_space), *args, **kwargs)
+        self.recent, self.recent_fraction = 0, 0.0
+        """Number of newest steps from which a fraction of each batch is drawn, summed over the environments."""
         self.added = 0
         """Number of steps added to the memory, per environment, including those that it no longer holds."""
         self._piece = max(1, _PIECE_BYTES // sum(getattr(self, name)[0].nbytes for name in _KEPT))
@@ -47,6 +51,16 @@ class ReplayMemory(ReplayBuffer):
         """Add one step of every environment; see `ReplayBuffer.add`."""
         super().add(*args, **kwargs)
         self.added += 1
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """Draw a batch, of which about `recent_fraction` are of the newest steps; see `ReplayBuffer.sample`."""
+        recent = min(self.recent // self.n_envs, self.added)
+        if not recent:
+            return super().sample(batch_size, env)
+        places = np.random.randint(min(self.added, self.buffer_size), size=batch_size)  # noqa: NPY002 - as SB3 does
+        chosen = np.random.random(batch_size) < self.recent_fraction  # noqa: NPY002
+        places[chosen] = np.random.choice(self.newest(recent), chosen.sum())  # noqa: NPY002
+        return self._get_samples(places, env)
 
     def newest(self, count: int) -> Array:
         """Return the places of the newest steps, oldest first: (count,)."""

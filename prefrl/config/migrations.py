@@ -150,6 +150,17 @@ _OFF_POLICY = {
     "layer_norm": False,
     "exploration_fraction": 0.1,
     "exploration_final": 0.01,
+    "fresh_critic": False,
+    "fresh_updates": 100,
+    "recent_steps": 0,
+    "recent_fraction": 0.5,
+}
+_EXPLORATION = {
+    "steps": 0,
+    "neighbours": 5,
+    "state_entropy": 0.0,
+    "disagreement": 0.0,
+    "disagreement_decay": 0.0,
 }
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -176,6 +187,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Rename("config", 2, "agent.stopping_kl", "agent.target_kl"),
     Add("config", 3, "feedback", "comparison"),
     Add("config", 4, "off_policy", _OFF_POLICY),
+    Add("config", 4, "exploration", _EXPLORATION),
 )
 """All migrations; those of one kind are sorted by format number."""
 

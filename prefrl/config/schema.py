@@ -129,6 +129,15 @@ class OffPolicyConfig:
     """Fraction of the run over which the probability of random actions falls linearly from 1 (DQN, QR-DQN)."""
     exploration_final: float = 0.01
     """Final probability of random actions (DQN, QR-DQN)."""
+    fresh_critic: bool = False
+    """Whether the value networks are initialised anew when the first learned rewards replace those of exploration."""
+    fresh_updates: int = 100
+    """Gradient steps that follow at once."""
+    recent_steps: int = 0
+    """Number of newest steps from which `recent_fraction` of each batch is drawn; 0 to draw from the whole memory."""
+    recent_fraction: float = 0.5
+    """Expected fraction of a batch that is drawn from the newest steps (hybrid experience replay of QPA, Hu et al.,
+    2024, which does so only as long as labels are asked for)."""
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
@@ -142,8 +151,40 @@ class OffPolicyConfig:
         rate = self.alpha_learning_rate
         _require(rate is None or rate > 0, "off_policy.alpha_learning_rate must be positive, or null")
         _require(self.log_std_min < 2, "off_policy.log_std_min must be below 2")
-        for name in ("exploration_fraction", "exploration_final"):
+        for name in ("exploration_fraction", "exploration_final", "recent_fraction"):
             _require(0 <= getattr(self, name) <= 1, f"off_policy.{name} must be in [0, 1]")
+        for name in ("fresh_updates", "recent_steps"):
+            _require(getattr(self, name) >= 0, f"off_policy.{name} must not be negative")
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Rewards for exploring, before there are labels and besides the predicted reward."""
+
+    steps: int = 0
+    """Agent steps, from the start of the run, in which the agent trains on the entropy of its states before the first
+    labels (PEBBLE, Lee et al., 2021, section 4.1); 0 for none."""
+    neighbours: int = 5
+    """k of the k-NN estimate of that entropy."""
+    state_entropy: float = 0.0
+    """Coefficient of the entropy of states in the agent's reward afterwards."""
+    disagreement: float = 0.0
+    """Initial coefficient of the deviation of the reward models in the agent's reward (RUNE, Liang et al., 2022)."""
+    disagreement_decay: float = 0.0
+    """Relative decrease of that coefficient per agent step."""
+
+    def validate(self) -> None:
+        """Raise UsageError for invalid values."""
+        _require(self.steps >= 0, "exploration.steps must not be negative")
+        _require(self.neighbours >= 1, "exploration.neighbours must be at least 1")
+        for name in ("state_entropy", "disagreement"):
+            _require(getattr(self, name) >= 0, f"exploration.{name} must not be negative")
+        _require(0 <= self.disagreement_decay < 1, "exploration.disagreement_decay must be in [0, 1)")
+
+    @property
+    def rewards_states(self) -> bool:
+        """Whether the entropy of states is a reward at any time."""
+        return self.steps > 0 or self.state_entropy > 0
 
 
 @dataclass(frozen=True)
@@ -337,6 +378,7 @@ class RunConfig:
     """Minimum time between two checkpoints, in seconds."""
     agent: AgentConfig = field(default_factory=AgentConfig)
     off_policy: OffPolicyConfig = field(default_factory=OffPolicyConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -381,18 +423,27 @@ class RunConfig:
         LOSSES.check(self.reward.loss)
         self.agent.validate()
         self.off_policy.validate()
+        self.exploration.validate()
         self.evaluation.validate()
         if self.learns_reward:
             self.reward.validate()
             self.queries.validate()
             self._validate_segments()
             self._validate_normalisation()
+            self._validate_exploration()
         return self
 
     @property
     def memory_steps(self) -> int:
         """Steps that a replay memory holds at most, rounded up to whole steps of all environments."""
         return -(-min(self.off_policy.memory, self.steps) // self.agent.n_envs) * self.agent.n_envs
+
+    def _validate_exploration(self) -> None:
+        """Check that there are vectors to compare, and steps left to train on labels."""
+        _require(
+            not (self.images and self.exploration.rewards_states), "the entropy of states is for vectors, not images"
+        )
+        _require(self.exploration.steps < self.steps, "exploration.steps must be less than --steps")
 
     def _validate_normalisation(self) -> None:
         """Check that the algorithm's agent can normalise its reward as configured."""
