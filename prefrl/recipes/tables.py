@@ -218,7 +218,7 @@ PAPER_ATARI: Settings = {
     "steps": 50_000_000,
     "reward.network": "cnn",
     "agent.image_network": "nature",
-    "agent.normalise_reward": False,
+    "agent.normalise_reward": False,  # the predicted reward has a fixed deviation
     "agent.learning_rate_end": 1 - 50 / 80,
     "queries.labels": 5500,
     "queries.initial_fraction": 1.0,

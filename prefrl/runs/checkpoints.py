@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from prefrl.config.migrations import opened, stamped
 from prefrl.errors import PrefrlError
@@ -19,6 +20,7 @@ _KEPT = 2
 _PIECES = "piece-{}.safetensors"
 Pieces = Mapping[str, Callable[[], Tree]]
 """Functions that make pieces, by name; see `Agent.pieces`."""
+_NO_PIECES: Pieces = MappingProxyType({})
 _ACTING = ("agent/policy/", "env/normaliser/")
 """Parts of a checkpoint that a policy needs to act."""
 
@@ -33,7 +35,7 @@ class Checkpoints:
         self._pieces: set[str] = set()
         """Names of the pieces of the checkpoint that was saved or loaded last."""
 
-    def save(self, step: int, tree: Tree, pieces: Pieces) -> None:
+    def save(self, step: int, tree: Tree, pieces: Pieces = _NO_PIECES) -> None:
         """Save a checkpoint; keep the newest two.
 
         Args:
@@ -46,7 +48,7 @@ class Checkpoints:
             path.unlink()
         self.recording.unlink(missing_ok=True)
 
-    def save_recording(self, tree: Tree, pieces: Pieces) -> None:
+    def save_recording(self, tree: Tree, pieces: Pieces = _NO_PIECES) -> None:
         """Save the state before the first checkpoint; the first checkpoint replaces it."""
         self._save(self.recording, tree, pieces)
 
