@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from prefrl_benchmarks.cells import Cell
-from prefrl_benchmarks.measure import defaults, growth, plain, speed
+from prefrl_benchmarks.measure import defaults, engines, growth, plain, speed
 from prefrl_benchmarks.measure.profile import PARTS, REST, Clock
 from runs import prefrl, refused
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -216,3 +216,26 @@ def test_every_point_of_growth_is_over_as_many_labels():
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(words, named):
     assert named in refused(prefrl("bench", *words), 2)
+
+
+def test_engines_are_compared_within_an_alternation():
+    rates = {
+        "engine": [engines.Rate(100.0, 50.0), engines.Rate(300.0, 60.0), engines.Rate(200.0, 70.0)],
+        "python": [engines.Rate(50.0, 50.0), engines.Rate(100.0, 40.0), engines.Rate(200.0, 35.0)],
+    }
+    # By the clock 2, 3 and 1; by processor time 1, 1.5 and 2.
+    assert engines.report_lines(rates) == [
+        "engine    median    200 steps/s, 60 per processor second",
+        "python    median    100 steps/s, 40 per processor second",
+        "engine over python    median 2.00 (1.00 to 3.00), 1.50 by processor time",
+    ]
+
+
+def test_all_three_engines_of_a_game_are_timed():
+    done = prefrl("bench", "engines", "--game", "enduro", "--envs", "2", "--steps", "40", "--alternations", "1")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert [line.split(" median")[0].strip() for line in lines] == [
+        *("engine", "snapshots", "python"),
+        *("engine over snapshots", "engine over python"),
+    ]

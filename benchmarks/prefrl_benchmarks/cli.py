@@ -269,7 +269,7 @@ def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path |
 
 @bench.command
 def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
-    """Compare the speed of a game on the C++ engine and with Stable-Baselines3's Python wrappers.
+    """Compare the speed of a game on the C++ engine, on prefrl's in Python, and with Stable-Baselines3's wrappers.
 
     Args:
         game: Name of a game.
