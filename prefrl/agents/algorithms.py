@@ -10,11 +10,11 @@ from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from prefrl.agents.image_policy import ImagePolicy, PolicyCNN
 from prefrl.config import AgentConfig, RunConfig
-from prefrl.experience.environments import EnvStack
 from prefrl.machine.devices import choose_device
 from prefrl.registry import ALGORITHMS, located
 
@@ -49,25 +49,25 @@ def _loss_settings(agent: AgentConfig) -> dict[str, Any]:
     return {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
 
 
-def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer] | None = None) -> OnPolicyAlgorithm:
+def make_algorithm(config: RunConfig, env: VecEnv, buffer: type[RolloutBuffer] | None = None) -> OnPolicyAlgorithm:
     """Build a run's algorithm.
 
     Args:
         config: The run.
-        env: The run's environments.
+        env: The environments that the agent steps, outermost wrapper.
         buffer: Class of the rollout buffer; None for Stable-Baselines3's default.
     """
     agent = config.agent
     rate, end = agent.learning_rate, agent.learning_rate_end
     shared: dict[str, Any] = {
         "policy": ImagePolicy if config.images else "MlpPolicy",
-        "env": env.top,
+        "env": env,
         "learning_rate": (lambda left: rate * (end + (1 - end) * left)) if agent.learning_rate_decay else rate,
         "n_steps": agent.n_steps,
         "gamma": agent.gamma,
         "gae_lambda": agent.gae_lambda,
         "normalize_advantage": agent.normalise_advantage,
-        "policy_kwargs": policy_kwargs(config, env.top.action_space),
+        "policy_kwargs": policy_kwargs(config, env.action_space),
         "seed": config.seed,
         # A policy for vectors is so small that the CPU is faster than a GPU.
         "device": choose_device(config.device) if config.images else "cpu",

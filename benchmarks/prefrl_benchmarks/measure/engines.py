@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gymnasium import make_vec
 from prefrl_envs import TASKS
-from prefrl_envs.atari import GAMES
+from prefrl_envs.atari import GAMES, STACK
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecTransposeImage
 
@@ -41,7 +41,7 @@ def measure(game: str, *, envs: int, steps: int, alternations: int) -> dict[str,
     Returns:
         The timings, by engine.
     """
-    kinds = {"engine": _engine, "snapshots": _snapshots, "python": _python}
+    kinds = {"engine": _engine, "snapshots": _snapshots, "python": wrapped}
     rates: dict[str, list[Rate]] = {kind: [] for kind in kinds}
     for _ in range(alternations):
         for kind, make in kinds.items():
@@ -59,10 +59,10 @@ def _snapshots(game: str, envs: int) -> VecEnv:
     return DummyVecEnv([partial(make_env, TASKS[game].env_id)] * envs)
 
 
-def _python(game: str, envs: int) -> VecEnv:
+def wrapped(game: str, envs: int) -> VecEnv:
+    """Copies of a game in Stable-Baselines3's own wrappers: `AtariWrapper`, a monitor, and `VecFrameStack`."""
     name = "".join(word.capitalize() for word in GAMES[game].rom.split("_"))
-    made = make_atari_env(f"{name}NoFrameskip-v4", envs)
-    return VecTransposeImage(VecFrameStack(made, 4))
+    return VecTransposeImage(VecFrameStack(make_atari_env(f"{name}NoFrameskip-v4", envs), STACK))
 
 
 def _rate(env: VecEnv, rounds: int) -> Rate:
