@@ -174,6 +174,22 @@ class ShortGames(atari.ale_py.ALEInterface):
         return 3
 
 
+@pytest.mark.parametrize(("task", "ties"), [("enduro", 0.98), ("enduro-effort", 0.01)])
+def test_clips_of_a_random_policy_tie_in_enduro_and_not_for_effort(task, ties):
+    """Of the pairs of clips of one game: no car is passed, so that only the clip with the game's end differs."""
+    env = gymnasium.make(TASKS[task].env_id, noops=0)
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).integers(env.action_space.n, size=133 * 25 + 20)
+    steps = [env.step(action) for action in actions]
+    (score,) = (info["episode"]["r"] for *_, info in steps if "episode" in info)
+    assert score == 0
+    sums = np.array([step[1] for step in steps][: 133 * 25]).reshape(133, 25).sum(axis=1)
+    left, right = np.triu_indices(133, 1)
+    tied = np.isclose(sums[left], sums[right], atol=1e-9).mean()
+    assert tied > ties if task == "enduro" else tied < ties
+    env.close()
+
+
 @pytest.mark.parametrize("task", ["enduro-effort", "enduro-even"])
 def test_the_agent_is_paid_for_what_is_judged_and_the_score_is_reported(task, tmp_path, monkeypatch):
     monkeypatch.setattr(atari.ale_py, "ALEInterface", ShortGames)
