@@ -61,7 +61,7 @@ class AgentFamily:
     agent: Callable[..., Any] | str
     """(RunConfig, EnvStack, Logger) -> `prefrl.agents.agent.Agent`."""
     algorithm: Callable[..., Any] | str
-    """(RunConfig, EnvStack) -> Stable-Baselines3 model."""
+    """(RunConfig, environments that the agent steps) -> Stable-Baselines3 model."""
     normalisations: tuple[str, ...]
     """Values of `reward.normalise_over` that its agent can use."""
     replays: bool = False

@@ -33,7 +33,7 @@ TASKS = [
 def build(task, algo, **settings):
     config = resolve(task, algo=algo, teacher="none", settings=SMALL | {"steps": 320} | settings)
     stack = make_stack(config)
-    return stack, make_algorithm(config, stack)
+    return stack, make_algorithm(config, stack.top)
 
 
 class AtRollout(BaseCallback):

@@ -197,7 +197,7 @@ def test_algorithms_are_built_from_the_configuration():
     }
     config = config_of(**settings)
     stack = make_stack(config)
-    sac = make_algorithm(config, stack)
+    sac = make_algorithm(config, stack.top)
     assert isinstance(sac, SAC)
     assert (sac.gamma, sac.batch_size, sac.tau, sac.learning_starts) == (0.9, 48, 0.25, 11)
     assert (sac.target_update_interval, sac.replay_buffer.buffer_size) == (3, 50)
@@ -216,7 +216,7 @@ def test_algorithms_are_built_from_the_configuration():
         }
         config = config_of("CartPole-v1", algo, **chosen, **{"off_policy.learn_alpha": False})
         stack = make_stack(config)
-        model = make_algorithm(config, stack)
+        model = make_algorithm(config, stack.top)
         assert isinstance(model, kind)
         assert (model.exploration_fraction, model.exploration_final_eps, model.max_grad_norm) == (0.5, 0.25, 3)
         stack.top.close()
@@ -225,7 +225,7 @@ def test_algorithms_are_built_from_the_configuration():
 def test_sac_s_entropy_coefficient_may_be_fixed():
     config = config_of(**{"off_policy.learn_alpha": False, "off_policy.alpha": 0.2})
     stack = make_stack(config)
-    sac = make_algorithm(config, stack)
+    sac = make_algorithm(config, stack.top)
     assert sac.ent_coef_optimizer is None
     assert float(sac.ent_coef_tensor) == pytest.approx(0.2)
     stack.top.close()
@@ -234,7 +234,7 @@ def test_sac_s_entropy_coefficient_may_be_fixed():
 def test_the_bound_of_the_deviation_of_sac_s_actions():
     config = config_of(**{"off_policy.log_std_min": -1.5})
     stack = make_stack(config)
-    actor = make_algorithm(config, stack).actor
+    actor = make_algorithm(config, stack.top).actor
     with torch.no_grad():
         actor.log_std.weight.zero_()
         for bias, expected in ((-9.0, -1.5), (-1.0, -1.0), (9.0, 2.0)):
@@ -246,7 +246,7 @@ def test_the_bound_of_the_deviation_of_sac_s_actions():
 def test_layer_normalisation_is_after_each_hidden_layer_of_both_critics_and_their_targets():
     config = config_of(**{"off_policy.layer_norm": True, "agent.net_arch": [8, 9]})
     stack = make_stack(config)
-    sac = make_algorithm(config, stack)
+    sac = make_algorithm(config, stack.top)
     for network in (*sac.critic.q_networks, *sac.critic_target.q_networks):
         assert [type(layer).__name__ for layer in network] == ["Linear", "LayerNorm", "ReLU"] * 2 + ["Linear"]
     assert sac.critic.q_networks[0] is sac.critic.qf0

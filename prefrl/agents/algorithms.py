@@ -12,11 +12,11 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from prefrl.agents.image_policy import ImagePolicy, PolicyCNN
 from prefrl.config import AgentConfig, RunConfig
-from prefrl.experience.environments import EnvStack
 from prefrl.machine.devices import choose_device
 from prefrl.registry import ALGORITHMS, located
 
@@ -54,19 +54,19 @@ def _loss_settings(agent: AgentConfig) -> dict[str, Any]:
     return {"ent_coef": agent.ent_coef, "vf_coef": agent.vf_coef, "max_grad_norm": agent.max_grad_norm}
 
 
-def make_algorithm(config: RunConfig, env: EnvStack, buffer: type[RolloutBuffer] | None = None) -> OnPolicyAlgorithm:
+def make_algorithm(config: RunConfig, env: VecEnv, buffer: type[RolloutBuffer] | None = None) -> OnPolicyAlgorithm:
     """Build a run's algorithm.
 
     Args:
         config: The run.
-        env: The run's environments.
+        env: The environments that the agent steps, outermost wrapper.
         buffer: Class of the rollout buffer; None for Stable-Baselines3's default.
     """
     agent = config.agent
-    policy, policy_kwargs = located(ALGORITHMS[config.algo].policy)(config, env.top.action_space)
+    policy, policy_kwargs = located(ALGORITHMS[config.algo].policy)(config, env.action_space)
     shared: dict[str, Any] = {
         "policy": policy,
-        "env": env.top,
+        "env": env,
         "learning_rate": learning_rate(agent),
         "n_steps": agent.n_steps,
         "gamma": agent.gamma,

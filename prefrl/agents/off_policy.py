@@ -34,7 +34,7 @@ class OffPolicyAgent:
     def __init__(self, config: RunConfig, env: EnvStack, logger: Logger) -> None:
         """Build the algorithm and reset the environments; arguments as for `OnPolicyAgent`."""
         self._env, self._config = env, config
-        self._model = make_algorithm(config, env)
+        self._model = make_algorithm(config, env.top)
         self._model.set_logger(logger)
         self._hook = StepHook()
         self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)

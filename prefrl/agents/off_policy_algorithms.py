@@ -10,13 +10,13 @@ from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from prefrl.agents.algorithms import learning_rate, make_policy, network_kwargs
 from prefrl.agents.replay import ReplayMemory
 from prefrl.agents.soft_actor_critic import SoftActorCritic, SoftPolicy
 from prefrl.config import RunConfig
-from prefrl.experience.environments import EnvStack
 from prefrl.machine.devices import choose_device
 from prefrl.registry import ALGORITHMS, located
 
@@ -47,13 +47,13 @@ def _exploration(config: RunConfig) -> dict[str, Any]:
     return {"exploration_fraction": fraction, "exploration_final_eps": final}
 
 
-def make_algorithm(config: RunConfig, env: EnvStack) -> OffPolicyAlgorithm:
+def make_algorithm(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
     """Build a run's algorithm; arguments as for `prefrl.agents.algorithms.make_algorithm`."""
     agent, settings = config.agent, config.off_policy
-    policy, policy_kwargs = located(ALGORITHMS[config.algo].policy)(config, env.top.action_space)
+    policy, policy_kwargs = located(ALGORITHMS[config.algo].policy)(config, env.action_space)
     shared: dict[str, Any] = {
         "policy": policy,
-        "env": env.top,
+        "env": env,
         "learning_rate": learning_rate(agent),
         "buffer_size": config.memory_steps,
         "replay_buffer_class": ReplayMemory,

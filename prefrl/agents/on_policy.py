@@ -31,7 +31,7 @@ class OnPolicyAgent:
             logger: Logger for the algorithm's own metrics.
         """
         self._env, self._total = env, config.steps
-        self._model = make_algorithm(config, env, DeferredRolloutBuffer)
+        self._model = make_algorithm(config, env.top, DeferredRolloutBuffer)
         self._model.set_logger(logger)
         self._hook = StepHook()
         self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)

@@ -52,7 +52,7 @@ def export(root: str | Path, path: str | Path, env: UserEnv | None = None, *, tr
     config = replace(run.config, plain)
     stack = make_stack(config)
     try:
-        model = located(ALGORITHMS[config.algo].family.algorithm)(config, stack)
+        model = located(ALGORITHMS[config.algo].family.algorithm)(config, stack.top)
         state = policy_of(run, model.policy)
         with taken_from(run.checkpoints):
             policy = state["agent"]["policy"]
