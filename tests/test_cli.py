@@ -31,7 +31,9 @@ MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum"
 ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
 QT_PARTS = ("Core", "DBus", "Gui", "Widgets", "XcbQpa")
 NOVEL = ("hopper-backflip", "cheetah-one-leg", "enduro-effort", "enduro-even")
-TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot")
+BPREF = ("walker-walk", "walker-run", "cheetah-run", "quadruped-walk", "quadruped-run")
+BPREF += ("button-press", "sweep-into", "drawer-open", "window-open", "door-open", "hammer")
+TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot", *BPREF)
 COMMANDS = ("train", "resume", "status", "label", "labels", "reward", "play", "tasks", "doctor", "bench")
 
 

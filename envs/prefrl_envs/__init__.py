@@ -1,10 +1,11 @@
-"""The paper's tasks as Gymnasium environments; importing this package registers them."""
+"""The paper's and B-Pref's tasks as Gymnasium environments; importing this package registers them."""
 
 from __future__ import annotations
 
 from gymnasium.envs.registration import register, registry
 
-from prefrl_envs.tasks import TASKS, Task
+from prefrl_envs.task import Task
+from prefrl_envs.tasks import TASKS
 
 __all__ = ["TASKS", "Task"]
 

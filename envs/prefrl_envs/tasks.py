@@ -2,50 +2,13 @@
 
 The eight MuJoCo tasks and the seven Atari games are those of the paper (sections 3.1.1 and 3.1.2). Clip lengths are
 1.5 s at the playback rates of its appendix A.1 (its 15 to 60 steps), and 25 steps for Atari; instructions are
-in our words, after its appendix B. Nothing here knows of training: recipes belong to the trainer.
+in our words, after its appendix B. The tasks of B-Pref have a table of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class Task:
-    """Facts of one task."""
-
-    name: str
-    """What a person types."""
-    env_id: str
-    """The Gymnasium id."""
-    entry_point: str
-    """What Gymnasium makes it with."""
-    horizon: int | None
-    """Steps in an episode; no episode ends earlier. None: one endless episode."""
-    segment_length: int
-    """Steps in a clip (L)."""
-    playback_fps: int
-    """Steps shown per second when a clip is played; a playback rate, not the simulator's 1/dt."""
-    instruction: str
-    """What a labeller is told."""
-    frame_stack: int = 1
-    """How many of the newest frames an observation is a stack of; each is the stack before, rolled on by one."""
-    vector_entry_point: str | None = None
-    """What Gymnasium makes many copies with, where an engine does that faster than one by one."""
-    kwargs: Mapping[str, str] = field(default_factory=dict)
-    """For the entry points."""
-
-    @property
-    def images(self) -> bool:
-        """Whether observations are images."""
-        return self.frame_stack > 1
-
-    @property
-    def native_engine(self) -> bool:
-        """Whether an engine steps many copies at once."""
-        return self.vector_entry_point is not None
-
+from prefrl_envs.bpref import BPREF
+from prefrl_envs.task import Task
 
 _GAMES = {
     "beamrider": "Shoot enemy ships, and never be shot.",
@@ -216,5 +179,6 @@ TASKS: dict[str, Task] = {
             "is nearer to the middle over its whole length.",
             frame_stack=4,
         ),
+        *BPREF,
     )
 }

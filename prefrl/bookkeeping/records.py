@@ -58,6 +58,8 @@ class Records:
         row: Row = {"step": agent.steps, "episodes": agent.episodes}
         if len(returns := agent.recent_returns()) and self._parts.config.true_reward:
             row |= {"true_return_mean": float(returns.mean()), "true_return_std": float(returns.std())}
+        if (rate := self._parts.env.monitor.success_rate) is not None:
+            row["success_rate"] = rate
         if self._parts.feedback:
             row |= {"labels": counts["answered"], "pending": counts["pending"]} | _reward_metrics(self._parts.feedback)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
@@ -67,8 +69,13 @@ class Records:
     def add_evaluation(self, found: Evaluation) -> None:
         """Add an evaluation to the last row."""
         self.evaluation = found.mean
-        metrics: Row = {"evaluation_return_mean": found.mean, "evaluation_return_std": found.std}
-        self._write_row(self.last_row | metrics | {"evaluation_episodes": len(found.episodes)})
+        metrics: Row = {
+            "evaluation_return_mean": found.mean,
+            "evaluation_return_std": found.std,
+            "evaluation_success_rate": found.success_rate,
+            "evaluation_episodes": len(found.episodes),
+        }
+        self._write_row(self.last_row | metrics)
 
     def _write_row(self, row: Row) -> None:
         """Write a row; it replaces the last row if that has the same step. Log the values that are new."""
@@ -104,8 +111,10 @@ class Records:
             "labels_unusable": parts.unusable_labels,
             "true_return_mean": row.get("true_return_mean"),
             "true_return_std": row.get("true_return_std"),
+            "success_rate": row.get("success_rate"),
             "evaluation_return_mean": row.get("evaluation_return_mean"),
             "evaluation_return_std": row.get("evaluation_return_std"),
+            "evaluation_success_rate": row.get("evaluation_success_rate"),
             "evaluation_episodes": int(row.get("evaluation_episodes") or 0),
             "reward_correlation": row.get("reward_correlation"),
             "reward_updates": int(row.get("reward_updates") or 0),

@@ -60,6 +60,10 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Run all checks."""
+    return [*_machine(), *_tasks()]
+
+
+def _machine() -> list[Finding]:
     checks: list[Callable[[], Finding]] = [
         _python,
         _torch,
@@ -72,6 +76,22 @@ def examine() -> list[Finding]:
         _folder,
     ]
     return [check() for check in checks]
+
+
+def _tasks() -> list[Finding]:
+    """Return a finding for each reason why tasks cannot be used, or one finding that all can."""
+    from prefrl.experience.tasks import Lack, known_tasks, lack_of  # noqa: PLC0415
+
+    lacking: dict[Lack, list[str]] = {}
+    for name, facts in known_tasks().items():
+        if lack := lack_of(facts):
+            lacking.setdefault(lack, []).append(name)
+    if not lacking:
+        return [Finding("tasks", True, f"all {len(known_tasks())} can be used")]
+    return [
+        Finding("tasks", False, f"{', '.join(names)}: {lack.reason}", lack.remedy, optional=True)
+        for lack, names in lacking.items()
+    ]
 
 
 def _python() -> Finding:

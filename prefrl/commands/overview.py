@@ -10,7 +10,7 @@ from prefrl.commands.resuming import obstacle
 from prefrl.commands.wording import in_words
 from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.experience.clips import ClipFolder
-from prefrl.experience.tasks import known_tasks
+from prefrl.experience.tasks import known_tasks, lack_of
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.run_store import run_store
@@ -24,7 +24,7 @@ from prefrl.runs.symptoms import symptoms
 
 
 def task_lines() -> list[str]:
-    """Describe each task in one line: its id, clip length and recipe."""
+    """Describe each task in one line: its id, clip length and recipe, and what it lacks on this machine."""
     lines = []
     for name, facts in known_tasks().items():
         config, people = resolve(name), resolve(name, teacher=HUMAN)
@@ -33,6 +33,7 @@ def task_lines() -> list[str]:
         lines.append(
             f"{name:<16} {facts.env_id:<26} {facts.segment_length:>2}-step clips, {config.queries.labels} labels, "
             f"{config.steps:,} steps ({people.steps:,} with people); ppo {recipe}"
+            + (f"; cannot be used: {lack}" if (lack := lack_of(facts)) else "")
         )
     return lines
 
@@ -112,7 +113,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 
 def return_lines(summary: dict[str, Any]) -> list[str]:
-    """Describe the true returns of a finished run, with their source."""
+    """Describe the true returns and success rates of a finished run, with their source."""
     kinds = {
         "evaluation_return": f"evaluation: {summary.get('evaluation_episodes')} episodes of the mean action",
         "true_return": "last 100 training episodes",
@@ -123,6 +124,8 @@ def return_lines(summary: dict[str, Any]) -> list[str]:
         if mean is not None:
             spread = "" if std is None else f" ± {std:.1f}"
             lines.append(f"true return {mean:.1f}{spread} ({of})")
+    rates = {"evaluation_success_rate": "evaluation", "success_rate": "last 100 training episodes"}
+    lines += [f"success rate {summary[name]:.2f} ({of})" for name, of in rates.items() if summary.get(name) is not None]
     return lines
 
 

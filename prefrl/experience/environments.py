@@ -14,7 +14,6 @@ from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecCheckNan,
     VecEnv,
-    VecMonitor,
     VecNormalize,
     VecTransposeImage,
 )
@@ -26,6 +25,7 @@ from prefrl.experience.action_spaces import numbers_shape
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs, Recorded, inputs_of
 from prefrl.experience.make_env import RENDERED, make_engine, run_env
+from prefrl.experience.monitor import EpisodeMonitor
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.snapshots import load_env, save_env
@@ -40,8 +40,8 @@ class EnvStack:
     """The environments and their wrappers, from the simulators (innermost) to `top`, which the agent steps."""
 
     simulators: DummyVecEnv | EngineVecEnv
-    monitor: VecMonitor
-    """Records the true returns of episodes."""
+    monitor: EpisodeMonitor
+    """Records the true returns of episodes, and their success."""
     recorder: SegmentRecorder | None
     """None if the run trains on the true reward."""
     normaliser: VecNormalize | None
@@ -53,7 +53,7 @@ class EnvStack:
         whole = all(simulator is not None for simulator in simulators)
         state: Tree = {
             "simulators": {str(index): simulator for index, simulator in enumerate(simulators)} if whole else None,
-            "monitor": {"returns": self.monitor.episode_returns, "lengths": self.monitor.episode_lengths},
+            "monitor": self.monitor.state_dict(),
         }
         if self.recorder:
             state["recorder"] = self.recorder.state_dict()
@@ -71,12 +71,12 @@ class EnvStack:
             self.recorder.load_state_dict(state["recorder"])
         if self.normaliser:
             load_normaliser_state(self.normaliser, state["normaliser"])
-        if state["simulators"] is None:
+        exact = state["simulators"] is not None
+        self.monitor.load_state_dict(state["monitor"], exact=exact)
+        if not exact:
             return False
         for index, env in enumerate(_single(self.simulators)):
             load_env(env, state["simulators"][str(index)])
-        self.monitor.episode_returns = state["monitor"]["returns"]
-        self.monitor.episode_lengths = state["monitor"]["lengths"]
         if self.normaliser:
             self.normaliser.returns = state["normaliser"]["returns"]
         return True
@@ -121,7 +121,7 @@ def make_stack(config: RunConfig) -> EnvStack:
     return EnvStack(simulators, monitor, recorder, normaliser, top)
 
 
-def make_evaluation_envs(config: RunConfig, count: int) -> VecMonitor:
+def make_evaluation_envs(config: RunConfig, count: int) -> EpisodeMonitor:
     """Create environments for evaluating a policy. They return unnormalised observations and true rewards.
 
     Args:
@@ -144,11 +144,11 @@ def _make_simulators(config: RunConfig, count: int, *, show: bool = False) -> Du
     return DummyVecEnv([partial(run_env, config, render_mode=RENDERED if show else None)] * count)
 
 
-def _monitored(simulators: VecEnv) -> VecMonitor:
-    """Add a monitor of true returns and, for vectors, a check for NaN and infinite values."""
+def _monitored(simulators: VecEnv) -> EpisodeMonitor:
+    """Add a monitor of episodes and, for vectors, a check for NaN and infinite values."""
     space = simulators.observation_space
     images = is_image(space.shape or (), space.dtype)
-    return VecMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
+    return EpisodeMonitor(simulators if images else VecCheckNan(simulators, raise_exception=True))
 
 
 def reward_inputs(config: RunConfig) -> Inputs:

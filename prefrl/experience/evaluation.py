@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.experience.environments import make_evaluation_envs
+from prefrl.experience.monitor import EpisodeMonitor, mean_success
 from prefrl.seeding import environment_seed
 
 Act = Callable[[Array], Array]
@@ -35,6 +36,8 @@ class Episode(NamedTuple):
     """The true return; for Atari games, the unclipped score."""
     cut: bool
     """Whether it was cut at the step limit; its return is that of the steps so far."""
+    success: bool | None = None
+    """Whether it was a success; None if the environment does not tell."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Evaluation:
         """Standard deviation of the returns, with divisor N as for the training episodes."""
         return float(np.std(self.returns))
 
+    @property
+    def success_rate(self) -> float | None:
+        """Share of successful episodes; None if the environment does not tell."""
+        return mean_success(episode.success for episode in self.episodes)
+
 
 def play_together(
     envs: VecMonitor, act: Act, *, seed: int, most_steps: int, tell: Callable[[int], None] = lambda ended: None
@@ -80,17 +88,19 @@ def play_together(
     """
     envs.seed(seed)
     observations = envs.reset()
-    ended: dict[int, float] = {}
+    ended: dict[int, Episode] = {}
     for _ in range(most_steps):
         tell(len(ended))
         observations, _, _, infos = envs.step(act(np.asarray(observations)))
         for env, info in enumerate(infos):
             if "episode" in info:
-                ended.setdefault(env, float(info["episode"]["r"]))
+                episode = info["episode"]
+                ended.setdefault(env, Episode(float(episode["r"]), False, episode.get("success")))
         if len(ended) == envs.num_envs:
             break
-    so_far = _returns_so_far(envs)
-    return [Episode(ended.get(env, float(so_far[env])), env not in ended) for env in range(envs.num_envs)]
+    returns, told = _returns_so_far(envs), isinstance(envs, EpisodeMonitor)
+    cut = [Episode(float(value), True, envs.success_so_far(env) if told else None) for env, value in enumerate(returns)]
+    return [ended.get(env, cut[env]) for env in range(envs.num_envs)]
 
 
 def play_in_turn(
@@ -103,7 +113,7 @@ def play_in_turn(
     tell: Callable[[int], None] = lambda ended: None,
 ) -> Evaluation:
     """Play episodes one after another in one environment; arguments as for `play_together`."""
-    envs = VecMonitor(DummyVecEnv([lambda: env]))
+    envs = EpisodeMonitor(DummyVecEnv([lambda: env]))
     numbers = range(seed, seed + episodes)
     return Evaluation(
         tuple(play_together(envs, act, seed=number, most_steps=most_steps, tell=tell)[0] for number in numbers)

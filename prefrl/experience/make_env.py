@@ -15,7 +15,7 @@ from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter, unsuitable
 from prefrl.experience.env_errors import raised
-from prefrl.experience.tasks import known_tasks
+from prefrl.experience.tasks import known_tasks, lack_of
 from prefrl.experience.user_envs import missing
 from prefrl.printable import printable
 from prefrl.safety import trust
@@ -63,7 +63,7 @@ def run_env(config: RunConfig, *, render_mode: str | None = None) -> Adapter:
 
 
 def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:
-    known_tasks()  # loading the task tables registers their environments
+    _check_packages(env_id)
     _quiet_mujoco()
     if gone := missing(env_id):
         raise UsageError(gone)
@@ -82,6 +82,13 @@ def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:
         if reason := _wrong_arguments(env_id, arguments | own):
             raise UsageError(f"{env_id} cannot be made: {reason}") from None
         raise UsageError(str(raised(env_id, "its constructor", error))) from error
+
+
+def _check_packages(env_id: str) -> None:
+    """Raise UsageError if the environment is that of a named task that lacks something on this machine."""
+    for task in known_tasks().values():  # loading the task tables also registers their environments
+        if task.env_id == env_id and (lack := lack_of(task)):
+            raise UsageError(f"{task.name} cannot be used: {lack}")
 
 
 def _unseen(env_id: str, env: Env) -> str | None:

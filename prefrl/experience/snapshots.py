@@ -19,20 +19,22 @@ def save_env(env: Env) -> Tree | None:
     """Return the complete state of an environment.
 
     Args:
-        env: A MuJoCo environment; a Gymnasium classic-control environment, whose state is the array `state`; or an
-            environment with methods `save_state() -> dict` (of arrays and plain values) and `load_state(dict)`.
+        env: A MuJoCo environment, with attributes `model` and `data`; a Gymnasium classic-control environment, whose
+            state is the array `state`; or an environment with methods `save_state() -> dict` (of arrays and plain
+            values) and `load_state(dict)`. A MuJoCo environment may have these methods for what it keeps in addition.
 
     Returns:
         The state, or None if the simulator cannot be saved.
     """
     base = env.unwrapped
+    simulator: Tree = {}
     if _is_mujoco(base):
-        simulator: Tree = {"mujoco": _mujoco_arrays(base)}
+        simulator["mujoco"] = _mujoco_arrays(base)
     elif _is_classic(base):
-        simulator = {"state": np.asarray(base.state, dtype=np.float64)}  # type: ignore[attr-defined]
-    elif hasattr(base, "save_state"):
-        simulator = {"own": copy.deepcopy(base.save_state())}
-    else:
+        simulator["state"] = np.asarray(base.state, dtype=np.float64)  # type: ignore[attr-defined]
+    if hasattr(base, "save_state"):
+        simulator["own"] = copy.deepcopy(base.save_state())
+    if not simulator:
         return None
     limit = _time_limit(env)
     elapsed = limit._elapsed_steps if limit else None
@@ -43,11 +45,11 @@ def load_env(env: Env, saved: Tree) -> None:
     """Restore a state from `save_env`; the environment must have been reset before."""
     base = env.unwrapped
     simulator = saved["simulator"]
+    if "own" in simulator:  # first: it may move parts of the MuJoCo model
+        base.load_state(simulator["own"])  # type: ignore[attr-defined]
     if "mujoco" in simulator:
         _load_mujoco(base, simulator["mujoco"])
-    elif "own" in simulator:
-        base.load_state(simulator["own"])  # type: ignore[attr-defined]
-    else:
+    elif "state" in simulator:
         kind = type(base.state)  # type: ignore[attr-defined]
         state = simulator["state"]
         base.state = tuple(state.tolist()) if kind is tuple else state  # type: ignore[attr-defined]

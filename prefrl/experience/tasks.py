@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class TaskFacts(Protocol):
@@ -67,6 +67,26 @@ class GymnasiumTask:
     images: bool = False
     native_engine: bool = False
     true_reward: bool = True
+
+
+class Lack(NamedTuple):
+    """What a task lacks on this machine."""
+
+    reason: str
+    remedy: str
+    """The command that fixes it."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}; fix with: {self.remedy}"
+
+
+def lack_of(task: TaskFacts) -> Lack | None:
+    """Return why a task cannot be used on this machine, e.g. a missing package; None if it can.
+
+    A task says so in its attribute `lack`, a pair of strings or None. The attribute is optional.
+    """
+    found = getattr(task, "lack", None)
+    return Lack(*found) if found else None
 
 
 @cache

@@ -60,8 +60,10 @@ class Summary(_Finished, total=False):
     labels_unusable: int
     true_return_mean: float | None
     true_return_std: float | None
+    success_rate: float | None
     evaluation_return_mean: float | None
     evaluation_return_std: float | None
+    evaluation_success_rate: float | None
     evaluation_episodes: int
     reward_correlation: float | None
     reward_updates: int

@@ -227,6 +227,8 @@ class Played:
     """Number of episodes that were cut at this limit."""
     frames: int
     """Number of frames in the video; 0 without one."""
+    success_rate: float | None = None
+    """Share of successful episodes; None if the environment does not tell."""
 
 
 def play(
@@ -285,7 +287,7 @@ def play(
 
         write_video(video, np.stack(frames), _fps(config, env))
     limit = config.evaluation.max_steps
-    return Played(played.returns, config.true_reward, limit, played.cut, len(frames))
+    return Played(played.returns, config.true_reward, limit, played.cut, len(frames), played.success_rate)
 
 
 def _fps(config: RunConfig, env: gymnasium.Env[Any, Any]) -> int:
@@ -300,6 +302,8 @@ def played_lines(played: Played) -> list[str]:
         lines = [f"true return {sum(returns) / count:.1f} over {count} episodes: {each}"]
     else:
         lines = [f"{count} episodes played; the task has no true reward"]
+    if played.success_rate is not None:
+        lines.append(f"success rate {played.success_rate:.2f}")
     if played.cut:
         lines.append(f"{played.cut} of {count} episodes did not end, and were cut after {played.limit:,} steps")
     return lines

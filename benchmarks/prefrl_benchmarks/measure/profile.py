@@ -27,7 +27,8 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "stable_baselines3.common.vec_env.DummyVecEnv": ("step_wait",),
         "prefrl.experience.engines.EngineVecEnv": ("step_wait",),
     },
-    "wrappers": {
+    "wrappers": {"prefrl.experience.monitor.EpisodeMonitor": ("step_wait",)}
+    | {
         f"stable_baselines3.common.vec_env.{name}": ("step_async", "step_wait")
         for name in ("VecMonitor", "VecCheckNan", "VecTransposeImage", "VecNormalize")
     },
