@@ -1,6 +1,8 @@
 """The configuration of a run: its schema, validation, and migrations from older formats."""
 
-from prefrl.config.schema import AgentConfig, EvaluationConfig, QueryConfig, RewardConfig, RunConfig
+from prefrl.config.query_config import QueryConfig
+from prefrl.config.reward_config import RewardConfig
+from prefrl.config.schema import AgentConfig, EvaluationConfig, RunConfig
 from prefrl.config.settings import replace
 
 __all__ = ["AgentConfig", "EvaluationConfig", "QueryConfig", "RewardConfig", "RunConfig", "replace"]
