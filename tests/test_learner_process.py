@@ -34,6 +34,7 @@ class Scripted:
 
     ensemble = torch.nn.Module()
     """Of no weights."""
+    unlabelled = None
 
     def __init__(self, clock, **given):
         self.clock, self.told = clock, []
@@ -49,6 +50,9 @@ class Scripted:
 
     def due(self, step):
         return self.owed(step)
+
+    def reads_labels(self, step):
+        return self.owed(step) > 0
 
     def add(self, changes, read):
         found = [change.id for change in changes]

@@ -221,6 +221,26 @@ class RunConfig:
                 length <= self.horizon,
                 f"a clip of {length} steps is longer than an episode of {self.task} ({self.horizon} steps)",
             )
+        if crop := self.reward.crop:
+            require(crop[1] <= length, f"reward.crop is up to {crop[1]} steps, but a clip has {length}")
+        self._validate_sessions()
+
+    def _validate_sessions(self) -> None:
+        """Check that the sessions of queries can spend the label budget."""
+        queries = self.queries
+        if (steps := queries.session_steps) is None:
+            return
+        require(
+            self.round_steps <= steps,
+            f"round_steps must not exceed queries.session_steps, which is {steps:,}: sessions are held at rounds",
+        )
+        each = queries.session_labels or queries.initial_labels
+        sessions = 1 + max(0, self.steps - 1) // steps
+        require(
+            sessions * each >= queries.labels,
+            f"sessions of {each} labels every {steps:,} steps ask for {sessions * each} of {queries.labels} labels in "
+            f"{self.steps:,} steps: raise queries.session_labels, or lower queries.session_steps or --labels",
+        )
 
     @property
     def segments_in_run(self) -> int:

@@ -25,6 +25,11 @@ def check_feedback(config: RunConfig) -> RunConfig:
             f"reward.loss={config.reward.loss} needs labels of {loss.arity} segments, but those of --feedback "
             f"{config.feedback} have {kind.arity}"
         )
+    if config.reward.pseudo_threshold is not None and loss.arity != 2:
+        raise UsageError(
+            f"reward.pseudo_threshold makes labels of pairs, which reward.loss={config.reward.loss} cannot use: "
+            "set it to null"
+        )
     distinct = math.comb(config.segments_in_run, kind.arity)
     if config.queries.labels > distinct:
         them = {1: "segments", 2: "pairs of segments"}.get(kind.arity, f"sets of {kind.arity} segments")

@@ -122,8 +122,13 @@ class Dataset:
         parts = [read(segment) for segment in label.segments]
         held = zip(label.segments, parts, strict=True)
         slots = tuple(self.segments.hold(segment, *part) for segment, part in held)
-        counts = multiplicity(self._seed, label.id, self._config.members)
-        return Row(label.segments, slots, label.target, tuple(counts.tolist()))
+        return Row(label.segments, slots, label.target, self._multiplicity(label))
+
+    def _multiplicity(self, label: Label) -> tuple[int, ...]:
+        members = self._config.members
+        if not self._config.bootstrap:
+            return members * (1,)
+        return tuple(multiplicity(self._seed, label.id, members).tolist())
 
     def _release(self, row: Row) -> None:
         for segment in row.segments:
@@ -176,10 +181,24 @@ class Dataset:
         """Draw a batch for each member from the labels that it does not train on."""
         return self._batch(self.held_out)
 
+    def epoch(self) -> list[Batch]:
+        """Divide the labels into batches, the last of which may be smaller, in an order of each member's own.
+
+        A bootstrap sample has about as many labels as there are. It is repeated or cut to exactly as many.
+        """
+        own = [bag if len(bag) else _ANY_PLACE for bag in self.bags]
+        orders = np.stack([np.resize(self._rng.permutation(bag), len(self)) for bag in own])
+        size = self._config.batch_size
+        return [self._batch_of(orders[:, begin : begin + size], self.bags) for begin in range(0, len(self), size)]
+
     def _batch(self, places: list[Array]) -> Batch:
         size = self._config.batch_size
         chosen = [self._rng.choice(own if len(own) else _ANY_PLACE, size) for own in places]
-        rows = torch.from_numpy(np.stack(chosen)).to(self._device)
+        return self._batch_of(np.stack(chosen), places)
+
+    def _batch_of(self, chosen: Array, places: list[Array]) -> Batch:
+        """Create a batch of (K, B) places, which were drawn from each member's `places`."""
+        rows = torch.from_numpy(chosen).to(self._device)
         drawn = torch.tensor([len(own) > 0 for own in places], device=self._device)
         return Batch(self.segments, self.slots[rows], self.target[rows], drawn)
 

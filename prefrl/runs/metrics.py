@@ -36,6 +36,7 @@ COLUMNS = (
     "training_loss",
     "validation_loss",
     "l2",
+    "pseudo_label_share",
     "time_seconds",
     "time_steps_per_second",
 )
