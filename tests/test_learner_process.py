@@ -125,7 +125,7 @@ def learned(monkeypatch, run, looks, said=None, **given):
     monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "RewardLearner", instead(learner, made))
     process.learn_until(process.Orders(pipe), run, INPUTS, "cpu")
-    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", 2)]
+    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", 2, run.config.queries.pool)]
     return learner, pipe
 
 

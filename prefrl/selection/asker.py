@@ -19,7 +19,8 @@ from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.seeding import stream
-from prefrl.selection.rules import RULES, choose, disagreement
+from prefrl.selection.asked_features import AskedFeatures
+from prefrl.selection.rules import RULES, choose, of_newest_episodes
 from prefrl.selection.schedule import labels_due, labels_due_in_sessions
 from prefrl.storage.files import Tree
 from prefrl.teachers.teacher import Teacher
@@ -59,6 +60,7 @@ class Asker:
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
         self._asked: set[tuple[int, ...]] = set()
+        self._asked_features = AskedFeatures(clips)
         self._imported = 0
         """Number of imported labels."""
         self.round = 0
@@ -179,9 +181,9 @@ class Asker:
             Queries, best first; fewer than `count` if the pool has no more.
         """
         queries, kind, ensemble = self.config.queries, self.config.feedback, self._ensemble()
-        rule = RULES.get(queries.selection)
+        rule, pool = RULES.get(queries.selection), of_newest_episodes(self._pool, queries.pool_episodes)
         chosen = choose(
-            self._pool,
+            pool,
             count,
             self._rng,
             arity=KINDS[kind].arity,
@@ -189,7 +191,8 @@ class Asker:
             candidate_factor=queries.candidate_factor,
             candidate_clips=queries.candidate_clips,
             predict=ensemble.predict_preferences if rule and ensemble else None,
-            rule=rule or disagreement,
+            rule=rule or RULES["variance"],
+            asked_features=lambda: self._asked_features(self._asked, self._pool),
         )
         return [Query(kind, segments, self.round, rank, step) for rank, segments in enumerate(chosen)]
 
