@@ -152,5 +152,5 @@ def test_impossible_thresholds_are_refused(settings):
 
 
 def test_a_loss_that_is_not_of_pairs_is_refused():
-    with pytest.raises(UsageError, match="pseudo_threshold makes labels of pairs"):
+    with pytest.raises(UsageError, match="pseudo_threshold needs a loss of comparisons"):
         resolve("cheetah", ablation="target", settings={"reward.pseudo_threshold": 0.9})

@@ -75,7 +75,7 @@ def scripted(right, *, epochs=5, enough=0.97, labels=20):
         return rewards
 
     fitted = []
-    trainer = SimpleNamespace(advance=advance, training=learner.trainer.training)
+    trainer = SimpleNamespace(advance=advance, training=learner.trainer.training, filter_labels=lambda: None)
     return SessionWork(config, trainer, learner.dataset), fitted
 
 

@@ -171,6 +171,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 4, "reward.pseudo_threshold", None),
     Add("config", 4, "reward.pseudo_weight", 1.0),
     Add("config", 4, "reward.pseudo_ratio", 4),
+    Add("config", 4, "reward.trust_filter", False),
+    Add("config", 4, "reward.trust_passes", 30),
     Add("config", 4, "queries.session_steps", None),
     Add("config", 4, "queries.session_labels", None),
     Add("config", 4, "queries.pool_episodes", None),

@@ -76,6 +76,10 @@ class RewardConfig:
     """Weight of the loss of these pseudo-labels (SURF: lambda = 1)."""
     pseudo_ratio: int = 4
     """Unlabelled pairs in a batch for each labelled one (SURF: mu = 4)."""
+    trust_filter: bool = False
+    """Whether labels that contradict the reward model too much are left out, and the worst reversed, as in RIME."""
+    trust_passes: int = 30
+    """With `trust_filter`, passes over the labels until the filter is as strict as it becomes."""
     buffer: int = 3000
     """Number of newest comparisons that are trained on (appendix A.2)."""
 
@@ -113,5 +117,6 @@ class RewardConfig:
         at_most("reward.crop_copies", self.crop_copies, 1000)
         require(threshold is None or 0.5 <= threshold < 1, "reward.pseudo_threshold must be in [0.5, 1), or null")
         require(self.pseudo_weight >= 0, "reward.pseudo_weight must not be negative")
+        require(self.trust_passes >= 1, "reward.trust_passes must be at least 1")
         require(self.pseudo_ratio >= 1, "reward.pseudo_ratio must be at least 1")
         at_most("reward.pseudo_ratio", self.pseudo_ratio, 1000)

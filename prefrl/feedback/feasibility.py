@@ -25,10 +25,13 @@ def check_feedback(config: RunConfig) -> RunConfig:
             f"reward.loss={config.reward.loss} needs labels of {loss.arity} segments, but those of --feedback "
             f"{config.feedback} have {kind.arity}"
         )
-    if config.reward.pseudo_threshold is not None and loss.arity != 2:
+    needs_pairs = {
+        "reward.pseudo_threshold": config.reward.pseudo_threshold is not None,
+        "reward.trust_filter": config.reward.trust_filter,
+    }
+    for name in (name for name, on in needs_pairs.items() if on and loss.arity != 2):
         raise UsageError(
-            f"reward.pseudo_threshold makes labels of pairs, which reward.loss={config.reward.loss} cannot use: "
-            "set it to null"
+            f"{name} needs a loss of comparisons, and reward.loss={config.reward.loss} is none: leave {name} off"
         )
     _check_sessions(config, kind.arity)
     _check_sessions(config, kind.arity)

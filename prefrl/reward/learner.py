@@ -136,8 +136,13 @@ class RewardLearner:
     def metrics(self) -> dict[str, float]:
         """Return metrics of the fit; losses are means over the members, in nats."""
         training, validation = self.trainer.losses.mean(dim=1).tolist()
-        pseudo = {} if self.unlabelled is None else {"pseudo_label_share": float(self.trainer.confident.mean())}
-        return pseudo | {
+        optional: dict[str, float] = {}
+        if self.unlabelled is not None:
+            optional["pseudo_label_share"] = float(self.trainer.confident.mean())
+        if self.trainer.filter is not None:
+            left_out, turned = map(len, self.dataset.judged().values())
+            optional |= {"labels_trusted": len(self) - left_out - turned, "labels_reversed": turned}
+        return optional | {
             "version": self.version,
             "reward_updates": self.trainer.updates,
             "comparisons": self.dataset.seen,

@@ -17,6 +17,7 @@ from prefrl.reward.crops import cropped, draw_crops
 from prefrl.reward.dataset import Dataset
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.l2 import L2Controller
+from prefrl.reward.label_filter import LabelFilter
 from prefrl.reward.loss import Loss, preference_logit, running_mean
 from prefrl.reward.pseudo_labels import Unlabelled, pseudo_labels
 from prefrl.seeding import stream
@@ -55,6 +56,8 @@ class Trainer:
         self._loss: Loss = located(LOSSES[config.loss].function)
         self.optimiser = torch.optim.Adam(ensemble.network.parameters(), lr=config.learning_rate, fused=True)
         self.l2 = L2Controller(config, device)
+        self.filter = LabelFilter(config, ensemble, dataset) if config.trust_filter else None
+        """Leaves labels out or reverses them; None to take labels as they are."""
         self.losses = torch.full((2, config.members), torch.nan, device=device)
         """(2, K) running means of each member's training and validation loss."""
         self.updates = self.fitted = 0
@@ -68,6 +71,7 @@ class Trainer:
             return
         with self.training():
             for _ in range(max(1, labels // self._config.batch_size)):
+                self.filter_labels()
                 self.advance(self._dataset.training_batch())
 
     @contextmanager
@@ -76,6 +80,11 @@ class Trainer:
         self._ensemble.train()
         yield
         self._ensemble.eval()
+
+    def filter_labels(self) -> None:
+        """Apply the trust filter, if there is one and it is time."""
+        if self.filter is not None:
+            self.filter.apply_after_a_pass(self.fitted)
 
     def advance(self, batch: Batch) -> Tensor:
         """Take a gradient step on a batch, and measure the validation loss if it is time; result as for `step`."""
@@ -149,7 +158,7 @@ class Trainer:
 
     def state_dict(self) -> Tree:
         """Return the ensemble, the optimiser's state, the L2 coefficients, the losses and the counters."""
-        return {
+        return (self.filter.state_dict() if self.filter is not None else {}) | {
             "ensemble": dict(self._ensemble.state_dict()),
             "optimizer": optimiser_state(self.optimiser),
             **self.l2.state_dict(),
@@ -164,6 +173,8 @@ class Trainer:
         load_optimiser_state(self.optimiser, state["optimizer"])
         self.l2.load_state_dict(state)
         self.losses = torch.from_numpy(state["losses"]).to(self._device)
+        if self.filter is not None:
+            self.filter.load_state_dict(state)
         if "confident" in state:  # missing in checkpoints of older versions
             self.confident = torch.from_numpy(state["confident"]).to(self._device)
         self.updates, self.fitted = (state["counters"][name] for name in ("updates", "fitted"))

@@ -134,6 +134,7 @@ class SessionWork:
     def _next(self) -> int:
         """Fit the next batch, and return its number of labels."""
         if not self._batches:
+            self._trainer.filter_labels()
             self._batches.extend(self._dataset.epoch())
             self._agreed = torch.zeros(2)
         batch = self._batches.popleft()

@@ -37,6 +37,8 @@ COLUMNS = (
     "validation_loss",
     "l2",
     "pseudo_label_share",
+    "labels_trusted",
+    "labels_reversed",
     "time_seconds",
     "time_steps_per_second",
 )
