@@ -1,6 +1,7 @@
 """PEBBLE's reward model and its descendants' pieces as settings: what each does, together, in runs."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -226,7 +227,8 @@ RUNS = {
 
 
 def words(settings):
-    return tuple(f"{name}={str(value).replace(' ', '').replace('False', 'false')}" for name, value in settings.items())
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
+    return tuple(f"{name}={text}" for name, text in texts.items())
 
 
 @pytest.mark.parametrize("name", RUNS)
