@@ -17,9 +17,11 @@ from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds.comparison import Judgement
 from prefrl.feedback.terms import Answer
+from prefrl.memory_check import memory_use
 from prefrl.recipes import resolve
 from prefrl.reward import process
 from prefrl.reward.ensemble import OUTPUTS
+from prefrl.reward.fit_request import fit_request
 from prefrl.reward.normalisation import NORMALISATIONS, PUBLISHED, NoNormaliser, OutputNormaliser
 from prefrl.reward.pool_file import save_pool
 from prefrl.reward.published import PublishedReward
@@ -254,6 +256,27 @@ def test_an_asynchronous_run_ends_with_all_labels_and_can_be_resumed(name, tmp_p
     done = prefrl("resume", root, "--steps", "9000", "--labels", "27")
     assert done.code == 0, done.err
     assert summary(root)["labels_answered"] == 27
+
+
+def test_an_offline_fit_is_a_session_on_all_labels(tmp_path):
+    run, store = answered_run(tmp_path / "run", 6)
+    store.close()
+    run.config = replace(run.config, {"reward.epochs": 4})
+    run.write_config()
+    assert fit_request(run.root).comparisons == 24
+    assert fit_request(run.root, comparisons=9).comparisons == 9
+    run.config = replace(run.config, {"reward.epochs": 10_000})
+    run.write_config()
+    assert fit_request(run.root).comparisons == 40_000
+
+
+def test_pseudo_labels_count_in_the_memory_that_a_run_needs():
+    plain, semi = (
+        list(memory_use(resolve("cheetah", settings=settings)).values())
+        for settings in ({}, {"reward.pseudo_threshold": 0.9, "reward.pseudo_ratio": 3})
+    )
+    ratios = [more / less for more, less in zip(semi, plain, strict=True)]
+    assert sorted(ratios) == [1, 1, 1, 2, 4]  # the pool twice; batches of one labelled and three unlabelled pairs
 
 
 class Looks:

@@ -13,6 +13,7 @@ from prefrl.recipes import resolve
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.pool_file import PoolFile, save_pool
 from prefrl.reward.pseudo_labels import Unlabelled, pseudo_labels
+from prefrl.storage.files import save_tree
 
 POOL = segments(30, rewards=(0.0,) * 5, features=4)
 
@@ -143,6 +144,32 @@ def test_the_learner_s_process_gets_the_pool_by_a_file(tmp_path):
     path.write_bytes(b"nonsense")
     file.refresh()
     assert len(table) == 7
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"ids": np.arange(3)},
+        {"ids": np.arange(3), "features": np.zeros((3, 5, 3), np.float32)},
+        {"ids": np.arange(3), "features": np.zeros((3, 5, 4), np.float64)},
+        {"ids": np.arange(3), "features": np.zeros((2, 5, 4), np.float32)},
+        {"ids": np.array([1, 1]), "features": np.zeros((2, 5, 4), np.float32)},
+        {"ids": np.arange(31), "features": np.zeros((31, 5, 4), np.float32)},
+        {"ids": "three", "features": 3},
+    ],
+)
+def test_a_file_that_is_no_pool_is_ignored(tree, tmp_path):
+    path, table = tmp_path / "pool.safetensors", Unlabelled(Inputs((4,)), 5, 30, "cpu")
+    file = PoolFile(path, table)
+    save_pool(path, POOL[:5])
+    file.refresh()
+    save_tree(path, tree)
+    file.refresh()
+    assert len(table) == 5
+    save_pool(path, POOL[:6])
+    file.refresh()
+    assert len(table) == 6
 
 
 @pytest.mark.parametrize("settings", [{"reward.pseudo_threshold": 0.4}, {"reward.pseudo_threshold": 1.0}])

@@ -32,10 +32,11 @@ class PoolFile:
             if (stamp := (stat.st_mtime_ns, stat.st_ino)) == self._stamp:
                 return
             tree = load_tree(self._path)
+            with taken_from(self._path):
+                ids, features = tree["ids"].tolist(), tree["features"]
+                accepted = self._unlabelled.accepts(ids, features)
         except (FileNotFoundError, DamagedFileError):
             return
-        with taken_from(self._path):
-            self._unlabelled.update(
-                tree["ids"].tolist(), dict(zip(tree["ids"].tolist(), tree["features"], strict=True))
-            )
-        self._stamp = stamp
+        if accepted:
+            self._unlabelled.update(ids, dict(zip(ids, features, strict=True)))
+            self._stamp = stamp

@@ -45,6 +45,7 @@ class Unlabelled:
             device: Torch's device.
         """
         self._table = SegmentTable(inputs, length, capacity, device)
+        self._shape, self._dtype, self._capacity = inputs.segment(length), inputs.dtype, capacity
         self._unused = np.zeros(length, np.float32)
         self._device = device
         self._slots: dict[int, int] = {}
@@ -52,6 +53,11 @@ class Unlabelled:
     def __len__(self) -> int:
         """Return the number of segments."""
         return len(self._slots)
+
+    def accepts(self, ids: Sequence[int], features: Array) -> bool:
+        """Return whether these can be the segments: (N,) different ids and (N, L, F) features, or frames."""
+        fits = features.shape[1:] == self._shape and features.dtype == self._dtype
+        return fits and len(set(ids)) == len(ids) == len(features) <= self._capacity
 
     def update(self, ids: Sequence[int], features: Mapping[int, Array]) -> None:
         """Replace the segments.
