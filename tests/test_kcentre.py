@@ -1,6 +1,7 @@
 """Query rules that look at segments: k-centre, its mixture with variance, and segments of the same stage."""
 
 import dataclasses
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from helpers import film, quick, segment, segments
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefrl.config import QueryConfig
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.recipes import resolve
@@ -41,6 +43,7 @@ def test_without_centres_the_first_point_is_the_first_choice():
 def test_equal_points_are_chosen_once_each():
     assert sorted(kcentre_greedy(points(2, 2, 2), points(2), 3).tolist()) == [0, 1, 2]
     assert kcentre_greedy(points(2, 2), points(2), 5).tolist() == [0, 1]
+    assert points(2, 2)[kcentre_greedy(points(2, 2), points(2), 0)].shape == (0, 1)
 
 
 @quick
@@ -73,6 +76,18 @@ def test_features_of_images_are_means_of_blocks():
     expected[0, 0, 1], expected[1, 1, 2] = 200, 1
     np.testing.assert_array_equal(found, expected)
     assert state_features(film(3, 4, 84)).shape == (6 * 10 * 10,)
+    assert state_features(film(3, 1, 11)).shape == (3,)
+    assert state_features(film(3, 1, 5)).shape == (3,)
+
+
+def test_features_are_numbers_whose_differences_can_be_squared():
+    steps = (np.zeros((1, 1), np.float32), np.zeros(1, np.float32), *np.zeros((2, 1), bool))
+    one, other = (state_features(Segment(0, np.array([[value]], np.uint8), *steps)) for value in (1, 200))
+    assert np.square(one - other).tolist() == [199**2]
+
+
+def test_every_selection_has_a_rule_but_random():
+    assert set(RULES) | {"random"} == set(get_args(get_type_hints(QueryConfig)["selection"]))
 
 
 POOL = segments(6, features=3)

@@ -118,6 +118,7 @@ def test_the_filter_is_applied_before_the_first_batch_and_once_a_pass(monkeypatc
 
         monkeypatch.setattr(learner.trainer.filter, "apply", apply)
         learner.train(60)
+        assert learner.trainer.filter.state_dict()["filter"]["applied"] == 3
     assert applied == [0, 24, 48, 0, 20, 40]  # batches of 8, of 20 labels; whole passes
 
 

@@ -23,6 +23,7 @@ def test_a_prediction_above_the_threshold_is_a_label():
     target, confident = pseudo_labels(torch.tensor([3.0, -3.0, 2.19, -2.21, 0.0]), 0.9)
     assert target.tolist() == [1, 0, 1, 0, 0]
     assert confident.tolist() == [True, True, False, True, False]
+    assert pseudo_labels(torch.tensor([0.0]), 0.5)[1].tolist() == [False]  # one half is not above one half
 
 
 def semi(library=None, pool=POOL, **changes):

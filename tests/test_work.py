@@ -186,3 +186,17 @@ def test_a_state_saved_between_or_within_sessions_goes_on(tmp_path):
     state = through_file(tmp_path, through.state_dict())
     resumed.load_state_dict(state, library.comparisons(), library.read)
     assert resumed.due(0) == 60
+
+
+def test_networks_are_in_training_mode_during_a_session_and_only_then(monkeypatch):
+    learner = make(Library(40), epochs=2, stop_accuracy=1.0)
+    modes, real = [], learner.trainer.step
+
+    def step(batch):
+        modes.append(learner.ensemble.training)
+        return real(batch)
+
+    monkeypatch.setattr(learner.trainer, "step", step)
+    learner.train(40)
+    assert modes == [True] * 6
+    assert not learner.ensemble.training
