@@ -70,6 +70,7 @@ TESTS = {
         "crops",
         "pseudo_labels",
         "label_filter",
+        "work",
     ),
     "prefrl/reward/dataset.py": ("learner", "learner_data", "learner_state", "undo", "pixels", "work", "label_filter"),
     "prefrl/reward/work.py": ("work", "learner"),

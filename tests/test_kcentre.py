@@ -68,11 +68,12 @@ def test_features_are_the_observations_without_actions():
 
 
 def test_features_of_images_are_means_of_blocks():
-    frames = np.zeros((2, 16, 24), np.uint8)
+    frames = np.zeros((5, 17, 26), np.uint8)
     frames[0, :8, 8:16], frames[1, 15, 23] = 200, 64
-    steps = (np.zeros((2, 1), np.float32), np.zeros(2, np.float32), *np.zeros((2, 2), bool))
-    found = state_features(Segment(0, frames, *steps)).reshape(2, 2, 3)
-    expected = np.zeros((2, 2, 3))
+    frames[:, 16], frames[:, :, 24:] = 255, 255  # not of a whole block
+    steps = (np.zeros((5, 1), np.float32), np.zeros(5, np.float32), *np.zeros((2, 5), bool))
+    found = state_features(Segment(0, frames, *steps)).reshape(5, 2, 3)
+    expected = np.zeros((5, 2, 3))
     expected[0, 0, 1], expected[1, 1, 2] = 200, 1
     np.testing.assert_array_equal(found, expected)
     assert state_features(film(3, 4, 84)).shape == (6 * 10 * 10,)

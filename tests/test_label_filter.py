@@ -23,7 +23,7 @@ def test_divergence_by_hand():
 def test_the_threshold_by_hand():
     assert trust_threshold(Divergences(2.0, 9, 0.3, 0.25), 3.0) == pytest.approx(-math.log(2) + 1 + 0.75)
     assert trust_threshold(Divergences(0.5, 9, 0.3, 2.0), 3.0) == pytest.approx(math.log(2) + 0.25 + 3)
-    assert trust_threshold(Divergences(), 3.0) == pytest.approx(8 * math.log(10) + 3)
+    assert trust_threshold(Divergences(), 2.5) == pytest.approx(8 * math.log(10) + 2.5)
 
 
 def test_the_tolerance_falls_from_three_to_one():

@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ class Scripted:
 
     ensemble = torch.nn.Module()
     """Of no weights."""
-    unlabelled = None
+    unlabelled, work = None, SimpleNamespace(begins_with_labels=False)
 
     def __init__(self, clock, **given):
         self.clock, self.told = clock, []
@@ -50,9 +51,6 @@ class Scripted:
 
     def due(self, step):
         return self.owed(step)
-
-    def reads_labels(self, step):
-        return self.owed(step) > 0
 
     def add(self, changes, read):
         found = [change.id for change in changes]

@@ -118,10 +118,6 @@ class RewardLearner:
         """Return the labels that are due by an agent step and not fitted yet, counting repetitions."""
         return self.work.due(agent_steps)
 
-    def reads_labels(self, agent_steps: int) -> bool:
-        """Return whether to look for new labels now."""
-        return self.work.reads_labels(agent_steps)
-
     def train(self, labels: int) -> None:
         """Take gradient steps on the given number of labels, counting repetitions."""
         with self._chance.drawn():  # for dropout

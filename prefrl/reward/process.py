@@ -91,9 +91,7 @@ def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: 
     newest = learner.updates
     pause = _PUBLISH_SECONDS
     while not orders.listen():
-        if learner.reads_labels(orders.step):
-            learner.add(labels.changes(after=learner.last_id), labels.read)
-        due = learner.due(orders.step)
+        due = _due(learner, labels, orders.step)
         if pool and due:
             pool.refresh()
         idle = not due or not len(learner)
@@ -112,6 +110,14 @@ def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: 
     if learner.pretrained:
         learner.publish(run.weights)
     save_tree(run.learner_state, stamped("learner", learner.state_dict()), durable=True)
+
+
+def _due(learner: RewardLearner, labels: LabelReader, step: int) -> int:
+    """Add new labels if anything is due, or if they are work themselves, and return the labels that are due."""
+    due = learner.due(step)
+    if not due and not learner.work.begins_with_labels:
+        return 0
+    return learner.due(step) if learner.add(labels.changes(after=learner.last_id), labels.read) else due
 
 
 def _saved_state(run: RunDirectory, learner: RewardLearner) -> Tree | None:

@@ -26,8 +26,9 @@ class Work(Protocol):
     def due(self, agent_steps: int) -> int:
         """Return the labels that are due by an agent step and not fitted yet, counting repetitions."""
 
-    def reads_labels(self, agent_steps: int) -> bool:
-        """Return whether to look for new labels now."""
+    @property
+    def begins_with_labels(self) -> bool:
+        """Whether new labels are work themselves, so that they are looked for even if nothing is due."""
 
     def begin(self) -> None:
         """Note that labels were added or removed."""
@@ -63,9 +64,10 @@ class StepWork:
         batches = (wanted - self._trainer.fitted) // self._config.batch_size
         return max(0, int(batches)) * self._config.batch_size
 
-    def reads_labels(self, agent_steps: int) -> bool:
-        """Return whether work is due."""
-        return self.due(agent_steps) > 0
+    @property
+    def begins_with_labels(self) -> bool:
+        """Return False: the amount of work does not depend on the labels."""
+        return False
 
     def begin(self) -> None:
         """Do nothing: the amount of work does not depend on the labels."""
@@ -116,8 +118,9 @@ class SessionWork:
         whole = (self._left - 1) * len(self._dataset)
         return whole + sum(batch.target.shape[1] for batch in self._batches)
 
-    def reads_labels(self, agent_steps: int) -> bool:
-        """Return True: new labels can come at any time."""
+    @property
+    def begins_with_labels(self) -> bool:
+        """Return True: new labels begin a session."""
         return True
 
     def begin(self) -> None:
