@@ -33,7 +33,8 @@ def check_feedback(config: RunConfig) -> RunConfig:
         raise UsageError(
             f"{name} needs a loss of comparisons, and reward.loss={config.reward.loss} is none: leave {name} off"
         )
-    _check_sessions(config, kind.arity)
+    if config.reward.crop is not None and kind.arity < 2:
+        raise UsageError(f"reward.crop is for labels that compare segments, and --feedback {config.feedback} does not")
     _check_sessions(config, kind.arity)
     distinct = math.comb(config.segments_in_run, kind.arity)
     if config.queries.labels > distinct:
