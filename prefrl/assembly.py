@@ -76,7 +76,7 @@ def _make_feedback(
     store = cleanup.enter_context(opened)
     if run.begun:
         store.check()
-    learner = _make_learner(run, store, recorder_inputs(config, recorder), threads, control.learner)
+    learner = _make_learner(run, store, recorder, threads, control.learner)
     cleanup.callback(learner.close)
     clips = ClipFolder(run.clips)
     asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
@@ -116,14 +116,15 @@ def _state_entropy(config: RunConfig, recorder: SegmentRecorder, coefficient: fl
 
 
 def _make_learner(
-    run: RunDirectory, store: LabelStore, inputs: Inputs, threads: int, started: WorkerProcess | None
+    run: RunDirectory, store: LabelStore, recorder: SegmentRecorder, threads: int, started: WorkerProcess | None
 ) -> RewardWorker:
     config, device = run.config, choose_device(run.config.device)
+    inputs, pool = recorder_inputs(config, recorder), recorder.pool
     learner = RewardLearner.of_run(config, inputs, device)
     if config.synchronous:
-        return InlineLearner(run, store, learner, threads)
+        return InlineLearner(run, store, learner, threads, pool)
     # With vectors, one thread: the learner's process starts at the same time and needs the other core.
-    pretraining = InlineLearner(run, store, learner, threads if config.images else 1)
+    pretraining = InlineLearner(run, store, learner, threads if config.images else 1, pool)
     return LearnerProcess(run, pretraining, inputs, device, started)
 
 

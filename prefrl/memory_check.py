@@ -58,8 +58,10 @@ def memory_use(config: RunConfig) -> dict[str, int]:
         segment = math.prod(inputs.segment(queries.segment_length)) * inputs.dtype.itemsize
         labels, arity = min(queries.labels, reward.buffer), KINDS[config.feedback].arity
         steps = reward.batch_size * arity * queries.segment_length * reward.members
+        copies = 1 if reward.pseudo_threshold is None else 2
+        steps *= 1 if reward.pseudo_threshold is None else 1 + reward.pseudo_ratio
         needs |= {
-            "clips to choose from (queries.pool, queries.segment_length)": queries.pool * segment,
+            "clips to choose from (queries.pool, queries.segment_length)": copies * queries.pool * segment,
             f"{labels} labels (--labels, reward.buffer)": arity * labels * segment,
             "gradient steps of the reward model (reward.batch_size, reward.members)": steps * _reward_step(inputs.step),
         }

@@ -71,12 +71,12 @@ class AgentFamily:
 ON_POLICY = AgentFamily(
     agent="prefrl.agents.on_policy:OnPolicyAgent",
     algorithm="prefrl.agents.algorithms:make_algorithm",
-    normalisations=("rollouts", "aligned-rollouts", "comparisons"),
+    normalisations=("rollouts", "aligned-rollouts", "comparisons", "none"),
 )
 OFF_POLICY = AgentFamily(
     agent="prefrl.agents.off_policy:OffPolicyAgent",
     algorithm="prefrl.agents.off_policy_algorithms:make_algorithm",
-    normalisations=("memory", "comparisons"),
+    normalisations=("memory", "comparisons", "none"),
     replays=True,
 )
 

@@ -188,6 +188,21 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 3, "feedback", "comparison"),
     Add("config", 4, "off_policy", _OFF_POLICY),
     Add("config", 4, "exploration", _EXPLORATION),
+    Add("config", 4, "reward.output", "identity"),
+    Add("config", 4, "reward.normalise_inputs", True),
+    Add("config", 4, "reward.bootstrap", True),
+    Add("config", 4, "reward.epochs", None),
+    Add("config", 4, "reward.stop_accuracy", 0.97),
+    Add("config", 4, "reward.crop", None),
+    Add("config", 4, "reward.crop_copies", 1),
+    Add("config", 4, "reward.pseudo_threshold", None),
+    Add("config", 4, "reward.pseudo_weight", 1.0),
+    Add("config", 4, "reward.pseudo_ratio", 4),
+    Add("config", 4, "reward.trust_filter", False),
+    Add("config", 4, "reward.trust_passes", 30),
+    Add("config", 4, "queries.session_steps", None),
+    Add("config", 4, "queries.session_labels", None),
+    Add("config", 4, "queries.pool_episodes", None),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -89,9 +89,24 @@ class OutputNormaliser(nn.Module):
         average = self.standardised(outputs).mean(dim=0)
         self.scale.copy_(self._target_std / average.std().clamp(min=_SMALLEST_STD))
 
+    def mean_and_deviation(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation over the members of normalised (K, N) outputs, each (N,)."""
+        each = self.standardised(outputs) * self.scale
+        return each.mean(dim=0), each.std(dim=0, correction=0)
+
     def standardised(self, outputs: Tensor) -> Tensor:
         """Subtract each member's mean from (K, N) outputs, and divide by its deviation."""
         return (outputs - self.mean) / self.std
+
+
+class NoNormaliser(OutputNormaliser):
+    """Only averages the members: their mean stays 0, their deviation 1, and the scale 1, as in PEBBLE."""
+
+    def __init__(self, members: int, target_std: float) -> None:
+        super().__init__(members, target_std=1.0)
+
+    def fit(self, outputs: Tensor) -> None:
+        """Do nothing: there are no statistics."""
 
 
 class Normalisation(Protocol):
@@ -214,5 +229,11 @@ NORMALISATIONS: dict[str, Callable[[float], Normalisation]] = {
     "rollouts": RolloutNormalisation,
     "aligned-rollouts": AlignedRolloutNormalisation,
     "memory": MemoryNormalisation,
+    "none": lambda target_std: ComparisonNormalisation(),  # that of the weights, which is none
 }
 """Normalisations by `reward.normalise_over`, created with the target deviation."""
+PUBLISHED: dict[str, Callable[[int, float], OutputNormaliser]] = {
+    **dict.fromkeys(NORMALISATIONS, OutputNormaliser),
+    "none": NoNormaliser,
+}
+"""Normalisations that are published with the weights, by `reward.normalise_over`."""
