@@ -3,7 +3,7 @@ from test_tasks import FACTS
 
 from prefrl.config import replace
 from prefrl.errors import UsageError
-from prefrl.recipes import ABLATIONS, ALGOS, IMAGES, RECIPES, TASKS, resolve
+from prefrl.recipes import ABLATIONS, ALGOS, IMAGES, RECIPES, TASKS, resolve, tables
 from prefrl.registry import ALGORITHMS
 
 
@@ -98,8 +98,8 @@ def test_what_cannot_be_used_is_refused_with_a_hint(arguments, hint):
         resolve("hopper", **arguments)
 
 
-def test_recipes_are_default_and_paper():
-    assert set(RECIPES) == {"default", "paper"}
+def test_recipes_and_algorithms():
+    assert set(RECIPES) == {"default", "paper", "pebble", "surf", "rune", "qpa"}
     assert set(ALGOS) == set(IMAGES) == set(ALGORITHMS) == {"ppo", "a2c", "trpo", "sac", "dqn", "qrdqn"}
     assert set(TASKS) <= set(ALGORITHMS)
 
@@ -160,3 +160,42 @@ def test_only_long_runs_are_evaluated_on_the_way(task, chosen, every):
     evaluation = resolve(task, **chosen).evaluation
     assert (evaluation.episodes, evaluation.every) == (10, every)
     assert resolve(task, **chosen, settings={"evaluation.every": 5000}).evaluation.every == 5000
+
+
+@pytest.mark.parametrize("recipe", ["pebble", "surf", "rune", "qpa"])
+def test_published_recipes_are_for_sac(recipe):
+    config = resolve("walker", algo="sac", recipe=recipe, labels=100)
+    assert (config.queries.initial_labels, config.queries.session_labels) == (10, None)
+    assert (config.agent.n_envs, config.agent.n_steps, config.off_policy.updates_per_step) == (1, 1, 1)
+    assert config.reward.normalise_over == "none"
+    with pytest.raises(UsageError, match=f"--recipe {recipe} is for --algo sac, not ppo"):
+        resolve("walker", recipe=recipe)
+
+
+def test_pebble_is_as_in_b_pref():
+    """The values of B-Pref's configuration files and scripts."""
+    config = resolve("walker", algo="sac", recipe="pebble", labels=500)
+    agent, off, reward, queries = config.agent, config.off_policy, config.reward, config.queries
+    assert (agent.learning_rate, agent.batch_size, agent.net_arch, agent.gamma) == (5e-4, 1024, (1024, 1024), 0.99)
+    assert (off.tau, off.target_interval, off.alpha, off.alpha_learning_rate) == (0.005, 2, 0.1, 1e-4)
+    assert (off.log_std_min, off.random_steps, off.fresh_critic, off.fresh_updates) == (-5, 1000, True, 100)
+    assert (config.exploration.steps, config.exploration.neighbours) == (10_000, 5)
+    assert (reward.hidden, reward.output, reward.negative_slope, reward.members) == ((256, 256, 256), "tanh", 0.01, 3)
+    assert (reward.learning_rate, reward.batch_size, reward.epochs, reward.stop_accuracy) == (3e-4, 128, 50, 0.97)
+    assert (reward.error, reward.l2, reward.bootstrap, reward.normalise_inputs) == (0, 0, False, False)
+    assert (queries.segment_length, queries.candidate_factor, queries.pool_episodes) == (50, 10, 100)
+    assert (queries.session_steps, queries.initial_labels) == (20_000, 50)
+    assert (config.evaluation.every, config.evaluation.every_episodes, config.evaluation.episodes) == (10_000, 10, 10)
+
+
+def test_b_pref_s_tasks_have_their_own_values():
+    known = {name: tables.RECIPES["pebble"].tasks[name] for name in ("quadruped-walk", "button-press", "walker-run")}
+    assert known["walker-run"] == {"steps": 1_000_000}
+    assert known["quadruped-walk"]["queries.session_steps"] == 30_000
+    assert known["quadruped-walk"]["agent.learning_rate"] == 1e-4
+    assert known["button-press"]["agent.net_arch"] == [256, 256, 256]
+    assert known["button-press"]["reward.epochs"] == 10
+    assert 10_000 * known["button-press"]["queries.initial_fraction"] == 50
+    assert tables.RECIPES["rune"].tasks["drawer-open"]["exploration.disagreement_decay"] == 1e-3
+    assert tables.RECIPES["qpa"].tasks["button-press"]["off_policy.recent_steps"] == 5000  # ten episodes
+    assert tables.RECIPES["qpa"].tasks["walker-run"] == {"steps": 1_000_000}

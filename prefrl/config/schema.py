@@ -91,7 +91,6 @@ class AgentConfig:
             require(getattr(self, name) > 0, f"agent.{name} must be positive")
         require(self.target_kl is None or self.target_kl > 0, "agent.target_kl must be positive, or null")
         require(self.batch_size >= 2, "agent.batch_size must be at least 2")
-        require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
         require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
         require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         check_widths("agent.net_arch", self.net_arch, copies=2)
@@ -210,6 +209,9 @@ class RunConfig:
         NETWORKS.check(self.reward.network)
         LOSSES.check(self.reward.loss)
         self.agent.validate()
+        rollout = self.agent.n_envs * self.agent.n_steps
+        replays = ALGORITHMS[self.algo].family.replays
+        require(rollout >= 2 or replays, "agent.n_envs times agent.n_steps must be at least 2")
         self.off_policy.validate()
         self.exploration.validate()
         self.evaluation.validate()

@@ -51,6 +51,8 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     facts = find_task(request.task, request.env_kwargs, people=request.asks_people)
     ALGORITHMS.check(algo)
     recipe = RECIPES[request.recipe]
+    if recipe.algos and algo not in recipe.algos:
+        raise UsageError(f"--recipe {request.recipe} is for --algo {' or '.join(recipe.algos)}, not {algo}")
     if ablation is not None:
         ABLATIONS.check(ablation)
     base = RunConfig(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from prefrl.recipes.off_policy import PEBBLE, PEBBLE_TASKS, QPA, QPA_TASKS, RUNE, RUNE_TASKS, SURF
 from prefrl.registry import Registry
 
 Settings = dict[str, Any]
@@ -250,6 +251,8 @@ class Recipe:
     """Whether every algorithm gets the paper's entropy bonus, if observations are vectors and the reward is learned."""
     evaluates: bool = False
     """Whether the policy is evaluated during training."""
+    algos: tuple[str, ...] = ()
+    """Algorithms that it is for; empty for all."""
 
 
 RECIPES: Registry[Recipe] = Registry(
@@ -264,5 +267,9 @@ RECIPES: Registry[Recipe] = Registry(
             entropy_bonus=True,
             evaluates=True,
         ),
+        "pebble": Recipe(vectors=PEBBLE, tasks=PEBBLE_TASKS, algos=("sac",)),
+        "surf": Recipe(vectors=SURF, tasks=PEBBLE_TASKS, algos=("sac",)),
+        "rune": Recipe(vectors=RUNE, tasks=RUNE_TASKS, algos=("sac",)),
+        "qpa": Recipe(vectors=QPA, tasks=QPA_TASKS, algos=("sac",)),
     },
 )
