@@ -1,13 +1,18 @@
 """The report's table of games: real scores, gains worked by hand, and what others have published."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
 from bench_runs import finish
+from matplotlib.figure import Figure
+from prefrl_benchmarks.report.analysis import Group
+from prefrl_benchmarks.report.figures import draw_curves
 from prefrl_benchmarks.report.games import GOOD, game_rows, games_markdown, games_table, good_games
 from prefrl_benchmarks.report.page import write_report
 from prefrl_benchmarks.report.published import GAMES, SOURCES, game_of, published_scores
+from prefrl_benchmarks.report.style import COLOURS
 from prefrl_benchmarks.results import read_results, write_manifest
 from prefrl_benchmarks.suites import Suite, Variant
 
@@ -131,6 +136,11 @@ def test_the_report_of_games_has_their_table_and_figure(folder, tmp_path):
     }
     written = list(csv.DictReader((tmp_path / "report" / "games.csv").read_text().splitlines()))
     assert [row["task"] for row in written] == [row["task"] for row in found.games["games"]]
+    drawn = {name: (tmp_path / "report" / f"{name}.svg").read_text() for name in ("gains", "scores", "curves")}
+    assert "5500 labels" in drawn["gains"]
+    assert "5500 (tasks: 3)" in drawn["scores"]  # which averages over fewer tasks than others
+    assert "mistake (tasks: 1)" in drawn["scores"]
+    assert "mistake (1)" in drawn["curves"]
     page = (tmp_path / "report" / "report.html").read_text()
     assert "57.0 (0.37; 2 of 3 runs)" in page
     assert "Scores of the games" in page
@@ -143,3 +153,18 @@ def test_more_seeds_of_one_task_do_not_make_the_others_partial(folder):
     (labels,) = (each for each in analyse([folder]).aggregates if each.variant == "5500")
     assert labels.seeds == (0,)
     assert labels.missing == "3 of 5 tasks"
+
+
+def test_a_variant_has_its_colour_in_every_panel():
+    groups = [Group("s", "pong", name, labels, (), 1) for name, labels in (("true", 0), ("mistake", 50))]
+    axes = Figure().add_subplot()
+    drawn = [dataclasses.replace(group, results=(Curve(),)) for group in groups]
+    draw_curves(axes, "pong", drawn, ["few", "mistake"])
+    assert [line.get_color() for line in axes.lines] == ["black", COLOURS[1]]
+
+
+class Curve:
+    """A run with a learning curve."""
+
+    flaw = ""
+    metrics = ({"step": 1, "true_return_mean": 0.0}, {"step": 2, "true_return_mean": 1.0})

@@ -49,7 +49,7 @@ def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
     axes.axhline(1, color="black", label="true reward")
     axes.axhline(0, color="0.6", linestyle=":", label="random policy")
     differ = len({each.tasks for each in learned}) > 1
-    names = [f"{each.variant} ({len(each.tasks)} of the tasks)" if differ else each.variant for each in learned]
+    names = [f"{each.variant} (tasks: {len(each.tasks)})" if differ else each.variant for each in learned]
     labels = [each.labels for each in learned]
     _points(axes, list(zip(labels, names, strict=True)), [each.scores for each in learned], iqm)
     papers = [(each.labels, paper_scores(each.tasks, each.labels)) for each in learned]
