@@ -10,10 +10,11 @@ from torch.nn import functional
 from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
 from prefrl.recipes import resolve
+from prefrl.reward import pool_file
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.pool_file import PoolFile, save_pool
 from prefrl.reward.pseudo_labels import Unlabelled, pseudo_labels
-from prefrl.storage.files import save_tree
+from prefrl.storage.files import load_tree, save_tree
 
 POOL = segments(30, rewards=(0.0,) * 5, features=4)
 
@@ -41,6 +42,8 @@ def test_pairs_are_of_two_different_segments_of_the_pool_drawn_uniformly():
     table.update_from(POOL[:4])
     batch = table.pairs(np.random.default_rng(0), 2, 3000)
     assert batch.slots.shape == (2, 3000, 2)
+    assert batch.drawn.tolist() == [True, True]
+    assert batch.drawn.dtype == torch.bool
     counts = np.zeros((4, 4))
     np.add.at(counts, tuple(batch.slots.reshape(-1, 2).T.numpy()), 1)
     assert (np.diag(counts) == 0).all()
@@ -146,6 +149,20 @@ def test_the_learner_s_process_gets_the_pool_by_a_file(tmp_path):
     path.write_bytes(b"nonsense")
     file.refresh()
     assert len(table) == 7
+    save_pool(path, POOL)
+    file.refresh()
+    assert len(table) == 30  # as many as there is room for
+
+
+def test_the_file_is_read_once(tmp_path, monkeypatch):
+    path, table, read = tmp_path / "pool.safetensors", Unlabelled(Inputs((4,)), 5, 30, "cpu"), []
+    file = PoolFile(path, table)
+    save_pool(path, POOL[:5])
+    monkeypatch.setattr(pool_file, "load_tree", lambda path: read.append(path) or load_tree(path))
+    file.refresh()
+    file.refresh()
+    assert read == [path]
+    assert len(table) == 5
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,9 @@ def test_labels_begin_a_session_and_there_is_none_without_labels():
     library = Library(60)
     learner = make(epochs=4, stop_accuracy=1.0)
     assert (learner.due(10**6), learner.pretrained) == (0, False)
+    learner.work.begin()
+    learner.train(10)
+    assert (learner.trainer.fitted, learner.pretrained) == (0, False)
     learner.add(library.comparisons(last=10), library.read)
     assert learner.due(0) == 40
     learner.train(40)
