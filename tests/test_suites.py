@@ -17,7 +17,7 @@ from prefrl.recipes import ABLATIONS
 from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import TEACHERS
 
-NAMES = ("ablations", "atari", "atari-10m", "atari-pong", "mujoco", "queries", "quick", "smoke", "teachers")
+NAMES = ("ablations", "atari", "atari-10m", "atari-pong", "bpref", "bpref-small", "mujoco", "queries", "quick", "smoke", "teachers")
 OWN = """
 tasks = ["reacher"]
 seeds = [3]
@@ -220,3 +220,54 @@ def test_a_younger_setting_counts_where_it_differs_from_its_default(monkeypatch)
     assert without != before
     assert hash_of(settings={"reward.members": 5}) not in (before, without)
     assert hash_of(teacher="none") == hash_of(teacher="none", settings={"reward.members": 5})
+
+
+def test_a_variant_may_have_its_own_algorithm_and_recipe_and_a_suite_settings_for_all(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        """
+        tasks = ["walker"]
+        seeds = [0]
+        steps = 500_000
+        labels = 100
+        settings = { "agent.batch_size" = 64, "reward.members" = 2 }
+        [variants.true]
+        teacher = "none"
+        [variants.plain]
+        [variants.pebble]
+        algo = "sac"
+        recipe = "pebble"
+        settings = { "reward.members" = 4 }
+        """
+    )
+    true, plain, pebble = find_suite(str(path)).cells()
+    assert (true.algo, true.recipe, plain.algo, plain.recipe) == ("ppo", "default", "ppo", "default")
+    assert (pebble.algo, pebble.recipe, pebble.config.reward.output) == ("sac", "pebble", "tanh")
+    assert [cell.config.agent.batch_size for cell in (true, plain, pebble)] == [64, 64, 64]
+    assert (plain.config.reward.members, pebble.config.reward.members) == (2, 4)
+
+
+def test_cells_that_differ_in_the_recipe_alone_have_different_names(tmp_path):
+    path = tmp_path / "own.toml"
+    head = 'tasks = ["walker"]\nseeds = [0]\nsteps = 500_000\nlabels = 100\nalgo = "sac"\n'
+    path.write_text(head + '[variants.surf]\nrecipe = "surf"\n[variants.rune]\nrecipe = "rune"\n')
+    assert [cell.name for cell in find_suite(str(path)).cells()] == [
+        "walker_sac_oracle-sync-100-surf_s0",
+        "walker_sac_oracle-sync-100-rune_s0",
+    ]
+    path.write_text(head + 'recipe = "surf"\n[variants.a]\n')  # of the suite: names as always
+    assert [cell.name for cell in find_suite(str(path)).cells()] == ["walker_sac_oracle-sync-100_s0"]
+
+
+def test_settings_of_off_policy_agents_are_in_the_hash():
+    changed = {"settings": {"off_policy.tau": 0.01}}
+    assert hash_of(algo="sac", **changed) != hash_of(algo="sac")
+    assert hash_of(settings={"exploration.steps": 5000}) != hash_of()
+
+
+@pytest.mark.parametrize("name", ["bpref", "bpref-small"])
+def test_suites_of_b_pref(name):
+    suite = find_suite(name)
+    assert {cell.algo for cell in suite.cells()} == {"sac"}
+    for task in suite.tasks:
+        assert any(cell.is_baseline for cell in suite.cells() if cell.task == task)

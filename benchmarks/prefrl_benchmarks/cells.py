@@ -31,6 +31,8 @@ class Cell(Request):
 
     variant: str = field(default="", kw_only=True)
     """Name of the variant in its suite."""
+    named: bool = field(default=False, kw_only=True)
+    """Whether the name of the variant is part of the cell's, as it always is if the cell has settings."""
 
     @property
     def is_baseline(self) -> bool:
@@ -43,7 +45,7 @@ class Cell(Request):
         what = "none" if self.is_baseline else f"{self.teacher}-{self.mode}-{self.labels}"
         what += f"-{self.feedback}" if self.feedback != Request.feedback and not self.is_baseline else ""
         what += f"-{self.ablation}" if self.ablation else ""
-        what += f"-{self.variant}" if self.settings and self.variant else ""
+        what += f"-{self.variant}" if (self.settings or self.named) and self.variant else ""
         return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"
 
     @property

@@ -38,7 +38,12 @@ class Variant:
     mode: Mode = "sync"
     """Synchronous, unlike the default of `prefrl train`, so that cells are repeatable."""
     ablation: str | None = None
+    algo: str | None = None
+    """Algorithm; None uses the suite's."""
+    recipe: str | None = None
+    """Recipe; None uses the suite's."""
     settings: dict[str, Any] = field(default_factory=dict)
+    """Settings, which override those of the suite."""
     tasks: tuple[str, ...] = ()
     """Tasks that it is run on; empty for all tasks of the suite."""
     later: bool = False
@@ -68,6 +73,8 @@ class Suite:
     """Seeds of tasks that differ from `seeds`."""
     algo: str = "ppo"
     recipe: str = "default"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of all variants."""
     description: str = ""
 
     def cells(self) -> list[Cell]:
@@ -122,15 +129,16 @@ class Suite:
         return Cell(
             task,
             teacher=variant.teacher,
-            algo=self.algo,
+            algo=variant.algo or self.algo,
             labels=labels,
             steps=self.task_steps.get(task, self.steps),
             seed=seed,
             mode=variant.mode,
             ablation=variant.ablation,
-            recipe=self.recipe,
-            settings=variant.settings,
+            recipe=variant.recipe or self.recipe,
+            settings=self.settings | variant.settings,
             variant=variant.name,
+            named=variant.recipe is not None,
         )
 
 
