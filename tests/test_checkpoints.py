@@ -203,7 +203,25 @@ def test_a_piece_of_a_time_after_the_checkpoint_that_is_loaded_is_made_again(sav
     assert on_disk(other) == ["piece-10.safetensors", "piece-11.safetensors"]
 
 
-@pytest.mark.parametrize("harm", ["missing", "damaged", "a link", "too large"])
+def test_pieces_that_were_loaded_are_not_made_again(saved):
+    saved.save(1, state(1), pieces(10))
+    other, made = Checkpoints(saved._folder), []
+    other.load(pytest.fail, most_pieces=10_000)
+    other.save(2, state(2), pieces(10, 11, made=made))
+    assert made == ["11"]
+
+
+def test_pieces_that_are_too_large_together_are_not_read(saved):
+    saved.save(1, state(1), pieces(10, 11))
+    size = sum(path.stat().st_size for path in saved._folder.glob("piece-*"))
+    assert saved.load(pytest.fail, most_pieces=size)["step"] == 1
+    with pytest.raises(PrefrlError, match="all checkpoints"):
+        saved.load(lambda line: None, most_pieces=size - 1)
+    with pytest.raises(PrefrlError, match="all checkpoints"):
+        saved.load(lambda line: None)
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged", "a link"])
 def test_the_checkpoint_before_is_loaded_where_a_piece_is_not_whole(saved, harm, tmp_path):
     saved.save(1, state(1), pieces(10))
     saved.save(2, state(2), pieces(10, 11))
@@ -216,8 +234,6 @@ def test_the_checkpoint_before_is_loaded_where_a_piece_is_not_whole(saved, harm,
     if harm == "a link":
         (tmp_path / "elsewhere").write_bytes(content)
         piece.symlink_to(tmp_path / "elsewhere")
-    if harm == "too large":
-        piece.write_bytes(content + bytes(20_000))
     assert saved.load(said.append, most_pieces=10_000)["step"] == 1
     assert len(said) == 1
     assert "damaged" in said[0]

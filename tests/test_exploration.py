@@ -65,6 +65,14 @@ def test_states_are_compared_with_those_of_earlier_rollouts_up_to_the_newest_so_
     assert term.renew()
 
 
+def test_states_that_are_all_alike_get_nothing_and_no_nan():
+    term = StateEntropy(1.0, 1, 1)
+    for _ in range(3):
+        assert term(rollout(np.zeros((500, 1))), None).tolist() == [[0.0]] * 500
+    assert len(term._visited) == 1500
+    assert StateEntropy(1.0, 1, 1)._most == 10_000
+
+
 def test_nothing_visited_gives_nothing():
     assert StateEntropy(1.0, 5, 1).relabel([np.ones((3, 2), np.float32)]).tolist() == [0, 0, 0]
 
@@ -104,8 +112,9 @@ def test_disagreement_does_not_depend_on_the_members_scales():
     outputs = torch.tensor([[0.0, 1.0, 2.0], [0.0, 30.0, 80.0]])
     worker = worker_of(outputs)
     worker.ensemble.output_normaliser.std.copy_(torch.tensor([[1.0], [10.0]]))
+    worker.ensemble.output_normaliser.scale.fill_(0.25)  # that of the predicted reward
     found = Disagreement(1.0, 0.0, worker).relabel([np.arange(3, dtype=np.float32)[:, None]])
-    np.testing.assert_allclose(found, [0, 1, 3], rtol=1e-6)
+    np.testing.assert_allclose(found, [0, 0.25, 0.75], rtol=1e-6)
 
 
 SETTINGS = {

@@ -139,6 +139,17 @@ def test_an_aligned_rollout_that_is_better_than_those_before_it_has_a_higher_mea
     assert normalise(outputs(rng, 512) + 3, published).mean() > 0.5
 
 
+def test_a_memory_is_normalised_as_a_whole_and_steps_that_follow_by_its_statistics(tmp_path):
+    normalise = NORMALISATIONS["memory"](0.05)
+    memory = torch.tensor([[0.0, 2.0], [10.0, 14.0]])  # as in the first test
+    normalise.fit(memory)
+    np.testing.assert_allclose(normalise(memory, PUBLISHED), [-0.05, 0.05], rtol=1e-6)
+    later = torch.tensor([[3.0], [16.0]])  # two deviations above the mean, for both members
+    for each in (normalise, NORMALISATIONS["memory"](0.05)):
+        each.load_state_dict(through_file(tmp_path, normalise.state_dict()))
+        np.testing.assert_allclose(each(later, PUBLISHED), [0.1], rtol=1e-6)
+
+
 def test_statistics_over_comparisons_are_the_model_s_own(tmp_path):
     published, rollout = published_over(outputs(np.random.default_rng(7), 100)), torch.rand(3, 10)
     for _ in range(2):

@@ -147,11 +147,24 @@ def test_a_part_of_each_batch_is_of_the_newest_steps():
     np.random.seed(0)  # noqa: NPY002
     everywhere = made.sample(4000).observations[:, 0].numpy()
     assert (everywhere >= 225).mean() == pytest.approx(0.05, abs=0.02)
-    made.recent, made.recent_fraction = 10, 0.5  # 5 steps of each environment
+    assert (made.recent, made.recent_fraction) == (0, 0)
+    made.recent, made.recent_fraction = 10, 0.25  # 5 steps of each environment
     drawn = made.sample(4000).observations[:, 0].numpy()
     assert drawn.min() >= 130
-    assert (drawn >= 225).mean() == pytest.approx(0.5 + 0.5 * 0.05, abs=0.03)
+    assert (drawn >= 225).mean() == pytest.approx(0.25 + 0.75 * 0.05, abs=0.03)
     fresh = memory(100)
     fill(fresh, 3)
     fresh.recent, fresh.recent_fraction = 1000, 1.0
     assert set(fresh.sample(100).observations[:, 0].tolist()) == {0, 1, 2}
+
+
+def test_a_part_has_at_least_a_step_and_images_stay_bytes(monkeypatch):
+    monkeypatch.setattr(replay, "_PART", 1)
+    images = ReplayMemory(8, spaces.Box(0, 255, (1, 2, 2), np.uint8), spaces.Discrete(2), "cpu", n_envs=2)
+    assert images.observations.dtype == images.next_observations.dtype == np.uint8
+    for step in range(3):
+        seen = np.full((2, 1, 2, 2), step, np.uint8)
+        images.add(seen, seen, np.zeros(2), np.zeros(2), np.zeros(2), [{}, {}])
+    parts = list(MemorySteps(images))
+    assert [part.shape for part in parts] == [(2, 1, 2, 2)] * 3
+    assert [int(part.max()) for part in parts] == [0, 1, 2]

@@ -17,7 +17,19 @@ from prefrl.recipes import ABLATIONS
 from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import TEACHERS
 
-NAMES = ("ablations", "atari", "atari-10m", "atari-pong", "bpref", "bpref-small", "mujoco", "queries", "quick", "smoke", "teachers")
+NAMES = (
+    "ablations",
+    "atari",
+    "atari-10m",
+    "atari-pong",
+    "bpref",
+    "bpref-small",
+    "mujoco",
+    "queries",
+    "quick",
+    "smoke",
+    "teachers",
+)
 OWN = """
 tasks = ["reacher"]
 seeds = [3]

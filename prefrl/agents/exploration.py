@@ -101,7 +101,7 @@ class Disagreement:
         """Initialise the term.
 
         Args:
-            coefficient: Initial factor of the reward, relative to rewards of deviation one.
+            coefficient: Initial factor of the reward.
             decay: Relative decrease of the factor per agent step.
             worker: Provides the reward models.
         """
@@ -125,7 +125,7 @@ class Disagreement:
     def _bonus(self, features: Array) -> Floats:
         ensemble = self._worker.ensemble
         outputs = ensemble.predict(torch.from_numpy(features))
-        deviation = ensemble.output_normaliser.standardised(outputs).std(dim=0, correction=0)
+        _, deviation = ensemble.output_normaliser.mean_and_deviation(outputs)
         return np.asarray(self._coefficient * (1 - self._decay) ** self._steps * deviation.cpu().numpy(), np.float32)
 
     def state_dict(self) -> Tree:
