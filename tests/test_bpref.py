@@ -22,11 +22,9 @@ from prefrl.experience.monitor import EpisodeMonitor
 from prefrl.experience.snapshots import load_env, save_env
 from prefrl.rendering.renderer import SegmentRenderer
 
-LACK = misfit(FITTING)
-pytestmark = [
-    pytest.mark.skipif(LACK is not None, reason=f"the extra bpref is not installed ({LACK})"),
-    pytest.mark.filterwarnings("ignore:Constant.s. may be too high"),  # of Meta-World's policies; actions are clipped
-]
+if lack := misfit(FITTING):
+    pytest.skip(f"the extra bpref is not installed ({lack}); .ci/bpref runs these tests", allow_module_level=True)
+pytestmark = pytest.mark.filterwarnings("ignore:Constant.s. may be too high")  # Meta-World's policies; it clips actions
 
 SIZES = {  # of observations and actions
     "walker-walk": (24, 6),
