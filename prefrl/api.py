@@ -14,6 +14,7 @@ from prefrl.config import RunConfig, replace
 from prefrl.config.request import Budget, Request
 from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
+from prefrl.experience.environments import check_actions
 from prefrl.experience.user_envs import UserEnv, check_json, register_user_env, restore_user_env, user_env_maker
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive_admission import read_archive
@@ -70,7 +71,7 @@ def train(
             environment, pass the environment again (`env=`).
         teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, or `none` to train on the
             true reward.
-        algo: `ppo`, `a2c` or `trpo`.
+        algo: `ppo`, `a2c` or `trpo`; `sac` for continuous actions; `dqn` or `qrdqn` for discrete ones.
         feedback: The kind of query: `comparison`, or another feedback kind that is installed.
         labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
@@ -135,6 +136,7 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
     config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:
         user_env_maker(config.env_id)
+    check_actions(config)
     check_clips(config)
     check_memory(config)
     root = request.out.expanduser() if request.out else default_root(config)

@@ -10,7 +10,9 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from torch.distributions import Distribution
 
 from prefrl.agents.agent import Agent
-from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler, RewardTerm
+from prefrl.agents.exploration import Disagreement, StateEntropy
+from prefrl.agents.predicted_reward import PredictedReward
+from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, RewardTerm
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import EnvStack, make_stack
@@ -57,7 +59,7 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
     feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
-    agent: Agent = located(ALGORITHMS[config.algo].agent)(config, env, logger)
+    agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
     return Parts(run, control, env, agent, feedback)
 
 
@@ -74,7 +76,7 @@ def _make_feedback(
     store = cleanup.enter_context(opened)
     if run.begun:
         store.check()
-    learner = _make_learner(run, store, recorder_inputs(config, recorder), threads, control.learner)
+    learner = _make_learner(run, store, recorder, threads, control.learner)
     cleanup.callback(learner.close)
     clips = ClipFolder(run.clips)
     asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
@@ -84,32 +86,45 @@ def _make_feedback(
 
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
-    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), renderer)
+    exploration = _state_entropy(config, recorder, 1.0) if config.exploration.steps else None
+    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, renderer)
 
 
 def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:
     """Build the agent's reward from its terms."""
-    agent = config.agent
+    agent, replays = config.agent, ALGORITHMS[config.algo].family.replays
     # Scoring in the background would slow down a synchronous agent, which already uses every core.
-    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if config.images and not config.synchronous else None
+    in_background = config.images and not config.synchronous and not replays
+    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if in_background else None
     normalisation = NORMALISATIONS[config.reward.normalise_over](config.reward.target_std)
-    predicted = PredictedReward(recorder, learner, ahead, normalisation)
+    predicted = PredictedReward(recorder, learner, ahead, normalisation, replayed=replays)
     terms: dict[str, RewardTerm] = {}
     if agent.ent_coef and not ALGORITHMS[config.algo].has_entropy_bonus:
         terms["entropy"] = EntropyBonus(agent.ent_coef)
-    scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward else None
+    explored = config.exploration
+    if explored.state_entropy:
+        terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy)
+    if explored.disagreement:
+        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, learner)
+    scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
     return AgentReward(predicted, terms, scaler)
 
 
+def _state_entropy(config: RunConfig, recorder: SegmentRecorder, coefficient: float) -> StateEntropy:
+    observation = spaces.flatdim(recorder.observation_space)
+    return StateEntropy(coefficient, config.exploration.neighbours, observation)
+
+
 def _make_learner(
-    run: RunDirectory, store: LabelStore, inputs: Inputs, threads: int, started: WorkerProcess | None
+    run: RunDirectory, store: LabelStore, recorder: SegmentRecorder, threads: int, started: WorkerProcess | None
 ) -> RewardWorker:
     config, device = run.config, choose_device(run.config.device)
+    inputs, pool = recorder_inputs(config, recorder), recorder.pool
     learner = RewardLearner.of_run(config, inputs, device)
     if config.synchronous:
-        return InlineLearner(run, store, learner, threads)
+        return InlineLearner(run, store, learner, threads, pool)
     # With vectors, one thread: the learner's process starts at the same time and needs the other core.
-    pretraining = InlineLearner(run, store, learner, threads if config.images else 1)
+    pretraining = InlineLearner(run, store, learner, threads if config.images else 1, pool)
     return LearnerProcess(run, pretraining, inputs, device, started)
 
 

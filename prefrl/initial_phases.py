@@ -37,20 +37,26 @@ class InitialPhases:
         self.record()
         self.ask()
         self.pretrain()
+        if self._feedback.exploration:
+            self._parts.agent.change_reward()
 
     def restore(self) -> None:
         """Restore a run that was stopped or killed in one of these phases; without effect on a new run."""
         parts, run, recorder = self._parts, self._parts.run, self._feedback.recorder
-        exact, state = True, run.saved.load_recording(parts.control.warn, self._most)
+        exact, state = True, run.saved.load_recording(parts.control.warn, self._most, parts.agent.largest_pieces)
         if state is not None:
             with taken_from(run.saved.recording):
                 exact = parts.env.load_state_dict(state["env"])
-                parts.agent.load_state_dict(state["agent"], exact=exact)
+                parts.agent.load_state_dict(state["agent"] | {"pieces": state["pieces"]}, exact=exact)
                 parts.agent.episodes, self._records.seconds_before = state["episodes"], state["seconds"]
+                if self._feedback.exploration:
+                    self._feedback.exploration.load_state_dict(state["exploration"])
         recorder.recorded = max(recorder.recorded, self._feedback.asker.sync_with_store(exact=exact))
 
     def record(self) -> None:
-        """Collect experience with the untrained policy until there are enough clips for the first queries.
+        """Collect experience until there are enough clips for the first queries, and exploration is over.
+
+        The policy stays untrained, or trains on the reward of exploration.
 
         Raises:
             PrefrlError: if the episodes are too short to cut clips from.
@@ -58,15 +64,21 @@ class InitialPhases:
         """
         wanted, agent, config = self._feedback.asker.initial_segments, self._parts.agent, self._parts.config
         recorder, saved = self._feedback.recorder, time.monotonic()
+
+        def lacking() -> bool:
+            return len(recorder.pool) < wanted or agent.steps < config.exploration.steps
+
         if not wanted:
             return
-        if len(recorder.pool) < wanted:
+        if lacking():
             self._reporter.say(Phase.RECORDING)
-        while len(recorder.pool) < wanted and agent.steps < config.steps:
+        while lacking() and agent.steps < config.steps:
             experience = agent.collect(lambda: self._reporter.keep_saying(Phase.RECORDING))
             assert experience is not None
             recorder.cut(experience)
-            self._reporter.say(Phase.RECORDING)
+            if self._feedback.exploration:
+                agent.improve(self._feedback.exploration)
+            self._reporter.keep_saying(Phase.RECORDING)
             if self._parts.control.stop or time.monotonic() - saved > config.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()
@@ -117,4 +129,8 @@ class InitialPhases:
         """Save the recorded clips; no labels and no reward model exist at this point."""
         agent = self._parts.agent
         state = {"agent": agent.state_dict(), "env": self._parts.env.state_dict()}
-        self._parts.run.saved.save_recording(state | {"episodes": agent.episodes, "seconds": self._records.seconds})
+        if self._feedback.exploration:
+            state["exploration"] = self._feedback.exploration.state_dict()
+        self._parts.run.saved.save_recording(
+            state | {"episodes": agent.episodes, "seconds": self._records.seconds}, agent.pieces()
+        )

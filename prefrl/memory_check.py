@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_action_dim
 
 from prefrl.agents.image_policy import IMAGE_NETWORKS
 from prefrl.config import RunConfig
@@ -20,6 +22,7 @@ from prefrl.experience.environments import recorded_step, reward_inputs
 from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
 from prefrl.feedback.kinds import KINDS
+from prefrl.registry import ALGORITHMS
 from prefrl.reward.image_networks import StackedCNN
 
 _BASE = 600 * 2**20
@@ -44,7 +47,9 @@ def memory_use(config: RunConfig) -> dict[str, int]:
     agent, queries, reward = config.agent, config.queries, config.reward
     step = math.prod(space.shape) * space.dtype.itemsize
     rollout = agent.n_envs * agent.n_steps
+    replays = ALGORITHMS[config.algo].family.replays
     needs = {
+        "the replay memory (off_policy.memory)": replay_memory(config, space, env.action_space) if replays else 0,
         "a rollout (agent.n_steps, agent.n_envs)": 3 * rollout * step,
         "minibatches of the policy (agent.batch_size)": min(agent.batch_size, rollout) * _policy_step(config, space),
     }
@@ -53,12 +58,21 @@ def memory_use(config: RunConfig) -> dict[str, int]:
         segment = math.prod(inputs.segment(queries.segment_length)) * inputs.dtype.itemsize
         labels, arity = min(queries.labels, reward.buffer), KINDS[config.feedback].arity
         steps = reward.batch_size * arity * queries.segment_length * reward.members
+        copies = 1 if reward.pseudo_threshold is None else 2
+        steps *= 1 if reward.pseudo_threshold is None else 1 + reward.pseudo_ratio
         needs |= {
-            "clips to choose from (queries.pool, queries.segment_length)": queries.pool * segment,
+            "clips to choose from (queries.pool, queries.segment_length)": copies * queries.pool * segment,
             f"{labels} labels (--labels, reward.buffer)": arity * labels * segment,
             "gradient steps of the reward model (reward.batch_size, reward.members)": steps * _reward_step(inputs.step),
         }
     return needs
+
+
+def replay_memory(config: RunConfig, observations: spaces.Box, actions: spaces.Space[Any]) -> int:
+    """Return the bytes of an off-policy agent's replay memory: two observations, an action and three numbers a step."""
+    number = min(observations.dtype.itemsize, _FLOAT)  # vectors are stored in single precision
+    step = 2 * math.prod(observations.shape) * number + _FLOAT * (get_action_dim(actions) + 3)
+    return config.memory_steps * step
 
 
 def check_memory(config: RunConfig) -> None:

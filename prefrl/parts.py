@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prefrl.agents.agent import Agent
-from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.reward_terms import AgentReward, RewardTerm
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import SegmentRecorder
@@ -27,6 +27,8 @@ class Feedback:
     asker: Asker
     learner: RewardWorker
     reward: AgentReward
+    exploration: RewardTerm | None
+    """The agent's reward before the first labels; None if it does not train before them."""
     renderer: RendererProcess | None
     """Renders clips for people; None if no person labels."""
 

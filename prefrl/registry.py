@@ -55,15 +55,45 @@ class Registry(dict[str, Entry], Generic[Entry]):
 
 
 @dataclass(frozen=True)
+class AgentFamily:
+    """What algorithms of one kind share, e.g. all on-policy ones. Functions may be named as "module:name"."""
+
+    agent: Callable[..., Any] | str
+    """(RunConfig, EnvStack, Logger) -> `prefrl.agents.agent.Agent`."""
+    algorithm: Callable[..., Any] | str
+    """(RunConfig, environments that the agent steps) -> Stable-Baselines3 model."""
+    normalisations: tuple[str, ...]
+    """Values of `reward.normalise_over` that its agent can use."""
+    replays: bool = False
+    """Whether it trains on a replay memory instead of on its newest rollout."""
+
+
+ON_POLICY = AgentFamily(
+    agent="prefrl.agents.on_policy:OnPolicyAgent",
+    algorithm="prefrl.agents.algorithms:make_algorithm",
+    normalisations=("rollouts", "aligned-rollouts", "comparisons", "none"),
+)
+OFF_POLICY = AgentFamily(
+    agent="prefrl.agents.off_policy:OffPolicyAgent",
+    algorithm="prefrl.agents.off_policy_algorithms:make_algorithm",
+    normalisations=("memory", "comparisons", "none"),
+    replays=True,
+)
+
+
+@dataclass(frozen=True)
 class AlgorithmKind:
     """A reinforcement-learning algorithm."""
 
     make: Callable[..., Any] | str
-    """(AgentConfig, arguments shared by all algorithms) -> Stable-Baselines3 model, or its "module:name"."""
-    agent: Callable[..., Any] | str = "prefrl.agents.on_policy:OnPolicyAgent"
-    """(RunConfig, EnvStack, Logger) -> `prefrl.agents.agent.Agent`, or its "module:name"."""
+    """(RunConfig, arguments shared by the family) -> Stable-Baselines3 model, or its "module:name"."""
+    family: AgentFamily = ON_POLICY
+    policy: Callable[..., Any] | str = "prefrl.agents.algorithms:actor_critic"
+    """(RunConfig, action space) -> class of the policy, and its arguments (Stable-Baselines3's `policy_kwargs`)."""
     has_entropy_bonus: bool = True
     """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
+    actions: tuple[str, ...] = ()
+    """Names of the action spaces that it can act in, e.g. "Box"; empty for all."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +123,16 @@ def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
     return resolve_name(entry) if isinstance(entry, str) else entry
 
 
+_OFF = "prefrl.agents.off_policy_algorithms"
 ALGORITHMS: Registry[AlgorithmKind] = Registry(
     "algo",
     {
         "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo"),
         "a2c": AlgorithmKind("prefrl.agents.algorithms:a2c"),
         "trpo": AlgorithmKind("prefrl.agents.algorithms:trpo", has_entropy_bonus=False),
+        "sac": AlgorithmKind(f"{_OFF}:sac", OFF_POLICY, f"{_OFF}:soft_policy", actions=("Box",)),
+        "dqn": AlgorithmKind(f"{_OFF}:dqn", OFF_POLICY, f"{_OFF}:dqn_policy", actions=("Discrete",)),
+        "qrdqn": AlgorithmKind(f"{_OFF}:qrdqn", OFF_POLICY, f"{_OFF}:qrdqn_policy", actions=("Discrete",)),
     },
 )
 NETWORKS: Registry[NetworkKind] = Registry(

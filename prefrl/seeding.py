@@ -27,6 +27,8 @@ Purpose = Literal[
     "evaluation",
     "random actions",
     "made-up clips",
+    "crops",
+    "pseudo-labels",
 ]
 """What a stream is used for. The first three seed their generators as older versions do, so that runs are reproducible.
 
@@ -37,7 +39,9 @@ Purpose = Literal[
 - holdout: the labels held out when a reward model is fitted offline;
 - repeats: the pair that a person is asked again (key: the number of repeats so far);
 - evaluation: the environments in which a policy is evaluated;
-- random actions, made-up clips: actions and clips of the benchmarks.
+- random actions, made-up clips: actions and clips of the benchmarks;
+- crops: the crops of segments in a gradient step of the reward model (keys: its number, 1 for pseudo-labels);
+- pseudo-labels: the unlabelled pairs of a gradient step (key: its number).
 """
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

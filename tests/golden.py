@@ -43,6 +43,7 @@ RUNS: dict[str, list[list[str]]] = {
     "comparisons": [_train("hopper", 11, 8192, settings=("reward.normalise_over=comparisons",))],
     "true-reward": [_train("hopper", 12, 8192, "--teacher", "none")],
     "resumed": [_train("hopper", 13, 6144, labels=40), ["resume", "--steps", "12288", "--labels", "60"]],
+    "reacher-sac": [_train("reacher", 15, 4096, "--algo", "sac")],
     "imported": [_train("cheetah", 14, 8192, "--labels-from", str(LABELS), labels=80)],
 }
 

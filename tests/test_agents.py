@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,12 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from prefrl import train
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.on_policy import OnPolicyAgent
-from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.agents.state import load_on_policy_state, on_policy_state
 from prefrl.errors import UsageError
 from prefrl.experience.environments import make_stack
 from prefrl.machine.devices import choose_device
 from prefrl.recipes import resolve
-from prefrl.registry import ALGORITHMS, AlgorithmKind
+from prefrl.registry import ALGORITHMS, ON_POLICY, AlgorithmKind
 
 SMALL = {"agent.n_envs": 2, "agent.n_steps": 32, "agent.batch_size": 16, "agent.n_epochs": 2, "agent.net_arch": [8]}
 TASKS = [
@@ -31,7 +33,7 @@ TASKS = [
 def build(task, algo, **settings):
     config = resolve(task, algo=algo, teacher="none", settings=SMALL | {"steps": 320} | settings)
     stack = make_stack(config)
-    return stack, make_algorithm(config, stack)
+    return stack, make_algorithm(config, stack.top)
 
 
 class AtRollout(BaseCallback):
@@ -54,7 +56,7 @@ class AtRollout(BaseCallback):
 
 
 def finished(stack, model):
-    return {"agent": agent_state(model), "env": stack.state_dict()}
+    return {"agent": on_policy_state(model), "env": stack.state_dict()}
 
 
 @pytest.mark.parametrize(("task", "algo"), TASKS)
@@ -69,7 +71,7 @@ def test_training_resumes_exactly_from_a_saved_state(tmp_path, task, algo):
 
     def restore(model):
         assert stack.load_state_dict(saved["env"])
-        load_agent_state(model, saved["agent"], simulators_restored=True)
+        load_on_policy_state(model, saved["agent"], simulators_restored=True)
 
     model.learn(320, AtRollout(0, None, restore), reset_num_timesteps=False)
     resumed = through_file(tmp_path, finished(stack, model))
@@ -83,8 +85,8 @@ def test_training_resumes_exactly_from_a_saved_state(tmp_path, task, algo):
 def test_the_state_changes_as_training_does(tmp_path):
     stack, model = build("Pendulum-v1", "ppo")
     states = []
-    model.learn(192, AtRollout(2, lambda m: states.append(through_file(tmp_path, agent_state(m)))))
-    assert not same_tree(states[0], through_file(tmp_path, agent_state(model)))
+    model.learn(192, AtRollout(2, lambda m: states.append(through_file(tmp_path, on_policy_state(m)))))
+    assert not same_tree(states[0], through_file(tmp_path, on_policy_state(model)))
     stack.top.close()
 
 
@@ -92,9 +94,9 @@ def test_returns_and_lengths_of_finished_episodes_come_back_as_they_were(tmp_pat
     stack, model = build("Pendulum-v1", "ppo")
     model.learn(64)
     model.ep_info_buffer.extend({"r": -100.5 * n, "l": 200 + n} for n in range(1, 4))
-    saved = through_file(tmp_path, agent_state(model))
+    saved = through_file(tmp_path, on_policy_state(model))
     model.ep_info_buffer.clear()
-    load_agent_state(model, saved, simulators_restored=True)
+    load_on_policy_state(model, saved, simulators_restored=True)
     assert [(info["r"], info["l"]) for info in model.ep_info_buffer][-3:] == [
         (-100.5, 201),
         (-201.0, 202),
@@ -106,11 +108,11 @@ def test_returns_and_lengths_of_finished_episodes_come_back_as_they_were(tmp_pat
 def test_the_agent_starts_new_episodes_where_simulators_could_not_be_saved(tmp_path):
     stack, model = build("Pendulum-v1", "ppo")
     model.learn(64)
-    saved = through_file(tmp_path, agent_state(model))
+    saved = through_file(tmp_path, on_policy_state(model))
     model._last_obs = stack.top.reset()
     model._last_episode_starts = np.ones(2, dtype=bool)
     fresh = model._last_obs.copy()
-    load_agent_state(model, saved, simulators_restored=False)
+    load_on_policy_state(model, saved, simulators_restored=False)
     np.testing.assert_array_equal(model._last_obs, fresh)
     assert model._last_episode_starts.all()
     assert model.num_timesteps == 64
@@ -120,9 +122,9 @@ def test_the_agent_starts_new_episodes_where_simulators_could_not_be_saved(tmp_p
 def test_random_states_come_back(tmp_path):
     stack, model = build("Pendulum-v1", "ppo")
     model.learn(64)
-    saved = through_file(tmp_path, agent_state(model))
+    saved = through_file(tmp_path, on_policy_state(model))
     first = torch.rand(3), np.random.random(3)  # noqa: NPY002
-    load_agent_state(model, saved, simulators_restored=True)
+    load_on_policy_state(model, saved, simulators_restored=True)
     again = torch.rand(3), np.random.random(3)  # noqa: NPY002
     assert torch.equal(first[0], again[0])
     np.testing.assert_array_equal(first[1], again[1])
@@ -221,7 +223,7 @@ class Unteachable(OnPolicyAgent):
 
 
 def test_an_agent_of_one_s_own_is_one_registration(tmp_path, monkeypatch):
-    kind = AlgorithmKind("prefrl.agents.algorithms:ppo", agent=Unteachable)
+    kind = AlgorithmKind("prefrl.agents.algorithms:ppo", dataclasses.replace(ON_POLICY, agent=Unteachable))
     monkeypatch.setitem(ALGORITHMS, "unteachable", kind)
     steps = {"agent.n_envs": 2, "agent.n_steps": 32, "round_steps": 64, "reward.pretrain_comparisons": 32}
     run = train("cheetah", algo="unteachable", steps=256, labels=3, mode="sync", out=tmp_path / "run", settings=steps)

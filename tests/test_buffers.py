@@ -10,7 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from prefrl.agents.buffers import DeferredRolloutBuffer
-from prefrl.agents.reward_terms import AgentReward, EntropyBonus, PredictedReward, ReturnScaler
+from prefrl.agents.predicted_reward import PredictedReward
+from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler
 from prefrl.experience.inputs import Inputs
 from prefrl.experience.recorder import Experience, SegmentRecorder
 from prefrl.reward.ensemble import RewardEnsemble

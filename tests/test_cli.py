@@ -30,7 +30,7 @@ from runs import (
 MUJOCO = ("hopper", "walker", "swimmer", "cheetah", "ant", "reacher", "pendulum", "double-pendulum")
 ATARI = ("beamrider", "breakout", "enduro", "pong", "qbert", "seaquest", "spaceinvaders")
 QT_PARTS = ("Core", "DBus", "Gui", "Widgets", "XcbQpa")
-NOVEL = ("hopper-backflip", "cheetah-one-leg", "enduro-even")
+NOVEL = ("hopper-backflip", "cheetah-one-leg", "enduro-effort", "enduro-even")
 BPREF = ("walker-walk", "walker-run", "cheetah-run", "quadruped-walk", "quadruped-run")
 BPREF += ("button-press", "sweep-into", "drawer-open", "window-open", "door-open", "hammer")
 TASKS = (*MUJOCO, *NOVEL, *ATARI, "moving-dot", *BPREF)

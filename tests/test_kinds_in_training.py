@@ -252,3 +252,17 @@ def test_a_linear_reward_is_recovered_from_ratings() -> None:
     made.train(600 * made.config.batch_size)
     outputs = made.ensemble.predict(torch.from_numpy(library.features[300:].reshape(-1, 4))).mean(dim=0)
     assert np.corrcoef(outputs, library.true[300:].ravel())[0, 1] > 0.9
+
+
+def test_ratings_cannot_be_cropped() -> None:
+    with pytest.raises(UsageError, match="crop is for labels that compare segments"):
+        resolve("cheetah", feedback="rating", settings={"reward.crop": [20, 30]})
+
+
+def test_a_session_of_ratings_makes_all_passes() -> None:
+    library = Library(20)
+    config = tiny_reward(loss="proportional-odds", epochs=3, stop_accuracy=0.01)
+    learner = RewardLearner(config, Inputs((4,)), 5, seed=0, arity=1)
+    learner.add([Label(number, (number,), float(1 + number % 5)) for number in range(1, 11)], library.read)
+    learner.train(1000)
+    assert learner.trainer.fitted == 30

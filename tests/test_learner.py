@@ -270,3 +270,16 @@ def test_metrics_are_means_over_members():
         "validation_loss": pytest.approx(0.6),
         "l2": pytest.approx(0.03),
     }
+
+
+def test_the_gradient_is_of_the_members_mean_losses_and_their_penalties():
+    library = Library(40)
+    learner, fresh = make(library, l2=0.01), make(library, l2=0.01)
+    batch = fresh.dataset.training_batch()
+    learner.trainer.step()
+    sums = fresh.ensemble.forward_each(batch.steps).sum(dim=-1)
+    right = torch.sigmoid((sums[..., 0] - sums[..., 1]) * (2 * batch.target - 1))
+    loss = -(0.9 * right + 0.05).log().mean(dim=1).sum()
+    (loss + 0.01 * sum(weight.square().sum() for weight in fresh.ensemble.network.weights)).backward()
+    for own, expected in zip(*(each.ensemble.network.parameters() for each in (learner, fresh)), strict=True):
+        torch.testing.assert_close(own.grad, expected.grad, rtol=1e-4, atol=1e-6)

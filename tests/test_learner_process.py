@@ -4,6 +4,7 @@ import dataclasses
 import multiprocessing
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ class Scripted:
 
     ensemble = torch.nn.Module()
     """Of no weights."""
+    unlabelled, work = None, SimpleNamespace(begins_with_labels=False)
 
     def __init__(self, clock, **given):
         self.clock, self.told = clock, []
@@ -121,7 +123,7 @@ def learned(monkeypatch, run, looks, said=None, **given):
     monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "RewardLearner", instead(learner, made))
     process.learn_until(process.Orders(pipe), run, INPUTS, "cpu")
-    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", 2)]
+    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", 2, run.config.queries.pool)]
     return learner, pipe
 
 

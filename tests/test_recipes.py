@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_refused_with_a_hint(arguments, hint):
 
 def test_recipes_are_default_and_paper():
     assert set(RECIPES) == {"default", "paper"}
-    assert set(ALGOS) == set(IMAGES) == set(ALGORITHMS) == {"ppo", "a2c", "trpo"}
+    assert set(ALGOS) == set(IMAGES) == set(ALGORITHMS) == {"ppo", "a2c", "trpo", "sac", "dqn", "qrdqn"}
     assert set(TASKS) <= set(ALGORITHMS)
 
 

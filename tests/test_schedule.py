@@ -4,7 +4,7 @@ from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefrl.selection.schedule import labels_due
+from prefrl.selection.schedule import labels_due, labels_due_in_sessions
 
 MUJOCO = {"budget": 700, "initial": 175, "constant": 2e6, "horizon": 20e6}
 ATARI = {"budget": 5500, "initial": 500, "constant": 5e6, "horizon": 50e6, "bins": 10}
@@ -71,3 +71,22 @@ def test_schedule_starts_at_the_initial_labels_and_ends_at_the_budget(schedule, 
 def test_labels_come_thicker_early_than_late(schedule):
     half = labels_due(schedule["horizon"] / 2, **schedule)
     assert half - schedule["initial"] >= schedule["budget"] - half - 1
+
+
+SESSIONS = {"budget": 100, "initial": 10, "steps": 20_000, "labels": 10, "horizon": 490_000}
+"""PEBBLE on walker with 100 labels: the first session after 10,000 steps of 500,000."""
+
+
+@pytest.mark.parametrize(
+    ("step", "labels"),
+    [(0, 10), (19_999, 10), (20_000, 20), (39_999, 20), (40_000, 30), (180_000, 100), (400_000, 100)],
+)
+def test_sessions_of_pebble(step, labels):
+    assert labels_due_in_sessions(step, **SESSIONS) == labels
+
+
+def test_a_session_does_not_exceed_the_budget_and_the_last_step_asks_for_the_rest():
+    odd = SESSIONS | {"budget": 25}
+    assert [labels_due_in_sessions(step, **odd) for step in (0, 20_000, 40_000)] == [10, 20, 25]
+    late = SESSIONS | {"horizon": 30_000}
+    assert [labels_due_in_sessions(step, **late) for step in (29_999, 30_000)] == [20, 100]

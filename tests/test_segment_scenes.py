@@ -111,7 +111,7 @@ def test_scenes_are_a_part_of_the_state(tmp_path):
     roll(plain, 11)
     take_rollout(plain)
     assert plain.state_dict()["scenes"] == {}
-    assert set(plain.state_dict()["pool"]["0"]) == {"o", "a", "r", "e"}
+    assert set(plain.state_dict()["pool"]["0"]) == {"o", "a", "r", "e", "place"}
 
 
 @pytest.mark.parametrize("name", ["Hopper-v5", "Unsaved", "OfLists"])

@@ -363,3 +363,42 @@ def test_a_saved_pool_is_in_the_order_of_its_ids_however_the_state_lists_it():
     assert (
         [segment.id for segment in loaded.pool] == [segment.id for segment in saved.pool] == list(range(saved.recorded))
     )
+
+
+@quick
+@given(st.integers(1, 3), st.integers(1, 6), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.booleans())
+def test_a_segment_knows_its_episode_and_how_many_steps_of_it_came_before(envs, length, lengths, truncate):
+    env = recorder(envs, length, lengths=lengths, truncate=truncate)
+    roll(env, 40)
+    begun = {}
+    for tag in range(envs):
+        for number, episode in itertools.groupby(enumerate(logged(env.venv, tag)), key=lambda step: step[1][3]):
+            first, steps = next(episode)
+            begun[tag, number] = first
+            del steps
+    for segment in env.pool:
+        tag = int(segment.observations[0, 0])
+        log = logged(env.venv, tag)
+        number = next(n for n, step in enumerate(log) if np.array_equal(step[0], segment.observations[0]))
+        assert segment.start == number - begun[tag, log[number][3]]
+        assert (
+            segment.episode == begun[tag, log[number][3]] * envs + tag
+        )  # by the step it began at, then by environment
+
+
+def test_the_places_of_segments_survive_a_checkpoint(tmp_path):
+    through, resumed = (recorder(2, 3) for _ in range(2))
+    roll(through, 11)
+    resumed.reset()
+    state = through_file(tmp_path, through.state_dict())
+    resumed.load_state_dict(state)
+    assert same_tree(through.state_dict(), resumed.state_dict())
+    assert [(each.episode, each.start) for each in resumed.pool] == [
+        (each.episode, each.start) for each in through.pool
+    ]
+    older = {name: value for name, value in state.items() if name not in ("steps", "begun")}
+    older["pool"] = {
+        name: {key: part for key, part in each.items() if key != "place"} for name, each in state["pool"].items()
+    }
+    resumed.load_state_dict(older)
+    assert {(each.episode, each.start) for each in resumed.pool} == {(0, 0)}

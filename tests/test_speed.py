@@ -6,11 +6,19 @@ import sys
 
 import pytest
 from prefrl_benchmarks.cells import Cell
-from prefrl_benchmarks.measure import defaults, growth, plain, speed
+from prefrl_benchmarks.measure import defaults, engines, growth, plain, speed
 from prefrl_benchmarks.measure.profile import PARTS, REST, Clock
 from runs import prefrl, refused
+from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor, VecNormalize
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
 
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.errors import PrefrlError
@@ -115,7 +123,7 @@ TRUE = Cell("reacher", teacher="none", mode="sync", steps=6000, labels=0)
 def test_plain_training_has_the_recipe_s_settings_and_nothing_of_prefrl_s_loop():
     config = TRUE.config
     stack = make_stack(config)
-    theirs, ours = plain.same_settings(config), make_algorithm(config, stack)
+    theirs, ours = plain.same_settings(config), make_algorithm(config, stack.top)
     for name in ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"):
         assert getattr(theirs, name) == getattr(ours, name)
     assert theirs.n_envs == ours.n_envs
@@ -128,6 +136,36 @@ def test_plain_training_has_the_recipe_s_settings_and_nothing_of_prefrl_s_loop()
     assert wrappers == [VecNormalize, VecMonitor]
     assert type(theirs.rollout_buffer) is RolloutBuffer
     stack.top.close()
+
+
+PONG = Cell("pong", teacher="none", mode="sync", steps=1024, labels=0, settings={"agent.n_envs": 2})
+
+
+def test_training_with_its_own_wrappers_differs_in_the_environments_alone():
+    config = PONG.config
+    ours, theirs = plain.same_settings(config), plain.own_wrappers(config)
+    for name in ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm"):
+        assert getattr(theirs, name) == getattr(ours, name)
+    assert theirs.n_envs == ours.n_envs == 2
+    assert str(theirs.policy) == str(ours.policy)
+    assert theirs.observation_space.shape == ours.observation_space.shape == (4, 84, 84)
+    assert theirs.action_space == ours.action_space
+    env, wrappers = theirs.env, []
+    while isinstance(env, VecEnvWrapper):
+        wrappers.append(type(env))
+        env = env.venv
+    assert wrappers == [VecNormalize, VecTransposeImage, VecFrameStack]
+    assert all(env.env_is_wrapped(AtariWrapper))
+    assert all(env.env_is_wrapped(Monitor))
+    for agent in (ours, theirs):
+        agent.env.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "wrappers"])
+def test_a_game_is_trained_without_prefrl(kind, tmp_path):
+    summary = read_json(speed.run_module(kind, PONG, tmp_path, 1) / "summary.json")
+    assert summary["steps"] == 1024
+    assert summary["steps_per_second"] > 10
 
 
 def test_plain_training_leaves_figures_as_a_run_does(tmp_path):
@@ -202,6 +240,9 @@ def test_every_point_of_growth_is_over_as_many_labels():
         (("speed", "--alternations", "0"), "--alternations"),
         (("speed", "--task", "chetah"), "cheetah"),
         (("speed", "--modes", "sync", "sync"), "twice"),
+        (("speed", "--also", "plain"), "plain twice"),
+        (("speed", "--task", "pong", "--against", "true", "--also", "wrappers", "wrappers"), "wrappers twice"),
+        (("speed", "--against", "wrappers"), "not for cheetah: beamrider, breakout"),
         (("speed", "--imitation", "/no/such/python"), "no such Python"),
         (("speed", "--imitation", sys.executable), "pip install imitation"),
         (("speed", "--imitation", sys.executable, "--task", "hopper"), "cheetah"),
@@ -216,3 +257,26 @@ def test_every_point_of_growth_is_over_as_many_labels():
 )
 def test_what_cannot_be_measured_is_refused_before_anything_is(words, named):
     assert named in refused(prefrl("bench", *words), 2)
+
+
+def test_engines_are_compared_within_an_alternation():
+    rates = {
+        "engine": [engines.Rate(100.0, 50.0), engines.Rate(300.0, 60.0), engines.Rate(200.0, 70.0)],
+        "python": [engines.Rate(50.0, 50.0), engines.Rate(100.0, 40.0), engines.Rate(200.0, 35.0)],
+    }
+    # By the clock 2, 3 and 1; by processor time 1, 1.5 and 2.
+    assert engines.report_lines(rates) == [
+        "engine    median    200 steps/s, 60 per processor second",
+        "python    median    100 steps/s, 40 per processor second",
+        "engine over python    median 2.00 (1.00 to 3.00), 1.50 by processor time",
+    ]
+
+
+def test_all_three_engines_of_a_game_are_timed():
+    done = prefrl("bench", "engines", "--game", "enduro", "--envs", "2", "--steps", "40", "--alternations", "1")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert [line.split(" median")[0].strip() for line in lines] == [
+        *("engine", "snapshots", "python"),
+        *("engine over snapshots", "engine over python"),
+    ]

@@ -1,6 +1,7 @@
 """Suites: the built-in ones, TOML files of users, invalid ones, and the hash of a cell."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from prefrl.recipes import ABLATIONS
 from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import TEACHERS
 
-NAMES = ("ablations", "atari", "mujoco", "queries", "quick", "smoke", "teachers")
+NAMES = ("ablations", "atari", "atari-10m", "atari-pong", "mujoco", "queries", "quick", "smoke", "teachers")
 OWN = """
 tasks = ["reacher"]
 seeds = [3]
@@ -52,13 +53,68 @@ def test_the_suites_of_the_package():
         ours = find_suite(name)  # every cell resolves
         assert ours.description
         assert [variant.name for variant in ours.variants if variant.is_baseline] == ["true"]
-        assert len({cell.name for cell in ours.cells()}) == len(ours.tasks) * len(ours.variants) * len(ours.seeds)
+        seeds = {task: len(ours.task_seeds.get(task, ours.seeds)) for task in ours.tasks}
+        expected = sum(seeds[task] for variant in ours.variants for task in variant.tasks or ours.tasks)
+        assert len({cell.name for cell in ours.cells()}) == expected
 
 
 def test_the_paper_s_suites_have_its_tasks_and_budgets():
-    budgets = {name: {v.labels for v in find_suite(name).variants if v.labels} for name in ("mujoco", "atari")}
-    assert budgets == {"mujoco": {1400, 700, 350}, "atari": {10_000, 5600, 3300}}
-    assert [len(find_suite(name).tasks) for name in ("mujoco", "atari")] == [8, 7]
+    budgets = {name: {v.labels for v in find_suite(name).variants if v.labels} for name in ("mujoco", "atari-10m")}
+    assert budgets == {"mujoco": {1400, 700, 350}, "atari-10m": {10_000, 5600, 3300}}
+    assert [len(find_suite(name).tasks) for name in ("mujoco", "atari-10m")] == [8, 7]
+
+
+def test_the_games_at_the_scale_of_two_cores():
+    games = find_suite("atari-10m").tasks
+    cells = find_suite("atari").cells()
+    assert {cell.steps for cell in cells} == {2_000_000}
+    assert {cell.mode for cell in cells} == {"sync"}
+    made = Counter((cell.task, cell.variant) for cell in cells)
+    assert {game for game in games if made[game, "5500"] == made[game, "true"] == 3} == {"breakout", "qbert"}
+    assert all(made[game, variant] for game in games for variant in ("true", "5500", "3300"))
+    assert [task for task, variant in made if variant == "mistake"] == ["enduro-effort", "enduro"]
+    assert {cell.labels for cell in cells if not cell.is_baseline} == {5500, 3300}
+    first = cells[: 2 * (len(games) + 1)]  # a score for every task, before anything else
+    assert [(a.task, a.variant, b.variant) for a, b in zip(first[::2], first[1::2], strict=True)] == [
+        (task, "true", "5500") for task in find_suite("atari").tasks
+    ]
+    pong = find_suite("atari-pong").cells()
+    assert [(cell.task, cell.seed, cell.steps) for cell in pong[::2]] == [
+        ("pong", seed, 3_000_000) for seed in range(3)
+    ]
+    assert {cell.labels for cell in pong} == {0, 5500}
+
+
+def test_a_suite_with_seeds_and_variants_of_single_tasks(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        """
+tasks = ["reacher", "hopper"]
+seeds = [0]
+steps = 1000
+labels = 10
+[task_seeds]
+hopper = [2, 0]
+[variants.few]
+labels = 5
+later = true
+[variants.true]
+teacher = "none"
+[variants.wrong]
+teacher = "mistake"
+tasks = ["hopper"]
+"""
+    )
+    assert [(cell.seed, cell.task, cell.variant) for cell in find_suite(str(path)).cells()] == [
+        (0, "reacher", "true"),
+        (0, "hopper", "true"),
+        (0, "hopper", "wrong"),
+        (0, "reacher", "few"),
+        (0, "hopper", "few"),
+        (2, "hopper", "true"),
+        (2, "hopper", "wrong"),
+        (2, "hopper", "few"),
+    ]
 
 
 def test_no_ablation_teacher_or_rule_is_forgotten():
@@ -93,6 +149,11 @@ def test_a_suite_of_one_s_own(tmp_path):
         ("labels = 10", "", "variant few needs labels"),
         ("labels = 10", "labels = 1_000_000", "labels are more than"),
         ("steps = 1000", "steps = 1000\n[task_steps]\nhopper = 5\n", "unknown task under task_steps 'hopper'"),
+        ("steps = 1000", "steps = 1000\n[task_seeds]\nreecher = [5]\n", "unknown task under task_seeds 'reecher'"),
+        ("steps = 1000", "steps = 1000\n[task_seeds]\nreacher = []\n", "task_seeds.reacher needs at least one seed"),
+        ("steps = 1000", "steps = 1000\n[task_seeds]\nreacher = 5\n", "task_seeds.reacher cannot be 5"),
+        ("labels = 10", 'labels = 10\ntasks = ["reecher"]', "unknown task under variants.few.tasks 'reecher'"),
+        ("labels = 10", "labels = 10\nlater = 1", "variants.few.later cannot be 1"),
         ("[variants.true]", "[variants", "is not TOML"),
     ],
 )

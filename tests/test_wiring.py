@@ -12,7 +12,8 @@ import pytest
 from runs import prefrl, summary, tiny
 
 from prefrl import assembly
-from prefrl.agents.reward_terms import AgentReward, PredictedReward
+from prefrl.agents.predicted_reward import PredictedReward
+from prefrl.agents.reward_terms import AgentReward
 from prefrl.experience.environments import make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.recorder import SegmentRecorder

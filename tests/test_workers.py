@@ -42,7 +42,7 @@ def test_pretraining_goes_chunk_by_chunk_and_what_is_due_later_at_once(tmp_path)
     fitted = []
     learner = SimpleNamespace(ensemble=RewardLearner(tiny_reward(), INPUTS, 5, 0).ensemble, last_id=0, chunk=16)
     learner.pretrained, learner.add, learner.due = False, lambda changes, read: list(changes), lambda step: 40
-    learner.train, learner.publish = fitted.append, fitted.append
+    learner.train, learner.publish, learner.watch = fitted.append, fitted.append, lambda pool: None
     worker = InlineLearner(run, store, learner)
     worker.fit(0, None)
     assert fitted == [16]  # and nothing is published before the end of pretraining

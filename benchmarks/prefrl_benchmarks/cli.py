@@ -42,7 +42,7 @@ def run(
     """Run a suite of experiments. Finished runs are skipped and unfinished ones resumed.
 
     Args:
-        suite: smoke, quick, mujoco, atari, ablations, teachers, queries, or a TOML file of your own.
+        suite: smoke, quick, mujoco, atari, atari-pong, atari-10m, ablations, teachers, queries, or your own TOML file.
         out: Folder for the runs.
         jobs: Number of runs at a time; each uses one core.
         executor: Where to run: `process` (this machine), `ray` (a Ray cluster) or `submitit` (Slurm).
@@ -136,7 +136,8 @@ def speed(
     alternations: int = 5,
     modes: tuple[Literal["sync", "async"], ...] = ("sync", "async"),
     threads: int | None = None,
-    against: Literal["plain", "true"] = "plain",
+    against: Literal["plain", "wrappers", "true"] = "plain",
+    also: tuple[Literal["plain", "wrappers", "true"], ...] = (),
     imitation: Path | None = None,
     split: bool = True,
     turns: float | None = None,
@@ -152,7 +153,9 @@ def speed(
         alternations: Number of runs of each kind; ratios are taken within an alternation.
         modes: Modes of the preference runs.
         threads: Number of threads of each process (default: not limited).
-        against: What to compare with: plain (Stable-Baselines3 alone) or true (prefrl on the true reward).
+        against: What to compare with: plain (Stable-Baselines3 alone, on prefrl's environments), wrappers (the same
+            with its own wrappers of a game), or true (prefrl on the true reward).
+        also: Others of these to compare with it, for example true.
         imitation: A Python interpreter with the imitation library (pip install imitation), to measure it as well.
         split: Profile one additional run of each mode and one on the true reward.
         turns: Length in seconds, for example 1, of the slices in which the runs of an alternation are interleaved. Use
@@ -161,7 +164,13 @@ def speed(
     """
     from prefrl_benchmarks.measure.speed import measure, report_lines
 
-    options: dict[str, Any] = {"threads": threads, "against": against, "imitation": imitation, "profile": split}
+    options: dict[str, Any] = {
+        "threads": threads,
+        "against": against,
+        "also": also,
+        "imitation": imitation,
+        "profile": split,
+    }
     options["interleave"] = turns
     _tell(
         partial(
@@ -269,7 +278,7 @@ def viewer(*, keys: int = 100, starts: int = 5, seconds: float = 10, out: Path |
 
 @bench.command
 def engines(*, game: str = "pong", envs: int = 8, steps: int = 16_000, alternations: int = 5) -> None:
-    """Compare the speed of a game on the C++ engine and with Stable-Baselines3's Python wrappers.
+    """Compare the speed of a game on the C++ engine, on prefrl's in Python, and with Stable-Baselines3's wrappers.
 
     Args:
         game: Name of a game.

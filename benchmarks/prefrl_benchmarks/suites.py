@@ -1,12 +1,14 @@
 """Suites of experiments, defined in small TOML files: those in `suites/`, or a user's own.
 
-A suite lists tasks, seeds and the variants to compare. Each combination of task, variant and seed is a cell. The
-variant whose teacher is `none` trains on the true reward and is the baseline of the others.
+A suite lists tasks, seeds and the variants to compare. Each combination of task, variant and seed is a cell. Tasks can
+have seeds and steps of their own, and a variant can be limited to some tasks. The variant whose teacher is `none`
+trains on the true reward and is the baseline of the others.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,6 +39,10 @@ class Variant:
     """Synchronous, unlike the default of `prefrl train`, so that cells are repeatable."""
     ablation: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    """Tasks that it is run on; empty for all tasks of the suite."""
+    later: bool = False
+    """Whether its cells come after those of the other variants with the same seed."""
 
     @property
     def is_baseline(self) -> bool:
@@ -58,15 +64,23 @@ class Suite:
     """Label budget of variants without one."""
     task_steps: dict[str, int] = field(default_factory=dict)
     """Agent steps of tasks that differ from `steps`."""
+    task_seeds: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Seeds of tasks that differ from `seeds`."""
     algo: str = "ppo"
     recipe: str = "default"
     description: str = ""
 
     def cells(self) -> list[Cell]:
-        """All cells, ordered by seed, so that early results cover all tasks and variants."""
-        return [
-            self._cell(*which) for which in ((t, v, s) for s in self.seeds for t in self.tasks for v in self.variants)
+        """All cells, ordered by seed, so that early results cover all tasks and variants; then the `later` variants."""
+        seeds = list(dict.fromkeys(itertools.chain(self.seeds, *self.task_seeds.values())))
+        cells = [
+            (task, variant, seed)
+            for task in self.tasks
+            for variant in self.variants
+            if task in (variant.tasks or self.tasks)
+            for seed in self.task_seeds.get(task, self.seeds)
         ]
+        return [self._cell(*which) for which in sorted(cells, key=lambda each: (seeds.index(each[2]), each[1].later))]
 
     def validate(self) -> Suite:
         """Check that every cell can run.
@@ -79,9 +93,7 @@ class Suite:
         """
         if not (self.tasks and self.seeds and self.variants):
             raise UsageError("a suite needs at least one of tasks, seeds and variants")
-        for task in self.task_steps:
-            if task not in self.tasks:
-                raise unknown("task under task_steps", task, self.tasks)
+        self._check_tasks()
         cells = self.cells()
         for cell in cells:
             if cell.teacher == "human":
@@ -90,6 +102,18 @@ class Suite:
         if twice := [name for name, count in Counter(cell.name for cell in cells).items() if count > 1]:
             raise UsageError(f"two cells are the same: {twice[0]}")
         return self
+
+    def _check_tasks(self) -> None:
+        """Raise UsageError for a task that the suite does not have, and for one without seeds."""
+        named = {"task_steps": tuple(self.task_steps), "task_seeds": tuple(self.task_seeds)}
+        named |= {f"variants.{variant.name}.tasks": variant.tasks for variant in self.variants}
+        for place, tasks in named.items():
+            for task in tasks:
+                if task not in self.tasks:
+                    raise unknown(f"task under {place}", task, self.tasks)
+        for task, seeds in self.task_seeds.items():
+            if not seeds:
+                raise UsageError(f"task_seeds.{task} needs at least one seed")
 
     def _cell(self, task: str, variant: Variant, seed: int) -> Cell:
         labels = 0 if variant.is_baseline else variant.labels or self.labels

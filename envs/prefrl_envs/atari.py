@@ -211,10 +211,15 @@ class AtariGame(gymnasium.Env[Any, Any]):
             info["episode"] = {"r": self._score, "l": self._length}
         frame = self._new_game() if over else self._seen(np.maximum(*screens[-2:]))
         self._stack = np.concatenate([self._stack[1:], frame[None]])
-        return self._stack.copy(), self._paid(scored, over), False, False, info
+        return self._stack.copy(), self.paid(scored, over=over), False, False, info
 
-    def _paid(self, scored: int, over: bool) -> float:
-        """What an oracle judges a step by."""
+    def paid(self, scored: int, *, over: bool) -> float:
+        """What a teacher judges a step by; tasks other than the game's score override it.
+
+        Args:
+            scored: Points of the step, unclipped.
+            over: Whether the game ended with the step. A new one has then begun.
+        """
         return float(_reward(scored, over, self._game))
 
     @property
@@ -261,24 +266,6 @@ class AtariGame(gymnasium.Env[Any, Any]):
         for box in self._masks:
             frame[box.top : box.bottom, box.left : box.right] = 0
         return np.asarray(frame, np.uint8)
-
-
-class EnduroEven(AtariGame):
-    """Enduro, to be driven level with the other cars: neither passing nor being passed (section 3.2).
-
-    The reward is ours, for scripted teachers: the paper had people judge. A car passed, or passing, costs 1; driving at
-    half of full speed or more pays 0.1, in proportion below, so that standing still while nobody comes is no way out.
-    """
-
-    _SPEED, _HALF = 22, 30
-    """Where the game keeps the speed (6 standing, about 60 at most); measured by accelerating and braking."""
-
-    def __init__(self, *, noops: int = NOOPS, render_mode: str | None = None) -> None:
-        super().__init__("enduro", noops=noops, render_mode=render_mode)
-
-    def _paid(self, scored: int, over: bool) -> float:
-        driving = min(1.0, int(self.ale.getRAM()[self._SPEED]) / self._HALF)
-        return 0.1 * driving - abs(scored) - self._game.penalty * over
 
 
 def _reward(scored: Any, over: Any, game: Game) -> Any:

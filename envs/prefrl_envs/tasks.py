@@ -147,9 +147,20 @@ TASKS: dict[str, Task] = {
         ),
         *(_game(name, instruction) for name, instruction in _GAMES.items()),
         Task(
+            name="enduro-effort",
+            env_id="prefrl/EnduroEffort-v0",
+            entry_point="prefrl_envs.enduro:EnduroEffort",
+            horizon=None,
+            segment_length=25,
+            playback_fps=15,
+            instruction="Pass other cars, and do not be passed. If neither happens, prefer the clip in which the car "
+            "drives faster and gains on the cars ahead. Ignore the score and the day.",
+            frame_stack=4,
+        ),
+        Task(
             name="enduro-even",
             env_id="prefrl/EnduroEven-v0",
-            entry_point="prefrl_envs.atari:EnduroEven",
+            entry_point="prefrl_envs.enduro:EnduroEven",
             horizon=None,
             segment_length=25,
             playback_fps=15,

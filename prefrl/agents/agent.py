@@ -7,7 +7,7 @@ from typing import Protocol
 
 from stable_baselines3.common.logger import Logger
 
-from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.reward_terms import RewardTerm
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
@@ -27,6 +27,10 @@ class Agent(Protocol):
     def logger(self) -> Logger:
         """Logger of the algorithm's own metrics."""
 
+    @property
+    def largest_pieces(self) -> int:
+        """Bytes that all pieces of the state can have; see `pieces`."""
+
     def collect(self, each_step: Callable[[], None]) -> Experience | None:
         """Collect experience in the environments, e.g. one rollout.
 
@@ -37,12 +41,15 @@ class Agent(Protocol):
             The recorded experience; None if the agent trains on the true reward.
         """
 
-    def improve(self, reward: AgentReward | None) -> None:
+    def improve(self, reward: RewardTerm | None) -> None:
         """Train on the collected experience.
 
         Args:
             reward: Computes the rewards; None to use the environments' rewards.
         """
+
+    def change_reward(self) -> None:
+        """Prepare for another reward; called when the learned reward replaces that of exploration."""
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions, (N, *action), for raw observations, (N, *observation)."""
@@ -51,12 +58,18 @@ class Agent(Protocol):
         """Return the true returns of the last 100 finished episodes, at most (100,)."""
 
     def state_dict(self) -> Tree:
-        """Return the complete state, including the global random states."""
+        """Return the complete state, including the global random states, but without the pieces."""
+
+    def pieces(self) -> dict[str, Callable[[], Tree]]:
+        """Return functions that make the large parts of the state that never change, e.g. of a replay memory.
+
+        The names of pieces sort in the order in which they were made. Each is written to disk once.
+        """
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> None:
         """Restore a saved state.
 
         Args:
-            state: From `state_dict`.
+            state: From `state_dict`, and under `pieces` the content of its pieces by name.
             exact: Whether the environments were restored too. If not, they are reset.
         """

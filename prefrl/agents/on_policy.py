@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.buffers import DeferredRolloutBuffer
-from prefrl.agents.reward_terms import AgentReward
-from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.agents.reward_terms import RewardTerm
+from prefrl.agents.state import load_on_policy_state, on_policy_state
+from prefrl.agents.step_hook import StepHook
 from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
-from prefrl.experience.environments import EnvStack, ended_episodes
+from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 
@@ -31,9 +31,9 @@ class OnPolicyAgent:
             logger: Logger for the algorithm's own metrics.
         """
         self._env, self._total = env, config.steps
-        self._model = make_algorithm(config, env, DeferredRolloutBuffer)
+        self._model = make_algorithm(config, env.top, DeferredRolloutBuffer)
         self._model.set_logger(logger)
-        self._hook = _StepHook()
+        self._hook = StepHook()
         self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
         self._experience: Experience | None = None
         self.episodes = 0
@@ -48,6 +48,11 @@ class OnPolicyAgent:
         """Logger of the algorithm's own metrics."""
         return self._model.logger
 
+    @property
+    def largest_pieces(self) -> int:
+        """0: there are no pieces."""
+        return 0
+
     def collect(self, each_step: Callable[[], None]) -> Experience | None:
         """Collect one rollout: `agent.n_steps` steps of every environment; see `Agent.collect`."""
         model = self._model
@@ -61,7 +66,7 @@ class OnPolicyAgent:
         self._experience = self._env.recorder.take() if self._env.recorder else None
         return self._experience
 
-    def improve(self, reward: AgentReward | None) -> None:
+    def improve(self, reward: RewardTerm | None) -> None:
         """Score the last rollout and train on it."""
         buffer = self._model.rollout_buffer
         assert isinstance(buffer, DeferredRolloutBuffer)
@@ -69,6 +74,9 @@ class OnPolicyAgent:
         buffer.complete(scored)
         self._model._update_current_progress_remaining(self.steps, self._total)
         self._model.train()
+
+    def change_reward(self) -> None:
+        """Do nothing: the next rollout has the new rewards; see `Agent.change_reward`."""
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""
@@ -82,22 +90,14 @@ class OnPolicyAgent:
 
     def state_dict(self) -> Tree:
         """Return the complete state, including the global random states of torch and NumPy."""
-        return agent_state(self._model)
+        return on_policy_state(self._model)
+
+    def pieces(self) -> dict[str, Callable[[], Tree]]:
+        """Return nothing; see `Agent.pieces`."""
+        return {}
 
     def load_state_dict(self, state: Tree, *, exact: bool) -> None:
         """Restore a saved state; see `Agent.load_state_dict`."""
         if not exact:
             self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
-        load_agent_state(self._model, state, simulators_restored=exact)
-
-
-class _StepHook(BaseCallback):
-    """Calls `step` after each step of a rollout, with the number of episodes that ended in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.step: Callable[[int], None] = lambda ended: None
-
-    def _on_step(self) -> bool:
-        self.step(ended_episodes(self.locals["infos"]))
-        return True
+        load_on_policy_state(self._model, state, simulators_restored=exact)

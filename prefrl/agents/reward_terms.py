@@ -5,19 +5,15 @@ A term implements the protocol `RewardTerm`: one number per step. Checkpoints co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import numpy as np
-import torch
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from torch import Tensor
 
+from prefrl.agents.predicted_reward import PredictedReward
 from prefrl.arrays import Array, Floats
-from prefrl.experience.recorder import Experience, SegmentRecorder
-from prefrl.reward.normalisation import ComparisonNormalisation, Normalisation
-from prefrl.reward.workers import RewardWorker
+from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 
 _REWARD_CLIP = 10.0
@@ -35,6 +31,23 @@ class RewardTerm(Protocol):
 
         Returns:
             (T, E) rewards.
+        """
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Compute the term for all steps of a replay memory.
+
+        Args:
+            steps: Parts of the memory, (N, *step) each, as a reward model reads them. May be iterated over repeatedly.
+
+        Returns:
+            (N,) rewards of the steps of all parts.
+        """
+
+    def renew(self) -> bool:
+        """Use the newest model; called by agents with a replay memory, at most once a round.
+
+        Returns:
+            Whether the term has changed for steps whose rewards were computed before.
         """
 
     def state_dict(self) -> Tree:
@@ -92,80 +105,6 @@ class ReturnScaler:
             setattr(self._statistics, name, state[name])
 
 
-class PredictedReward:
-    """The reward model's prediction. Stores pairs of predicted and true rewards until `take` is called.
-
-    All rewards of a rollout come from one version of the reward model. If prediction is slow, a background thread
-    scores parts of the rollout while the agent continues to act.
-    """
-
-    def __init__(
-        self,
-        recorder: SegmentRecorder,
-        worker: RewardWorker,
-        ahead: int | None = None,
-        normalisation: Normalisation | None = None,
-    ) -> None:
-        """Initialise the term.
-
-        Args:
-            recorder: Provides the rollouts.
-            worker: Provides the reward model.
-            ahead: Steps per part that is scored during the rollout; None to score the rollout once, at its end.
-            normalisation: Normalises the predictions; None for the normalisation that is published with the weights.
-        """
-        self._ahead, self._normalise = ahead, normalisation or ComparisonNormalisation()
-        self._thread = ThreadPoolExecutor(1, "prefrl-scorer")
-        self._scored: list[Future[Tensor]] = []
-        self._recorder, self._worker = recorder, worker
-        self._pairs: list[tuple[Floats, Floats]] = []
-
-    def score_ahead(self) -> None:
-        """Start to score the next part if it is complete; called after every step."""
-        if self._ahead is None:
-            return
-        scored = len(self._scored) * self._ahead
-        if self._recorder.rolled - scored < self._ahead:
-            return
-        if not self._scored:
-            self._worker.refresh()
-        self._scored.append(self._thread.submit(self._score, self._recorder.look(scored)))
-
-    def _score(self, features: Array) -> Tensor:
-        """Compute each member's output: (T, E, *step) to (K, T, E)."""
-        outputs = self._worker.ensemble.predict(torch.from_numpy(features.reshape(-1, *features.shape[2:])))
-        return outputs.reshape(-1, *features.shape[:2])
-
-    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
-        """Return the (T, E) predicted rewards of the last rollout."""
-        features = experience.features
-        if not self._scored:
-            self._worker.refresh()
-        parts, self._scored = [part.result() for part in self._scored], []
-        if len(rest := features[sum(part.shape[1] for part in parts) :]):
-            parts.append(self._score(rest))
-        normalised = self._normalise(torch.cat(parts, dim=1).flatten(1), self._worker.ensemble.output_normaliser)
-        predicted: Floats = normalised.cpu().numpy().reshape(experience.rewards.shape)
-        self._pairs.append((predicted, experience.rewards))
-        return predicted
-
-    def take(self) -> tuple[Floats, Floats]:
-        """Return the predicted and the true rewards of the rollouts since the last call, each flattened to (N,)."""
-        pairs, self._pairs = self._pairs, []
-        if not pairs:
-            return np.zeros(0, np.float32), np.zeros(0, np.float32)
-        predicted, true = zip(*pairs, strict=True)
-        return np.concatenate(predicted, axis=None), np.concatenate(true, axis=None)
-
-    def state_dict(self) -> Tree:
-        """Return the statistics of the normalisation."""
-        return self._normalise.state_dict()
-
-    def load_state_dict(self, state: Tree) -> None:
-        """Restore a saved state."""
-        self._normalise.load_state_dict(state)
-
-
 class EntropyBonus:
     """An entropy bonus, for algorithms without one in their objective.
 
@@ -179,6 +118,14 @@ class EntropyBonus:
         """Return the (T, E) bonuses."""
         return -self._coefficient * log_probs
 
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Raise NotImplementedError: off-policy algorithms have an entropy bonus of their own."""
+        raise NotImplementedError
+
+    def renew(self) -> bool:
+        """Return False: the term depends on no model."""
+        return False
+
     def state_dict(self) -> Tree:
         """Return an empty state."""
         return {}
@@ -188,7 +135,7 @@ class EntropyBonus:
 
 
 class AgentReward:
-    """The sum of the reward terms, optionally scaled by `ReturnScaler`."""
+    """The sum of the reward terms, optionally scaled by `ReturnScaler`. It is a `RewardTerm` itself."""
 
     def __init__(
         self, predicted: PredictedReward, others: Mapping[str, RewardTerm], scaler: ReturnScaler | None
@@ -208,6 +155,16 @@ class AgentReward:
         first, *others = (term(experience, log_probs) for term in self._terms.values())
         rewards = sum(others, start=first)
         return self._scaler(rewards, experience.dones) if self._scaler else rewards
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Return the agent's (N,) rewards for all steps of a replay memory; see `RewardTerm.relabel`."""
+        first, *others = (term.relabel(steps) for term in self._terms.values())
+        return np.asarray(sum(others, start=first))
+
+    def renew(self) -> bool:
+        """Let every term use its newest model, and return whether any has changed; see `RewardTerm.renew`."""
+        changed = [term.renew() for term in self._terms.values()]  # of all, not only up to the first
+        return any(changed)
 
     def state_dict(self) -> Tree:
         """Return the state of every term and of the scaler."""

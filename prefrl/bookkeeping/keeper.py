@@ -32,7 +32,7 @@ class Keeper:
     def restore(self) -> bool:
         """Restore the newest checkpoint, open the metrics file, and return whether there was a checkpoint."""
         parts = self._parts
-        state = parts.run.saved.load(parts.control.warn, self.largest_checkpoint)
+        state = parts.run.saved.load(parts.control.warn, self.largest_checkpoint, parts.agent.largest_pieces)
         if state is not None:
             with taken_from(parts.run.checkpoints):
                 self.load_state_dict(state)
@@ -107,7 +107,7 @@ class Keeper:
     def checkpoint(self) -> None:
         """Save a checkpoint."""
         sync([self._parts.run.metrics])  # rows before a checkpoint are final
-        self._parts.run.saved.save(self._parts.agent.steps, self.state_dict())
+        self._parts.run.saved.save(self._parts.agent.steps, self.state_dict(), self._parts.agent.pieces())
         self._checkpointed = time.monotonic()
 
     def state_dict(self) -> Tree:
@@ -134,7 +134,7 @@ class Keeper:
         """Restore a saved training."""
         state, parts, feedback = upgraded_checkpoint(state), self._parts, self._parts.feedback
         exact = parts.env.load_state_dict(state["env"])
-        parts.agent.load_state_dict(state["agent"], exact=exact)
+        parts.agent.load_state_dict(state["agent"] | {"pieces": state["pieces"]}, exact=exact)
         kept = state["round"]
         self._next_round, self.records.last_row = kept["next"], state["row"]
         parts.agent.episodes, self.records.seconds_before = kept["episodes"], kept["seconds"]

@@ -1,6 +1,19 @@
 """The configuration of a run: its schema, validation, and migrations from older formats."""
 
-from prefrl.config.schema import AgentConfig, EvaluationConfig, QueryConfig, RewardConfig, RunConfig
+from prefrl.config.exploration_config import ExplorationConfig
+from prefrl.config.off_policy_config import OffPolicyConfig
+from prefrl.config.query_config import QueryConfig
+from prefrl.config.reward_config import RewardConfig
+from prefrl.config.schema import AgentConfig, EvaluationConfig, RunConfig
 from prefrl.config.settings import replace
 
-__all__ = ["AgentConfig", "EvaluationConfig", "QueryConfig", "RewardConfig", "RunConfig", "replace"]
+__all__ = [
+    "AgentConfig",
+    "EvaluationConfig",
+    "ExplorationConfig",
+    "OffPolicyConfig",
+    "QueryConfig",
+    "RewardConfig",
+    "RunConfig",
+    "replace",
+]

@@ -137,6 +137,31 @@ def _each_flag(change: Callable[[Data], None], data: Data) -> None:
 _TRPO_KL = 0.01
 """Stable-Baselines3's default."""
 _EVALUATION = {"episodes": 10, "every": None, "every_episodes": 3, "max_steps": 27_000}
+_OFF_POLICY = {
+    "memory": 1_000_000,
+    "random_steps": 1000,
+    "updates_per_step": 1.0,
+    "tau": 0.005,
+    "target_interval": 1,
+    "alpha": 1.0,
+    "learn_alpha": True,
+    "alpha_learning_rate": None,
+    "log_std_min": -20.0,
+    "layer_norm": False,
+    "exploration_fraction": 0.1,
+    "exploration_final": 0.01,
+    "fresh_critic": False,
+    "fresh_updates": 100,
+    "recent_steps": 0,
+    "recent_fraction": 0.5,
+}
+_EXPLORATION = {
+    "steps": 0,
+    "neighbours": 5,
+    "state_entropy": 0.0,
+    "disagreement": 0.0,
+    "disagreement_decay": 0.0,
+}
 
 MIGRATIONS: tuple[Migration, ...] = (
     Add("archive", 2, "taken_back", []),
@@ -161,6 +186,23 @@ MIGRATIONS: tuple[Migration, ...] = (
     Change("config", 2, _one_kl, _two_kls),
     Rename("config", 2, "agent.stopping_kl", "agent.target_kl"),
     Add("config", 3, "feedback", "comparison"),
+    Add("config", 4, "off_policy", _OFF_POLICY),
+    Add("config", 4, "exploration", _EXPLORATION),
+    Add("config", 4, "reward.output", "identity"),
+    Add("config", 4, "reward.normalise_inputs", True),
+    Add("config", 4, "reward.bootstrap", True),
+    Add("config", 4, "reward.epochs", None),
+    Add("config", 4, "reward.stop_accuracy", 0.97),
+    Add("config", 4, "reward.crop", None),
+    Add("config", 4, "reward.crop_copies", 1),
+    Add("config", 4, "reward.pseudo_threshold", None),
+    Add("config", 4, "reward.pseudo_weight", 1.0),
+    Add("config", 4, "reward.pseudo_ratio", 4),
+    Add("config", 4, "reward.trust_filter", False),
+    Add("config", 4, "reward.trust_passes", 30),
+    Add("config", 4, "queries.session_steps", None),
+    Add("config", 4, "queries.session_labels", None),
+    Add("config", 4, "queries.pool_episodes", None),
 )
 """All migrations; those of one kind are sorted by format number."""
 

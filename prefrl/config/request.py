@@ -88,7 +88,7 @@ class Request(Budget):
     """Who answers: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, or
     none (train on the true reward)."""
     algo: str = "ppo"
-    """Algorithm of the agent: ppo, a2c or trpo."""
+    """Algorithm of the agent: ppo, a2c or trpo; sac for continuous actions; dqn or qrdqn for discrete ones."""
     feedback: str = "comparison"
     """Kind of the queries: comparison, or a feedback kind of an installed package."""
     labels_from: Path | None = None

@@ -6,12 +6,15 @@ Every number is validated here once, so that the rest of the package can rely on
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from prefrl.config.checks import at_most, check_widths, require
+from prefrl.config.exploration_config import ExplorationConfig
+from prefrl.config.off_policy_config import OffPolicyConfig
+from prefrl.config.query_config import QueryConfig
+from prefrl.config.reward_config import RewardConfig
 from prefrl.config.typed import conform
-from prefrl.errors import UsageError
 from prefrl.registry import ALGORITHMS, LOSSES, NETWORKS
 
 Mode = Literal["async", "sync"]
@@ -22,10 +25,6 @@ NO_TEACHER = "none"
 HUMAN = "human"
 """The teacher that stands for people, who answer in `prefrl label`."""
 Device = Literal["auto", "cpu", "cuda"]
-_MOST_UNITS = 2**16
-"""Largest width of a hidden layer."""
-_MOST_WEIGHTS = 10**8
-"""Most weights between hidden layers, over all copies of a network: 1.6 GB with gradients and the optimiser's state."""
 
 
 @dataclass(frozen=True)
@@ -78,145 +77,24 @@ class AgentConfig:
     normalise_reward: bool = True
     """Whether the reward, true or predicted, is divided by the running standard deviation of its discounted sum. This
     scales the value function, on which gradient clipping depends. It does not change the reward model's own
-    normalisation."""
+    normalisation. Off-policy agents divide only the true reward."""
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
         for name in ("n_envs", "n_steps", "batch_size", "n_epochs"):
-            _require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
-        _at_most("agent.n_envs", self.n_envs, 4096)
-        _at_most("agent.n_envs times agent.n_steps", self.n_envs * self.n_steps, 2**22)
-        _at_most("agent.n_epochs", self.n_epochs, 10_000)
-        _at_most("agent.batch_size", self.batch_size, 2**22)
+            require(getattr(self, name) >= 1, f"agent.{name} must be at least 1")
+        at_most("agent.n_envs", self.n_envs, 4096)
+        at_most("agent.n_envs times agent.n_steps", self.n_envs * self.n_steps, 2**22)
+        at_most("agent.n_epochs", self.n_epochs, 10_000)
+        at_most("agent.batch_size", self.batch_size, 2**22)
         for name in ("learning_rate", "clip_range", "max_grad_norm"):
-            _require(getattr(self, name) > 0, f"agent.{name} must be positive")
-        _require(self.target_kl is None or self.target_kl > 0, "agent.target_kl must be positive, or null")
-        _require(self.batch_size >= 2, "agent.batch_size must be at least 2")
-        _require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
-        _require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
-        _require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
-        _check_widths("agent.net_arch", self.net_arch, copies=2)
-
-
-@dataclass(frozen=True)
-class RewardConfig:
-    """The reward model and its training (paper, sections 2.2.1 and 2.2.3)."""
-
-    members: int = 3
-    """K, the number of predictors in the ensemble."""
-    network: str = "mlp"
-    """A name in `registry.NETWORKS`: `mlp` for vectors (appendix A.1), `cnn` for images (appendix A.2);
-    `small-cnn` is faster."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Hidden units of each MLP (appendix A.1)."""
-    dropout: float = 0.5
-    """Dropout probability of the convolutions (appendix A.2)."""
-    negative_slope: float = 0.01
-    """Negative slope of the leaky ReLU (appendix A.1)."""
-    learning_rate: float = 2e-3
-    """Learning rate of Adam; the paper gives none."""
-    batch_size: int = 16
-    """Minibatch size in comparisons, which each member draws from its own bootstrap sample."""
-    error: float = 0.1
-    """Assumed probability that a teacher answers at random (section 2.2.3)."""
-    loss: str = "bradley-terry"
-    """A name in `registry.LOSSES`; recipes use the feedback kind's own. `true-reward` fits the true reward instead: the
-    paper's ablation `target`."""
-    l2: float = 1e-4
-    """Initial coefficient of each member's L2 penalty."""
-    l2_rate: float = 0.016
-    """Relative change of the coefficient each time the validation loss is measured (every 4 gradient steps)."""
-    validation_low: float = 1.1
-    """Ratio of validation loss to training loss below which the penalty is lowered."""
-    validation_high: float = 1.5
-    """Ratio above which it is raised."""
-    target_std: float = 1.0
-    """Standard deviation of the normalised reward (1 for MuJoCo)."""
-    normalise_over: Literal["comparisons", "rollouts", "aligned-rollouts"] = "comparisons"
-    """Data on which the reward is normalised to mean zero and `target_std` (the paper does not specify it): the clips
-    of the newest comparisons, as in older versions; the agent's newest rollouts, as in all recipes for vectors; or
-    those rollouts without the offset that a fit adds to all rewards, as in all recipes for images."""
-    comparisons_per_step: float = 0.1
-    """Comparisons that each member fits per agent step. The paper uses about 0.1 for Atari."""
-    pretrain_comparisons: int = 3200
-    """Comparisons that each member fits before the agent trains."""
-    buffer: int = 3000
-    """Number of newest comparisons that are trained on (appendix A.2)."""
-
-    def validate(self) -> None:
-        """Raise UsageError for invalid values."""
-        for name in ("members", "batch_size", "buffer", "pretrain_comparisons"):
-            _require(getattr(self, name) >= 1, f"reward.{name} must be at least 1")
-        _require(self.buffer >= self.batch_size, "reward.buffer must hold at least one batch (reward.batch_size)")
-        _require(0 <= self.error < 1, "reward.error must be in [0, 1)")
-        _require(0 <= self.dropout < 1, "reward.dropout must be in [0, 1)")
-        _require(self.learning_rate > 0, "reward.learning_rate must be positive")
-        _require(self.target_std > 0, "reward.target_std must be positive")
-        _require(self.comparisons_per_step >= 0, "reward.comparisons_per_step must not be negative")
-        _require(self.l2 >= 0 and 0 <= self.l2_rate < 1, "reward.l2 must not be negative, l2_rate in [0, 1)")
-        _require(
-            1 <= self.validation_low <= self.validation_high, "reward.validation_low/high must be 1 or more, in order"
-        )
-        _at_most("reward.members", self.members, 1000)
-        _at_most("reward.buffer", self.buffer, 10**6)
-        _at_most("reward.batch_size", self.batch_size, 2**16)
-        _check_widths("reward.hidden", self.hidden, copies=self.members)
-
-
-@dataclass(frozen=True)
-class QueryConfig:
-    """Selection and schedule of the queries (paper, sections 2.2.2 and 2.2.4)."""
-
-    labels: int = 700
-    """N, the label budget: the number of answers that count, e.g. comparisons answered left, right or equal."""
-    initial_fraction: float = 0.25
-    """Fraction of the budget that is asked before the agent trains (appendix A.1)."""
-    schedule_constant: float | None = None
-    """c of the label rate c / (T + c), in agent steps; null for a tenth of the run's steps."""
-    schedule_bins: int = 0
-    """Number of equal parts of the run within each of which the label rate is constant; 0 for a continuous decrease."""
-    segment_length: int = 30
-    """L, the number of steps in a segment."""
-    selection: Literal["variance", "entropy", "random"] = "variance"
-    """Selection rule. `variance`: highest variance of the predicted preference over the members; `entropy`: highest
-    entropy of the predicted preference, as in B-Pref; `random`: uniform."""
-    candidate_clips: int | None = None
-    """Number of clips per query from which the candidate pairs are drawn; null for the whole pool. With images, most of
-    the cost of selection is predicting these clips."""
-    candidate_factor: int = 10
-    """Number of candidate pairs per query (appendix A)."""
-    pool: int = 1000
-    """Number of newest segments from which candidates are drawn."""
-    lead: int = 25
-    """Number of labels that people may be behind the schedule before the agent waits for them (asynchronous mode)."""
-    repeats: float = 0.05
-    """Repeated queries to people, with the sides swapped, per answer. They do not count towards the budget."""
-
-    initial_limit: int | None = None
-    """Largest number of labels that are asked before the agent trains; null for no limit."""
-
-    @property
-    def initial_labels(self) -> int:
-        """Number of labels before training starts."""
-        wanted = max(1, round(self.labels * self.initial_fraction))
-        return min(wanted, self.initial_limit or wanted)
-
-    def validate(self) -> None:
-        """Raise UsageError for invalid values."""
-        for name in ("labels", "segment_length", "candidate_factor"):
-            _require(getattr(self, name) >= 1, f"queries.{name} must be at least 1")
-        _require((self.candidate_clips or 2) >= 2, "queries.candidate_clips must be at least 2, or null")
-        _require(self.pool >= 2, "queries.pool must hold at least 2 segments")
-        for name, most in (("labels", 10**7), ("segment_length", 10**5), ("candidate_factor", 10**6), ("pool", 10**6)):
-            _at_most(f"queries.{name}", getattr(self, name), most)
-        _require(self.lead >= 0, "queries.lead must not be negative")
-        _require(0 <= self.repeats <= 1, "queries.repeats must be in [0, 1]")
-        _require(0 < self.initial_fraction <= 1, "queries.initial_fraction must be in (0, 1]")
-        _require(self.initial_limit is None or self.initial_limit >= 1, "queries.initial_limit must be at least 1")
-        _require(
-            self.schedule_constant is None or self.schedule_constant > 0, "queries.schedule_constant must be positive"
-        )
-        _require(self.schedule_bins >= 0, "queries.schedule_bins must not be negative")
+            require(getattr(self, name) > 0, f"agent.{name} must be positive")
+        require(self.target_kl is None or self.target_kl > 0, "agent.target_kl must be positive, or null")
+        require(self.batch_size >= 2, "agent.batch_size must be at least 2")
+        require(self.n_envs * self.n_steps >= 2, "agent.n_envs times agent.n_steps must be at least 2")
+        require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
+        require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
+        check_widths("agent.net_arch", self.net_arch, copies=2)
 
 
 @dataclass(frozen=True)
@@ -234,10 +112,10 @@ class EvaluationConfig:
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
-        _require(self.episodes >= 0, "evaluation.episodes must not be negative")
-        _require(self.every is None or self.every >= 1, "evaluation.every must be at least 1, or null")
+        require(self.episodes >= 0, "evaluation.episodes must not be negative")
+        require(self.every is None or self.every >= 1, "evaluation.every must be at least 1, or null")
         for name in ("every_episodes", "max_steps"):
-            _require(getattr(self, name) >= 1, f"evaluation.{name} must be at least 1")
+            require(getattr(self, name) >= 1, f"evaluation.{name} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -287,6 +165,8 @@ class RunConfig:
     checkpoint_seconds: float = 20.0
     """Minimum time between two checkpoints, in seconds."""
     agent: AgentConfig = field(default_factory=AgentConfig)
+    off_policy: OffPolicyConfig = field(default_factory=OffPolicyConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -317,34 +197,75 @@ class RunConfig:
         Raises:
             UsageError: for the first invalid value.
         """
-        _require(self.steps >= 1, "--steps must be at least 1")
-        _require(0 <= self.seed < 2**32, "--seed must be in [0, 2^32)")
-        _require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
-        _require(self.round_steps >= 1, "round_steps must be at least 1")
-        _at_most("--steps", self.steps, 10**12)
-        _at_most("frame_stack", self.frame_stack, 1000)
-        _require(self.frame_stack >= 1, "frame_stack must be at least 1")
-        _require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
-        _require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
+        require(self.steps >= 1, "--steps must be at least 1")
+        require(0 <= self.seed < 2**32, "--seed must be in [0, 2^32)")
+        require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
+        require(self.round_steps >= 1, "round_steps must be at least 1")
+        at_most("--steps", self.steps, 10**12)
+        at_most("frame_stack", self.frame_stack, 1000)
+        require(self.frame_stack >= 1, "frame_stack must be at least 1")
+        require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
+        require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
         ALGORITHMS.check(self.algo)
         NETWORKS.check(self.reward.network)
         LOSSES.check(self.reward.loss)
         self.agent.validate()
+        self.off_policy.validate()
+        self.exploration.validate()
         self.evaluation.validate()
         if self.learns_reward:
             self.reward.validate()
             self.queries.validate()
             self._validate_segments()
+            self._validate_normalisation()
+            self._validate_exploration()
         return self
+
+    @property
+    def memory_steps(self) -> int:
+        """Steps that a replay memory holds at most, rounded up to whole steps of all environments."""
+        return -(-min(self.off_policy.memory, self.steps) // self.agent.n_envs) * self.agent.n_envs
+
+    def _validate_exploration(self) -> None:
+        """Check that there are vectors to compare, and steps left to train on labels."""
+        require(
+            not (self.images and self.exploration.rewards_states), "the entropy of states is for vectors, not images"
+        )
+        require(self.exploration.steps < self.steps, "exploration.steps must be less than --steps")
+
+    def _validate_normalisation(self) -> None:
+        """Check that the algorithm's agent can normalise its reward as configured."""
+        usable, chosen = ALGORITHMS[self.algo].family.normalisations, self.reward.normalise_over
+        require(chosen in usable, f"{self.algo} needs reward.normalise_over={' or '.join(usable)}, not {chosen}")
 
     def _validate_segments(self) -> None:
         """Check that a segment fits into an episode."""
         length = self.queries.segment_length
         if self.horizon is not None:
-            _require(
+            require(
                 length <= self.horizon,
                 f"a clip of {length} steps is longer than an episode of {self.task} ({self.horizon} steps)",
             )
+        if crop := self.reward.crop:
+            require(crop[1] <= length, f"reward.crop is up to {crop[1]} steps, but a clip has {length}")
+        self._validate_sessions()
+
+    def _validate_sessions(self) -> None:
+        """Check that the sessions of queries can spend the label budget."""
+        queries = self.queries
+        if (steps := queries.session_steps) is None:
+            return
+        require(
+            self.round_steps <= steps,
+            f"round_steps must not exceed queries.session_steps, which is {steps:,}: sessions are held at rounds",
+        )
+        each = queries.session_labels or queries.initial_labels
+        sessions = 1 + max(0, self.steps - 1) // steps
+        require(
+            sessions * each >= queries.labels,
+            f"sessions of {each} labels every {steps:,} steps ask for {sessions * each} of {queries.labels} labels in "
+            f"{self.steps:,} steps: raise queries.session_labels, or lower queries.session_steps or --labels",
+        )
 
     @property
     def segments_in_run(self) -> int:
@@ -368,22 +289,3 @@ class RunConfig:
         """
         config: RunConfig = conform(cls, data, "")
         return config.validate()
-
-
-def _check_widths(name: str, widths: tuple[int, ...], *, copies: int) -> None:
-    """Check that a network's layers fit into memory with their gradients and Adam's two moments."""
-    _require(all(width >= 1 for width in widths), f"{name} needs widths of at least 1")
-    _at_most(f"{name}'s layers", len(widths), 64)
-    for width in widths:
-        _at_most(name, width, _MOST_UNITS)
-    weights = copies * sum(a * b for a, b in itertools.pairwise(widths))
-    _at_most(f"the weights of {name}", weights, _MOST_WEIGHTS)
-
-
-def _at_most(name: str, value: int, most: int) -> None:
-    _require(value <= most, f"{name} must be at most {most:,}, not {value:,}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UsageError(message)

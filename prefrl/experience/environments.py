@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import (
 
 from prefrl.config import RunConfig
 from prefrl.encoder import is_image
+from prefrl.errors import UsageError
 from prefrl.experience.action_spaces import numbers_shape
 from prefrl.experience.engines import EngineVecEnv
 from prefrl.experience.inputs import Inputs, Recorded, inputs_of
@@ -28,6 +29,7 @@ from prefrl.experience.monitor import EpisodeMonitor
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.snapshots import load_env, save_env
+from prefrl.registry import ALGORITHMS
 from prefrl.storage.files import Tree
 
 OBSERVATION_CLIP = 10.0
@@ -167,6 +169,23 @@ def recorded_step(config: RunConfig) -> Recorded:
     assert space.shape is not None
     assert space.dtype is not None
     return Recorded(space.shape, numbers_shape(env.action_space), space.dtype.itemsize)
+
+
+def check_actions(config: RunConfig) -> None:
+    """Check that a run's algorithm can act in its environment.
+
+    Raises:
+        UsageError: if it cannot, or the environment cannot be created.
+    """
+    env = run_env(config)
+    env.close()
+    usable, found = ALGORITHMS[config.algo].actions, type(env.action_space).__name__
+    if usable and found not in usable:
+        others = [name for name, kind in ALGORITHMS.items() if not kind.actions or found in kind.actions]
+        raise UsageError(
+            f"{config.algo} needs actions of a {' or '.join(usable)} space, and those of {config.task} are {found}: "
+            f"use --algo {' or '.join(others)}"
+        )
 
 
 def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:

@@ -104,6 +104,12 @@ class SegmentRecorder(VecEnvWrapper):
         """For each environment, its steps since the last cut, preceded by up to L steps that were cut already."""
         self._kept = [0] * self.num_envs
         """For each environment, the number of these steps that were cut already, all of the same episode."""
+        self._recorded_steps = 0
+        """Steps of each environment that were cut."""
+        self._episodes = np.arange(self.num_envs)
+        """For each environment, the number of the episode of its first open step."""
+        self._before = np.zeros(self.num_envs, np.int64)
+        """For each environment, the steps of this episode before its first open step."""
         self._rollout: list[tuple[Array, Array, Array, Array, Array]] = []
 
     @property
@@ -117,12 +123,18 @@ class SegmentRecorder(VecEnvWrapper):
     def reset(self) -> VecEnvObs:
         """Reset all environments. Unfinished segments and the current rollout are discarded."""
         self._open, self._kept = [self._nothing] * self.num_envs, [0] * self.num_envs
+        self._begin_episodes()
         self._rollout.clear()
         self.episodes.reset()
         self._last = np.asarray(self.venv.reset())
         if self._scenes:
             self._scenes.reset()
         return self._last
+
+    def _begin_episodes(self) -> None:
+        """Number the episodes that begin with the next step."""
+        self._episodes = self._recorded_steps * self.num_envs + np.arange(self.num_envs)
+        self._before[:] = 0
 
     def step_async(self, actions: Array) -> None:
         """Record the actions and pass them on."""
@@ -182,26 +194,32 @@ class SegmentRecorder(VecEnvWrapper):
         cuts, scenes = [], self._scenes
         for env, begun in enumerate(self._open):
             before, first, start = len(begun.rewards), 0, self._kept[env]
+            episode, offset = int(self._episodes[env]), int(self._before[env])
             steps = _Steps(*(np.concatenate([old, new[:, env]]) for old, new in zip(begun, rollout, strict=True)))
             episodes = (np.flatnonzero(dones[:, env]) + before + 1).tolist()
             for end in [*episodes, before + len(dones)]:
                 while start + self._length <= end:
                     scene = scenes.take(env) if scenes else None
-                    cuts.append((start - before, env, self._arrays(steps, start), scene))
+                    place = episode, start - first + offset
+                    cuts.append((start - before, env, self._arrays(steps, start), scene, place))
                     start += self._length
                 if end not in episodes:
                     continue
                 last = end - self._length
                 if first <= last < start < end and experience.terminated[end - before - 1, env]:
                     scene = scenes.take_last(env, steps.actions[start - self._length : last]) if scenes else None
-                    cuts.append((last - before, env, self._arrays(steps, last), scene))
+                    place = episode, last - first + offset
+                    cuts.append((last - before, env, self._arrays(steps, last), scene, place))
                 elif scenes and start < end:
                     scenes.drop(env)
                 first = start = end
+                episode, offset = (self._recorded_steps + end - before) * self.num_envs + env, 0
             rest = max(first, start - self._length)
             self._open[env], self._kept[env] = _Steps(*(array[rest:].copy() for array in steps)), start - rest
-        for _, _, arrays, scene in sorted(cuts, key=lambda cut: cut[:2]):
-            self.pool.append(Segment(self.recorded, *arrays, stack=self._stack, scene=scene))
+            self._episodes[env], self._before[env] = episode, rest - first + offset
+        self._recorded_steps += len(dones)
+        for _, _, arrays, scene, place in sorted(cuts, key=lambda cut: cut[:2]):
+            self.pool.append(Segment(self.recorded, *arrays, self._stack, scene, *place))
             self.recorded += 1
 
     def _arrays(self, steps: _Steps, start: int) -> _Steps:
@@ -216,10 +234,13 @@ class SegmentRecorder(VecEnvWrapper):
             "last": self._last,
             "open": {str(env): _saved(*arrays) for env, arrays in enumerate(self._open)},
             "kept": list(self._kept),
+            "steps": self._recorded_steps,
+            "begun": np.stack([self._episodes, self._before]),
             "pool": {
                 str(segment.id): _saved(
                     segment.frames, segment.actions, segment.true_rewards, segment.terminated, segment.truncated
                 )
+                | {"place": [segment.episode, segment.start]}
                 | ({"scene": segment.scene} if segment.scene else {})
                 for segment in self.pool
             },
@@ -235,10 +256,13 @@ class SegmentRecorder(VecEnvWrapper):
             self.episodes.load_state_dict(state["episodes"])
         self._open = [_loaded(state["open"][str(env)]) for env in range(self.num_envs)]
         self._kept = list(state.get("kept", [0] * self.num_envs))  # older versions kept no steps that were cut
+        self._recorded_steps = state.get("steps", 0)  # older versions numbered no episodes
+        self._episodes, self._before = state["begun"].copy() if "begun" in state else np.zeros((2, self.num_envs), int)
         self.pool.clear()
         for key in sorted(state["pool"], key=int):
             arrays = state["pool"][key]
-            self.pool.append(Segment(int(key), *_loaded(arrays), stack=self._stack, scene=arrays.get("scene")))
+            place = arrays.get("place", (0, 0))
+            self.pool.append(Segment(int(key), *_loaded(arrays), self._stack, arrays.get("scene"), *place))
         if self._scenes:
             self._scenes.load_state_dict(state["scenes"])
         self._rollout.clear()

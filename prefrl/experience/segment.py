@@ -33,6 +33,10 @@ class Segment:
     """Frames per observation."""
     scene: dict[str, Any] | None = None
     """What is needed to render it (`prefrl.experience.scenes`); None if no person labels."""
+    episode: int = 0
+    """Number of its episode in the run: an episode that began later has a higher one. A clip that was read has 0."""
+    start: int = 0
+    """Steps of its episode before its first step."""
 
     def __post_init__(self) -> None:
         """Reject arrays of different lengths."""

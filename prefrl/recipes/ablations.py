@@ -11,7 +11,12 @@ ABLATIONS: Registry[dict[str, Any]] = Registry(
     {
         "random-queries": {"queries.selection": "random"},
         "no-ensemble": {"reward.members": 1, "queries.selection": "random"},
-        "no-online": {"queries.initial_fraction": 1.0, "queries.initial_limit": None},
+        "no-online": {
+            "queries.initial_fraction": 1.0,
+            "queries.initial_limit": None,
+            "queries.session_steps": None,
+            "queries.session_labels": None,
+        },
         "no-regularisation": {"reward.l2": 0.0},
         "no-segments": {"queries.segment_length": 1},
         "target": {"reward.loss": "true-reward"},

@@ -9,6 +9,30 @@ from prefrl.registry import Registry
 
 Settings = dict[str, Any]
 
+_OFF_POLICY: Settings = {
+    "agent.activation": "relu",
+    "agent.normalise_observations": False,
+    "agent.normalise_reward": False,
+    "reward.normalise_over": "memory",
+}
+_DQN: Settings = _OFF_POLICY | {
+    "agent.n_steps": 4,
+    "agent.learning_rate": 1e-3,
+    "agent.max_grad_norm": 10.0,
+    "off_policy.updates_per_step": 0.25,
+    "off_policy.tau": 1.0,
+    "off_policy.target_interval": 1000,
+}
+_IMAGE_DQN: Settings = _DQN | {
+    "agent.image_network": "small",
+    "agent.learning_rate": 2.5e-4,
+    "agent.batch_size": 32,
+    "off_policy.memory": 100_000,
+    "off_policy.random_steps": 10_000,
+    "off_policy.target_interval": 8000,
+    "off_policy.exploration_fraction": 0.1,
+}
+
 ALGOS: dict[str, Settings] = {
     "ppo": {
         "agent.learning_rate": 1e-3,
@@ -28,6 +52,15 @@ ALGOS: dict[str, Settings] = {
         "agent.gae_lambda": 0.97,
         "agent.log_std_init": -1.0,
     },
+    "sac": _OFF_POLICY
+    | {
+        "agent.n_steps": 8,
+        "agent.learning_rate": 1e-3,
+        "agent.net_arch": [128, 128],
+        "off_policy.updates_per_step": 0.5,
+    },
+    "dqn": _DQN,
+    "qrdqn": _DQN,
 }
 """Agents on vectors. TRPO uses the paper's discount factor and lambda (appendix A.1)."""
 
@@ -52,18 +85,21 @@ IMAGES: dict[str, Settings] = {
         "agent.normalise_advantage": False,
     },
     "trpo": {"agent.n_steps": 128, "agent.learning_rate": 1e-3, "agent.gamma": 0.99},
+    "sac": _OFF_POLICY | {"agent.n_steps": 8, "agent.image_network": "small", "off_policy.memory": 50_000},
+    "dqn": _IMAGE_DQN,
+    "qrdqn": _IMAGE_DQN,
 }
 """Agents on images: the usual settings for Atari, except that PPO has a smaller network and a higher learning rate."""
 
 IMAGE_REWARD: Settings = {
     "agent.net_arch": [],
     "agent.normalise_observations": False,
-    "reward.network": "cnn",
+    "reward.network": "small-cnn",
     "reward.learning_rate": 1e-3,
     "reward.normalise_over": "aligned-rollouts",  # a fit moves the rewards' offset by many deviations
     "reward.target_std": 0.05,
     "reward.comparisons_per_step": 0.02,
-    "reward.pretrain_comparisons": 1600,
+    "reward.pretrain_comparisons": 4800,
     "queries.labels": 2000,
     "queries.initial_fraction": 0.1,
     "queries.initial_limit": 500,
@@ -180,8 +216,9 @@ PAPER_MUJOCO: Settings = {
 """The paper's absolute constants for vectors (appendix A.1). The paper's agent is `--algo trpo`."""
 PAPER_ATARI: Settings = {
     "steps": 50_000_000,
+    "reward.network": "cnn",
     "agent.image_network": "nature",
-    "agent.normalise_reward": False,
+    "agent.normalise_reward": False,  # the predicted reward has a fixed deviation
     "agent.learning_rate_end": 1 - 50 / 80,
     "queries.labels": 5500,
     "queries.initial_fraction": 1.0,

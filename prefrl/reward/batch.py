@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,6 +20,8 @@ class Batch:
     """(K, B) targets; for a comparison, mu (1 if left is preferred, 0 if right, 0.5 for a tie)."""
     drawn: Tensor
     """(K,) whether a member had labels to draw from. If not, its batch is meaningless."""
+    kept: Tensor | None = None
+    """(K, B, A, L) whether a step is in the label's crop; None if the segments are whole."""
 
     @property
     def steps(self) -> Tensor:
@@ -28,5 +30,11 @@ class Batch:
 
     @property
     def true_rewards(self) -> Tensor:
-        """(K, B, A, L) true rewards."""
-        return self.segments.true_rewards(self.slots)
+        """(K, B, A, L) true rewards; zero outside of crops."""
+        rewards = self.segments.true_rewards(self.slots)
+        return rewards if self.kept is None else rewards * self.kept
+
+    def cropped(self, kept: Tensor) -> Batch:
+        """Return a batch of B * C labels: C crops, (K, B, C, A, L), of each label, one after the other."""
+        slots, target = (each.repeat_interleave(kept.shape[2], dim=1) for each in (self.slots, self.target))
+        return replace(self, slots=slots, target=target, kept=kept.flatten(1, 2))

@@ -31,6 +31,8 @@ _ANY_PLACE = np.zeros(1, dtype=np.int64)
 class Row(NamedTuple):
     """A label for training."""
 
+    id: int
+    """Id of the label."""
     segments: tuple[int, ...]
     """Segment ids."""
     slots: tuple[int, ...]
@@ -67,6 +69,9 @@ class Dataset:
         self._rows: deque[Row] = deque()
         """The newest standing labels, which are trained on."""
         self._rng = stream(seed, "batches")
+        self._left_out: set[int] = set()
+        self._reversed: set[int] = set()
+        """Ids of labels that the trust filter leaves out, or reverses."""
         self._index()
 
     def __len__(self) -> int:
@@ -122,8 +127,13 @@ class Dataset:
         parts = [read(segment) for segment in label.segments]
         held = zip(label.segments, parts, strict=True)
         slots = tuple(self.segments.hold(segment, *part) for segment, part in held)
-        counts = multiplicity(self._seed, label.id, self._config.members)
-        return Row(label.segments, slots, label.target, tuple(counts.tolist()))
+        return Row(label.id, label.segments, slots, label.target, self._multiplicity(label))
+
+    def _multiplicity(self, label: Label) -> tuple[int, ...]:
+        members = self._config.members
+        if not self._config.bootstrap:
+            return members * (1,)
+        return tuple(multiplicity(self._seed, label.id, members).tolist())
 
     def _release(self, row: Row) -> None:
         for segment in row.segments:
@@ -159,12 +169,17 @@ class Dataset:
         placed.rotate(self.seen - len(placed))
         self.slots = torch.tensor([row.slots for row in placed], dtype=torch.int64, device=self._device)
         """(B, A) slots of the segments of each place."""
-        self.target = torch.tensor([row.target for row in placed], dtype=torch.float32, device=self._device)
-        """(B,) targets."""
+        self.given = torch.tensor([row.target for row in placed], dtype=torch.float32, device=self._device)
+        """(B,) targets as the labels say."""
+        self._ids = [row.id for row in placed]
+        """(B,) ids of the labels."""
         counts = np.array([row.multiplicity for row in placed], dtype=np.int64).reshape(-1, members).T
-        places = np.arange(len(placed))
-        self.bags: list[Array] = [np.repeat(places, count) for count in counts]
-        """Each member's bootstrap sample as places; a label of multiplicity m occurs m times."""
+        places, kept = np.arange(len(placed)), np.array([number not in self._left_out for number in self._ids], bool)
+        turned = torch.tensor([number in self._reversed for number in self._ids], dtype=torch.bool, device=self._device)
+        self.target = torch.where(turned, 1 - self.given, self.given)
+        """(B,) targets; those of reversed labels are turned round."""
+        self.bags: list[Array] = [np.repeat(places, count * kept) for count in counts]
+        """Each member's bootstrap sample as places; a label of multiplicity m occurs m times, if it is not left out."""
         self.held_out: list[Array] = [places[count == 0] for count in counts]
         """Places of each member's out-of-bag labels, its validation set."""
 
@@ -176,10 +191,39 @@ class Dataset:
         """Draw a batch for each member from the labels that it does not train on."""
         return self._batch(self.held_out)
 
+    def epoch(self) -> list[Batch]:
+        """Divide the labels into batches, the last of which may be smaller, in an order of each member's own.
+
+        Bootstrap samples have about as many labels as there are. They are repeated or cut to exactly as many.
+        """
+        own, size = [bag if len(bag) else _ANY_PLACE for bag in self.bags], self._config.batch_size
+        count = len(self) if self._config.bootstrap else len(own[0])
+        orders = np.stack([np.resize(self._rng.permutation(bag), count) for bag in own])
+        return [self._batch_of(orders[:, begin : begin + size], self.bags) for begin in range(0, count, size)]
+
+    def judge(self, left_out: Tensor, turned: Tensor) -> None:
+        """Leave some labels out, and reverse others; arguments are (B,), by place."""
+        numbers = np.array(self._ids, dtype=np.int64)
+        self.judge_labels(numbers[left_out.cpu().numpy()].tolist(), numbers[turned.cpu().numpy()].tolist())
+
+    def judge_labels(self, left_out: Iterable[int], turned: Iterable[int]) -> None:
+        """Leave some labels out, and reverse others, by their ids; all others are as they were given."""
+        self._left_out, self._reversed = set(left_out), set(turned)
+        self._index()
+
+    def judged(self) -> dict[str, list[int]]:
+        """Return the ids of the labels that are left out, and of those that are reversed."""
+        present = set(self._ids)
+        return {"left_out": sorted(self._left_out & present), "reversed": sorted(self._reversed & present)}
+
     def _batch(self, places: list[Array]) -> Batch:
         size = self._config.batch_size
         chosen = [self._rng.choice(own if len(own) else _ANY_PLACE, size) for own in places]
-        rows = torch.from_numpy(np.stack(chosen)).to(self._device)
+        return self._batch_of(np.stack(chosen), places)
+
+    def _batch_of(self, chosen: Array, places: list[Array]) -> Batch:
+        """Create a batch of (K, B) places, which were drawn from each member's `places`."""
+        rows = torch.from_numpy(chosen).to(self._device)
         drawn = torch.tensor([len(own) > 0 for own in places], device=self._device)
         return Batch(self.segments, self.slots[rows], self.target[rows], drawn)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from prefrl.experience.segment import Segment
 from prefrl.reward.input_normalisation import InputNormaliser
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import make_network
-from prefrl.reward.normalisation import OutputNormaliser
+from prefrl.reward.normalisation import PUBLISHED
 from prefrl.storage.files import Tree
 
+OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda outputs: outputs, "tanh": torch.tanh}
+"""Functions of a network's output by `reward.output`."""
 _CHUNK_NUMBERS = 2**23
 """Numbers in the largest batch of a prediction: 300 stacks of Atari frames, or any number of vectors in practice."""
 
@@ -42,8 +44,9 @@ class RewardEnsemble(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.network = make_network(config, inputs)
-        self.input_normaliser = InputNormaliser(inputs)
-        self.output_normaliser = OutputNormaliser(config.members, config.target_std)
+        self._output = OUTPUTS[config.output]
+        self.input_normaliser = InputNormaliser(inputs, enabled=config.normalise_inputs)
+        self.output_normaliser = PUBLISHED[config.normalise_over](config.members, config.target_std)
 
     def forward(self, steps: Tensor) -> Tensor:
         """Predict each member's reward before output normalisation, on the same steps.
@@ -55,7 +58,7 @@ class RewardEnsemble(nn.Module):
             (K, ...)
         """
         shape = steps.shape[: -len(self.inputs.step)]
-        outputs: Tensor = self.network(self.input_normaliser(steps.reshape(-1, *self.inputs.step)))
+        outputs = self._output(self.network(self.input_normaliser(steps.reshape(-1, *self.inputs.step))))
         return outputs.reshape(-1, *shape)
 
     def forward_each(self, steps: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ class RewardEnsemble(nn.Module):
             (K, ...)
         """
         shape = steps.shape[: -len(self.inputs.step)]
-        outputs: Tensor = self.network(self.input_normaliser(steps.reshape(len(steps), -1, *self.inputs.step)))
+        outputs = self._output(self.network(self.input_normaliser(steps.reshape(len(steps), -1, *self.inputs.step))))
         return outputs.reshape(shape)
 
     @torch.no_grad()
@@ -106,6 +109,19 @@ class RewardEnsemble(nn.Module):
         """Compute `reward` from the result of `predict`: (K, N) to (N,)."""
         rewards: Tensor = self.output_normaliser(outputs)
         return rewards
+
+    @torch.no_grad()
+    def mean_and_deviation(self, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict the normalised reward, and how much the members differ in it (RUNE: Liang et al., 2022).
+
+        Args:
+            steps: (N, *step)
+
+        Returns:
+            (N,) `reward`, and the (N,) standard deviation over the members of what each of them alone predicts, in the
+            same unit. It is divided by K, and is thus zero for a single member.
+        """
+        return self.output_normaliser.mean_and_deviation(self.predict(steps))
 
     @torch.no_grad()
     def fit_output_normalisation(self, steps: Tensor) -> None:

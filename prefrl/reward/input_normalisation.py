@@ -26,16 +26,16 @@ class InputNormaliser(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: Inputs, *, enabled: bool = True) -> None:
         super().__init__()
-        self._images = inputs.images
+        self._keeps = inputs.images or not enabled
         shape = (1,) if inputs.images else inputs.step
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
 
     def forward(self, steps: Tensor) -> Tensor:
         """Normalise (..., *step) inputs; vectors are clipped at ten standard deviations."""
-        return steps if self._images else ((steps - self.mean) / self.std).clamp(-_CLIP, _CLIP)
+        return steps if self._keeps else ((steps - self.mean) / self.std).clamp(-_CLIP, _CLIP)
 
     def fit(self, moments: InputMoments, segments: int) -> None:
         """Set the statistics from the moments of a number of segments."""

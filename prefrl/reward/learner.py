@@ -1,23 +1,26 @@
 """The reward learner, which fits an ensemble to labels and publishes its weights (paper, section 2.2.3).
 
-It runs in the agent's process in synchronous runs and in its own process in asynchronous runs. Its work is defined in
-comparisons per agent step, so its cost does not depend on the number of labels.
+It runs in the agent's process in synchronous runs and in its own process in asynchronous runs. `prefrl.reward.work`
+decides how much it fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prefrl.config import RewardConfig, RunConfig
 from prefrl.experience.inputs import Inputs
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.terms import Label, Undone
 from prefrl.machine.random_state import TorchRandomState
 from prefrl.reward.dataset import Dataset, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.pseudo_labels import Unlabelled
 from prefrl.reward.published import Publisher
 from prefrl.reward.trainer import Trainer
+from prefrl.reward.work import make_work
 from prefrl.storage.files import Tree
 
 _CHUNK_BATCHES, _CHUNK_IMAGE_BATCHES = 8, 1
@@ -30,7 +33,14 @@ class RewardLearner:
     """Fits an ensemble to the newest labels. It consists of a dataset, a trainer and a publisher."""
 
     def __init__(
-        self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str = "cpu", arity: int = 2
+        self,
+        config: RewardConfig,
+        inputs: Inputs,
+        length: int,
+        seed: int,
+        device: str = "cpu",
+        arity: int = 2,
+        pool: int = 0,
     ) -> None:
         """Create an untrained learner.
 
@@ -41,20 +51,26 @@ class RewardLearner:
             seed: Seed of initial weights, batches and bootstrap samples.
             device: Torch's device.
             arity: A, the number of segments of a label.
+            pool: Largest number of unlabelled segments, for pseudo-labels.
         """
         self._chance = TorchRandomState(seed, device)  # separate from the agent's random state
         with self._chance.drawn():
             self.ensemble = RewardEnsemble(config, inputs).to(device)
         self.config = config
         self.dataset = Dataset(config, inputs, length, seed, device, arity)
-        self.trainer = Trainer(config, self.ensemble, self.dataset, device)
+        uses_pool = config.pseudo_threshold is not None and pool > 1
+        self.unlabelled = Unlabelled(inputs, length, pool, device) if uses_pool else None
+        """Segments for pseudo-labels; None without pseudo-labels."""
+        self.trainer = Trainer(config, self.ensemble, self.dataset, device, seed, self.unlabelled)
+        self.work = make_work(config, self.trainer, self.dataset)
         self._publisher = Publisher(self.ensemble)
 
     @classmethod
     def of_run(cls, config: RunConfig, inputs: Inputs, device: str) -> RewardLearner:
         """Create a run's untrained learner."""
         arity = KINDS[config.feedback].arity
-        return cls(config.reward, inputs, config.queries.segment_length, config.seed, device, arity)
+        queries = config.queries
+        return cls(config.reward, inputs, queries.segment_length, config.seed, device, arity, queries.pool)
 
     def __len__(self) -> int:
         """Return the number of labels that are trained on."""
@@ -80,16 +96,18 @@ class RewardLearner:
         count = self.dataset.add(changes, read)
         if count:
             self.ensemble.input_normaliser.fit(self.dataset.moments, self.dataset.segments_seen)
+            self.work.begin()
         return count
+
+    def watch(self, pool: Sequence[Segment]) -> None:
+        """Use the segments of the pool for pseudo-labels, if there are any pseudo-labels."""
+        if self.unlabelled is not None:
+            self.unlabelled.update_from(pool)
 
     @property
     def pretrained(self) -> bool:
         """Whether pretraining is complete."""
-        return self.trainer.fitted + self.config.batch_size > self._pretraining
-
-    @property
-    def _pretraining(self) -> int:
-        return max(self.config.pretrain_comparisons, self.config.batch_size)
+        return self.work.pretrained
 
     @property
     def chunk(self) -> int:
@@ -97,18 +115,13 @@ class RewardLearner:
         return self.config.batch_size * (_CHUNK_IMAGE_BATCHES if self.ensemble.inputs.images else _CHUNK_BATCHES)
 
     def due(self, agent_steps: int) -> int:
-        """Return the labels that are due by an agent step and not fitted yet, including pretraining.
-
-        The number is a multiple of the batch size.
-        """
-        wanted = self._pretraining + self.config.comparisons_per_step * agent_steps
-        batches = (wanted - self.trainer.fitted) // self.config.batch_size
-        return max(0, int(batches)) * self.config.batch_size
+        """Return the labels that are due by an agent step and not fitted yet, counting repetitions."""
+        return self.work.due(agent_steps)
 
     def train(self, labels: int) -> None:
         """Take gradient steps on the given number of labels, counting repetitions."""
         with self._chance.drawn():  # for dropout
-            self.trainer.train(labels)
+            self.work.train(labels)
 
     def normalise(self) -> None:
         """Fit the output normalisation to the newest labels. Call this before weights are used or published."""
@@ -119,7 +132,13 @@ class RewardLearner:
     def metrics(self) -> dict[str, float]:
         """Return metrics of the fit; losses are means over the members, in nats."""
         training, validation = self.trainer.losses.mean(dim=1).tolist()
-        return {
+        optional: dict[str, float] = {}
+        if self.unlabelled is not None:
+            optional["pseudo_label_share"] = float(self.trainer.confident.mean())
+        if self.trainer.filter is not None:
+            left_out, turned = map(len, self.dataset.judged().values())
+            optional |= {"labels_trusted": len(self) - left_out - turned, "labels_reversed": turned}
+        return optional | {
             "version": self.version,
             "reward_updates": self.trainer.updates,
             "comparisons": self.dataset.seen,
@@ -136,7 +155,7 @@ class RewardLearner:
     def state_dict(self) -> Tree:
         """Return everything except the labels, which are in the store."""
         state: Tree = {"counters": {}, **self._chance.state_dict()}
-        for part in (self.trainer, self.dataset, self._publisher):
+        for part in (self.trainer, self.work, self.dataset, self._publisher):
             own = part.state_dict()
             state |= own | {"counters": state["counters"] | own["counters"]}
         return state
@@ -151,5 +170,6 @@ class RewardLearner:
         """
         self.dataset.load_state_dict(state, labels, read)
         self.trainer.load_state_dict(state)
+        self.work.load_state_dict(state)
         self._publisher.load_state_dict(state)
         self._chance.load_state_dict(state)

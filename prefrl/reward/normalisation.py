@@ -89,9 +89,24 @@ class OutputNormaliser(nn.Module):
         average = self.standardised(outputs).mean(dim=0)
         self.scale.copy_(self._target_std / average.std().clamp(min=_SMALLEST_STD))
 
+    def mean_and_deviation(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation over the members of normalised (K, N) outputs, each (N,)."""
+        each = self.standardised(outputs) * self.scale
+        return each.mean(dim=0), each.std(dim=0, correction=0)
+
     def standardised(self, outputs: Tensor) -> Tensor:
         """Subtract each member's mean from (K, N) outputs, and divide by its deviation."""
         return (outputs - self.mean) / self.std
+
+
+class NoNormaliser(OutputNormaliser):
+    """Only averages the members: their mean stays 0, their deviation 1, and the scale 1, as in PEBBLE."""
+
+    def __init__(self, members: int, target_std: float) -> None:
+        super().__init__(members, target_std=1.0)
+
+    def fit(self, outputs: Tensor) -> None:
+        """Do nothing: there are no statistics."""
 
 
 class Normalisation(Protocol):
@@ -108,6 +123,9 @@ class Normalisation(Protocol):
             (N,) rewards.
         """
 
+    def fit(self, outputs: Tensor) -> None:
+        """Fit the statistics to (K, N) outputs for a whole replay memory, if they are of the memory."""
+
     def state_dict(self) -> Tree:
         """Return the statistics that last from one rollout to the next."""
 
@@ -123,6 +141,9 @@ class ComparisonNormalisation:
         with torch.no_grad():
             rewards: Tensor = published(outputs)
         return rewards
+
+    def fit(self, outputs: Tensor) -> None:
+        """Do nothing: the statistics come with the weights."""
 
     def state_dict(self) -> Tree:
         """Return an empty state."""
@@ -148,6 +169,10 @@ class RolloutNormalisation:
         while sum(part.steps for part in self._newest) - self._newest[0].steps >= _STEPS:
             self._newest.popleft()
         return normalised(outputs, *pooled(self._newest), self._target_std)
+
+    def fit(self, outputs: Tensor) -> None:
+        """Raise NotImplementedError: on-policy agents have no replay memory."""
+        raise NotImplementedError
 
     def state_dict(self) -> Tree:
         """Return the moments of the newest rollouts."""
@@ -175,9 +200,40 @@ class AlignedRolloutNormalisation(RolloutNormalisation):
         return super().__call__(published.standardised(outputs), published)
 
 
+class MemoryNormalisation:
+    """Normalises by the whole replay memory, as the newest weights score it."""
+
+    def __init__(self, target_std: float) -> None:
+        self._target_std = target_std
+        self._mean, self._covariance = torch.zeros(1), torch.eye(1)
+
+    def __call__(self, outputs: Tensor, published: OutputNormaliser) -> Tensor:
+        """Normalise (K, N) outputs of the weights to which the statistics were fitted: (N,) rewards."""
+        return normalised(outputs, self._mean, self._covariance, self._target_std)
+
+    def fit(self, outputs: Tensor) -> None:
+        """Fit the statistics to the (K, N) outputs for the whole memory."""
+        self._mean, self._covariance = pooled([moments(outputs)])
+
+    def state_dict(self) -> Tree:
+        """Return the statistics."""
+        return {"mean": self._mean, "covariance": self._covariance}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Restore a saved state."""
+        self._mean, self._covariance = (torch.from_numpy(state[name]) for name in ("mean", "covariance"))
+
+
 NORMALISATIONS: dict[str, Callable[[float], Normalisation]] = {
     "comparisons": lambda target_std: ComparisonNormalisation(),
     "rollouts": RolloutNormalisation,
     "aligned-rollouts": AlignedRolloutNormalisation,
+    "memory": MemoryNormalisation,
+    "none": lambda target_std: ComparisonNormalisation(),  # that of the weights, which is none
 }
 """Normalisations by `reward.normalise_over`, created with the target deviation."""
+PUBLISHED: dict[str, Callable[[int, float], OutputNormaliser]] = {
+    **dict.fromkeys(NORMALISATIONS, OutputNormaliser),
+    "none": NoNormaliser,
+}
+"""Normalisations that are published with the weights, by `reward.normalise_over`."""

@@ -18,6 +18,7 @@ from prefrl.machine.memory import keep_freed_memory
 from prefrl.printable import complain
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.pool_file import PoolFile
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
@@ -77,6 +78,7 @@ def learn_until(orders: Orders, run: RunDirectory, inputs: Inputs, device: str) 
 def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: Inputs, device: str) -> None:
     config = run.config
     learner = RewardLearner.of_run(config, inputs, device)
+    pool = PoolFile(run.unlabelled, learner.unlabelled) if learner.unlabelled is not None else None
     while not run.begun:  # the agent's process is pretraining, and saves the result at its first checkpoint
         if orders.listen(_IDLE_SECONDS):
             return
@@ -89,8 +91,9 @@ def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: 
     newest = learner.updates
     pause = _PUBLISH_SECONDS
     while not orders.listen():
-        if due := learner.due(orders.step):
-            learner.add(labels.changes(after=learner.last_id), labels.read)
+        due = _due(learner, labels, orders.step)
+        if pool and due:
+            pool.refresh()
         idle = not due or not len(learner)
         if not idle:
             learner.train(min(due, learner.chunk))
@@ -107,6 +110,14 @@ def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: 
     if learner.pretrained:
         learner.publish(run.weights)
     save_tree(run.learner_state, stamped("learner", learner.state_dict()), durable=True)
+
+
+def _due(learner: RewardLearner, labels: LabelReader, step: int) -> int:
+    """Add new labels if anything is due, or if they are work themselves, and return the labels that are due."""
+    due = learner.due(step)
+    if not due and not learner.work.begins_with_labels:
+        return 0
+    return learner.due(step) if learner.add(labels.changes(after=learner.last_id), labels.read) else due
 
 
 def _saved_state(run: RunDirectory, learner: RewardLearner) -> Tree | None:

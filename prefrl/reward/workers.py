@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -9,12 +10,14 @@ import torch
 from prefrl.config.migrations import stamped
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
+from prefrl.experience.segment import Segment
 from prefrl.feedback.store import LabelStore
 from prefrl.machine.processes import WorkerProcess, check_guarded, how_it_ended
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.launch import start_learner
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.pool_file import save_pool
 from prefrl.reward.published import PublishedReward
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import Tree, save_tree
@@ -36,6 +39,10 @@ class RewardWorker(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the ensemble is pretrained."""
+
+    @property
+    def version(self) -> int:
+        """Version of the ensemble's current weights; 0 before the first are published."""
 
     def check(self, agent_step: int) -> None:
         """Report the agent's progress to the learner.
@@ -80,7 +87,14 @@ class RewardWorker(Protocol):
 class InlineLearner:
     """The learner in the agent's process. It is deterministic, and may use all cores because the agent waits for it."""
 
-    def __init__(self, run: RunDirectory, store: LabelStore, learner: RewardLearner, threads: int = 1) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        store: LabelStore,
+        learner: RewardLearner,
+        threads: int = 1,
+        pool: Sequence[Segment] = (),
+    ) -> None:
         """Initialise the learner in this process.
 
         Args:
@@ -88,7 +102,9 @@ class InlineLearner:
             store: The run's label store.
             learner: The learner.
             threads: Number of torch's threads during training.
+            pool: The newest segments, for pseudo-labels.
         """
+        self.pool = pool
         self._run, self._labels, self._learner = run, LabelReader(run, store, learner.ensemble.inputs), learner
         self._threads = threads
         self.ensemble = learner.ensemble
@@ -101,7 +117,12 @@ class InlineLearner:
     @property
     def ready(self) -> bool:
         """Whether the pretrained ensemble has been published."""
-        return self._learner.version > 0
+        return self.version > 0
+
+    @property
+    def version(self) -> int:
+        """Number of times that weights were published."""
+        return self._learner.version
 
     def check(self, agent_step: int) -> None:
         """Do nothing: there is no process that could end."""
@@ -114,6 +135,7 @@ class InlineLearner:
         learner = self._learner
         upto = None if max_round is None else self._labels.last_row(max_round, agent_step)
         learner.add(self._labels.changes(after=learner.last_id, upto=upto), self._labels.read)
+        learner.watch(self.pool)
         if due := learner.due(agent_step):
             # All cores are free while the agent waits. The agent's own networks may be faster on fewer threads.
             agents = torch.get_num_threads()
@@ -162,7 +184,7 @@ class LearnerProcess:
             device: The learner's device.
             started: The process, if it was started in advance.
         """
-        self._run = run
+        self._run, self._pool = run, pretraining.pool
         self._pretraining: InlineLearner | None = pretraining
         self.ensemble = pretraining.ensemble
         self._published = PublishedReward(run.weights, self.ensemble)
@@ -177,7 +199,12 @@ class LearnerProcess:
     @property
     def ready(self) -> bool:
         """Whether weights have been published."""
-        return self._published.version > 0
+        return self.version > 0
+
+    @property
+    def version(self) -> int:
+        """Version of the loaded weights."""
+        return self._published.version
 
     def check(self, agent_step: int) -> None:
         """Send the agent's step to the process; see `RewardWorker.check`."""
@@ -204,6 +231,8 @@ class LearnerProcess:
                 state = stamped("learner", self._pretraining.state_dict())
                 save_tree(self._run.learner_state, state, durable=True)
                 self._pretraining = None
+        if self._run.config.reward.pseudo_threshold is not None:
+            save_pool(self._run.unlabelled, self._pool)
         self.refresh()
 
     def state_dict(self) -> Tree:

@@ -84,6 +84,7 @@ class RunDirectory:
         self.labels = root / "labels.sqlite"
         self.clips = root / "clips"
         self.weights = root / "reward_model" / "weights.safetensors"
+        self.unlabelled = root / "reward_model" / "unlabelled.safetensors"
         self.checkpoints = root / "checkpoints"
         self.saved = Checkpoints(self.checkpoints)
         self.learner_state = self.checkpoints / "learner.safetensors"

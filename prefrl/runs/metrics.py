@@ -38,6 +38,9 @@ COLUMNS = (
     "training_loss",
     "validation_loss",
     "l2",
+    "pseudo_label_share",
+    "labels_trusted",
+    "labels_reversed",
     "time_seconds",
     "time_steps_per_second",
 )

@@ -19,8 +19,9 @@ from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.seeding import stream
-from prefrl.selection.rules import RULES, choose, disagreement
-from prefrl.selection.schedule import labels_due
+from prefrl.selection.asked_features import AskedFeatures
+from prefrl.selection.rules import RULES, choose, of_newest_episodes
+from prefrl.selection.schedule import labels_due, labels_due_in_sessions
 from prefrl.storage.files import Tree
 from prefrl.teachers.teacher import Teacher
 
@@ -59,9 +60,12 @@ class Asker:
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
         self._asked: set[tuple[int, ...]] = set()
+        self._asked_features = AskedFeatures(clips)
         self._imported = 0
         """Number of imported labels."""
         self.round = 0
+        self._begun: int | None = None
+        """Agent steps at the first round, from which sessions are counted."""
         # A synchronous run that was restored from a checkpoint replays its rounds. The answers of a later round stay
         # hidden until that round is replayed. Other runs use all answers in the store and continue after them.
         self._replays = config.synchronous
@@ -93,11 +97,21 @@ class Asker:
 
     def due(self, step: int) -> int:
         """Return the number of labels due at an agent step."""
-        queries, steps = self.config.queries, self.config.steps
+        queries, steps, initial = self.config.queries, self.config.steps, self.initial_labels
+        if queries.session_steps is not None:
+            begun = step if self._begun is None else self._begun
+            return labels_due_in_sessions(
+                step - begun,
+                budget=queries.labels,
+                initial=initial,
+                steps=queries.session_steps,
+                labels=queries.session_labels or queries.initial_labels,
+                horizon=steps - begun,
+            )
         return labels_due(
             step,
             budget=queries.labels,
-            initial=self.initial_labels,
+            initial=initial,
             constant=queries.schedule_constant or steps / 10,
             horizon=steps,
             bins=queries.schedule_bins,
@@ -140,6 +154,7 @@ class Asker:
             step: Agent steps taken.
             due: Number of labels due by now.
         """
+        self._begun = step if self._begun is None else self._begun
         missing = self._missing(due)  # before the round starts, so that a replay does not count its own old answers
         self.round += 1
         queries = self._keep(self.choose(step, missing), due) if missing > 0 else []
@@ -166,9 +181,9 @@ class Asker:
             Queries, best first; fewer than `count` if the pool has no more.
         """
         queries, kind, ensemble = self.config.queries, self.config.feedback, self._ensemble()
-        rule = RULES.get(queries.selection)
+        rule, pool = RULES.get(queries.selection), of_newest_episodes(self._pool, queries.pool_episodes)
         chosen = choose(
-            self._pool,
+            pool,
             count,
             self._rng,
             arity=KINDS[kind].arity,
@@ -176,7 +191,8 @@ class Asker:
             candidate_factor=queries.candidate_factor,
             candidate_clips=queries.candidate_clips,
             predict=ensemble.predict_preferences if rule and ensemble else None,
-            rule=rule or disagreement,
+            rule=rule or RULES["variance"],
+            asked_features=lambda: self._asked_features(self._asked, self._pool),
         )
         return [Query(kind, segments, self.round, rank, step) for rank, segments in enumerate(chosen)]
 
@@ -242,6 +258,7 @@ class Asker:
         """Return the round and the random state. Labels are in the store, segments in the recorder's pool."""
         return {
             "round": self.round,
+            "begun": self._begun,
             "rng": copy.deepcopy(self._rng.bit_generator.state),
         }
 
@@ -255,7 +272,7 @@ class Asker:
         Returns:
             The first unused segment id, or 0 if the run replays its rounds.
         """
-        self.round = int(state["round"])
+        self.round, self._begun = int(state["round"]), state.get("begun")
         self._rng.bit_generator.state = state["rng"]
         return self.sync_with_store(exact=exact)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
@@ -12,14 +13,52 @@ import torch
 
 from prefrl.arrays import Array
 from prefrl.experience.segment import Segment
+from prefrl.selection.kcentre import kcentre_greedy, state_features
 
 _FEWEST_CLIPS = 8
 """Minimum number of candidate clips. They form 28 pairs, more than the ten candidates of a single query."""
 
 PredictPreferences = Callable[[Sequence[Segment], Array], Array]
 """(segments, (B, A) queries) -> (K, B): each member's probability that the first segment is preferred."""
-Rule = Callable[[Array], Array]
-"""(K, B) probabilities -> (B,) scores of the queries; those with the highest scores are asked."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidate queries, of which a rule chooses."""
+
+    segments: Sequence[Segment]
+    queries: Array
+    """(B, A) indices of their segments."""
+    predict: PredictPreferences
+    """The ensemble's predicted preferences."""
+    asked: Callable[[], Array] = lambda: np.zeros((0, 0), np.float32)
+    """Returns the features of the queries that were asked before, (N, D); see `features`."""
+
+    def __len__(self) -> int:
+        """Return B, the number of candidates."""
+        return len(self.queries)
+
+    @property
+    def probabilities(self) -> Array:
+        """(K, B) each member's probability that the first segment is preferred."""
+        return self.predict(self.segments, self.queries)
+
+    @property
+    def features(self) -> Array:
+        """(B, D) the states of each query's segments, in the order of their ids, whichever is shown first."""
+        used, places = np.unique(self.queries, return_inverse=True)
+        states = np.stack([state_features(self.segments[index]) for index in used])
+        ids = np.array([self.segments[index].id for index in used])[places.reshape(self.queries.shape)]
+        order = np.take_along_axis(places.reshape(self.queries.shape), np.argsort(ids, axis=1), axis=1)
+        return np.asarray(states[order].reshape(len(self), -1))
+
+    def among(self, places: Array) -> Candidates:
+        """Return some of the candidates."""
+        return Candidates(self.segments, self.queries[places], self.predict, self.asked)
+
+
+Rule = Callable[[Candidates, int], Array]
+"""(candidates, count) -> places of the candidates that are asked, best first."""
 
 
 def draw_queries(rng: np.random.Generator, segments: int, count: int, arity: int = 2) -> Array:
@@ -84,8 +123,56 @@ def uncertainty(probabilities: Array) -> Array:
     return np.asarray((torch.special.entr(first) + torch.special.entr(1 - first)).mean(dim=0))
 
 
-RULES: dict[str, Rule] = {"variance": disagreement, "entropy": uncertainty}
+def highest(score: Callable[[Array], Array]) -> Rule:
+    """Return the rule that chooses the candidates whose predictions, (K, B), have the highest scores, (B,)."""
+    return lambda candidates, count: np.argsort(-score(candidates.probabilities), kind="stable")[:count]
+
+
+def kcentre(candidates: Candidates, count: int) -> Array:
+    """Choose the candidates that are farthest from the queries asked before and from each other (B-Pref)."""
+    return kcentre_greedy(candidates.features, candidates.asked(), count)
+
+
+def kcentre_variance(candidates: Candidates, count: int) -> Array:
+    """Choose by `kcentre` among the half of the candidates with the highest variance (B-Pref)."""
+    best = highest(disagreement)(candidates, max(count, len(candidates) // 2))
+    return np.asarray(best[kcentre(candidates.among(best), count)])
+
+
+def same_stage(candidates: Candidates, count: int) -> Array:
+    """Choose segments of the same stage of an episode (after STAIR: Luan et al., 2025, arXiv 2509.23802).
+
+    STAIR learns a temporal distance by contrastive learning, and prefers pairs of segments that are close by it. Here,
+    a segment's stage is the number of steps of its episode before it. That needs no learning, but does not adapt to how
+    fast an agent gets from stage to stage. Also ours: the 2 * count candidates whose stages differ least are kept, and
+    those of them with the highest variance are chosen.
+    """
+    stages = np.array([segment.start for segment in candidates.segments])[candidates.queries]
+    near = np.argsort(np.ptp(stages, axis=1), kind="stable")[: 2 * count]
+    return np.asarray(near[highest(disagreement)(candidates.among(near), count)])
+
+
+RULES: dict[str, Rule] = {
+    "variance": highest(disagreement),
+    "entropy": highest(uncertainty),
+    "kcentre": kcentre,
+    "kcentre-variance": kcentre_variance,
+    "same-stage": same_stage,
+}
 """Rules by their names in `QueryConfig.selection`. The selection `random` needs no rule."""
+
+
+def of_newest_episodes(segments: Sequence[Segment], count: int | None) -> Sequence[Segment]:
+    """Return the segments of the newest episodes (PEBBLE's code; QPA: Hu et al., 2024, section 5).
+
+    Args:
+        segments: The pool.
+        count: Number of episodes, of those that have segments in the pool; None for all.
+    """
+    if count is None:
+        return segments
+    newest = set(sorted({segment.episode for segment in segments})[-count:])
+    return [segment for segment in segments if segment.episode in newest]
 
 
 def choose(
@@ -98,7 +185,8 @@ def choose(
     candidate_factor: int = 10,
     candidate_clips: int | None = None,
     predict: PredictPreferences | None = None,
-    rule: Rule = disagreement,
+    rule: Rule = RULES["variance"],
+    asked_features: Callable[[], Array] = lambda: np.zeros((0, 0), np.float32),
 ) -> list[tuple[Segment, ...]]:
     """Choose queries to ask.
 
@@ -112,10 +200,11 @@ def choose(
         candidate_clips: Number of segments per chosen query from which candidates are drawn, themselves drawn
             uniformly; None for the whole pool. Each segment is predicted once, even if it is in several candidates.
         predict: The ensemble's predicted preferences; None for a uniform choice.
-        rule: Scores the candidates.
+        rule: Chooses among the candidates.
+        asked_features: Returns the features of the queries that were asked before; see `Candidates`.
 
     Returns:
-        Each query's segments in the order shown, highest scores first; fewer than `count` only if the pool has no more.
+        Each query's segments in the order shown, best first; fewer than `count` only if the pool has no more.
     """
     if len(segments) < arity or count < 1:
         return []
@@ -124,7 +213,15 @@ def choose(
         places = np.sort(rng.choice(len(segments), some, replace=False))
         among = [segments[place] for place in places.tolist()]
         found = choose(
-            among, count, rng, arity=arity, asked=asked, candidate_factor=candidate_factor, predict=predict, rule=rule
+            among,
+            count,
+            rng,
+            arity=arity,
+            asked=asked,
+            candidate_factor=candidate_factor,
+            predict=predict,
+            rule=rule,
+            asked_features=asked_features,
         )
         if len(found) == count:
             return found  # otherwise, most queries of these segments were already asked
@@ -133,6 +230,5 @@ def choose(
     fresh = [tuple(query) not in asked for query in np.sort(ids[drawn], axis=1).tolist()]
     candidates = drawn[fresh][: count * candidate_factor]
     if predict is not None and len(candidates) > count:
-        scores = rule(predict(segments, candidates))
-        candidates = candidates[np.argsort(-scores, kind="stable")]
+        candidates = candidates[rule(Candidates(segments, candidates, predict, asked_features), count)]
     return [tuple(segments[place] for place in query) for query in candidates[:count].tolist()]

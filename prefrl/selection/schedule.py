@@ -1,4 +1,4 @@
-"""The label schedule (paper, section 2.2.4 and appendix A)."""
+"""When labels are due: at a falling rate (paper, section 2.2.4 and appendix A), or in sessions (PEBBLE, B-Pref)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,26 @@ def labels_due(step: float, *, budget: int, initial: int, constant: float, horiz
     else:
         share = math.log1p(step / constant) / math.log1p(horizon / constant)
     return initial + math.floor((budget - initial) * share + 1e-9)
+
+
+def labels_due_in_sessions(step: float, *, budget: int, initial: int, steps: int, labels: int, horizon: float) -> int:
+    """Return the number of labels due at an agent step if they are asked in sessions (PEBBLE: Lee et al., 2021).
+
+    N(T) = min(N, N0 + n floor(T / s)), until the budget N is spent. At the horizon, all labels are due, as with the
+    continuous schedule.
+
+    Args:
+        step: T, agent steps taken since the first session.
+        budget: N, the total number of labels.
+        initial: N0, the number of labels of the first session, before training.
+        steps: s, agent steps from one session to the next.
+        labels: n, the number of labels of each later session.
+        horizon: Agent steps from the first session to the end of the run.
+
+    Returns:
+        An integer from `initial` to `budget`.
+    """
+    return budget if step >= horizon else min(budget, initial + labels * int(step // steps))
 
 
 def _binned(step: float, constant: float, horizon: float, bins: int) -> float:

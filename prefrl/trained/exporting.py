@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from prefrl.agents.algorithms import make_algorithm
 from prefrl.config import replace
 from prefrl.errors import UsageError
 from prefrl.experience.environments import load_normaliser_state, make_stack
 from prefrl.experience.user_envs import UserEnv, restore_user_env
+from prefrl.registry import ALGORITHMS, located
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import taken_from
 from prefrl.trained.playing import policy_of
@@ -52,7 +52,7 @@ def export(root: str | Path, path: str | Path, env: UserEnv | None = None, *, tr
     config = replace(run.config, plain)
     stack = make_stack(config)
     try:
-        model = make_algorithm(config, stack)
+        model = located(ALGORITHMS[config.algo].family.algorithm)(config, stack.top)
         state = policy_of(run, model.policy)
         with taken_from(run.checkpoints):
             policy = state["agent"]["policy"]

@@ -12,10 +12,10 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import ActorCriticCnnPolicy, ActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 
-from prefrl.agents.algorithms import policy_kwargs
+from prefrl.agents.algorithms import make_policy
 from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.config.migrations import opened
@@ -40,7 +40,7 @@ from prefrl.storage.reading import MEBIBYTE
 class Policy:
     """A trained policy, together with the observation normalisation it was trained with."""
 
-    def __init__(self, network: ActorCriticPolicy, normaliser: Tree, env: Adapter) -> None:
+    def __init__(self, network: BasePolicy, normaliser: Tree, env: Adapter) -> None:
         """Initialise the policy.
 
         Args:
@@ -149,10 +149,7 @@ def load_policy(root: str | Path, env: UserEnv | None = None, *, trust: Sequence
 
 
 def _policy(run: RunDirectory, env: Adapter) -> Policy:
-    images = run.config.images
-    kind = ActorCriticCnnPolicy if images else ActorCriticPolicy
-    space = observed_space(run.config, env.observation_space)
-    network = kind(space, env.action_space, lambda _: 0.0, **policy_kwargs(run.config, env.action_space))
+    network = make_policy(run.config, observed_space(run.config, env.observation_space), env.action_space)
     state = policy_of(run, network)
     with taken_from(run.checkpoints):
         network.load_state_dict({name: torch.from_numpy(array) for name, array in state["agent"]["policy"].items()})

@@ -1,4 +1,4 @@
-"""Train Stable-Baselines3 without prefrl, with the settings of a recipe or with its own defaults.
+"""Train Stable-Baselines3 without prefrl, with the settings of a recipe, its own wrappers or its own defaults.
 
 `prefrl bench speed` runs it as `python -m prefrl_benchmarks.measure.plain CONFIG.json OUT`.
 """
@@ -22,40 +22,55 @@ from prefrl.agents.algorithms import make_algorithm
 from prefrl.assembly import agent_threads
 from prefrl.config import RunConfig
 from prefrl.experience.engines import EngineVecEnv
-from prefrl.experience.environments import OBSERVATION_CLIP, EnvStack
+from prefrl.experience.environments import OBSERVATION_CLIP
 from prefrl.experience.make_env import make_engine, run_env
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.runs.metrics import MetricsFile
 from prefrl.storage.files import read_json, write_json
 from prefrl_benchmarks.executors.child import end_with_parent
+from prefrl_benchmarks.measure.engines import wrapped
 
 
 def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
     """The recipe's agent on the true reward, with Stable-Baselines3's wrappers."""
-    settings = config.agent
     simulators: DummyVecEnv | EngineVecEnv
     if config.native_engine:
-        simulators = EngineVecEnv(make_engine(config.env_id, settings.n_envs))
+        simulators = EngineVecEnv(make_engine(config.env_id, config.agent.n_envs))
     else:
-        simulators = DummyVecEnv([partial(run_env, config)] * settings.n_envs)
-    top: VecEnv
-    top = monitor = VecMonitor(simulators)
-    normaliser = None
-    if settings.normalise_observations or settings.normalise_reward:
-        top = normaliser = VecNormalize(
-            top,
-            norm_obs=settings.normalise_observations,
-            norm_reward=settings.normalise_reward,
-            clip_obs=OBSERVATION_CLIP,
-            gamma=settings.gamma,
-        )
-    stack = EnvStack(simulators, monitor, None, normaliser, top)  # type: ignore[arg-type]  # plain on purpose
-    return make_algorithm(config, stack)
+        simulators = DummyVecEnv([partial(run_env, config)] * config.agent.n_envs)
+    return make_algorithm(config, _normalised(config, VecMonitor(simulators)))
+
+
+def own_wrappers(config: RunConfig) -> OnPolicyAlgorithm:
+    """The recipe's agent on the true reward of a game, with Stable-Baselines3's own environments.
+
+    These are `AtariWrapper` and `VecFrameStack`. A lost life ends an episode for the agent, and nothing is masked. A
+    step is as many frames.
+    """
+    games = wrapped(config.task, config.agent.n_envs)
+    return make_algorithm(config, _normalised(config, games))
+
+
+def _normalised(config: RunConfig, env: VecEnv) -> VecEnv:
+    settings = config.agent
+    if not (settings.normalise_observations or settings.normalise_reward):
+        return env
+    return VecNormalize(
+        env,
+        norm_obs=settings.normalise_observations,
+        norm_reward=settings.normalise_reward,
+        clip_obs=OBSERVATION_CLIP,
+        gamma=settings.gamma,
+    )
 
 
 def own_defaults(config: RunConfig) -> OnPolicyAlgorithm:
     """PPO with default settings for vector observations: one environment, no normalisation."""
     return PPO("MlpPolicy", VecMonitor(DummyVecEnv([partial(run_env, config)])), seed=config.seed, device="cpu")
+
+
+AGENTS = {"plain": same_settings, "wrappers": own_wrappers, "defaults": own_defaults}
+"""What can be trained."""
 
 
 class _Watch(BaseCallback):
@@ -82,19 +97,19 @@ class _Watch(BaseCallback):
         return mean
 
 
-def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, Any]:
+def train(config: RunConfig, out: Path, kind: str = "plain") -> dict[str, Any]:
     """Train, and write `metrics.csv` and `summary.json`.
 
     Args:
         config: Configuration of a run on the true reward.
         out: Output folder.
-        defaults: Whether to use Stable-Baselines3's default settings instead of the recipe's.
+        kind: A name in `AGENTS`.
 
     Returns:
         The summary.
     """
     torch.set_num_threads(agent_threads(config, torch.get_num_threads()))
-    agent = (own_defaults if defaults else same_settings)(config)
+    agent = AGENTS[kind](config)
     watch = _Watch(out / "metrics.csv", config.round_steps)
     started = time.monotonic()
     agent.learn(config.steps, watch, log_interval=sys.maxsize)
@@ -114,4 +129,4 @@ def train(config: RunConfig, out: Path, *, defaults: bool = False) -> dict[str, 
 if __name__ == "__main__":
     end_with_parent()
     settings = read_json(Path(sys.argv[1]))
-    train(RunConfig.from_json(settings["config"]), Path(sys.argv[2]), defaults=settings["defaults"])
+    train(RunConfig.from_json(settings["config"]), Path(sys.argv[2]), settings["kind"])

@@ -13,11 +13,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from prefrl_envs.atari import GAMES
 
 from prefrl.config.schema import Mode
 from prefrl.errors import PrefrlError, UsageError
@@ -30,17 +33,20 @@ from prefrl_benchmarks.cells import Cell, environment, start_cell
 from prefrl_benchmarks.measure.interleave import Span, Start, run_interleaved, within
 from prefrl_benchmarks.results import last_words, machine
 
-PLAIN, TRUE, IMITATION = "plain", "true", "imitation"
+PLAIN, WRAPPERS, TRUE, IMITATION = "plain", "wrappers", "true", "imitation"
 KINDS: dict[str, tuple[str, Mode]] = {
     PLAIN: ("none", "sync"),
+    WRAPPERS: ("none", "sync"),
     TRUE: ("none", "sync"),
     "sync": ("oracle", "sync"),
     "async": ("oracle", "async"),
 }
-"""Teacher and mode of each kind of run: Stable-Baselines3 alone, prefrl on the true reward, prefrl from labels."""
+"""Teacher and mode of each kind of run: Stable-Baselines3 alone, the same with its own wrappers of games, prefrl on the
+true reward, prefrl from labels."""
 DEFAULTS, PROFILE = "defaults", "profile"
 _MODULES = {
     PLAIN: "prefrl_benchmarks.measure.plain",
+    WRAPPERS: "prefrl_benchmarks.measure.plain",
     DEFAULTS: "prefrl_benchmarks.measure.plain",
     PROFILE: "prefrl_benchmarks.measure.profile",
 }
@@ -72,6 +78,7 @@ def measure(
     modes: tuple[str, ...] = ("sync", "async"),
     threads: int | None = None,
     against: str = PLAIN,
+    also: tuple[str, ...] = (),
     imitation: Path | None = None,
     profile: bool = True,
     interleave: float | None = None,
@@ -86,7 +93,9 @@ def measure(
         alternations: Number of runs of each kind.
         modes: Modes of the preference runs.
         threads: Number of threads of each process; None does not limit it.
-        against: What to compare with: `plain` (Stable-Baselines3), or `true` (prefrl on the true reward).
+        against: What to compare with: `plain` (Stable-Baselines3), `wrappers` (the same with its own wrappers of
+            games), or `true` (prefrl on the true reward).
+        also: Others of these that are compared with it.
         imitation: A Python interpreter with the imitation library, to include it.
         profile: Whether to profile one additional run of each mode and one on the true reward.
         interleave: Seconds after which one run of an alternation is paused and the next continues; None runs each to
@@ -100,8 +109,8 @@ def measure(
         UsageError: for arguments with which nothing can be measured.
         PrefrlError: if a run fails.
     """
-    _check(task, algo, alternations, modes, imitation, interleave)
-    kinds = (against, *modes, *([IMITATION] if imitation else []))
+    _check(task, algo, alternations, (against, *also, *modes), imitation, interleave)
+    kinds = (against, *also, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     profiles = {}
     with tempfile.TemporaryDirectory() as name:
@@ -144,7 +153,7 @@ def _cell(task: str, algo: str, kind: str, seed: int, steps: int, labels: int) -
 
 
 def _check(
-    task: str, algo: str, alternations: int, modes: tuple[str, ...], imitation: Path | None, interleave: float | None
+    task: str, algo: str, alternations: int, kinds: tuple[str, ...], imitation: Path | None, interleave: float | None
 ) -> None:
     """Check the arguments before hours of work.
 
@@ -153,8 +162,10 @@ def _check(
     """
     check_count("alternations", alternations)
     find_task(task)
-    if len(set(modes)) < len(modes):
-        raise UsageError("--modes names a mode twice")
+    if twice := [kind for kind, count in Counter(kinds).items() if count > 1]:
+        raise UsageError(f"--against, --also and --modes name {twice[0]} twice")
+    if WRAPPERS in kinds and task not in GAMES:
+        raise UsageError(f"Stable-Baselines3 has wrappers for games, not for {task}: {', '.join(GAMES)}")
     if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:
@@ -177,7 +188,7 @@ def check_count(name: str, count: int) -> None:
 
 def prepare(kind: str, cell: Cell, folder: Path, threads: int | None = None, imitation: Path | None = None) -> Timed:
     """Prepare a run of the given kind: one of `KINDS`, or `IMITATION`. Other arguments as for `measure`."""
-    if kind == PLAIN:
+    if kind in (PLAIN, WRAPPERS):
         return prepare_module(kind, cell, folder, threads)
     if kind == IMITATION:
         assert imitation is not None
@@ -189,7 +200,8 @@ def run_module(kind: str, cell: Cell, folder: Path, threads: int | None = None) 
     """Run a module on the configuration of a cell in its own process.
 
     Args:
-        kind: `plain`, `defaults` for the same with Stable-Baselines3's own settings, or `profile`.
+        kind: `plain`, `wrappers` or `defaults` for the same with Stable-Baselines3's own wrappers or settings, or
+            `profile`.
         cell: The cell.
         folder: Parent of the output folder.
         threads: Number of threads; None does not limit it.
@@ -208,7 +220,7 @@ def prepare_module(
     """Prepare a module as `run_module` runs it; `seconds` limits a profile, see `profile.measure`."""
     root = folder / f"{kind}-{cell.name}"
     root.mkdir()
-    settings = {"config": cell.config.to_json(), "defaults": kind == DEFAULTS, "seconds": seconds}
+    settings = {"config": cell.config.to_json(), "kind": kind, "seconds": seconds}
     write_json(root / "settings.json", settings)
     return _timed([sys.executable, "-m", _MODULES[kind], str(root / "settings.json"), str(root)], root, threads)
 

@@ -191,7 +191,7 @@ def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Seq
     seeds = tuple(sorted(set.intersection(*(set(score.seeds) for score in scores))))
     columns = [[dict(zip(score.seeds, score.scores, strict=True))[seed] for seed in seeds] for score in scores]
     table = np.array(columns, dtype=float).reshape(len(scores), len(seeds)).T
-    most = max(group.planned for group in planned)
+    most = min(group.planned for group in planned)  # tasks may have more seeds than others
     lacks = [f"{len(scores)} of {len(planned)} tasks"] * (len(scores) < len(planned))
     lacks += [f"{len(seeds)} of {most} seeds"] * (len(seeds) < most)
     tasks = tuple(score.group.task for score in scores)

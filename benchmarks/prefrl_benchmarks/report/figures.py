@@ -9,10 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from prefrl_benchmarks.report.analysis import Aggregate, Group, TaskScore
+from prefrl_benchmarks.report.games import GOOD
 from prefrl_benchmarks.report.paper import POINTS, paper_scores
 from prefrl_benchmarks.report.style import COLOURS, finish
+from prefrl_benchmarks.report.tables import Row
 from prefrl_benchmarks.run_statistics import Array, interval, iqm, mean, performance_profile
 
+MARKERS = ("o", "s", "^", "v", "P", "X")
 _PAPER: dict[str, Any] = {"color": "0.45", "marker": "D", "markerfacecolor": "none", "linestyle": "--", "linewidth": 1}
 
 
@@ -33,8 +36,9 @@ def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
     values = [score.returns[:, None] for score in learned]
     _points(axes, [(score.group.labels, score.group.variant) for score in learned], values, mean)
     if (point := POINTS.get(title)) and _by_labels([score.group.labels for score in learned]):
-        axes.plot(list(point.labels), list(point.labels.values()), **_PAPER, label="the paper's")
-        axes.axhline(point.true, color="0.45", linestyle="--", linewidth=1, label="the paper's true reward")
+        after = f", {point.steps // 1_000_000} M steps" if point.steps else ""
+        axes.plot(list(point.labels), list(point.labels.values()), **_PAPER, label=f"the paper's{after}")
+        axes.axhline(point.true, color="0.45", linestyle="--", linewidth=1, label=f"the paper's true reward{after}")
     of = {score.group.of for score in scores}
     finish(axes, title, f"true return, {', '.join(of)}")
 
@@ -44,7 +48,10 @@ def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
     learned = [each for each in found if each.labels]
     axes.axhline(1, color="black", label="true reward")
     axes.axhline(0, color="0.6", linestyle=":", label="random policy")
-    _points(axes, [(each.labels, each.variant) for each in learned], [each.scores for each in learned], iqm)
+    differ = len({each.tasks for each in learned}) > 1
+    names = [f"{each.variant} ({len(each.tasks)} of the tasks)" if differ else each.variant for each in learned]
+    labels = [each.labels for each in learned]
+    _points(axes, list(zip(labels, names, strict=True)), [each.scores for each in learned], iqm)
     papers = [(each.labels, paper_scores(each.tasks, each.labels)) for each in learned]
     known = sorted((labels, float(iqm(scores))) for labels, scores in papers if scores is not None)
     if known and _by_labels([each.labels for each in learned]):
@@ -52,9 +59,43 @@ def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:
     finish(axes, "all tasks", "IQM of the normalised score")
 
 
-def draw_curves(axes: Axes, title: str, found: Sequence[Group]) -> None:
-    """Plot the mean true training return of each variant on one task against steps, with intervals."""
-    for group, colour in zip(found, _colours(found), strict=True):
+def draw_gains(axes: Axes, rows: Sequence[Row]) -> None:
+    """Plot the gain of each variant over the random policy, relative to the true-reward agent's, game by game.
+
+    Args:
+        axes: Axes to fill.
+        rows: Rows of `games.game_rows`.
+    """
+    known = [row for row in rows if row["gain"] is not None]
+    games = list(dict.fromkeys(row["task"] for row in known))
+    variants = list(dict.fromkeys(row["variant"] for row in known if row["labels"]))
+    axes.axhline(1, color="black", label="true reward")
+    axes.axhline(GOOD, color="0.6", linestyle="--", linewidth=1)
+    axes.axhline(0, color="0.6", linestyle=":", label="random policy")
+    for place, variant in enumerate(variants):
+        gains = {row["task"]: row["gain"] for row in known if row["variant"] == variant}
+        shift = 0.15 * (place - (len(variants) - 1) / 2)
+        label = f"{variant} labels" if variant.isdigit() else variant
+        at = [games.index(game) + shift for game in gains]
+        colour = COLOURS[place % len(COLOURS)]
+        axes.plot(
+            at, list(gains.values()), marker=MARKERS[place % len(MARKERS)], color=colour, linestyle="", label=label
+        )
+    axes.set_xticks(range(len(games)), games, rotation=35, ha="right")
+    axes.set_xlim(-0.5, len(games) - 0.5)
+    finish(axes, "each game", "gain relative to the true reward's")
+
+
+def draw_curves(axes: Axes, title: str, found: Sequence[Group], variants: Sequence[str]) -> None:
+    """Plot the mean true training return of each variant on one task against steps, with intervals.
+
+    Args:
+        axes: Axes to fill.
+        title: Name of the task.
+        found: The task's runs, by variant.
+        variants: Variants of all tasks that learn from labels, each of which has a colour.
+    """
+    for group, colour in zip(found, _colours(found, variants), strict=True):
         steps, curves = group.curve
         if len(steps):
             axes.plot(steps, curves.mean(axis=0), color=colour, label=f"{group.variant} ({len(curves)})", linewidth=1.3)
@@ -67,7 +108,7 @@ def draw_profiles(axes: Axes, found: Sequence[Aggregate]) -> None:
     finite = [each.scores[np.isfinite(each.scores)] for each in found]
     highest = max([1.25, *(values.max() for values in finite if values.size)])
     thresholds = np.linspace(0, highest, 200)
-    for each, colour in zip(found, _colours(found), strict=True):
+    for each, colour in zip(found, _colours(found, learned_variants(found)), strict=True):
         axes.step(
             thresholds, performance_profile(each.scores, thresholds), color=colour, label=each.variant, where="post"
         )
@@ -100,6 +141,10 @@ def _by_labels(labels: Sequence[int]) -> bool:
     return len(labels) > 1 and len(set(labels)) == len(labels)
 
 
-def _colours(found: Sequence[Group] | Sequence[Aggregate]) -> list[str]:
-    learned = [each.variant for each in found if each.labels]
-    return [COLOURS[learned.index(each.variant) % len(COLOURS)] if each.labels else "black" for each in found]
+def learned_variants(found: Sequence[Group] | Sequence[Aggregate]) -> list[str]:
+    """The variants that learn from labels, each once."""
+    return list(dict.fromkeys(each.variant for each in found if each.labels))
+
+
+def _colours(found: Sequence[Group] | Sequence[Aggregate], variants: Sequence[str]) -> list[str]:
+    return [COLOURS[variants.index(each.variant) % len(COLOURS)] if each.labels else "black" for each in found]

@@ -16,9 +16,17 @@ from prefrl.errors import UsageError
 from prefrl.storage.files import write_atomically
 from prefrl_benchmarks.random_baseline import random_returns
 from prefrl_benchmarks.report.analysis import Aggregate, Group, TaskScore, aggregates, groups, task_scores
-from prefrl_benchmarks.report.figures import draw_budget, draw_curves, draw_profiles, draw_scores
+from prefrl_benchmarks.report.figures import (
+    draw_budget,
+    draw_curves,
+    draw_gains,
+    draw_profiles,
+    draw_scores,
+    learned_variants,
+)
+from prefrl_benchmarks.report.games import game_rows, games_markdown, games_notes, games_table
 from prefrl_benchmarks.report.style import Draw, panel, write_figure
-from prefrl_benchmarks.report.tables import aggregate_rows, cell_rows, curve_rows, task_rows, write_table
+from prefrl_benchmarks.report.tables import Row, aggregate_rows, cell_rows, curve_rows, task_rows, write_table
 from prefrl_benchmarks.report.texts import number_text, ranged, summary_table
 from prefrl_benchmarks.results import Results, read_results
 
@@ -35,6 +43,8 @@ class Analysis:
     aggregates: list[Aggregate]
     problems: list[str]
     """Notes for readers of the results, one line each."""
+    games: dict[str, list[Row]]
+    """Rows of `game_rows` for each suite that has Atari games."""
 
 
 def analyse(folders: Sequence[Path], random_baselines: Mapping[str, float] | None = None) -> Analysis:
@@ -57,7 +67,9 @@ def analyse(folders: Sequence[Path], random_baselines: Mapping[str, float] | Non
     scores, lacking = task_scores(found, measured)
     whole = aggregates(scores, found)
     partial_lines = [f"{each.variant}: aggregates are over {each.missing}" for each in whole if each.missing]
-    return Analysis(results, found, scores, whole, [*results.problems, *lacking, *partial_lines])
+    suites = dict.fromkeys(group.suite for group in found)
+    games = {suite: rows for suite in suites if (rows := game_rows(results, suite, measured))}
+    return Analysis(results, found, scores, whole, [*results.problems, *lacking, *partial_lines], games)
 
 
 def write_report(folders: Sequence[Path], out: Path) -> Analysis:
@@ -83,6 +95,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Analysis:
             "aggregates": aggregate_rows(found.aggregates),
             "curves": curve_rows(found.groups),
         }
+        tables |= {"games": [row for rows in found.games.values() for row in rows]} if found.games else {}
         for name, rows in tables.items():
             write_table(out / f"{name}.csv", rows)
         figures = _figures(found)
@@ -103,14 +116,15 @@ def _prefixes(found: Analysis) -> dict[str, str]:
 
 
 def _summaries(found: Analysis) -> dict[str, str]:
-    """The main table of each suite that has scores, by file name."""
-    return {
+    """The main table of each suite that has scores, and its table of games, by file name."""
+    prefixes = _prefixes(found)
+    return {f"{prefixes[suite]}games": games_markdown(rows) for suite, rows in found.games.items()} | {
         f"{prefix}summary": summary_table(
             [score for score in found.scores if score.group.suite == suite],
             [each for each in found.aggregates if each.suite == suite],
             found.results.returns_text(suite),
         )
-        for suite, prefix in _prefixes(found).items()
+        for suite, prefix in prefixes.items()
         if any(each.suite == suite for each in found.aggregates)
     }
 
@@ -128,8 +142,15 @@ def _figures(found: Analysis) -> dict[str, list[Draw]]:
                 partial(draw_budget, title=task, scores=[score for score in scores if score.group.task == task])
                 for task in dict.fromkeys(score.group.task for score in scores)
             ]
+        if any(row["gain"] is not None for row in found.games.get(suite, ())):
+            figures[f"{name}gains"] = [partial(draw_gains, rows=found.games[suite])]
         figures[f"{name}curves"] = [
-            partial(draw_curves, title=task, found=[group for group in curves if group.task == task])
+            partial(
+                draw_curves,
+                title=task,
+                found=[group for group in curves if group.task == task],
+                variants=learned_variants(curves),
+            )
             for task in dict.fromkeys(group.task for group in curves)
         ]
     return figures
@@ -144,7 +165,8 @@ def _page(found: Analysis, tables: Mapping[str, Any], figures: Mapping[str, Sequ
     template = environment.from_string(_TEMPLATE.read_text())
     suites = dict.fromkeys(group.suite for group in found.groups)
     returns = {suite: found.results.returns_text(suite) for suite in suites}
-    shown = {"found": found, "tables": tables, "images": images, "manifests": found.results.manifests}
+    shown: dict[str, Any] = {"found": found, "tables": tables, "images": images, "manifests": found.results.manifests}
+    shown["games"] = {suite: (games_table(rows), games_notes(rows)) for suite, rows in found.games.items()}
     return template.render(shown, returns=returns)
 
 

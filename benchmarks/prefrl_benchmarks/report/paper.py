@@ -13,6 +13,9 @@ import numpy as np
 
 from prefrl_benchmarks.run_statistics import Array, normalised
 
+ATARI_STEPS = 50_000_000
+"""Agent steps of the paper's games."""
+
 
 @dataclass(frozen=True)
 class PaperPoint:
@@ -24,6 +27,8 @@ class PaperPoint:
     """Return for each number of synthetic labels."""
     start: float
     """Start of the curves (MuJoCo), or the return of a random policy from the literature (Atari)."""
+    steps: int | None = None
+    """Agent steps, where they are many more than here, so that figures say them."""
 
     def scores(self) -> dict[int, float]:
         """Scores normalised between start and true reward, for each number of labels."""
@@ -36,7 +41,7 @@ def _mujoco(true: float, *returns: float, start: float) -> PaperPoint:
 
 
 def _atari(true: float, *returns: float, start: float) -> PaperPoint:
-    return PaperPoint(true, dict(zip((10_000, 5600, 3300), returns, strict=True)), start)
+    return PaperPoint(true, dict(zip((10_000, 5600, 3300), returns, strict=True)), start, ATARI_STEPS)
 
 
 POINTS = {

@@ -1,0 +1,137 @@
+"""Reward terms for exploration: the entropy of the states visited, and the disagreement of the reward models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+
+from prefrl.arrays import Array, Floats
+from prefrl.experience.recorder import Experience
+from prefrl.reward.workers import RewardWorker
+from prefrl.storage.files import Tree
+
+_PART = 1024
+"""States whose distances to all reference states are computed at once."""
+
+
+def neighbour_distances(states: Array, references: Array, k: int) -> Floats:
+    """Compute each state's distance to its k-th nearest neighbour (PEBBLE, Lee et al., 2021, section 4.1).
+
+    Its logarithm is, up to constants, a k-NN estimate of the entropy of the states that the references are drawn from.
+
+    Args:
+        states: (N, D).
+        references: (M, D); a state that is one of them counts as its own nearest neighbour.
+        k: 1 for the nearest. If there are fewer references, the farthest counts.
+
+    Returns:
+        (N,)
+    """
+    nearest = min(k, len(references))
+    others = torch.from_numpy(np.ascontiguousarray(references, np.float32))
+    parts = torch.split(torch.from_numpy(np.ascontiguousarray(states, np.float32)), _PART)
+    found = [torch.cdist(part, others).kthvalue(nearest, dim=1).values for part in parts]
+    return np.asarray(torch.cat(found).numpy())
+
+
+class StateEntropy:
+    """Rewards states that are far from those visited before, relative to the running deviation of that distance."""
+
+    def __init__(self, coefficient: float, neighbours: int, observation: int, references: int = 10_000) -> None:
+        """Initialise the term.
+
+        Args:
+            coefficient: Factor of the reward.
+            neighbours: k, of `neighbour_distances`, without the state itself.
+            observation: D, the length of an observation; the first numbers of a reward model's input.
+            references: Number of visited states that are compared with: the newest.
+        """
+        self._coefficient, self._k, self._length = coefficient, neighbours + 1, observation
+        self._most = references
+        self._visited = np.zeros((0, observation), np.float32)
+        self._distances = RunningMeanStd(shape=())
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """Return the (T, E) rewards of a rollout, whose states are visited from now on."""
+        states = self._states(experience.features.reshape(-1, experience.features.shape[-1]))
+        self._visited = np.concatenate([self._visited, states])[-self._most :]
+        distances = neighbour_distances(states, self._visited, self._k)
+        self._distances.update(distances.astype(np.float64))  # so that resuming is exact
+        return self._scaled(distances).reshape(experience.rewards.shape)
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Return the (N,) rewards of all steps of a memory, relative to the states visited by now."""
+        if not len(self._visited):
+            return np.zeros(sum(map(len, steps)), np.float32)
+        distances = [neighbour_distances(self._states(part), self._visited, self._k) for part in steps]
+        return self._scaled(np.concatenate(distances))
+
+    def renew(self) -> bool:
+        """Return True: more states have been visited."""
+        return True
+
+    def _states(self, features: Array) -> Array:
+        return features[:, : self._length]
+
+    def _scaled(self, distances: Floats) -> Floats:
+        return np.asarray(self._coefficient * distances / np.sqrt(self._distances.var + 1e-8), np.float32)
+
+    def state_dict(self) -> Tree:
+        """Return the visited states and the statistics of the distances."""
+        known = self._distances
+        return {"visited": self._visited, "mean": known.mean, "var": known.var, "count": known.count}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Restore a saved state."""
+        self._visited = state["visited"]
+        for name in ("mean", "var", "count"):
+            setattr(self._distances, name, state[name])
+
+
+class Disagreement:
+    """Rewards steps on which the reward models disagree (RUNE, Liang et al., 2022): the deviation of their rewards.
+
+    Its coefficient falls with the agent's steps t: coefficient (1 - decay)^t.
+    """
+
+    def __init__(self, coefficient: float, decay: float, worker: RewardWorker) -> None:
+        """Initialise the term.
+
+        Args:
+            coefficient: Initial factor of the reward, relative to rewards of deviation one.
+            decay: Relative decrease of the factor per agent step.
+            worker: Provides the reward models.
+        """
+        self._coefficient, self._decay, self._worker = coefficient, decay, worker
+        self._steps = 0
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """Return the (T, E) rewards of a rollout."""
+        self._steps += experience.rewards.size
+        features = experience.features.reshape(-1, *experience.features.shape[2:])
+        return self._bonus(features).reshape(experience.rewards.shape)
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Return the (N,) rewards of all steps of a memory."""
+        return np.concatenate([self._bonus(part) for part in steps])
+
+    def renew(self) -> bool:
+        """Return False: the term changes with the weights of the predicted reward, which says so."""
+        return False
+
+    def _bonus(self, features: Array) -> Floats:
+        ensemble = self._worker.ensemble
+        outputs = ensemble.predict(torch.from_numpy(features))
+        deviation = ensemble.output_normaliser.standardised(outputs).std(dim=0, correction=0)
+        return np.asarray(self._coefficient * (1 - self._decay) ** self._steps * deviation.cpu().numpy(), np.float32)
+
+    def state_dict(self) -> Tree:
+        """Return the number of steps."""
+        return {"steps": self._steps}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Restore a saved state."""
+        self._steps = state["steps"]

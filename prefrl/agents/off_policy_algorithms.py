@@ -1,0 +1,103 @@
+"""Build Stable-Baselines3's off-policy algorithms; `prefrl.registry.ALGORITHMS` lists them by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+from sb3_contrib import QRDQN
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from stable_baselines3 import DQN
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from prefrl.agents.algorithms import learning_rate, make_policy, network_kwargs
+from prefrl.agents.replay import ReplayMemory
+from prefrl.agents.soft_actor_critic import SoftActorCritic, SoftPolicy
+from prefrl.config import RunConfig
+from prefrl.machine.devices import choose_device
+from prefrl.registry import ALGORITHMS, located
+
+
+def sac(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
+    """Build SAC from a run's settings and the arguments that all off-policy algorithms share."""
+    settings = config.off_policy
+    return SoftActorCritic(
+        **shared,
+        ent_coef=f"auto_{settings.alpha}" if settings.learn_alpha else settings.alpha,
+        alpha_learning_rate=settings.alpha_learning_rate,
+    )
+
+
+def dqn(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
+    """Build DQN; arguments as for `sac`."""
+    return DQN(**shared, **_exploration(config), max_grad_norm=config.agent.max_grad_norm)
+
+
+def qrdqn(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
+    """Build QR-DQN; arguments as for `sac`."""
+    return QRDQN(**shared, **_exploration(config), max_grad_norm=config.agent.max_grad_norm)
+
+
+def _exploration(config: RunConfig) -> dict[str, Any]:
+    settings = config.off_policy
+    fraction, final = settings.exploration_fraction, settings.exploration_final
+    return {"exploration_fraction": fraction, "exploration_final_eps": final}
+
+
+def make_algorithm(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
+    """Build a run's algorithm; arguments as for `prefrl.agents.algorithms.make_algorithm`."""
+    agent, settings = config.agent, config.off_policy
+    policy, policy_kwargs = located(ALGORITHMS[config.algo].policy)(config, env.action_space)
+    shared: dict[str, Any] = {
+        "policy": policy,
+        "env": env,
+        "learning_rate": learning_rate(agent),
+        "buffer_size": config.memory_steps,
+        "replay_buffer_class": ReplayMemory,
+        "learning_starts": settings.random_steps,
+        "batch_size": agent.batch_size,
+        "gamma": agent.gamma,
+        "tau": settings.tau,
+        "target_update_interval": settings.target_interval,
+        "policy_kwargs": policy_kwargs,
+        "seed": config.seed,
+        "device": choose_device(config.device),
+    }
+    model: OffPolicyAlgorithm = located(ALGORITHMS[config.algo].make)(config, shared)
+    return model
+
+
+def soft_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
+    """Return the class and arguments of SAC's policy."""
+    settings = config.off_policy
+    own = {"log_std_min": settings.log_std_min, "layer_norm": settings.layer_norm}
+    return SoftPolicy, network_kwargs(config) | own | {"optimizer_kwargs": {"fused": True}}
+
+
+def dqn_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
+    """Return the class and arguments of DQN's policy."""
+    return DQNPolicy, network_kwargs(config)
+
+
+def qrdqn_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
+    """Return the class and arguments of QR-DQN's policy."""
+    return QRDQNPolicy, network_kwargs(config)
+
+
+def forget_values(model: OffPolicyAlgorithm, config: RunConfig) -> None:
+    """Initialise the value networks of a run's algorithm and their targets anew; an actor is kept."""
+    assert model.observation_space is not None
+    fresh = make_policy(config, model.observation_space, model.action_space)
+    for name in _VALUES:
+        for suffix in ("", "_target"):
+            if network := getattr(model.policy, name + suffix, None):
+                network.load_state_dict(getattr(fresh, name + suffix).state_dict())
+    owner = getattr(model, "critic", model.policy)
+    owner.optimizer.state.clear()
+
+
+_VALUES = ("critic", "q_net", "quantile_net")
+"""Names of value networks in Stable-Baselines3's policies."""

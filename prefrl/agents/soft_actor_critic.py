@@ -1,0 +1,181 @@
+"""SAC (Haarnoja et al., 2018) of Stable-Baselines3, with what preference learning sets differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.type_aliases import PyTorchObs, ReplayBufferSamples, Schedule
+from stable_baselines3.common.utils import update_learning_rate
+from stable_baselines3.sac.policies import LOG_STD_MAX, Actor, SACPolicy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class SoftActorCritic(SAC):
+    """SAC with a faster gradient step, whose entropy coefficient can have a learning rate of its own (PEBBLE).
+
+    The gradient step is that of Stable-Baselines3, in about 0.6 of its time on a CPU: the critics' weights get no
+    gradients that are thrown away, the optimisers are fused, and all batches are drawn at once.
+    """
+
+    def __init__(self, *args: Any, alpha_learning_rate: float | None = None, **kwargs: Any) -> None:
+        """Build the algorithm.
+
+        Args:
+            *args: As for Stable-Baselines3's `SAC`.
+            alpha_learning_rate: Learning rate of the entropy coefficient; None for that of the networks.
+            **kwargs: As for Stable-Baselines3's `SAC`.
+        """
+        self.alpha_learning_rate = alpha_learning_rate
+        super().__init__(*args, **kwargs)
+
+    def _update_learning_rate(self, optimizers: list[Optimizer] | Optimizer) -> None:
+        super()._update_learning_rate(optimizers)
+        if self.alpha_learning_rate is not None and self.ent_coef_optimizer is not None:
+            update_learning_rate(self.ent_coef_optimizer, self.alpha_learning_rate)
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """Take gradient steps; see Stable-Baselines3's `SAC.train`."""
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        learned = [self.ent_coef_optimizer] if self.ent_coef_optimizer else []
+        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *learned])
+        samples = self.replay_buffer.sample(gradient_steps * batch_size, env=self._vec_normalize_env)
+        weights: list[Tensor] = list(self.critic.parameters())
+        targets: list[Tensor] = list(self.critic_target.parameters())
+        losses = []
+        for step in range(gradient_steps):
+            batch = _part(samples, slice(step * batch_size, (step + 1) * batch_size))
+            actions, log_prob = self.actor.action_log_prob(batch.observations)
+            alpha = self._alpha(log_prob.detach())
+            critic_loss = self._critic_loss(batch, alpha)
+            _descend(self.critic.optimizer, critic_loss)
+            with _frozen(weights):
+                values = torch.cat(self.critic(batch.observations, actions), dim=1).amin(dim=1)
+                actor_loss = (alpha * log_prob - values).mean()
+                _descend(self.actor.optimizer, actor_loss)
+            if step % self.target_update_interval == 0:
+                with torch.no_grad():
+                    torch._foreach_lerp_(targets, weights, self.tau)
+            losses.append(torch.stack([alpha.squeeze(), actor_loss.detach(), critic_loss.detach()]))
+        self._n_updates += gradient_steps
+        means = torch.stack(losses).mean(dim=0).tolist()
+        for name, mean in zip(("ent_coef", "actor_loss", "critic_loss"), means, strict=True):
+            self.logger.record(f"train/{name}", mean)
+
+    def _alpha(self, log_prob: Tensor) -> Tensor:
+        """Return the entropy coefficient, and take a gradient step on it: (N,) log-probabilities of actions."""
+        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
+            return self.ent_coef_tensor
+        alpha = self.log_ent_coef.detach().exp()
+        assert isinstance(self.target_entropy, float)
+        _descend(self.ent_coef_optimizer, -(self.log_ent_coef * (log_prob + self.target_entropy)).mean())
+        return alpha
+
+    def _critic_loss(self, batch: ReplayBufferSamples, alpha: Tensor) -> Tensor:
+        with torch.no_grad():
+            actions, log_prob = self.actor.action_log_prob(batch.next_observations)
+            values = torch.cat(self.critic_target(batch.next_observations, actions), dim=1).amin(dim=1)
+            following = (values - alpha * log_prob)[:, None]
+            goals = batch.rewards + (1 - batch.dones) * self.gamma * following
+        estimates = torch.cat(self.critic(batch.observations, batch.actions), dim=1)
+        return 0.5 * (estimates - goals).square().mean(dim=0).sum()
+
+
+def _part(samples: ReplayBufferSamples, rows: slice) -> ReplayBufferSamples:
+    return ReplayBufferSamples(*(part[rows] for part in samples if part is not None))
+
+
+def _descend(optimiser: Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+@contextmanager
+def _frozen(weights: list[Tensor]) -> Iterator[None]:
+    """Inside this context, no gradients of these weights are computed."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    yield
+    for weight in weights:
+        weight.requires_grad_(True)
+
+
+class SoftActor(Actor):
+    """An actor with another lower bound of its standard deviation."""
+
+    def __init__(self, *args: Any, log_std_min: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._log_std_min = log_std_min
+        assert isinstance(self.log_std, nn.Linear)  # without state-dependent exploration
+
+    def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Return the mean and the logarithm of the deviation of the actions before tanh, (N, *action) each."""
+        latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
+        log_std: Tensor = self.log_std(latent)  # type: ignore[operator]
+        return self.mu(latent), torch.clamp(log_std, self._log_std_min, LOG_STD_MAX), {}
+
+
+class SoftCritic(ContinuousCritic):
+    """Two Q functions, optionally with layer normalisation after each hidden layer."""
+
+    def __init__(self, *args: Any, layer_norm: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not layer_norm:
+            return
+        for index, network in enumerate(self.q_networks):
+            self.q_networks[index] = with_layer_norm(network)
+            self.add_module(f"qf{index}", self.q_networks[index])
+
+
+def with_layer_norm(network: nn.Module) -> nn.Sequential:
+    """Add layer normalisation after each linear layer of a sequential network but the last."""
+    *hidden, last = network.children()
+    layers: list[nn.Module] = []
+    for layer in hidden:
+        layers += [layer, nn.LayerNorm(layer.out_features)] if isinstance(layer, nn.Linear) else [layer]
+    return nn.Sequential(*layers, last)
+
+
+class SoftPolicy(SACPolicy):
+    """Actor and critics."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        *,
+        log_std_min: float,
+        layer_norm: bool,
+        **kwargs: Any,
+    ) -> None:
+        """Build the networks.
+
+        Args:
+            observation_space: Space of the agent's observations.
+            action_space: Space of its actions.
+            lr_schedule: Learning rate by the fraction of the run that is left.
+            log_std_min: See `OffPolicyConfig.log_std_min`.
+            layer_norm: See `OffPolicyConfig.layer_norm`.
+            **kwargs: As for Stable-Baselines3's `SACPolicy`.
+        """
+        self._log_std_min, self._layer_norm = log_std_min, layer_norm
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def make_actor(self, features_extractor: Any = None) -> Actor:
+        """Build the actor."""
+        kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
+        return SoftActor(**kwargs, log_std_min=self._log_std_min).to(self.device)
+
+    def make_critic(self, features_extractor: Any = None) -> ContinuousCritic:
+        """Build the critics."""
+        kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
+        return SoftCritic(**kwargs, layer_norm=self._layer_norm).to(self.device)

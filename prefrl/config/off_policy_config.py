@@ -1,0 +1,66 @@
+"""The settings of off-policy agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefrl.config.checks import at_most, require
+
+
+@dataclass(frozen=True)
+class OffPolicyConfig:
+    """Settings of off-policy agents (SAC, DQN, QR-DQN) in addition to those in `AgentConfig`.
+
+    `agent.n_steps` is the number of steps per environment between two calls of training.
+    """
+
+    memory: int = 1_000_000
+    """Number of newest steps in the replay memory; never more than the run's steps."""
+    random_steps: int = 1000
+    """Steps with random actions at the start. The agent does not train before them."""
+    updates_per_step: float = 1.0
+    """Gradient steps per agent step."""
+    tau: float = 0.005
+    """Rate of the moving average that is the target network; 1 for copies."""
+    target_interval: int = 1
+    """Gradient steps between two updates of the target network (SAC), or agent steps (DQN, QR-DQN)."""
+    alpha: float = 1.0
+    """Initial entropy coefficient of SAC."""
+    learn_alpha: bool = True
+    """Whether SAC learns its entropy coefficient, towards an entropy of minus the number of action dimensions."""
+    alpha_learning_rate: float | None = None
+    """Learning rate of the entropy coefficient; null for that of the networks."""
+    log_std_min: float = -20.0
+    """Smallest logarithm of the standard deviation of SAC's actions, before tanh; the largest is 2."""
+    layer_norm: bool = False
+    """Whether each hidden layer of SAC's critics is followed by layer normalisation."""
+    exploration_fraction: float = 0.1
+    """Fraction of the run over which the probability of random actions falls linearly from 1 (DQN, QR-DQN)."""
+    exploration_final: float = 0.01
+    """Final probability of random actions (DQN, QR-DQN)."""
+    fresh_critic: bool = False
+    """Whether the value networks are initialised anew when the first learned rewards replace those of exploration."""
+    fresh_updates: int = 100
+    """Gradient steps that follow at once."""
+    recent_steps: int = 0
+    """Number of newest steps from which `recent_fraction` of each batch is drawn; 0 to draw from the whole memory."""
+    recent_fraction: float = 0.5
+    """Expected fraction of a batch that is drawn from the newest steps (hybrid experience replay of QPA, Hu et al.,
+    2024, which does so only as long as labels are asked for)."""
+
+    def validate(self) -> None:
+        """Raise UsageError for invalid values."""
+        for name in ("memory", "target_interval"):
+            require(getattr(self, name) >= 1, f"off_policy.{name} must be at least 1")
+        at_most("off_policy.memory", self.memory, 10**9)
+        require(self.random_steps >= 0, "off_policy.random_steps must not be negative")
+        require(0 < self.updates_per_step <= 1000, "off_policy.updates_per_step must be in (0, 1000]")
+        require(0 < self.tau <= 1, "off_policy.tau must be in (0, 1]")
+        require(self.alpha > 0, "off_policy.alpha must be positive")
+        rate = self.alpha_learning_rate
+        require(rate is None or rate > 0, "off_policy.alpha_learning_rate must be positive, or null")
+        require(self.log_std_min < 2, "off_policy.log_std_min must be below 2")
+        for name in ("exploration_fraction", "exploration_final", "recent_fraction"):
+            require(0 <= getattr(self, name) <= 1, f"off_policy.{name} must be in [0, 1]")
+        for name in ("fresh_updates", "recent_steps"):
+            require(getattr(self, name) >= 0, f"off_policy.{name} must not be negative")

@@ -1,0 +1,400 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import same_tree, through_file
+from sb3_contrib import QRDQN
+from stable_baselines3 import DQN, SAC
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import Logger
+
+from prefrl import load_policy, resume, train
+from prefrl.agents.off_policy import OffPolicyAgent
+from prefrl.agents.off_policy_algorithms import make_algorithm
+from prefrl.agents.predicted_reward import PredictedReward
+from prefrl.agents.reward_terms import AgentReward
+from prefrl.agents.soft_actor_critic import with_layer_norm
+from prefrl.errors import UsageError
+from prefrl.experience.environments import make_stack
+from prefrl.experience.inputs import Inputs
+from prefrl.memory_check import memory_use
+from prefrl.recipes import resolve
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.normalisation import MemoryNormalisation
+from prefrl.trained.exporting import export
+
+SMALL = {
+    "agent.n_envs": 2,
+    "agent.n_steps": 4,
+    "agent.batch_size": 16,
+    "agent.net_arch": [8],
+    "off_policy.random_steps": 20,
+    "off_policy.updates_per_step": 0.4,
+}
+RUN = SMALL | {
+    "round_steps": 64,
+    "reward.pretrain_comparisons": 32,
+    "reward.comparisons_per_step": 0.5,
+    "queries.segment_length": 10,
+    "evaluation.episodes": 0,
+}
+
+
+def config_of(task="reacher", algo="sac", *, steps=320, teacher="oracle", **settings):
+    return resolve(task, algo=algo, steps=steps, labels=6, teacher=teacher, mode="sync", settings=SMALL | settings)
+
+
+def agent_of(config):
+    stack = make_stack(config)
+    return stack, OffPolicyAgent(config, stack, Logger(None, []))
+
+
+class Worker:
+    """A reward learner whose weights change when `fit` is called."""
+
+    def __init__(self, config, features):
+        torch.manual_seed(0)
+        self.ensemble = RewardEnsemble(config.reward, Inputs((features,)))
+        self.version, self.refreshed = 1, 0
+
+    def refresh(self):
+        self.refreshed += 1
+
+    def fit(self):
+        self.version += 1
+        with torch.no_grad():
+            for parameter in self.ensemble.parameters():
+                parameter.add_(torch.randn_like(parameter))
+
+
+def reward_of(config, stack, features=12):
+    worker = Worker(config, features)
+    predicted = PredictedReward(stack.recorder, worker, normalisation=MemoryNormalisation(0.5), replayed=True)
+    return worker, AgentReward(predicted, {}, None)
+
+
+def go(agent, reward, times=1):
+    for _ in range(times):
+        agent.collect(lambda: None)
+        agent.improve(reward)
+
+
+def test_all_rewards_of_the_memory_are_of_the_newest_weights_and_normalised_over_it():
+    config = config_of(round_steps=16)
+    stack, agent = agent_of(config)
+    worker, reward = reward_of(config, stack)
+    go(agent, reward, 6)
+    for _ in range(2):
+        worker.fit()
+        go(agent, reward, 4)  # at least once more than a round
+        memory = agent._memory
+        held = memory.features(np.arange(memory.added))
+        outputs = worker.ensemble.predict(torch.from_numpy(held.reshape(-1, 12)))
+        known = MemoryNormalisation(0.5)
+        known.fit(outputs)
+        expected = known(outputs, None).numpy().reshape(memory.added, 2)
+        # The statistics are those of the last relabelling, since which few steps were added.
+        assert np.corrcoef(memory.rewards[: memory.added].ravel(), expected.ravel())[0, 1] > 0.99
+        assert memory.rewards[: memory.added].std() == pytest.approx(0.5, rel=0.1)
+        assert not memory.rewards[memory.added :].any()
+    stack.top.close()
+
+
+def test_rewards_are_computed_again_only_for_newer_weights_and_once_a_round():
+    config = config_of(round_steps=32)
+    stack, agent = agent_of(config)
+    worker, reward = reward_of(config, stack)
+    relabelled, relabel = [], reward.predicted.relabel
+    reward.predicted.relabel = lambda steps: relabelled.append(agent.steps) or relabel(steps)
+    for _ in range(16):
+        go(agent, reward)  # 8 steps
+        if agent.steps in {40, 48, 88}:
+            worker.fit()
+    assert relabelled == [8, 48, 80, 112]  # that of 48 waits for a round to have passed, that of 88 as well
+    assert worker.refreshed < 16
+    stack.top.close()
+
+
+def test_the_metrics_get_each_step_s_predicted_and_true_reward_once():
+    config = config_of(round_steps=16)
+    stack, agent = agent_of(config)
+    worker, reward = reward_of(config, stack)
+    worker.fit()
+    go(agent, reward, 5)
+    predicted, true = reward.predicted.take()
+    assert predicted.shape == true.shape == (40,)
+    assert (true < 0).all()  # of reacher
+    stack.top.close()
+
+
+def test_without_a_reward_model_the_environment_s_rewards_are_replayed():
+    stack, agent = agent_of(config_of(teacher="none"))
+    go(agent, None, 8)
+    assert (agent._memory.rewards[: agent._memory.added] < 0).all()
+    stack.top.close()
+
+
+def test_the_number_of_gradient_steps_follows_the_steps_taken():
+    stack, agent = agent_of(config_of(teacher="none"))
+    trained = []
+    agent._model.train = lambda gradient_steps, batch_size: trained.append((agent.steps, gradient_steps, batch_size))
+    go(agent, None, 6)
+    # None at 8 and 16 steps. 0.4 a step are 3.2 each time: 3, 3, 3 and then 4, one less in total than they add up to.
+    assert trained == [(24, 3, 16), (32, 3, 16), (40, 3, 16), (48, 3, 16)]
+    assert agent._updates_due == pytest.approx(0.8)
+    go(agent, None)
+    assert trained[-1] == (56, 4, 16)
+    stack.top.close()
+
+
+@pytest.mark.parametrize(("task", "algo"), [("reacher", "sac"), ("CartPole-v1", "dqn"), ("CartPole-v1", "qrdqn")])
+@pytest.mark.parametrize("normalised", [False, True])
+def test_training_resumes_exactly_from_a_saved_state(tmp_path, task, algo, normalised):
+    settings = {"agent.normalise_observations": normalised, "off_policy.target_interval": 7}
+    config = config_of(task, algo, teacher="none", **settings)
+    stack, agent = agent_of(config)
+    go(agent, None, 20)
+    pieces = {name: through_file(tmp_path, make()) for name, make in agent.pieces().items()}
+    saved = through_file(tmp_path, {"agent": agent.state_dict(), "env": stack.state_dict()})
+    go(agent, None, 20)
+    expected = through_file(tmp_path, {"agent": agent.state_dict(), "env": stack.state_dict()})
+    stack.top.close()
+
+    stack, agent = agent_of(config_of(task, algo, teacher="none", **settings, seed=5))
+    go(agent, None, 3)  # everything random is replaced by what was saved
+    assert stack.load_state_dict(saved["env"])
+    agent.load_state_dict(saved["agent"] | {"pieces": pieces}, exact=True)
+    go(agent, None, 20)
+    resumed = through_file(tmp_path, {"agent": agent.state_dict(), "env": stack.state_dict()})
+    stack.top.close()
+    for part in ("agent", "env"):
+        for name in expected[part]:
+            assert same_tree(expected[part][name], resumed[part][name]), name
+
+
+def test_the_agent_starts_new_episodes_where_simulators_could_not_be_saved(tmp_path):
+    stack, agent = agent_of(config_of(teacher="none"))
+    go(agent, None, 4)
+    saved = through_file(tmp_path, agent.state_dict())
+    agent.load_state_dict(saved | {"pieces": {}}, exact=False)
+    assert not np.array_equal(agent._model._last_obs, saved["last_observation"])
+    assert agent.steps == 32
+    stack.top.close()
+
+
+def test_algorithms_are_built_from_the_configuration():
+    settings = {
+        "agent.gamma": 0.9,
+        "agent.batch_size": 48,
+        "agent.net_arch": [8, 9],
+        "off_policy.tau": 0.25,
+        "off_policy.memory": 100,
+        "off_policy.alpha": 0.125,
+        "off_policy.alpha_learning_rate": 0.5,
+        "off_policy.target_interval": 3,
+        "off_policy.random_steps": 11,
+    }
+    config = config_of(**settings)
+    stack = make_stack(config)
+    sac = make_algorithm(config, stack.top)
+    assert isinstance(sac, SAC)
+    assert (sac.gamma, sac.batch_size, sac.tau, sac.learning_starts) == (0.9, 48, 0.25, 11)
+    assert (sac.target_update_interval, sac.replay_buffer.buffer_size) == (3, 50)
+    assert math.exp(sac.log_ent_coef.item()) == pytest.approx(0.125)
+    sac.set_logger(Logger(None, []))
+    sac._update_learning_rate([sac.actor.optimizer, sac.ent_coef_optimizer])
+    assert sac.ent_coef_optimizer.param_groups[0]["lr"] == 0.5
+    assert sac.actor.optimizer.param_groups[0]["lr"] == config.agent.learning_rate
+    assert [layer.out_features for layer in sac.critic.q_networks[0] if hasattr(layer, "out_features")] == [8, 9, 1]
+    stack.top.close()
+    for algo, kind in (("dqn", DQN), ("qrdqn", QRDQN)):
+        chosen = {
+            "off_policy.exploration_fraction": 0.5,
+            "off_policy.exploration_final": 0.25,
+            "agent.max_grad_norm": 3,
+        }
+        config = config_of("CartPole-v1", algo, **chosen, **{"off_policy.learn_alpha": False})
+        stack = make_stack(config)
+        model = make_algorithm(config, stack.top)
+        assert isinstance(model, kind)
+        assert (model.exploration_fraction, model.exploration_final_eps, model.max_grad_norm) == (0.5, 0.25, 3)
+        stack.top.close()
+
+
+def test_sac_s_entropy_coefficient_may_be_fixed():
+    config = config_of(**{"off_policy.learn_alpha": False, "off_policy.alpha": 0.2})
+    stack = make_stack(config)
+    sac = make_algorithm(config, stack.top)
+    assert sac.ent_coef_optimizer is None
+    assert float(sac.ent_coef_tensor) == pytest.approx(0.2)
+    stack.top.close()
+
+
+def test_the_bound_of_the_deviation_of_sac_s_actions():
+    config = config_of(**{"off_policy.log_std_min": -1.5})
+    stack = make_stack(config)
+    actor = make_algorithm(config, stack.top).actor
+    with torch.no_grad():
+        actor.log_std.weight.zero_()
+        for bias, expected in ((-9.0, -1.5), (-1.0, -1.0), (9.0, 2.0)):
+            actor.log_std.bias.fill_(bias)
+            assert actor.get_action_dist_params(torch.zeros(1, 10))[1].unique().tolist() == [expected]
+    stack.top.close()
+
+
+def test_layer_normalisation_is_after_each_hidden_layer_of_both_critics_and_their_targets():
+    config = config_of(**{"off_policy.layer_norm": True, "agent.net_arch": [8, 9]})
+    stack = make_stack(config)
+    sac = make_algorithm(config, stack.top)
+    for network in (*sac.critic.q_networks, *sac.critic_target.q_networks):
+        assert [type(layer).__name__ for layer in network] == ["Linear", "LayerNorm", "ReLU"] * 2 + ["Linear"]
+    assert sac.critic.q_networks[0] is sac.critic.qf0
+    optimised = {id(parameter) for group in sac.critic.optimizer.param_groups for parameter in group["params"]}
+    assert optimised == {id(parameter) for parameter in sac.critic.parameters()}
+    assert len(with_layer_norm(sac.critic.qf1)) == 9  # again, after each linear layer but the last
+    stack.top.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "algo", "hint"),
+    [
+        (
+            "CartPole-v1",
+            "sac",
+            "sac needs actions of a Box space, and those of CartPole-v1 are Discrete: use --algo ppo",
+        ),
+        ("hopper", "dqn", "dqn needs actions of a Discrete space, and those of hopper are Box: use --algo ppo or"),
+    ],
+)
+def test_an_algorithm_that_cannot_act_in_the_environment_is_refused(tmp_path, task, algo, hint):
+    with pytest.raises(UsageError, match=hint):
+        train(task, algo=algo, labels=6, out=tmp_path / "run", steps=10_000)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("algo", "over"), [("sac", "rollouts"), ("dqn", "aligned-rollouts"), ("ppo", "memory")])
+def test_a_normalisation_of_the_other_family_is_refused(algo, over):
+    with pytest.raises(UsageError, match=f"{algo} needs reward.normalise_over=.*, not {over}"):
+        resolve("reacher", algo=algo, settings={"reward.normalise_over": over})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("memory", 0), ("updates_per_step", 0), ("tau", 1.5), ("alpha", 0), ("alpha_learning_rate", 0),
+     ("random_steps", -1), ("log_std_min", 2), ("exploration_final", 1.5), ("exploration_fraction", -1),
+     ("target_interval", 0)],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(name, value):
+    with pytest.raises(UsageError, match=f"off_policy.{name}"):
+        config_of(**{f"off_policy.{name}": value})
+
+
+def test_the_memory_is_part_of_the_estimate_and_never_larger_than_the_run():
+    def estimate(steps, memory):
+        needs = memory_use(config_of(steps=steps, **{"off_policy.memory": memory}))
+        return next(size for name, size in needs.items() if "off_policy.memory" in name)
+
+    assert estimate(10**6, 10**5) == estimate(10**5, 10**6)
+    step = 4 * (2 * 10 + 2 + 3)
+    assert estimate(10**6, 10**5) == 10**5 * step
+    assert config_of(steps=101).memory_steps == 102  # whole steps of two environments
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize(("task", "algo"), [("reacher", "sac"), ("CartPole-v1", "qrdqn")])
+def test_a_run_from_labels_is_resumed_played_and_exported(tmp_path, task, algo, mode):
+    out = tmp_path / "run"
+    made = train(task, algo=algo, mode=mode, labels=6, steps=256, out=out, settings=RUN)
+    assert (made.summary["steps"], made.summary["labels_answered"], made.summary["algo"]) == (256, 6, algo)
+    assert made.summary["reward_updates"] > 0
+    longer = resume(out, labels=8, steps=400)  # with a larger memory
+    assert (longer.summary["steps"], longer.summary["labels_answered"]) == (400, 8)
+    policy = load_policy(out)
+    exported = export(out, tmp_path / "agent.zip")
+    model = {"SoftActorCritic": SAC, "QRDQN": QRDQN}[exported.algorithm].load(exported.model)
+    stack = make_stack(config_of(task, algo, teacher="none"))
+    observation = stack.top.reset()
+    np.testing.assert_allclose(
+        policy.predict(observation, deterministic=True)[0], model.predict(observation, deterministic=True)[0], rtol=1e-5
+    )
+    evaluate_policy(policy, stack.top, n_eval_episodes=1)
+    stack.top.close()
+
+
+def test_a_synchronous_run_is_the_same_again(tmp_path):
+    rows = []
+    for name in "ab":
+        made = train("reacher", algo="sac", mode="sync", labels=6, steps=256, out=tmp_path / name, settings=RUN)
+        rows.append({key: value for key, value in made.summary.items() if key.startswith(("true", "reward"))})
+    assert rows[0] == rows[1]
+
+
+class Drawn:
+    """Gives these batches in turn, instead of drawing from the memory."""
+
+    def __init__(self, batches):
+        self.left = list(batches)
+
+    def __call__(self, *args, **kwargs):
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_gradient_step_of_sac_is_that_of_stable_baselines3(learned):
+    settings = {"off_policy.learn_alpha": learned, "off_policy.target_interval": 2, "off_policy.tau": 0.1}
+    states = []
+    for theirs in (False, True):
+        stack, agent = agent_of(config_of(teacher="none", **settings, **{"agent.net_arch": [16, 16]}))
+        go(agent, None, 4)
+        model = agent._model
+        draws = [model.replay_buffer.sample(16) for _ in range(5)]
+        together = type(draws[0])(*(None if p[0] is None else torch.cat(p) for p in zip(*draws, strict=True)))
+        model.replay_buffer.sample = Drawn(draws if theirs else [together])
+        torch.manual_seed(7)
+        (SAC if theirs else type(model)).train(model, gradient_steps=5, batch_size=16)
+        alpha = model.log_ent_coef.item() if learned else 0.0
+        states.append((model.policy.state_dict(), alpha, model._n_updates))
+        stack.top.close()
+    (ours, alpha, updates), (expected, their_alpha, their_updates) = states
+    assert (alpha, updates) == (pytest.approx(their_alpha, rel=1e-5), their_updates)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(("task", "algo"), [("reacher", "sac"), ("CartPole-v1", "dqn"), ("CartPole-v1", "qrdqn")])
+def test_value_networks_start_anew_when_the_reward_changes(task, algo):
+    settings = {"off_policy.fresh_critic": True, "off_policy.fresh_updates": 7}
+    stack, agent = agent_of(config_of(task, algo, teacher="none", **settings))
+    go(agent, None, 6)
+    policy = agent._model.policy
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    trained = []
+    agent._model.train = lambda gradient_steps, batch_size: trained.append(gradient_steps)
+    agent.change_reward()
+    go(agent, None)
+    after = policy.state_dict()
+    assert trained == [7 + 4]
+    values = [name for name in after if name.endswith("weight") and not name.startswith("actor")]
+    assert values
+    assert not any(torch.equal(before[name], after[name]) for name in values)
+    assert all(torch.equal(before[name], after[name]) for name in after if name.startswith("actor"))
+    for name in values:
+        if "_target" not in name:
+            first = name.split(".")[0]
+            assert torch.equal(after[name], after[name.replace(first, f"{first}_target", 1)])
+    assert not getattr(policy, "critic", policy).optimizer.state
+    go(agent, None)
+    assert trained[1:] == [3]  # once
+    stack.top.close()
+
+
+def test_without_that_setting_they_are_kept():
+    stack, agent = agent_of(config_of(teacher="none"))
+    go(agent, None, 6)
+    before = agent._model.critic.qf0[0].weight.clone()
+    agent._model.train = lambda gradient_steps, batch_size: None
+    agent.change_reward()
+    go(agent, None)
+    assert torch.equal(before, agent._model.critic.qf0[0].weight)
+    stack.top.close()

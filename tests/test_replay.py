@@ -1,0 +1,157 @@
+import itertools
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from helpers import through_file
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefrl.agents import replay
+from prefrl.agents.replay import MemorySteps, ReplayMemory
+
+BOX = spaces.Box(-2.0, 6.0, (2,), np.float32)
+
+
+def memory(capacity=10, envs=2, actions=BOX, piece=3):
+    made = ReplayMemory(capacity * envs, spaces.Box(-np.inf, np.inf, (3,), np.float64), actions, "cpu", n_envs=envs)
+    made._piece = piece
+    return made
+
+
+def fill(made, count, start=0):
+    """Add steps whose numbers tell the step and the environment."""
+    for step in range(start, start + count):
+        seen = np.array([[step, env, 0.5] for env in range(made.n_envs)])
+        actions = np.full((made.n_envs, 2), (step % 5) / 4 * 2 - 1)
+        made.add(seen, seen + 1, actions, np.full(made.n_envs, -step), np.arange(made.n_envs) == step % 7, [{}, {}])
+
+
+def content(made):
+    names = (*replay._KEPT, "rewards", "pos", "full", "added")
+    return {name: np.array(getattr(made, name)) for name in names}
+
+
+def same(one, other):
+    for name, array in content(one).items():
+        np.testing.assert_array_equal(array, content(other)[name], err_msg=name)
+
+
+def test_vectors_are_stored_in_single_precision_and_rewards_can_be_rewritten():
+    made = memory()
+    fill(made, 4)
+    assert made.observations.dtype == made.next_observations.dtype == np.float32
+    steps = MemorySteps(made)
+    steps.write(np.arange(8.0))
+    assert made.rewards[:5].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [0, 0]]
+    assert made.sample(100).rewards.unique().tolist() == list(range(8))
+
+
+def test_features_are_the_observation_and_the_action_as_it_was_taken():
+    made = memory()
+    fill(made, 3)
+    features = made.features(made.newest(2))
+    assert features.shape == (2, 2, 5)
+    # Step 1's action is -0.5 of [-1, 1], which is 0 of [-2, 6]; step 2's is 0, which is 2.
+    assert features[0].tolist() == [[1, 0, 0.5, 0, 0], [1, 1, 0.5, 0, 0]]
+    assert features[1].tolist() == [[2, 0, 0.5, 2, 2], [2, 1, 0.5, 2, 2]]
+
+
+def test_features_of_discrete_actions_are_one_hot():
+    made = ReplayMemory(8, spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(3), "cpu", n_envs=2)
+    made.add(np.array([[0.25], [0.75]]), np.zeros((2, 1)), np.array([2, 0]), np.zeros(2), np.zeros(2), [{}, {}])
+    assert made.features(made.newest(1)).tolist() == [[[0.25, 0, 0, 1], [0.75, 1, 0, 0]]]
+
+
+def test_the_memory_s_steps_come_in_parts_in_the_order_in_which_rewards_are_written(monkeypatch):
+    monkeypatch.setattr(replay, "_PART", 6)
+    made = memory()
+    fill(made, 13)  # of which the memory holds 10
+    parts = list(MemorySteps(made))
+    assert [len(part) for part in parts] == [6, 6, 6, 2]
+    MemorySteps(made).write(np.concatenate(parts)[:, 0])
+    np.testing.assert_array_equal(made.rewards, made.observations[:, :, 0])
+    assert made.newest(4).tolist() == [9, 0, 1, 2]
+    assert made.observations[made.newest(4), 0, 0].tolist() == [9, 10, 11, 12]
+
+
+@given(st.integers(1, 12), st.integers(1, 5), st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_it_comes_back_whole_from_pieces_of_which_each_is_written_once(capacity, piece, additions):
+    made, disk = memory(capacity, piece=piece), {}
+    for count in additions:
+        fill(made, count, start=made.added)
+        pieces = made.pieces()
+        disk = {name: disk[name] if name in disk else make() for name, make in pieces.items()}
+        state = made.state_dict()
+        restored = memory(capacity, piece=piece)
+        fill(restored, 2)  # which is overwritten
+        restored.load_state_dict({name: np.copy(v) if name == "rewards" else v for name, v in state.items()}, disk)
+        held = min(made.added, capacity)
+        for name in replay._KEPT:
+            np.testing.assert_array_equal(getattr(restored, name)[:held], getattr(made, name)[:held], err_msg=name)
+        np.testing.assert_array_equal(restored.rewards[:held], made.rewards[:held])
+        assert (restored.pos, restored.full, restored.added) == (made.pos, made.full, made.added)
+        assert len(state["tail"]["actions"]) < piece
+
+
+def test_a_piece_is_never_made_again_while_it_is_needed():
+    made = memory(10, piece=3)
+    names = []
+    for _ in range(24):
+        fill(made, 1, start=made.added)
+        names.append(set(made.pieces()))
+    assert names[2] == {"000000000000000000000003"}
+    assert names[9] == {f"{start:012d}{end:012d}" for start, end in ((0, 3), (3, 6), (6, 9), (9, 10))}
+    for before, after in itertools.pairwise(names):
+        gone = before - after
+        assert all(name not in later for name in gone for later in names[names.index(after) :])
+
+
+def test_it_comes_back_in_a_larger_memory_if_it_was_not_full(tmp_path):
+    made, larger = memory(10, piece=4), memory(25, piece=4)
+    fill(made, 10)
+    pieces = {name: make() for name, make in made.pieces().items()}
+    larger.load_state_dict(through_file(tmp_path, made.state_dict()), pieces)
+    np.testing.assert_array_equal(larger.observations[:10], made.observations)
+    np.testing.assert_array_equal(larger.rewards[:10], made.rewards)
+    assert (larger.pos, larger.full) == (10, False)
+    # The last piece ended where the smaller memory did; the larger one makes a piece of its own from that place.
+    assert set(larger.pieces()) & set(pieces) == {f"{0:012d}{4:012d}", f"{4:012d}{8:012d}"}
+    fill(larger, 5, start=10)
+    again = memory(25, piece=4)
+    again.load_state_dict(larger.state_dict(), {name: make() for name, make in larger.pieces().items()})
+    same(again, larger)
+
+
+def test_a_full_memory_does_not_come_back_in_another_size():
+    made = memory(10)
+    fill(made, 11)
+    pieces = {name: make() for name, make in made.pieces().items()}
+    with pytest.raises(ValueError, match="another size"):
+        memory(12).load_state_dict(made.state_dict(), pieces)
+
+
+def test_the_size_of_pieces_depends_on_the_steps_alone():
+    small, large = (
+        ReplayMemory(count, spaces.Box(0, 1, (100,), np.float32), BOX, "cpu", n_envs=2) for count in (1000, 50_000)
+    )
+    assert small._piece == large._piece
+    bytes_each = sum(getattr(large, name)[0].nbytes for name in replay._KEPT)
+    assert replay._PIECE_BYTES / 2 < large._piece * bytes_each <= replay._PIECE_BYTES
+    assert large.nbytes == 25_000 * bytes_each + large.rewards.nbytes
+
+
+def test_a_part_of_each_batch_is_of_the_newest_steps():
+    made = memory(100)
+    fill(made, 230)
+    np.random.seed(0)  # noqa: NPY002
+    everywhere = made.sample(4000).observations[:, 0].numpy()
+    assert (everywhere >= 225).mean() == pytest.approx(0.05, abs=0.02)
+    made.recent, made.recent_fraction = 10, 0.5  # 5 steps of each environment
+    drawn = made.sample(4000).observations[:, 0].numpy()
+    assert drawn.min() >= 130
+    assert (drawn >= 225).mean() == pytest.approx(0.5 + 0.5 * 0.05, abs=0.03)
+    fresh = memory(100)
+    fill(fresh, 3)
+    fresh.recent, fresh.recent_fraction = 1000, 1.0
+    assert set(fresh.sample(100).observations[:, 0].tolist()) == {0, 1, 2}
