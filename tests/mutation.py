@@ -111,6 +111,7 @@ TESTS = {
     "prefrl/teachers/simulated.py": ("teachers",),
     "prefrl/teachers/human.py": ("teachers",),
     "prefrl/experience/episodes.py": ("episodes",),
+    "prefrl/experience/monitor.py": ("success",),
     "prefrl/seeding.py": ("seeding",),
     "prefrl/machine/random_state.py": ("random_state",),
     "prefrl/agents/reward_terms.py": ("buffers", "wiring"),

@@ -46,7 +46,8 @@ class EpisodeMonitor(VecMonitor):
         """Monitor the step."""
         observations, rewards, dones, infos = super().step_wait()
         for env, info in enumerate(infos):
-            self._success[env] = _so_far(self._success[env], info)
+            if ANY_STEP in info or LAST_STEP in info:
+                self._success[env] = _so_far(self._success[env], info)
             if "episode" in info:
                 self._end(env, info["episode"])
         return observations, rewards, dones, infos
