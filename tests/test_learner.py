@@ -283,3 +283,15 @@ def test_the_gradient_is_of_the_members_mean_losses_and_their_penalties():
     (loss + 0.01 * sum(weight.square().sum() for weight in fresh.ensemble.network.weights)).backward()
     for own, expected in zip(*(each.ensemble.network.parameters() for each in (learner, fresh)), strict=True):
         torch.testing.assert_close(own.grad, expected.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_validation_losses_are_of_each_member_s_own_labels():
+    library = Library(40)
+    learner, fresh = make(library), make(library)
+    batch = fresh.dataset.validation_batch()
+    learner.trainer.validate()
+    sums = fresh.ensemble.forward_each(batch.steps).sum(dim=-1)
+    right = torch.sigmoid((sums[..., 0] - sums[..., 1]) * (2 * batch.target - 1))
+    expected = -(0.9 * right + 0.05).log().mean(dim=1)
+    assert learner.trainer.losses[1].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    assert len(set(expected.tolist())) == 3

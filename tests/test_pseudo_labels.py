@@ -11,9 +11,11 @@ from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
 from prefrl.recipes import resolve
 from prefrl.reward import pool_file
+from prefrl.reward import trainer as trainer_module
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.pool_file import PoolFile, save_pool
 from prefrl.reward.pseudo_labels import Unlabelled, pseudo_labels
+from prefrl.seeding import stream
 from prefrl.storage.files import load_tree, save_tree
 
 POOL = segments(30, rewards=(0.0,) * 5, features=4)
@@ -98,6 +100,7 @@ def test_the_loss_is_that_of_the_labels_plus_the_weighted_mean_over_confident_pa
     expected.backward()
     for own, known, more in zip(*(each.ensemble.network.parameters() for each in (learner, plain, fresh)), strict=True):
         torch.testing.assert_close(own.grad, known.grad + more.grad, rtol=1e-4, atol=1e-6)
+    assert learner.trainer.confident.tolist() == pytest.approx(sure.float().mean(dim=1).tolist())
     assert learner.metrics()["pseudo_label_share"] == pytest.approx(sure.float().mean().item())
     assert learner.trainer.losses[0].tolist() == pytest.approx(plain.trainer.losses[0].tolist())
 
@@ -117,6 +120,15 @@ def test_a_pool_without_pairs_gives_no_pseudo_labels(pool):
     learner = semi(Library(20), pool)
     learner.train(24)
     assert np.isnan(learner.metrics()["pseudo_label_share"])
+
+
+def test_every_step_draws_pairs_and_crops_from_streams_of_its_own(monkeypatch):
+    """They must not change, so that the results of synchronous runs do not."""
+    drawn = []
+    monkeypatch.setattr(trainer_module, "stream", lambda *keys: drawn.append(keys) or stream(*keys))
+    semi(Library(20), crop=(2, 4)).train(16)
+    steps = ((0, "crops", step, 0) for step in (0, 1)), ((0, "pseudo-labels", step) for step in (0, 1))
+    assert drawn == [each for labels, pairs in zip(*steps, strict=True) for each in (labels, pairs, (*labels[:3], 1))]
 
 
 def test_training_with_pseudo_labels_resumes_exactly(tmp_path):
