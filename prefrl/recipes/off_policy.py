@@ -16,6 +16,7 @@ _LONG = ("walker-run", "cheetah-run", "quadruped-walk", "quadruped-run", *_MANIP
 
 PEBBLE: Settings = {
     "steps": 500_000,
+    "round_steps": 5000,  # of which sessions are multiples
     # One environment and an update after each step.
     "agent.n_envs": 1,
     "agent.n_steps": 1,
