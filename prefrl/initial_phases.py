@@ -78,7 +78,7 @@ class InitialPhases:
             recorder.cut(experience)
             if self._feedback.exploration:
                 agent.improve(self._feedback.exploration)
-            self._reporter.keep_saying(Phase.RECORDING)
+            self._reporter.say(Phase.RECORDING)
             if self._parts.control.stop or time.monotonic() - saved > config.checkpoint_seconds:
                 self._save()
                 saved = time.monotonic()

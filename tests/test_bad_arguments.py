@@ -30,7 +30,7 @@ from runs import (
         (["reacher", "--ablation", "no-ensembles"], "ablation", "no-ensemble"),
         (["reacher", "--recipe", "papper"], "recipe", "paper"),
         (["reacher", "--algo", "pppo"], "algo", "ppo"),
-        (["reacher", "--algo", "sac"], "algo", "a2c"),
+        (["reacher", "--algo", "a3c"], "algo", "a2c"),
     ],
 )
 def test_an_unknown_name_offers_the_nearest(flags: list[str], kind: str, near: str, tmp_path: Path) -> None:

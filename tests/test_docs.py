@@ -183,7 +183,7 @@ def test_the_ci_runs_the_readme_s_test_command():
     text = (ROOT / "README.md").read_text()
     script = (ROOT / ".ci" / "run").read_text()
     (command,) = re.findall(r"<!-- test command -->\n```bash\n(.*)\n```\n", text)
-    assert command.endswith("pytest -n 3")
+    assert command.endswith("pytest -n 4 --dist worksteal")
     assert "<!-- test command -->" in script
     assert "docs/build.py" in script
 

@@ -100,7 +100,7 @@ def test_images_are_only_divided_by_255() -> None:
 
 
 def test_dropout_is_off_where_rewards_are_predicted() -> None:
-    ensemble = RewardEnsemble(resolve("moving-dot").reward, DOT)
+    ensemble = RewardEnsemble(resolve("moving-dot", settings={"reward.network": "cnn"}).reward, DOT)
     steps = torch.randint(0, 255, (6, 4, SIZE, SIZE), dtype=torch.uint8)
     ensemble.train()
     torch.testing.assert_close(ensemble.predict(steps), ensemble.predict(steps))
@@ -167,7 +167,7 @@ def test_the_penalty_is_on_all_weights_of_an_image_network_and_on_nothing_else()
 
 
 def image_learner(members: int = 2) -> RewardLearner:
-    settings = {"reward.batch_size": 4, "reward.members": members}
+    settings = {"reward.network": "cnn", "reward.batch_size": 4, "reward.members": members}
     learner = RewardLearner(resolve("moving-dot", settings=settings).reward, DOT, 5, seed=0)
     films = np.random.default_rng(0).integers(0, 255, (12, 8, SIZE, SIZE), dtype=np.uint8)
     comparisons = [Label(n + 1, (n, (n + 1) % 12), float(n % 2)) for n in range(12)]

@@ -5,7 +5,7 @@ import torch
 from helpers import Library, same_tree, through_file, tiny_reward
 from stable_baselines3 import PPO
 
-from prefrl.agents.state import agent_state, load_agent_state
+from prefrl.agents.state import load_on_policy_state, on_policy_state
 from prefrl.experience.inputs import Inputs
 from prefrl.machine.random_state import TorchRandomState, load_random_state, random_state
 from prefrl.reward.learner import RewardLearner
@@ -97,9 +97,9 @@ def test_where_there_is_no_gpu_one_s_state_is_passed_over(monkeypatch):
 def test_an_agent_s_checkpoint_holds_the_gpus_states(tmp_path, monkeypatch):
     model = agent()
     gpus = GPUs(1).install(monkeypatch)
-    saved = through_file(tmp_path, agent_state(model))
+    saved = through_file(tmp_path, on_policy_state(model))
     drawn = [gpus.draw(0) for _ in range(3)]
-    load_agent_state(model, saved, simulators_restored=True)
+    load_on_policy_state(model, saved, simulators_restored=True)
     assert [gpus.draw(0) for _ in range(3)] == drawn
 
 

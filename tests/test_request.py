@@ -127,7 +127,7 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest(words, said, tmp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("name", "value"), [("mode", "both"), ("device", "tpu"), ("seed", -1), ("algo", "dqn")])
+@pytest.mark.parametrize(("name", "value"), [("mode", "both"), ("device", "tpu"), ("seed", -1), ("algo", "ddpg")])
 def test_python_checks_what_a_type_checker_would(name, value):
     with pytest.raises(UsageError, match=name):
         resolve("hopper", **{name: value})
