@@ -86,7 +86,7 @@ def _make_feedback(
 
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
-    exploration = _state_entropy(config, recorder, 1.0) if config.exploration.steps else None
+    exploration = _state_entropy(config, recorder, 1.0, _VISITED) if config.exploration.steps else None
     return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, renderer)
 
 
@@ -103,16 +103,20 @@ def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWo
         terms["entropy"] = EntropyBonus(agent.ent_coef)
     explored = config.exploration
     if explored.state_entropy:
-        terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy)
+        terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy, _VISITED_LATER)
     if explored.disagreement:
         terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, learner)
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
     return AgentReward(predicted, terms, scaler)
 
 
-def _state_entropy(config: RunConfig, recorder: SegmentRecorder, coefficient: float) -> StateEntropy:
+_VISITED, _VISITED_LATER = 10_000, 1000
+"""States that are compared with, while exploring and afterwards: then, a whole replay memory is, once a round."""
+
+
+def _state_entropy(config: RunConfig, recorder: SegmentRecorder, coefficient: float, references: int) -> StateEntropy:
     observation = spaces.flatdim(recorder.observation_space)
-    return StateEntropy(coefficient, config.exploration.neighbours, observation)
+    return StateEntropy(coefficient, config.exploration.neighbours, observation, references)
 
 
 def _make_learner(

@@ -106,6 +106,7 @@ TESTS = {
     "prefrl/agents/off_policy_algorithms.py": ("off_policy",),
     "prefrl/agents/predicted_reward.py": ("buffers", "off_policy", "wiring"),
     "prefrl/agents/replay.py": ("replay",),
+    "prefrl/agents/sb3_agent.py": ("agents", "off_policy"),
     "prefrl/agents/soft_actor_critic.py": ("off_policy",),
     "prefrl/teachers/__init__.py": ("teachers",),
     "prefrl/teachers/simulated.py": ("teachers",),

@@ -46,7 +46,7 @@ def test_distances_grow_with_k_and_do_not_depend_on_the_order(count, length, see
 
 
 def test_far_states_get_more_than_near_ones_and_actions_do_not_count():
-    term = StateEntropy(2.0, 1, 2)
+    term = StateEntropy(2.0, 1, 2, references=10_000)
     states = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [5.0, 2.0]])
     rewards = term(rollout(states), np.zeros((4, 1)))[:, 0]
     # Distances 1, 1, 1 and 5, of deviation sqrt(3), as the running statistics begin with a weight of 1e-4.
@@ -66,15 +66,14 @@ def test_states_are_compared_with_those_of_earlier_rollouts_up_to_the_newest_so_
 
 
 def test_states_that_are_all_alike_get_nothing_and_no_nan():
-    term = StateEntropy(1.0, 1, 1)
+    term = StateEntropy(1.0, 1, 1, references=10_000)
     for _ in range(3):
         assert term(rollout(np.zeros((500, 1))), None).tolist() == [[0.0]] * 500
     assert len(term._visited) == 1500
-    assert StateEntropy(1.0, 1, 1)._most == 10_000
 
 
 def test_nothing_visited_gives_nothing():
-    assert StateEntropy(1.0, 5, 1).relabel([np.ones((3, 2), np.float32)]).tolist() == [0, 0, 0]
+    assert StateEntropy(1.0, 5, 1, references=10_000).relabel([np.ones((3, 2), np.float32)]).tolist() == [0, 0, 0]
 
 
 def test_the_entropy_of_states_continues_from_a_saved_state(tmp_path):

@@ -131,6 +131,14 @@ def test_a_full_memory_does_not_come_back_in_another_size():
         memory(12).load_state_dict(made.state_dict(), pieces)
 
 
+@pytest.mark.parametrize(("added", "capacity"), [(-1, 10), (10**15, 10**18), (5, -5), (5, 11), (12, 11), (5, 4)])
+def test_counts_that_cannot_be_are_refused_at_once(added, capacity):
+    made = memory(10)
+    fill(made, 5)
+    with pytest.raises(ValueError, match="another size"):
+        made.load_state_dict(made.state_dict() | {"added": added, "capacity": capacity}, {})
+
+
 def test_the_size_of_pieces_depends_on_the_steps_alone():
     small, large = (
         ReplayMemory(count, spaces.Box(0, 1, (100,), np.float32), BOX, "cpu", n_envs=2) for count in (1000, 50_000)

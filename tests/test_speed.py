@@ -240,6 +240,7 @@ def test_every_point_of_growth_is_over_as_many_labels():
         (("speed", "--alternations", "0"), "--alternations"),
         (("speed", "--task", "chetah"), "cheetah"),
         (("speed", "--modes", "sync", "sync"), "twice"),
+        (("speed", "--algo", "sac"), "add --against true"),
         (("speed", "--also", "plain"), "plain twice"),
         (("speed", "--task", "pong", "--against", "true", "--also", "wrappers", "wrappers"), "wrappers twice"),
         (("speed", "--against", "wrappers"), "not for cheetah: beamrider, breakout"),

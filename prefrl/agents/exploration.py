@@ -40,7 +40,7 @@ def neighbour_distances(states: Array, references: Array, k: int) -> Floats:
 class StateEntropy:
     """Rewards states that are far from those visited before, relative to the running deviation of that distance."""
 
-    def __init__(self, coefficient: float, neighbours: int, observation: int, references: int = 10_000) -> None:
+    def __init__(self, coefficient: float, neighbours: int, observation: int, references: int) -> None:
         """Initialise the term.
 
         Args:
@@ -123,9 +123,7 @@ class Disagreement:
         return False
 
     def _bonus(self, features: Array) -> Floats:
-        ensemble = self._worker.ensemble
-        outputs = ensemble.predict(torch.from_numpy(features))
-        _, deviation = ensemble.output_normaliser.mean_and_deviation(outputs)
+        _, deviation = self._worker.ensemble.mean_and_deviation(torch.from_numpy(features))
         return np.asarray(self._coefficient * (1 - self._decay) ** self._steps * deviation.cpu().numpy(), np.float32)
 
     def state_dict(self) -> Tree:

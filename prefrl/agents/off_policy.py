@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from prefrl.agents.off_policy_algorithms import forget_values, make_algorithm
 from prefrl.agents.replay import MemorySteps, ReplayMemory
 from prefrl.agents.reward_terms import RewardTerm
+from prefrl.agents.sb3_agent import SB3Agent
 from prefrl.agents.state import load_off_policy_state, off_policy_state
-from prefrl.agents.step_hook import StepHook
-from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
@@ -24,8 +24,8 @@ _KEPT = ("relabel_at", "updates_due", "fresh_due")
 """Counters in a checkpoint."""
 
 
-class OffPolicyAgent:
-    """An off-policy algorithm of Stable-Baselines3. `collect` and `improve` are the two halves of its `learn`.
+class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
+    """An off-policy algorithm of Stable-Baselines3.
 
     When the reward model changes, the rewards of the whole memory are computed again with the newest weights (PEBBLE,
     Lee et al., 2021), at most once a round.
@@ -33,32 +33,13 @@ class OffPolicyAgent:
 
     def __init__(self, config: RunConfig, env: EnvStack, logger: Logger) -> None:
         """Build the algorithm and reset the environments; arguments as for `OnPolicyAgent`."""
-        self._env, self._config = env, config
-        self._model = make_algorithm(config, env.top)
-        self._model.set_logger(logger)
-        self._hook = StepHook()
-        self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
+        super().__init__(config, env, logger, make_algorithm(config, env.top))
         assert isinstance(self._model.replay_buffer, ReplayMemory)
-        self._memory = self._model.replay_buffer
-        self._memory.recent, self._memory.recent_fraction = (
-            config.off_policy.recent_steps,
-            config.off_policy.recent_fraction,
-        )
+        self._memory, settings = self._model.replay_buffer, config.off_policy
+        self._memory.recent, self._memory.recent_fraction = settings.recent_steps, settings.recent_fraction
         self._steps_of_memory = MemorySteps(self._memory)
-        self._experience: Experience | None = None
         self._relabel_at, self._updates_due, self._collected = 0, 0.0, 0
         self._fresh_due = False
-        self.episodes = 0
-
-    @property
-    def steps(self) -> int:
-        """Steps taken so far, summed over all environments."""
-        return self._model.num_timesteps
-
-    @property
-    def logger(self) -> Logger:
-        """Logger of the algorithm's own metrics."""
-        return self._model.logger
 
     @property
     def largest_pieces(self) -> int:
@@ -68,23 +49,16 @@ class OffPolicyAgent:
     def collect(self, each_step: Callable[[], None]) -> Experience | None:
         """Take `agent.n_steps` steps in every environment, and store them; see `Agent.collect`."""
         model, before = self._model, self.steps
-
-        def step(ended: int) -> None:
-            self.episodes += ended
-            each_step()
-
-        self._hook.step = step
         model.collect_rollouts(
             self._env.top,
-            self._hook,
+            self._each_step(each_step),
             TrainFreq(self._config.agent.n_steps, TrainFrequencyUnit.STEP),
             self._memory,
             model.action_noise,
             learning_starts=model.learning_starts,
         )
         self._collected = self.steps - before
-        self._experience = self._env.recorder.take() if self._env.recorder else None
-        return self._experience
+        return self._taken()
 
     def improve(self, reward: RewardTerm | None) -> None:
         """Compute the rewards of the newest steps, relabel the memory if they changed, and train on samples of it."""
@@ -113,16 +87,6 @@ class OffPolicyAgent:
         """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""
         self._relabel_at = 0
         self._fresh_due = self._config.off_policy.fresh_critic
-
-    def act(self, observations: Array) -> Array:
-        """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""
-        normaliser = self._env.normaliser
-        seen = normaliser.normalize_obs(observations) if normaliser else observations
-        return self._model.predict(seen, deterministic=True)[0]
-
-    def recent_returns(self) -> Floats:
-        """Return the true returns of the last 100 finished episodes."""
-        return np.array([info["r"] for info in self._model.ep_info_buffer or ()], dtype=np.float64)
 
     def state_dict(self) -> Tree:
         """Return the state without the pieces of the memory, including the global random states of torch and NumPy."""

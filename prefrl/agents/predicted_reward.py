@@ -87,7 +87,7 @@ class PredictedReward:
     def relabel(self, steps: Iterable[Array]) -> Floats:
         """Return the (N,) predicted rewards of a memory, over which they are normalised."""
         ensemble = self._worker.ensemble
-        outputs = torch.cat([ensemble.predict(torch.from_numpy(part)).cpu() for part in steps], dim=1)
+        outputs = torch.cat([ensemble.predict(torch.from_numpy(part)) for part in steps], dim=1)
         self._normalise.fit(outputs)
         rewards: Floats = self._normalise(outputs, ensemble.output_normaliser).cpu().numpy()
         return rewards

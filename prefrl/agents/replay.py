@@ -103,7 +103,7 @@ class ReplayMemory(ReplayBuffer):
             pieces: The pieces of that time, by name.
         """
         self.added, before = state["added"], state["capacity"]
-        if before != self.buffer_size and self.added > before:
+        if self.added < 0 or not (before == self.buffer_size or self.added <= before < self.buffer_size):
             raise ValueError("a memory of another size")
         self.pos, self.full = self.added % self.buffer_size, self.added >= self.buffer_size
         *whole, tail = self._spans(before)

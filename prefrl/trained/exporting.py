@@ -24,7 +24,7 @@ class Exported:
     """The files of an exported agent."""
 
     model: Path
-    """For `PPO.load`, `A2C.load` or `TRPO.load`, depending on the run's algorithm."""
+    """For `load` of the class in `algorithm`, or of the algorithm of Stable-Baselines3 that it derives from."""
     normalisation: Path | None
     """For `VecNormalize.load`; None where observations are not normalised."""
     algorithm: str

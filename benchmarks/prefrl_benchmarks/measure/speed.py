@@ -26,6 +26,7 @@ from prefrl.config.schema import Mode
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.find_task import find_task
 from prefrl.printable import printable
+from prefrl.registry import ALGORITHMS
 from prefrl.runs.directory import commit, version
 from prefrl.runs.metrics import read_metrics
 from prefrl.storage.files import read_json, write_json
@@ -166,6 +167,9 @@ def _check(
         raise UsageError(f"--against, --also and --modes name {twice[0]} twice")
     if WRAPPERS in kinds and task not in GAMES:
         raise UsageError(f"Stable-Baselines3 has wrappers for games, not for {task}: {', '.join(GAMES)}")
+    ALGORITHMS.check(algo)
+    if ALGORITHMS[algo].family.replays and {PLAIN, WRAPPERS} & set(kinds):
+        raise UsageError(f"--algo {algo} is measured against prefrl on the true reward only: add --against true")
     if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:

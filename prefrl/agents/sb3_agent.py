@@ -1,0 +1,85 @@
+"""What agents of Stable-Baselines3 share, whether on-policy or off-policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from prefrl.arrays import Array, Floats
+from prefrl.config import RunConfig
+from prefrl.experience.environments import EnvStack, ended_episodes
+from prefrl.experience.recorder import Experience
+
+Model = TypeVar("Model", bound=BaseAlgorithm)
+
+
+class SB3Agent(Generic[Model]):
+    """An algorithm of Stable-Baselines3. A subclass has the two halves of its `learn`: `collect` and `improve`."""
+
+    def __init__(self, config: RunConfig, env: EnvStack, logger: Logger, model: Model) -> None:
+        """Reset the environments.
+
+        Args:
+            config: The run.
+            env: The run's environments.
+            logger: Logger for the algorithm's own metrics.
+            model: The algorithm.
+        """
+        self._config, self._env, self._model = config, env, model
+        self._model.set_logger(logger)
+        self._hook = StepHook()
+        self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
+        self._experience: Experience | None = None
+        self.episodes = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far, summed over all environments."""
+        return self._model.num_timesteps
+
+    @property
+    def logger(self) -> Logger:
+        """Logger of the algorithm's own metrics."""
+        return self._model.logger
+
+    def act(self, observations: Array) -> Array:
+        """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""
+        normaliser = self._env.normaliser
+        seen = normaliser.normalize_obs(observations) if normaliser else observations
+        return self._model.predict(seen, deterministic=True)[0]
+
+    def recent_returns(self) -> Floats:
+        """Return the true returns of the last 100 finished episodes."""
+        return np.array([info["r"] for info in self._model.ep_info_buffer or ()], dtype=np.float64)
+
+    def _each_step(self, tell: Callable[[], None]) -> StepHook:
+        """Return the callback for a rollout, which counts episodes and calls `tell` after each step."""
+
+        def step(ended: int) -> None:
+            self.episodes += ended
+            tell()
+
+        self._hook.step = step
+        return self._hook
+
+    def _taken(self) -> Experience | None:
+        """Return the experience of the rollout that has ended; None if the agent trains on the true reward."""
+        self._experience = self._env.recorder.take() if self._env.recorder else None
+        return self._experience
+
+
+class StepHook(BaseCallback):
+    """Calls `step` after each step of a rollout, with the number of episodes that ended in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: Callable[[int], None] = lambda ended: None
+
+    def _on_step(self) -> bool:
+        self.step(ended_episodes(self.locals["infos"]))
+        return True
