@@ -131,6 +131,8 @@ ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "a2c": AlgorithmKind("prefrl.agents.algorithms:a2c"),
         "trpo": AlgorithmKind("prefrl.agents.algorithms:trpo", has_entropy_bonus=False),
         "sac": AlgorithmKind(f"{_OFF}:sac", OFF_POLICY, f"{_OFF}:soft_policy", actions=("Box",)),
+        "tqc": AlgorithmKind(f"{_OFF}:tqc", OFF_POLICY, f"{_OFF}:tqc_policy", actions=("Box",)),
+        "crossq": AlgorithmKind(f"{_OFF}:crossq", OFF_POLICY, f"{_OFF}:crossq_policy", actions=("Box",)),
         "dqn": AlgorithmKind(f"{_OFF}:dqn", OFF_POLICY, f"{_OFF}:dqn_policy", actions=("Discrete",)),
         "qrdqn": AlgorithmKind(f"{_OFF}:qrdqn", OFF_POLICY, f"{_OFF}:qrdqn_policy", actions=("Discrete",)),
     },

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gymnasium import spaces
-from sb3_contrib import QRDQN
+from sb3_contrib import QRDQN, TQC, CrossQ
+from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3 import DQN
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
@@ -26,9 +28,26 @@ def sac(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
     settings = config.off_policy
     return SoftActorCritic(
         **shared,
-        ent_coef=f"auto_{settings.alpha}" if settings.learn_alpha else settings.alpha,
+        ent_coef=_entropy(config),
         alpha_learning_rate=settings.alpha_learning_rate,
+        actor_interval=settings.actor_interval,
     )
+
+
+def tqc(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
+    """Build TQC; arguments as for `sac`."""
+    return TQC(**shared, ent_coef=_entropy(config))
+
+
+def crossq(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
+    """Build CrossQ, which has no target network; arguments as for `sac`."""
+    without = {name: value for name, value in shared.items() if name not in ("tau", "target_update_interval")}
+    return CrossQ(**without, ent_coef=_entropy(config), policy_delay=config.off_policy.actor_interval)
+
+
+def _entropy(config: RunConfig) -> str | float:
+    settings = config.off_policy
+    return f"auto_{settings.alpha}" if settings.learn_alpha else settings.alpha
 
 
 def dqn(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
@@ -57,6 +76,7 @@ def make_algorithm(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
         "learning_rate": learning_rate(agent),
         "buffer_size": config.memory_steps,
         "replay_buffer_class": ReplayMemory,
+        "replay_buffer_kwargs": {"n_steps": settings.return_steps, "gamma": agent.gamma},
         "learning_starts": settings.random_steps,
         "batch_size": agent.batch_size,
         "gamma": agent.gamma,
@@ -75,6 +95,16 @@ def soft_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[Bas
     settings = config.off_policy
     own = {"log_std_min": settings.log_std_min, "layer_norm": settings.layer_norm}
     return SoftPolicy, network_kwargs(config) | own | {"optimizer_kwargs": {"fused": True}}
+
+
+def tqc_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
+    """Return the class and arguments of TQC's policy."""
+    return TQCPolicy, network_kwargs(config) | {"optimizer_kwargs": {"fused": True}}
+
+
+def crossq_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
+    """Return the class and arguments of CrossQ's policy."""
+    return CrossQPolicy, network_kwargs(config) | {"optimizer_kwargs": {"fused": True, "betas": (0.5, 0.999)}}
 
 
 def dqn_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -25,15 +25,15 @@ _KEPT = ("observations", "next_observations", "actions", "dones", "timeouts")
 """Arrays of the memory that do not change once they are recorded; only rewards do."""
 
 
-class ReplayMemory(ReplayBuffer):
-    """A replay buffer of Stable-Baselines3 that stores vectors in single precision.
+class ReplayMemory(NStepReplayBuffer):
+    """A replay buffer of Stable-Baselines3, with n-step returns, that stores vectors in single precision.
 
     Steps that were recorded never change, but for their rewards. A checkpoint therefore consists of the rewards, of the
     newest steps, and of pieces: consecutive steps, each of which is written to disk once.
     """
 
     def __init__(self, buffer_size: int, observation_space: spaces.Space[Any], *args: Any, **kwargs: Any) -> None:
-        """Initialise the memory; arguments as for Stable-Baselines3's `ReplayBuffer`."""
+        """Initialise the memory; arguments as for Stable-Baselines3's `NStepReplayBuffer`."""
         super().__init__(buffer_size, _single_precision(observation_space), *args, **kwargs)
         self.recent, self.recent_fraction = 0, 0.0
         """Number of newest steps from which a fraction of each batch is drawn, summed over the environments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,15 +25,18 @@ class SoftActorCritic(SAC):
     gradients that are thrown away, and all batches are drawn at once.
     """
 
-    def __init__(self, *args: Any, alpha_learning_rate: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, alpha_learning_rate: float | None = None, actor_interval: int = 1, **kwargs: Any
+    ) -> None:
         """Build the algorithm.
 
         Args:
             *args: As for Stable-Baselines3's `SAC`.
             alpha_learning_rate: Learning rate of the entropy coefficient; None for that of the networks.
+            actor_interval: Gradient steps of the critics between two of the actor and the entropy coefficient.
             **kwargs: As for Stable-Baselines3's `SAC`.
         """
-        self.alpha_learning_rate = alpha_learning_rate
+        self.alpha_learning_rate, self.actor_interval = alpha_learning_rate, actor_interval
         super().__init__(*args, **kwargs)
 
     def _update_learning_rate(self, optimizers: list[Optimizer] | Optimizer) -> None:
@@ -49,41 +53,48 @@ class SoftActorCritic(SAC):
         samples = self.replay_buffer.sample(gradient_steps * batch_size, env=self._vec_normalize_env)
         weights: list[Tensor] = list(self.critic.parameters())
         targets: list[Tensor] = list(self.critic_target.parameters())
-        losses = []
+        losses: dict[str, list[Tensor]] = defaultdict(list)
         for step in range(gradient_steps):
             batch = _part(samples, slice(step * batch_size, (step + 1) * batch_size))
-            actions, log_prob = self.actor.action_log_prob(batch.observations)
-            alpha = self._alpha(log_prob.detach())
+            improves_actor = self._n_updates % self.actor_interval == 0
+            alpha = self._alpha()
+            if improves_actor:  # drawn before the critics' actions, as Stable-Baselines3 does
+                actions, log_prob = self.actor.action_log_prob(batch.observations)
+                self._learn_alpha(log_prob.detach())
             critic_loss = self._critic_loss(batch, alpha)
             _descend(self.critic.optimizer, critic_loss)
-            with _frozen(weights):
-                values = torch.cat(self.critic(batch.observations, actions), dim=1).amin(dim=1)
-                actor_loss = (alpha * log_prob - values).mean()
-                _descend(self.actor.optimizer, actor_loss)
-            if step % self.target_update_interval == 0:
+            if improves_actor:
+                with _frozen(weights):
+                    values = torch.cat(self.critic(batch.observations, actions), dim=1).amin(dim=1)
+                    actor_loss = (alpha * log_prob - values).mean()
+                    _descend(self.actor.optimizer, actor_loss)
+                losses["actor_loss"].append(actor_loss.detach())
+            if self._n_updates % self.target_update_interval == 0:
                 with torch.no_grad():
                     torch._foreach_lerp_(targets, weights, self.tau)
-            losses.append(torch.stack([alpha.squeeze(), actor_loss.detach(), critic_loss.detach()]))
-        self._n_updates += gradient_steps
-        means = torch.stack(losses).mean(dim=0).tolist()
-        for name, mean in zip(("ent_coef", "actor_loss", "critic_loss"), means, strict=True):
-            self.logger.record(f"train/{name}", mean)
+            losses["ent_coef"].append(alpha.squeeze())
+            losses["critic_loss"].append(critic_loss.detach())
+            self._n_updates += 1
+        for name, values in losses.items():
+            self.logger.record(f"train/{name}", float(torch.stack(values).mean()))
 
-    def _alpha(self, log_prob: Tensor) -> Tensor:
-        """Return the entropy coefficient, and take a gradient step on it: (N,) log-probabilities of actions."""
-        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
-            return self.ent_coef_tensor
-        alpha = self.log_ent_coef.detach().exp()
-        assert isinstance(self.target_entropy, float)
-        _descend(self.ent_coef_optimizer, -(self.log_ent_coef * (log_prob + self.target_entropy)).mean())
-        return alpha
+    def _alpha(self) -> Tensor:
+        """Return the entropy coefficient."""
+        return self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef.detach().exp()
+
+    def _learn_alpha(self, log_prob: Tensor) -> None:
+        """Take a gradient step on the entropy coefficient, if it is learned: (N,) log-probabilities of actions."""
+        if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
+            assert isinstance(self.target_entropy, float)
+            _descend(self.ent_coef_optimizer, -(self.log_ent_coef * (log_prob + self.target_entropy)).mean())
 
     def _critic_loss(self, batch: ReplayBufferSamples, alpha: Tensor) -> Tensor:
         with torch.no_grad():
             actions, log_prob = self.actor.action_log_prob(batch.next_observations)
             values = torch.cat(self.critic_target(batch.next_observations, actions), dim=1).amin(dim=1)
             following = (values - alpha * log_prob)[:, None]
-            goals = batch.rewards + (1 - batch.dones) * self.gamma * following
+            assert batch.discounts is not None
+            goals = batch.rewards + (1 - batch.dones) * batch.discounts * following
         estimates = torch.cat(self.critic(batch.observations, batch.actions), dim=1)
         return 0.5 * (estimates - goals).square().mean(dim=0).sum()
 

@@ -20,10 +20,14 @@ class OffPolicyConfig:
     """Steps with random actions at the start. The agent does not train before them."""
     updates_per_step: float = 1.0
     """Gradient steps per agent step."""
+    return_steps: int = 1
+    """Steps whose discounted rewards are summed in the target of a value (n-step returns); 1 for one-step targets."""
     tau: float = 0.005
     """Rate of the moving average that is the target network; 1 for copies."""
     target_interval: int = 1
     """Gradient steps between two updates of the target network (SAC), or agent steps (DQN, QR-DQN)."""
+    actor_interval: int = 1
+    """Gradient steps of the critics between two of the actor and the entropy coefficient (SAC, CrossQ)."""
     alpha: float = 1.0
     """Initial entropy coefficient of SAC."""
     learn_alpha: bool = True
@@ -50,9 +54,10 @@ class OffPolicyConfig:
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
-        for name in ("memory", "target_interval"):
+        for name in ("memory", "return_steps", "target_interval", "actor_interval"):
             require(getattr(self, name) >= 1, f"off_policy.{name} must be at least 1")
         at_most("off_policy.memory", self.memory, 10**9)
+        at_most("off_policy.return_steps", self.return_steps, 1000)
         require(self.random_steps >= 0, "off_policy.random_steps must not be negative")
         require(0 < self.updates_per_step <= 1000, "off_policy.updates_per_step must be in (0, 1000]")
         require(0 < self.tau <= 1, "off_policy.tau must be in (0, 1]")

@@ -16,6 +16,12 @@ _OFF_POLICY: Settings = {
     "agent.normalise_reward": False,
     "reward.normalise_over": "memory",
 }
+_SAC: Settings = _OFF_POLICY | {
+    "agent.n_steps": 8,
+    "agent.learning_rate": 1e-3,
+    "agent.net_arch": [128, 128],
+    "off_policy.updates_per_step": 0.5,
+}
 _DQN: Settings = _OFF_POLICY | {
     "agent.n_steps": 4,
     "agent.learning_rate": 1e-3,
@@ -53,13 +59,9 @@ ALGOS: dict[str, Settings] = {
         "agent.gae_lambda": 0.97,
         "agent.log_std_init": -1.0,
     },
-    "sac": _OFF_POLICY
-    | {
-        "agent.n_steps": 8,
-        "agent.learning_rate": 1e-3,
-        "agent.net_arch": [128, 128],
-        "off_policy.updates_per_step": 0.5,
-    },
+    "sac": _SAC,
+    "tqc": _SAC,
+    "crossq": _SAC | {"off_policy.actor_interval": 3},
     "dqn": _DQN,
     "qrdqn": _DQN,
 }
