@@ -35,6 +35,8 @@ class Variant:
     teacher: str = "oracle"
     labels: int | None = None
     """Label budget; None uses the suite's."""
+    steps: int | None = None
+    """Agent steps of each run; None uses the task's or the suite's."""
     mode: Mode = "sync"
     """Synchronous, unlike the default of `prefrl train`, so that cells are repeatable."""
     ablation: str | None = None
@@ -131,7 +133,7 @@ class Suite:
             teacher=variant.teacher,
             algo=variant.algo or self.algo,
             labels=labels,
-            steps=self.task_steps.get(task, self.steps),
+            steps=variant.steps or self.task_steps.get(task, self.steps),
             seed=seed,
             mode=variant.mode,
             ablation=variant.ablation,
