@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import same_tree, through_file
-from sb3_contrib import QRDQN
+from sb3_contrib import QRDQN, TQC, CrossQ
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
@@ -32,6 +32,13 @@ SMALL = {
     "off_policy.random_steps": 20,
     "off_policy.updates_per_step": 0.4,
 }
+ALGOS = [
+    ("reacher", "sac"),
+    ("reacher", "tqc"),
+    ("reacher", "crossq"),
+    ("CartPole-v1", "dqn"),
+    ("CartPole-v1", "qrdqn"),
+]
 RUN = SMALL | {
     "round_steps": 64,
     "reward.pretrain_comparisons": 32,
@@ -148,10 +155,15 @@ def test_the_number_of_gradient_steps_follows_the_steps_taken():
     stack.top.close()
 
 
-@pytest.mark.parametrize(("task", "algo"), [("reacher", "sac"), ("CartPole-v1", "dqn"), ("CartPole-v1", "qrdqn")])
+@pytest.mark.parametrize(("task", "algo"), ALGOS)
 @pytest.mark.parametrize("normalised", [False, True])
 def test_training_resumes_exactly_from_a_saved_state(tmp_path, task, algo, normalised):
-    settings = {"agent.normalise_observations": normalised, "off_policy.target_interval": 7}
+    settings = {
+        "agent.normalise_observations": normalised,
+        "off_policy.target_interval": 7,
+        "off_policy.actor_interval": 2,
+        "off_policy.return_steps": 3,
+    }
     config = config_of(task, algo, teacher="none", **settings)
     stack, agent = agent_of(config)
     go(agent, None, 20)
@@ -220,6 +232,68 @@ def test_algorithms_are_built_from_the_configuration():
         assert isinstance(model, kind)
         assert (model.exploration_fraction, model.exploration_final_eps, model.max_grad_norm) == (0.5, 0.25, 3)
         stack.top.close()
+
+
+@pytest.mark.parametrize(("algo", "kind"), [("sac", SAC), ("tqc", TQC), ("crossq", CrossQ)])
+@pytest.mark.parametrize("learned", [True, False])
+def test_algorithms_of_maximum_entropy_share_their_settings(algo, kind, learned):
+    settings = {
+        "off_policy.actor_interval": 2,
+        "off_policy.return_steps": 3,
+        "off_policy.alpha": 0.125,
+        "off_policy.learn_alpha": learned,
+        "agent.gamma": 0.9,
+        "agent.learning_rate": 0.25,
+    }
+    config = config_of("reacher", algo, **settings)
+    stack = make_stack(config)
+    model = make_algorithm(config, stack.top)
+    assert isinstance(model, kind)
+    assert (model.replay_buffer.n_steps, model.replay_buffer.gamma) == (3, 0.9)
+    alpha = model.log_ent_coef.detach().exp() if learned else model.ent_coef_tensor
+    assert float(alpha) == pytest.approx(0.125)
+    assert model.critic.optimizer.param_groups[0]["lr"] == 0.25
+    assert getattr(model, "policy_delay", 2) == getattr(model, "actor_interval", 2) == 2
+    stack.top.close()
+
+
+def test_the_actor_and_alpha_learn_at_each_interval_alone():
+    stack, agent = agent_of(config_of(teacher="none", **{"off_policy.actor_interval": 3}))
+    go(agent, None, 2)
+    model = agent._model
+    assert model._n_updates == 0
+    states = []
+    for _ in range(5):
+        model.train(gradient_steps=1, batch_size=16)
+        states.append((model.actor.mu.weight.clone(), model.log_ent_coef.item(), model.critic.qf0[0].weight.clone()))
+    changed = [
+        (not torch.equal(before[0], after[0]), before[1] != after[1], not torch.equal(before[2], after[2]))
+        for before, after in zip(states, states[1:], strict=False)
+    ]
+    assert changed == [(False, False, True), (False, False, True), (True, True, True), (False, False, True)]
+    stack.top.close()
+
+
+def test_sac_s_targets_are_of_several_steps():
+    stack, agent = agent_of(config_of(teacher="none", **{"off_policy.learn_alpha": False, "agent.gamma": 0.5}))
+    go(agent, None, 2)
+    model = agent._model
+    batch = model.replay_buffer.sample(4)
+    with torch.no_grad():
+        for network in (model.critic, model.critic_target):
+            for parameter in network.parameters():
+                parameter.zero_()
+    # With values of zero and no entropy term, the loss is half the squared return, for each of the two critics.
+    for discount, done, value in ((0.25, 0.0, 1.0), (0.125, 0.0, 1.0), (0.25, 1.0, 1.0)):
+        with torch.no_grad():
+            for network in model.critic_target.q_networks:
+                network[-1].bias.fill_(value)
+        made = batch._replace(
+            rewards=torch.full((4, 1), 2.0), discounts=torch.full((4, 1), discount), dones=torch.full((4, 1), done)
+        )
+        loss = model._critic_loss(made, torch.tensor(0.0))
+        assert float(loss) == pytest.approx((2 + (1 - done) * discount * value) ** 2)
+    stack.top.close()
 
 
 def test_sac_s_entropy_coefficient_may_be_fixed():
@@ -362,7 +436,7 @@ def test_a_gradient_step_of_sac_is_that_of_stable_baselines3(learned):
         torch.testing.assert_close(ours[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize(("task", "algo"), [("reacher", "sac"), ("CartPole-v1", "dqn"), ("CartPole-v1", "qrdqn")])
+@pytest.mark.parametrize(("task", "algo"), ALGOS)
 def test_value_networks_start_anew_when_the_reward_changes(task, algo):
     settings = {"off_policy.fresh_critic": True, "off_policy.fresh_updates": 7}
     stack, agent = agent_of(config_of(task, algo, teacher="none", **settings))
@@ -380,7 +454,7 @@ def test_value_networks_start_anew_when_the_reward_changes(task, algo):
     assert not any(torch.equal(before[name], after[name]) for name in values)
     assert all(torch.equal(before[name], after[name]) for name in after if name.startswith("actor"))
     for name in values:
-        if "_target" not in name:
+        if "_target" not in name and algo != "crossq":  # which has no target
             first = name.split(".")[0]
             assert torch.equal(after[name], after[name.replace(first, f"{first}_target", 1)])
     assert not getattr(policy, "critic", policy).optimizer.state

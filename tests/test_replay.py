@@ -166,6 +166,26 @@ def test_a_part_of_each_batch_is_of_the_newest_steps():
     assert set(fresh.sample(100).observations[:, 0].tolist()) == {0, 1, 2}
 
 
+def test_returns_of_several_steps_end_with_the_episode_and_with_the_newest_step():
+    made = ReplayMemory(20, spaces.Box(0, 1, (1,), np.float32), BOX, "cpu", n_envs=2, n_steps=3, gamma=0.5)
+    for step in range(6):  # environment 0 terminates at step 2, environment 1 is cut off there
+        ends = np.array([step == 2, step == 2])
+        infos = [{}, {"TimeLimit.truncated": step == 2}]
+        made.add(np.full((2, 1), step), np.full((2, 1), step + 0.5), np.zeros((2, 2)), np.full(2, 2.0**step), ends, infos)
+    made.rewards[5] = 100.0  # as if relabelled
+    drawn = made.sample(500)
+    found = {
+        (int(at), round(float(reward), 3), float(discount), float(done), float(after))
+        for at, reward, discount, done, after in zip(
+            drawn.observations, drawn.rewards, drawn.discounts, drawn.dones, drawn.next_observations, strict=True
+        )
+    }
+    both = {(3, 8 + 8 + 25, 0.125, 0, 5.5), (4, 16 + 50, 0.25, 0, 5.5), (5, 100, 0.5, 0, 5.5)}
+    first = {(0, 1 + 1 + 1, 0.125, 1, 2.5), (1, 2 + 2, 0.25, 1, 2.5), (2, 4, 0.5, 1, 2.5)}
+    second = {(at, reward, discount, 0, after) for at, reward, discount, _, after in first}
+    assert found == both | first | second
+
+
 def test_a_part_has_at_least_a_step_and_images_stay_bytes(monkeypatch):
     monkeypatch.setattr(replay, "_PART", 1)
     images = ReplayMemory(8, spaces.Box(0, 255, (1, 2, 2), np.uint8), spaces.Discrete(2), "cpu", n_envs=2)

@@ -32,9 +32,11 @@ class ReplayMemory(NStepReplayBuffer):
     newest steps, and of pieces: consecutive steps, each of which is written to disk once.
     """
 
-    def __init__(self, buffer_size: int, observation_space: spaces.Space[Any], *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, buffer_size: int, observation_space: spaces.Space[Any], *args: Any, n_steps: int = 1, **kwargs: Any
+    ) -> None:
         """Initialise the memory; arguments as for Stable-Baselines3's `NStepReplayBuffer`."""
-        super().__init__(buffer_size, _single_precision(observation_space), *args, **kwargs)
+        super().__init__(buffer_size, _single_precision(observation_space), *args, n_steps=n_steps, **kwargs)
         self.recent, self.recent_fraction = 0, 0.0
         """Number of newest steps from which a fraction of each batch is drawn, summed over the environments."""
         self.added = 0
