@@ -26,6 +26,24 @@ from prefrl.feedback.transfer import export_labels
 from prefrl.runs.directory import RunDirectory
 from prefrl.safety import trust
 
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the slow tests evenly to the workers, which start with them: none is left alone with one at the end.
+
+    Each worker of pytest-xdist begins with an equal part of the list, in order.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    ends = [len(fast) * (worker + 1) // workers for worker in range(workers)]
+    items[:] = [
+        item
+        for worker, (start, end) in enumerate(zip([0, *ends], ends, strict=False))
+        for item in (*slow[worker::workers], *fast[start:end])
+    ]
+
+
 torch.set_num_threads(1)  # as in the processes that tests start: several workers must not fight for cores
 
 

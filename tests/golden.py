@@ -36,7 +36,7 @@ RUNS: dict[str, list[list[str]]] = {
     "reacher": [_train("reacher", 4, 10240)],
     "reacher-a2c": [_train("reacher", 5, 8192, "--algo", "a2c")],
     "walker-trpo": [_train("walker", 6, 8192, "--algo", "trpo")],
-    "moving-dot": [_train("moving-dot", 7, 6144, labels=24)],
+    "moving-dot": [_train("moving-dot", 7, 4096, labels=16)],
     "cartpole": [_train("CartPole-v1", 8, 10240)],
     "mistake": [_train("cheetah", 9, 8192, "--teacher", "mistake")],
     "boltzmann": [_train("cheetah", 10, 8192, "--teacher", "boltzmann")],

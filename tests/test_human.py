@@ -61,6 +61,7 @@ class Person(threading.Thread):
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.slow
 def test_an_agent_trains_from_a_person_s_answers(tmp_path, mode):
     root = tmp_path / "run"
     person = Person(root, until=12)
@@ -91,6 +92,7 @@ def test_the_agent_waits_where_people_fall_too_far_behind_and_continues_by_itsel
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.slow
 def test_a_run_finishes_with_the_labels_there_are_and_takes_more_later(tmp_path, mode):
     root = tmp_path / "run"
     person = Person(root, until=7)
@@ -144,6 +146,7 @@ def test_people_get_the_engine_that_has_pictures():
     assert not resolve("pong", teacher="human").native_engine
 
 
+@pytest.mark.slow
 def test_the_renderer_ends_with_the_run_and_can_be_killed(tmp_path):
     root = tmp_path / "run"
     words = [f"{key}={value}" for key, value in SMALL.items()]

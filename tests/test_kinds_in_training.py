@@ -104,6 +104,7 @@ def test_the_same_seed_gives_the_same_queries_and_answers(tmp_path: Path) -> Non
 # -- an asynchronous run, whose processes find it by its entry points --------------------------------------------------
 
 
+@pytest.mark.slow
 def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
     install(tmp_path)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])

@@ -215,6 +215,7 @@ def test_a_resumed_run_on_the_dot_equals_the_uninterrupted_one(tmp_path) -> None
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_a_run_on_a_game_counts_its_real_episodes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     import prefrl
     from prefrl.runs.metrics import read_metrics

@@ -96,6 +96,7 @@ def test_a_run_that_records_once_and_is_stopped_again_and_again(whole: Path, tmp
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
+@pytest.mark.slow
 def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     run = create_for_people(root, mode=mode)
@@ -133,6 +134,7 @@ def test_people_continue_with_the_clips_and_answers_there_are(mode: str, tmp_pat
     store.close()
 
 
+@pytest.mark.slow
 def test_a_human_run_that_is_killed_while_people_label_records_nothing_again(tmp_path: Path) -> None:
     root = tmp_path / "run"
     settings = tuple(f"{name}={value}" for name, value in (SMALL | {"queries.initial_fraction": 0.5}).items())

@@ -79,6 +79,7 @@ def create(root: Path, task: str = "reacher", *, seed: int = 0, **chosen: object
 # -- the same seed --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_seed_twice_gives_the_same_run(reference: MakeReference, tmp_path: Path) -> None:
     again, other = tmp_path / "again", tmp_path / "other"
     done = spawned(*tiny("reacher", again, "--mode", "sync"))
@@ -102,6 +103,7 @@ STOPPABLE = [
 
 
 @pytest.mark.parametrize(("task", "algo", "teacher"), STOPPABLE)
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(
     task: str, algo: str, teacher: str, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def test_ctrl_c_and_sigterm_stop_cleanly_and_resumably(
     assert_equal_runs(reference(), root)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_starting_leaves_no_traceback(tmp_path: Path) -> None:
     root = tmp_path / "run"
     with live(tmp_path / "log", *tiny("reacher", root, "--mode", "sync"), loaded=False) as command:

@@ -261,6 +261,7 @@ def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
     assert manifests[0]["cells"] == manifests[1]["cells"]
 
 
+@pytest.mark.slow
 def test_what_several_jobs_save_and_the_runner_costs(tmp_path):
     small = tmp_path / "small.toml"
     small.write_text(LONG.replace("2_000_000", "4_000"))

@@ -205,7 +205,7 @@ def test_the_profile_of_a_run_adds_up_and_names_its_parts(mode, tmp_path):
 @pytest.mark.slow
 def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     out = tmp_path / "speed.json"
-    words = ("--task", "reacher", "--steps", "8000", "--labels", "20", "--alternations", "1", "--out", out)
+    words = ("--task", "reacher", "--steps", "4000", "--labels", "20", "--alternations", "1", "--out", out)
     done = prefrl("bench", "speed", *words)
     assert done.code == 0, done.err
     result = json.loads(out.read_text())
@@ -216,6 +216,7 @@ def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     assert "; the learner " in done.out
 
 
+@pytest.mark.slow
 def test_every_point_of_growth_is_over_as_many_labels():
     result = growth.measure("reacher", labels=(20, 220), members=(1, 3))
     points = result["by_labels"]

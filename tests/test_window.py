@@ -60,6 +60,7 @@ def train(root, task="moving-dot", **settings):
     return live(root.with_suffix(".log"), "train", task, *flags, "--set", *words)
 
 
+@pytest.mark.slow
 def test_what_a_person_sees_and_says_is_what_is_stored(tmp_path, screen):
     root = tmp_path / "run"
     with Person(screen, root) as person, train(root) as run:
@@ -88,6 +89,7 @@ def test_what_a_person_sees_and_says_is_what_is_stored(tmp_path, screen):
     assert {said.key for said in person.said} == {"left", "right", "equal", "incomparable"}
 
 
+@pytest.mark.slow
 def test_the_window_says_what_it_waits_for_and_shows_real_clips(tmp_path, screen):
     root = tmp_path / "run"
     with Person(screen, root) as person, train(root, "hopper-backflip"):
@@ -242,6 +244,7 @@ def test_a_killed_agent_is_reported_within_two_seconds(tmp_path, screen):
         person.close()
 
 
+@pytest.mark.slow
 def test_the_viewer_is_measured_at_its_real_window():
     result = viewer.measure(keys=3, starts=1, seconds=1)
     assert len(viewer.report_lines(result)) >= 3
