@@ -27,7 +27,6 @@ from prefrl.runs.directory import RunDirectory
 from prefrl.safety import trust
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal the slow tests evenly to the workers, which start with them: none is left alone with one at the end.
 

@@ -12,6 +12,8 @@ from runs import (
     refused,
 )
 
+from prefrl.commands.arguments import gathered
+
 # -- names ----------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +135,32 @@ def test_a_flag_of_the_wrong_type(flags: list[str], tmp_path: Path) -> None:
     assert done.code == 2
     assert flags[0] in done.err
     assert "Traceback" not in done.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("train a --seed 1", "train a --seed 1"),
+        ("train a --set x=1 y=2 --seed 1 --set z=3", "train a --set x=1 y=2 z=3 --seed 1"),
+        (
+            "train a --set x=1 --env-kwargs p=1 --set y=2 --env-kwargs q=2 -v",
+            "train a --set x=1 y=2 --env-kwargs p=1 q=2 -v",
+        ),
+        ("train --set=x=1 --set=y=a=b a", "train --set x=1 y=a=b a"),
+        ("train --seed 1 --seed 2", "train --seed 1 --seed 2"),
+        ("--set x=1 --set --set y=2", "--set x=1 y=2"),
+        ("", ""),
+    ],
+)
+def test_an_option_for_several_values_can_be_repeated(given: str, read: str) -> None:
+    assert gathered(given.split()) == read.split()
+
+
+def test_every_setting_counts_of_a_repeated_option(tmp_path: Path) -> None:
+    done = prefrl("train", "reacher", "--out", tmp_path / "run", "--set", "reward.members=0", "--set", "round_steps=64")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "reward.members" in done.err
     assert not (tmp_path / "run").exists()
 
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_the_actor_and_alpha_learn_at_each_interval_alone():
         states.append((model.actor.mu.weight.clone(), model.log_ent_coef.item(), model.critic.qf0[0].weight.clone()))
     changed = [
         (not torch.equal(before[0], after[0]), before[1] != after[1], not torch.equal(before[2], after[2]))
-        for before, after in zip(states, states[1:], strict=False)
+        for before, after in itertools.pairwise(states)
     ]
     assert changed == [(False, False, True), (False, False, True), (True, True, True), (False, False, True)]
     stack.top.close()

@@ -171,7 +171,9 @@ def test_returns_of_several_steps_end_with_the_episode_and_with_the_newest_step(
     for step in range(6):  # environment 0 terminates at step 2, environment 1 is cut off there
         ends = np.array([step == 2, step == 2])
         infos = [{}, {"TimeLimit.truncated": step == 2}]
-        made.add(np.full((2, 1), step), np.full((2, 1), step + 0.5), np.zeros((2, 2)), np.full(2, 2.0**step), ends, infos)
+        made.add(
+            np.full((2, 1), step), np.full((2, 1), step + 0.5), np.zeros((2, 2)), np.full(2, 2.0**step), ends, infos
+        )
     made.rewards[5] = 100.0  # as if relabelled
     drawn = made.sample(500)
     found = {

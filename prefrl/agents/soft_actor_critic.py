@@ -75,8 +75,8 @@ class SoftActorCritic(SAC):
             losses["ent_coef"].append(alpha.squeeze())
             losses["critic_loss"].append(critic_loss.detach())
             self._n_updates += 1
-        for name, values in losses.items():
-            self.logger.record(f"train/{name}", float(torch.stack(values).mean()))
+        for name, each in losses.items():
+            self.logger.record(f"train/{name}", float(torch.stack(each).mean()))
 
     def _alpha(self) -> Tensor:
         """Return the entropy coefficient."""

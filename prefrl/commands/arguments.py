@@ -29,6 +29,34 @@ _REASONS = {
 """Messages of Python and tyro about a value, and their replacements."""
 
 
+_PAIRS = ("--set", "--env-kwargs")
+"""Options that take any number of values."""
+
+
+def gathered(arguments: Sequence[str]) -> list[str]:
+    """Append the values of an option in `_PAIRS` to its first occurrence. Otherwise, only the last one would count."""
+    values: dict[str, list[str]] = {}
+    collected: list[list[str]] = [[]]
+    for word in _apart(arguments):
+        if word in values:
+            collected.append(values[word])
+        elif word.startswith("--"):
+            collected.append([word])
+            if word in _PAIRS:
+                values[word] = collected[-1]
+        else:
+            collected[-1].append(word)
+    unique = {id(words): words for words in collected}
+    return [word for words in unique.values() for word in words]
+
+
+def _apart(arguments: Sequence[str]) -> Iterator[str]:
+    """Write OPTION=VALUE as two words for the options in `_PAIRS`."""
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        yield from (option, value) if equals and option in _PAIRS else (word,)
+
+
 @contextlib.contextmanager
 def refused_in_one_line(app: tyro.extras.SubcommandApp, arguments: Sequence[str]) -> Iterator[None]:
     """Raise UsageError for arguments that are invalid for `app`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from prefrl.commands.arguments import PROGRAM, Trust, refused_in_one_line
+from prefrl.commands.arguments import PROGRAM, Trust, gathered, refused_in_one_line
 from prefrl.commands.label_commands import labels_app
 from prefrl.commands.plugins import mount_plugins
 from prefrl.commands.reward_commands import reward_app
@@ -200,6 +200,7 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
+        arguments = gathered(arguments)
         with refused_in_one_line(app, arguments):
             done = app.cli(args=arguments, prog=PROGRAM, description="Train agents from human preferences.")
         return int(done or 0)
