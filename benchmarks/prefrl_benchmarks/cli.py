@@ -18,7 +18,7 @@ from tyro.conf import Positional, arg
 
 from prefrl.commands.arguments import Trust
 from prefrl.config.request import parse_settings
-from prefrl.errors import UsageError
+from prefrl.errors import UsageError, unknown
 from prefrl.printable import command, complain, say
 from prefrl_benchmarks.gpu_command import gpu
 from prefrl_benchmarks.measure.anatomy.command import anatomy
@@ -39,10 +39,11 @@ def run(
     slurm: Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")] = (),
     trust: Trust = (),
 ) -> int:
-    """Run a suite of experiments. Finished runs are skipped and unfinished ones resumed.
+    """Run a suite of experiments or a study. Finished runs are skipped and unfinished ones resumed.
 
     Args:
-        suite: smoke, quick, mujoco, atari, atari-pong, atari-10m, ablations, teachers, queries, or your own TOML file.
+        suite: smoke, quick, mujoco, atari, atari-pong, atari-10m, ablations, teachers, queries, your own TOML file, or
+            a study, e.g. graph.
         out: Folder for the runs.
         jobs: Number of runs at a time; each uses one core.
         executor: Where to run: `process` (this machine), `ray` (a Ray cluster) or `submitit` (Slurm).
@@ -52,9 +53,21 @@ def run(
     """
     from prefrl_benchmarks.executors.registry import find_executor
     from prefrl_benchmarks.runner import run_suite
-    from prefrl_benchmarks.suites import find_suite
+    from prefrl_benchmarks.studies.command import begin, find_study, known_studies, measure
+    from prefrl_benchmarks.suites import find_suite, known_suites
 
-    found = find_suite(suite, trust)
+    if not (suite.endswith(".toml") or suite in (names := [*known_suites(), *known_studies()])):
+        raise unknown("suite or study", suite, names)
+    study = find_study(suite) if suite in known_studies() else None
+    if study:
+        need_libraries()
+        begin(study, out)
+    found = study.suite if study else find_suite(suite, trust)
+    if found is None:
+        assert study
+        measure(study, out)
+        say([f"{out}: measured; create a report with: {command('bench', 'report', out)}"])
+        return 0
     where = find_executor(executor, address=address, slurm=parse_settings("slurm", slurm))
     outcome = run_suite(found, out, jobs, executor=where)
     for name, reason in outcome.failed.items():
@@ -69,7 +82,7 @@ def run(
 
 @bench.command
 def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None, trust: Trust = ()) -> None:
-    """Report the results of suites as tables, figures and one self-contained page.
+    """Report the results of suites, or of a study, as tables, figures and one self-contained page.
 
     Args:
         folders: Output folders of one or more `prefrl bench run`.
@@ -80,6 +93,13 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
     _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is required for several folders")
+    from prefrl_benchmarks.studies.command import is_study, report_study
+
+    if is_study(folders[0]):
+        out = out or folders[0] / "report"
+        outcome = report_study(folders[0], out)
+        say([f"{out / 'report.html'}: {outcome.verdict}"])
+        return
     _admit(folders)
     out = out or Path(*folders, "report")
     from prefrl_benchmarks.report.page import write_report
@@ -92,7 +112,7 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
 
 @bench.command
 def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Copy the results of a suite without labels, clips and weights. `report` and `compare` can read the copy.
+    """Copy the results of a suite or study without labels, clips and weights. `report` and `compare` can read the copy.
 
     Args:
         folder: Output folder of a `prefrl bench run`.
@@ -100,6 +120,13 @@ def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust 
         trust: A module that results from others may import to create an environment.
     """
     _trust(trust)
+    from prefrl_benchmarks.studies.command import is_study, publish_study
+
+    if is_study(folder):
+        publish_study(folder, out)
+        if not (folder / "suite.json").exists():
+            say([f"{out}: measurements copied"])
+            return
     _admit([folder])
     from prefrl_benchmarks.publish import publish
 

@@ -1,0 +1,1 @@
+"""Cloning one's own best samples, by three rules of what is best."""

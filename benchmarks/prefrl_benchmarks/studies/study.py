@@ -1,0 +1,133 @@
+"""What a study is: a folder with a claim and settings (`study.toml`), an experiment, and an analysis of its outcome.
+
+A folder has one of two kinds of experiments. `experiment.py` has a function `measure(settings)` that returns rows of
+numbers, for toys that take seconds. `suite.toml` is a suite of training runs. `analysis.py` has a function
+`analyse(measured)` that judges the claim.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prefrl.config.typed import conform
+from prefrl.errors import unknown
+from prefrl.storage.reading import read_toml
+from prefrl_benchmarks.report.style import Draw
+from prefrl_benchmarks.results import Results, read_results
+from prefrl_benchmarks.suites import Suite, find_suite
+
+Row = dict[str, Any]
+FOLDER = Path(__file__).parent
+
+
+class Verdict(StrEnum):
+    """Whether the outcome was as expected."""
+
+    HELD = "as expected"
+    PARTLY = "partly as expected"
+    FAILED = "not as expected"
+
+
+def judged(*parts: bool) -> Verdict:
+    """Return the verdict on a claim from whether each part of the expectation came true."""
+    if all(parts):
+        return Verdict.HELD
+    return Verdict.PARTLY if any(parts) else Verdict.FAILED
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found."""
+
+    verdict: Verdict
+    findings: str
+    """What was found, with its figures, in Markdown."""
+    table: Sequence[Row]
+    """The main figures, one dictionary per row."""
+    panels: Sequence[Draw]
+    """Panels of the figure."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an experiment measured."""
+
+    settings: dict[str, Any]
+    """The study's settings."""
+    rows: Sequence[Row] = ()
+    """Rows of a toy's experiment."""
+    folder: Path | None = None
+    """Output folder of a suite."""
+
+    @cached_property
+    def results(self) -> Results:
+        """The finished runs of a suite."""
+        assert self.folder is not None
+        return read_results([self.folder])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, as described by its `study.toml`."""
+
+    name: str
+    title: str
+    claim: str
+    """The claim that is tested."""
+    source: str
+    """Who made it, or where the experiment is from."""
+    expectation: str
+    """The expected outcome, written before the experiment was run."""
+    note: str = ""
+    """What a reader must know to judge the experiment, e.g. what its settings were chosen for."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the experiment and of the analysis."""
+
+    @property
+    def suite(self) -> Suite | None:
+        """The suite of training runs; None for a toy."""
+        path = FOLDER / _module(self.name) / "suite.toml"
+        return find_suite(str(path)) if path.exists() else None
+
+    def measure(self) -> list[Row]:
+        """Run a toy's experiment."""
+        rows: list[Row] = self._function("experiment", "measure")(self.settings)
+        return rows
+
+    def analyse(self, rows: Sequence[Row] = (), folder: Path | None = None) -> Outcome:
+        """Analyse the rows of a toy, or the output folder of a suite."""
+        outcome: Outcome = self._function("analysis", "analyse")(Measured(self.settings, rows, folder))
+        return outcome
+
+    def _function(self, module: str, name: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(
+            importlib.import_module(f"{__package__}.{_module(self.name)}.{module}"), name
+        )
+        return function
+
+
+def known_studies() -> list[str]:
+    """Names of all studies."""
+    return sorted(path.parent.name.replace("_", "-") for path in FOLDER.glob("*/study.toml"))
+
+
+def find_study(name: str) -> Study:
+    """Read a study.
+
+    Raises:
+        UsageError: if there is no study of this name, with the nearest names.
+    """
+    if name not in known_studies():
+        raise unknown("study", name, known_studies())
+    study: Study = conform(Study, {"name": name} | read_toml(FOLDER / _module(name) / "study.toml"), "")
+    return study
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_")
