@@ -20,9 +20,8 @@ _NOTE_SECONDS = 4.0
 
 
 def said_in(taken: TakenBack) -> str:
-    """The button label of an answer."""
-    names = {choice.value: choice.name for choice in KINDS[taken.kind].choices}
-    return "Broken clip" if taken.value is None else names.get(taken.value, str(taken.value))
+    """An answer in a word or two, such as the label of its button."""
+    return "Broken clip" if taken.value is None else KINDS[taken.kind].said(taken.value)
 
 
 class StatusPanel(QGridLayout):

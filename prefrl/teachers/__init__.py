@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 
 from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.errors import unknown
 from prefrl.experience.episodes import Episodes
+from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.teachers.human import HumanTeacher
-from prefrl.teachers.simulated import SimulatedTeacher
+from prefrl.teachers.simulated import NOTHING, SimulatedTeacher, WatchedOfKind
 from prefrl.teachers.teacher import Teacher
 
 __all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher"]
@@ -23,7 +24,10 @@ TEACHERS: dict[str, TeacherConfiguration] = {
     "equal": TeacherConfiguration(equal=0.1),
     "myopic": TeacherConfiguration(discount=0.9),
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
-    "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075),
+    # In a clip of 30 steps they set three marks: more than two a second cannot be said of what is seen.
+    "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075, attention=0.1),
+    # A quarter of a second, at the 20 to 30 steps a second at which clips are played.
+    "late": TeacherConfiguration(delay=6),
 }
 """The paper's oracle (section 3.1), B-Pref's teachers with its settings, and a teacher with the rates of people."""
 
@@ -42,9 +46,15 @@ def check_teacher(name: str) -> str:
     return name
 
 
-def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) -> Teacher:
+def make_teacher(
+    name: str,
+    seed: int,
+    episodes: Callable[[], Episodes | None],
+    kinds: Mapping[str, FeedbackKind] = KINDS,
+    watched: WatchedOfKind = lambda kind: NOTHING,
+) -> Teacher:
     """Create a teacher by name; arguments as for `SimulatedTeacher`."""
     if name == HUMAN:
         return HumanTeacher()
     configuration = reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
-    return SimulatedTeacher(name, configuration, seed, episodes)
+    return SimulatedTeacher(name, configuration, seed, episodes, kinds, watched)
