@@ -42,8 +42,8 @@ def run(
     """Run a suite of experiments or a study. Finished runs are skipped and unfinished ones resumed.
 
     Args:
-        suite: smoke, quick, mujoco, atari, atari-pong, atari-10m, ablations, teachers, queries, your own TOML file, or
-            a study, e.g. graph.
+        suite: smoke, quick, mujoco, mujoco-offpolicy, atari, atari-pong, atari-10m, ablations, teachers, queries,
+            bpref, bpref-small, pebble-parts, your own TOML file, or a study, e.g. graph.
         out: Folder for the runs.
         jobs: Number of runs at a time; each uses one core.
         executor: Where to run: `process` (this machine), `ray` (a Ray cluster) or `submitit` (Slurm).
@@ -81,12 +81,21 @@ def run(
 
 
 @bench.command
-def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None, trust: Trust = ()) -> None:
+def report(
+    folders: Positional[tuple[Path, ...]],
+    /,
+    *,
+    out: Path | None = None,
+    beside: Path | None = None,
+    trust: Trust = (),
+) -> None:
     """Report the results of suites, or of a study, as tables, figures and one self-contained page.
 
     Args:
         folders: Output folders of one or more `prefrl bench run`.
         out: Folder for the report (default: `report` in the folder, if there is only one).
+        beside: Folder of another suite on the same tasks, for example with another algorithm. A figure compares both:
+            return against agent steps, time and labels.
         trust: A module that results from others may import to create an environment.
     """
     need_libraries()
@@ -100,11 +109,11 @@ def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None,
         outcome = report_study(folders[0], out)
         say([f"{out / 'report.html'}: {outcome.verdict}"])
         return
-    _admit(folders)
+    _admit([*folders, *([beside] if beside else [])])
     out = out or Path(*folders, "report")
     from prefrl_benchmarks.report.page import write_report
 
-    found = write_report(folders, out)
+    found = write_report(folders, out, beside)
     for line in found.problems:
         complain(f"prefrl: {line}")
     say([f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells"])
@@ -174,7 +183,7 @@ def speed(
 
     Args:
         task: Name of a task.
-        algo: ppo, a2c or trpo.
+        algo: ppo, a2c, trpo or sac; tqc, crossq, dqn or qrdqn with `--against true`.
         steps: Agent steps of each run.
         labels: Labels of each preference run.
         alternations: Number of runs of each kind; ratios are taken within an alternation.

@@ -207,6 +207,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "off_policy.actor_interval", 1),
     Add("config", 5, "queries.rating_steps", 7),
     Add("config", 5, "queries.reaction_seconds", 0.5),
+    Add("config", 5, "off_policy.relabel", "memory"),
 )
 """All migrations; those of one kind are sorted by format number."""
 

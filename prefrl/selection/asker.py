@@ -16,7 +16,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answers_given
 from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.feedback.watched import WatchedRewards
@@ -26,6 +26,7 @@ from prefrl.selection.asked_features import AskedFeatures
 from prefrl.selection.rules import RULES, choose, of_newest_episodes
 from prefrl.selection.schedule import labels_due, labels_due_in_sessions
 from prefrl.storage.files import Tree
+from prefrl.teachers import skips_count
 from prefrl.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.05
@@ -62,6 +63,7 @@ class Asker:
         self.config, self._ensemble = config, ensemble
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
+        self._skips_count = skips_count(config.teacher)
         self._kinds = kinds_of(config)
         self._asked: dict[str, set[tuple[int, ...]]] = {kind: set() for kind in self._kinds}
         """Segment ids of the queries of each kind that were asked."""
@@ -78,8 +80,14 @@ class Asker:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Label counts by judgement, up to the current round."""
-        return self._store.counts(self.replayed_round)
+        """Label counts by judgement, up to the current round, and `spent`: answers that count towards the budget."""
+        counts = self._store.counts(self.replayed_round)
+        return counts | {"spent": answers_given(counts) if self._skips_count else counts["answered"]}
+
+    @property
+    def asking(self) -> bool:
+        """Whether the budget is not spent, and the run does not finish with its current labels."""
+        return not self.closed and self.counts["spent"] < self.config.queries.labels
 
     @property
     def label_seconds(self) -> float:
@@ -179,7 +187,7 @@ class Asker:
         if self.closed:
             return 0
         counts = self.counts
-        return due - counts["answered"] - counts["pending"]
+        return due - counts["spent"] - counts["pending"]
 
     def choose(self, step: int, count: int) -> list[Query]:
         """Select the most informative queries.
@@ -263,7 +271,7 @@ class Asker:
                 waiting(counts)
                 time.sleep(_POLL_SECONDS)
                 self.collect()
-            if counts["answered"] >= due() or self._number_asked == asked:
+            if counts["spent"] >= due() or self._number_asked == asked:
                 return  # all labels are answered, or nothing is left to ask
 
     @property

@@ -14,7 +14,7 @@ from prefrl.teachers.human import HumanTeacher
 from prefrl.teachers.simulated import NOTHING, SimulatedTeacher, WatchedOfKind
 from prefrl.teachers.teacher import Teacher
 
-__all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher"]
+__all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher", "skips_count"]
 
 TEACHERS: dict[str, TeacherConfiguration] = {
     "oracle": TeacherConfiguration(),
@@ -23,6 +23,9 @@ TEACHERS: dict[str, TeacherConfiguration] = {
     "skip": TeacherConfiguration(skip=0.1),
     "equal": TeacherConfiguration(equal=0.1),
     "myopic": TeacherConfiguration(discount=0.9),
+    # The two as B-Pref's code has them.
+    "bpref-skip": TeacherConfiguration(skip=0.1, squares=True, skips_count=True),
+    "bpref-equal": TeacherConfiguration(equal=0.1, squares=True),
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
     # In a clip of 30 steps they set three marks: more than two a second cannot be said of what is seen.
     "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075, attention=0.1),
@@ -56,5 +59,13 @@ def make_teacher(
     """Create a teacher by name; arguments as for `SimulatedTeacher`."""
     if name == HUMAN:
         return HumanTeacher()
-    configuration = reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
-    return SimulatedTeacher(name, configuration, seed, episodes, kinds, watched)
+    return SimulatedTeacher(name, _configuration(name), seed, episodes, kinds, watched)
+
+
+def skips_count(name: str) -> bool:
+    """Return whether queries that a teacher skips count towards the label budget; a person's never do."""
+    return name not in {NO_TEACHER, HUMAN} and _configuration(name).skips_count
+
+
+def _configuration(name: str) -> TeacherConfiguration:
+    return reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))

@@ -58,8 +58,8 @@ class SimulatedTeacher:
             rewards = [segment.true_rewards for segment in query.segments]
             usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
             chance = stream(self._seed, "teacher", query.round, query.rank).random(2 + 2 * len(rewards[0]))
-            watched = partial(self._watched, query.kind)
-            value = self._kinds[query.kind].simulate(rewards, self._configuration, usual, chance, watched)
+            teacher, watched = self._configuration.in_round(query.round), partial(self._watched, query.kind)
+            value = self._kinds[query.kind].simulate(rewards, teacher, usual, chance, watched)
             self._answers.append(Answer(query_id, value, self._name, query.agent_step))
 
     def collect(self) -> Sequence[Answer]:
