@@ -57,10 +57,11 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
     env = make_stack(config)
     cleanup.callback(env.top.close)
     feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
+    reward = _make_reward(config, feedback.recorder, feedback.learner) if feedback else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
     agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
-    return Parts(run, control, env, agent, feedback)
+    return Parts(run, control, env, agent, reward, feedback)
 
 
 def _make_feedback(
@@ -87,7 +88,7 @@ def _make_feedback(
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
     exploration = _state_entropy(config, recorder, 1.0, _VISITED) if config.exploration.steps else None
-    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, renderer)
+    return Feedback(recorder, asker, learner, exploration, renderer)
 
 
 def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:

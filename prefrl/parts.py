@@ -26,7 +26,6 @@ class Feedback:
     recorder: SegmentRecorder
     asker: Asker
     learner: RewardWorker
-    reward: AgentReward
     exploration: RewardTerm | None
     """The agent's reward before the first labels; None if it does not train before them."""
     renderer: RendererProcess | None
@@ -41,8 +40,10 @@ class Parts:
     control: Control
     env: EnvStack
     agent: Agent
+    reward: AgentReward | None
+    """The agent's reward; None if the environments' own is used as it is."""
     feedback: Feedback | None
-    """None if the run trains on the true reward."""
+    """None if the run does not learn its reward from feedback."""
 
     @property
     def config(self) -> RunConfig:

@@ -150,6 +150,14 @@ class AgentReward:
         self.predicted, self._scaler = predicted, scaler
         self._terms: dict[str, RewardTerm] = {"predicted": predicted, **others}
 
+    def score_ahead(self) -> None:
+        """Start to predict the next part of a rollout, if it is complete; called after every step."""
+        self.predicted.score_ahead()
+
+    def take_predictions(self) -> tuple[Floats, Floats]:
+        """Return the predicted and the true rewards since the last call; see `PredictedReward.take`."""
+        return self.predicted.take()
+
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the agent's (T, E) rewards for the last rollout; arguments as for `RewardTerm`."""
         first, *others = (term(experience, log_probs) for term in self._terms.values())

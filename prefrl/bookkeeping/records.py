@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from prefrl.agents.reward_terms import AgentReward
 from prefrl.experience.evaluation import Evaluation
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.directory import commit, version
@@ -61,7 +62,9 @@ class Records:
         if (rate := self._parts.env.monitor.success_rate) is not None:
             row["success_rate"] = rate
         if self._parts.feedback:
-            row |= {"labels": counts["answered"], "pending": counts["pending"]} | _reward_metrics(self._parts.feedback)
+            row |= {"labels": counts["answered"], "pending": counts["pending"]} | _fit_metrics(self._parts.feedback)
+        if self._parts.reward:
+            row |= _prediction_metrics(self._parts.reward)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
         # A finished run whose label budget was raised already has a row for this step.
         self._write_row(self.last_row | row if self.last_row.get("step") == agent.steps else row)
@@ -126,15 +129,19 @@ class Records:
         }
 
 
-def _reward_metrics(feedback: Feedback) -> Row:
-    """Return metrics of the reward model's fit, and of its predictions since the last row."""
+def _fit_metrics(feedback: Feedback) -> Row:
+    """Return metrics of the reward model's fit."""
     fit = feedback.learner.metrics
-    metrics: Row = {"reward_version" if name == "version" else name: value for name, value in fit.items()}
-    predicted, true = feedback.reward.predicted.take()
-    if predicted.size:
-        metrics |= {
-            "predicted_reward_mean": float(predicted.mean()),
-            "predicted_reward_std": float(predicted.std()),
-            "reward_correlation": correlation(predicted, true),
-        }
-    return metrics
+    return {"reward_version" if name == "version" else name: value for name, value in fit.items()}
+
+
+def _prediction_metrics(reward: AgentReward) -> Row:
+    """Return metrics of the predicted rewards since the last row."""
+    predicted, true = reward.take_predictions()
+    if not predicted.size:
+        return {}
+    return {
+        "predicted_reward_mean": float(predicted.mean()),
+        "predicted_reward_std": float(predicted.std()),
+        "reward_correlation": correlation(predicted, true),
+    }

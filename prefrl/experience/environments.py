@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.encoder import is_image
 from prefrl.errors import UsageError
@@ -198,6 +199,20 @@ def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[
 def _single(simulators: DummyVecEnv | EngineVecEnv) -> list[Any]:
     """Return the individual simulators; empty for an engine, whose environments are not Python objects."""
     return simulators.envs if isinstance(simulators, DummyVecEnv) else []
+
+
+def standardised(observations: Array, state: Tree) -> Array:
+    """Normalise raw observations by saved statistics, as `VecNormalize` does.
+
+    Args:
+        observations: One observation or a batch of them.
+        state: From `normaliser_state`, or empty for observations that are not normalised.
+    """
+    if "observation" not in state:
+        return observations
+    statistics = state["observation"]
+    scaled = (observations - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
+    return np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
 
 
 def normaliser_state(normaliser: VecNormalize) -> Tree:
