@@ -11,6 +11,7 @@ from typing import Any
 
 from prefrl.bookkeeping.records import Summary
 from prefrl.config import RunConfig, replace
+from prefrl.config.migrations import stamped
 from prefrl.config.request import Budget, Request
 from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
@@ -28,6 +29,8 @@ from prefrl.recipes import resolve
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary
 from prefrl.runs.progress import Progress
+from prefrl.storage.files import save_tree
+from prefrl.trained.borrowing import borrow_reference, borrow_reward
 from prefrl.training import train_run
 
 
@@ -49,6 +52,10 @@ def train(
     feedback: str = "comparison",
     labels: int | None = None,
     labels_from: str | Path | None = None,
+    reward: str | Path | None = None,
+    reference: str | Path | None = None,
+    kl: float | None = None,
+    kl_target: float | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: Mode = "async",
@@ -76,6 +83,12 @@ def train(
         labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
             again.
+        reward: A run of the same task whose reward model, frozen, is the agent's reward; nobody is asked for labels.
+            The new run keeps a copy of it.
+        reference: A run of the same task, finished or not, whose policy is the reference of a KL penalty. The new run
+            keeps a copy of it and records the divergence from it.
+        kl: Coefficient of the KL penalty, in units of the reward per nat; 0 records the divergence alone.
+        kl_target: KL divergence from the reference per step, in nats, that an adaptive coefficient holds.
         steps: Total number of agent steps; default: set by the recipe.
         seed: Seed of all random numbers.
         mode: `async`: the reward model is trained in a separate process; `sync`: training alternates between agent and
@@ -103,6 +116,10 @@ def train(
         feedback=feedback,
         labels=labels,
         labels_from=Path(labels_from) if labels_from else None,
+        reward=Path(reward) if reward else None,
+        reference=Path(reference) if reference else None,
+        kl=kl,
+        kl_target=kl_target,
         steps=steps,
         seed=seed,
         mode=mode,
@@ -139,11 +156,21 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
     check_actions(config)
     check_clips(config)
     check_memory(config)
+    if archive:
+        _check_labels(archive, config)
+    weights = borrow_reward(Path(config.reward_model), config) if config.reward_model else None
+    reference = borrow_reference(Path(config.kl.reference), config) if config.kl.reference else None
     root = request.out.expanduser() if request.out else default_root(config)
-    if archive is None:
-        return RunDirectory.create(root, config)
-    _check_labels(archive, config)
-    return RunDirectory.create(root, config, lambda run: add_labels(run, archive))
+
+    def fill(run: RunDirectory) -> None:
+        if archive:
+            add_labels(run, archive)
+        if weights:
+            save_tree(run.weights, stamped("weights", weights), durable=True)
+        if reference:
+            reference.save(run.reference, Path(str(config.kl.reference)) / "config.json")
+
+    return RunDirectory.create(root, config, fill)
 
 
 def _check_labels(archive: LabelArchive, config: RunConfig) -> None:

@@ -43,6 +43,9 @@ class ReplayMemory(NStepReplayBuffer):
         """Number of steps added to the memory, per environment, including those that it no longer holds."""
         self._piece = max(1, _PIECE_BYTES // sum(getattr(self, name)[0].nbytes for name in _KEPT))
         """Steps of each environment in a piece."""
+        self.drawn: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+        """The raw observations and next observations of the newest batch, before normalisation."""
+        self._raw: list[Any] = []
 
     @property
     def nbytes(self) -> int:
@@ -63,6 +66,17 @@ class ReplayMemory(NStepReplayBuffer):
         chosen = np.random.random(batch_size) < self.recent_fraction  # noqa: NPY002
         places[chosen] = np.random.choice(self.newest(recent), chosen.sum())  # noqa: NPY002
         return self._get_samples(places, env)
+
+    def _get_samples(self, batch_inds: Array, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        self._raw.clear()
+        samples = super()._get_samples(batch_inds, env)
+        following, observations = self._raw  # in the order in which Stable-Baselines3 normalises them
+        self.drawn = observations, following
+        return samples
+
+    def _normalize_obs(self, obs: Any, env: VecNormalize | None = None) -> Any:  # type: ignore[override]
+        self._raw.append(obs)
+        return super()._normalize_obs(obs, env)
 
     def newest(self, count: int) -> Array:
         """Return the places of the newest steps, oldest first: (count,)."""

@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 from prefrl.agents.reward_terms import AgentReward
+from prefrl.bookkeeping.behaviour import behaviour
 from prefrl.experience.evaluation import Evaluation
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.directory import commit, version
-from prefrl.runs.metrics import MetricsFile, Row, correlation
+from prefrl.runs.metrics import BEHAVIOUR, MetricsFile, Row, correlation
 from prefrl.runs.symptoms import Symptom, symptoms
 
 Summary = dict[str, Any]
@@ -65,6 +66,7 @@ class Records:
             row |= {"labels": counts["answered"], "pending": counts["pending"]} | _fit_metrics(self._parts.feedback)
         if self._parts.reward:
             row |= _prediction_metrics(self._parts.reward)
+        row |= behaviour(self._parts)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
         # A finished run whose label budget was raised already has a row for this step.
         self._write_row(self.last_row | row if self.last_row.get("step") == agent.steps else row)
@@ -115,6 +117,7 @@ class Records:
             "true_return_mean": row.get("true_return_mean"),
             "true_return_std": row.get("true_return_std"),
             "success_rate": row.get("success_rate"),
+            **{name: row.get(name) for name in BEHAVIOUR},
             "evaluation_return_mean": row.get("evaluation_return_mean"),
             "evaluation_return_std": row.get("evaluation_return_std"),
             "evaluation_success_rate": row.get("evaluation_success_rate"),

@@ -162,6 +162,7 @@ _EXPLORATION = {
     "disagreement": 0.0,
     "disagreement_decay": 0.0,
 }
+_KL = {"reference": None, "policy": "newest", "beta": 0.0, "target": None, "initial_beta": 0.2, "horizon": 10_000}
 
 MIGRATIONS: tuple[Migration, ...] = (
     Add("archive", 2, "taken_back", []),
@@ -205,6 +206,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 4, "queries.pool_episodes", None),
     Add("config", 5, "off_policy.return_steps", 1),
     Add("config", 5, "off_policy.actor_interval", 1),
+    Add("config", 5, "kl", _KL),
+    Add("config", 5, "reward_model", None),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -192,7 +192,7 @@ def load_reward(
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     restore_user_env(run.config, env)
-    if not run.config.learns_reward:
+    if not run.config.predicts_reward:
         raise UsageError(f"{root} trains on the true reward: it has no reward model")
     path = Path(weights).expanduser() if weights else run.weights
     if not path.exists():
