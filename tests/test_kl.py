@@ -73,9 +73,13 @@ def made(root, algo="ppo", *, steps, settings=None, **arguments):
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
-    """Policies that were trained to go to 0.5."""
+    """Policies that were trained to go to 0.5, with deviations around 0.1."""
     folder = tmp_path_factory.mktemp("references")
-    return {algo: made(folder / algo, algo, steps=steps).root for algo, steps in (("ppo", 8192), ("sac", 1024))}
+    wide = {"agent.ent_coef": 0.05, "agent.normalise_reward": False}
+    return {
+        "ppo": made(folder / "ppo", "ppo", steps=8192, settings=wide).root,
+        "sac": made(folder / "sac", "sac", steps=1024).root,
+    }
 
 
 def test_the_coefficient_follows_the_divergence_as_worked_by_hand():
@@ -130,6 +134,7 @@ def test_the_charge_of_an_off_policy_agent_is_beta_times_the_divergence_with_gra
     assert mean.grad[0] < 0 < mean.grad[1]  # towards the reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algo", "of"), [("ppo", "ppo"), ("sac", "sac"), ("ppo", "sac"), ("sac", "ppo")])
 def test_a_huge_penalty_gives_the_behaviour_of_the_reference(algo, of, references, tmp_path):
     """The task rewards going to -0.5, and the reference goes to 0.5."""
@@ -144,12 +149,14 @@ def test_a_huge_penalty_gives_the_behaviour_of_the_reference(algo, of, reference
     assert acts[1] < 0
     assert done.summary["kl_to_reference"] < 0.3
     assert free.summary["kl_to_reference"] > 1
+    assert abs(done.summary["occupancy_divergence"]) < 0.3  # the states do not depend on the policy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_an_adaptive_coefficient_holds_its_target(algo, references, tmp_path):
     steps = {"ppo": 16384, "sac": 4000}[algo]
-    settings = {"kl.horizon": 2000, "kl.initial_beta": 0.4}
+    settings = {"kl.horizon": 1000, "agent.learning_rate": {"ppo": 0.004, "sac": 0.003}[algo]}
     goal = {"goal": -0.5}
     done = made(
         tmp_path / "run",
@@ -161,6 +168,6 @@ def test_an_adaptive_coefficient_holds_its_target(algo, references, tmp_path):
         settings=settings,
     )
     rows = read_metrics(done.root / "metrics.csv")
-    held = [row["kl_to_reference"] for row in rows[-4:]]
+    held = [row["kl_to_reference"] for row in rows[-6:]]
     assert np.mean(held) == pytest.approx(0.5, rel=0.2)
     assert rows[0]["kl_beta"] != rows[-1]["kl_beta"]

@@ -162,7 +162,9 @@ def test_a_probe_trains_judges_and_fills_the_queue(finished: Path, tmp_path: Pat
     assert "3 queries are in the queue" in again.out
     with run_store(RunDirectory.open(run)) as store:
         assert (store.counts()["pending"], store.queued) == (3, True)
-    assert "in the queue already" in refused(prefrl(*words, "--queue"), 2)
+    twice = prefrl(*words, "--queue")
+    assert twice.code == 2
+    assert "in the queue already" in twice.err.splitlines()[-1]
     labels, steps = label_counts(run)[0], summary(run)["steps"]
     resumed = prefrl("resume", run, "--labels", labels + 3, "--steps", steps + 1024)
     assert resumed.code == 0, resumed.err

@@ -20,7 +20,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.environments import standardised
 from prefrl.registry import ALGORITHMS, located
 from prefrl.runs.directory import RunDirectory, read_config
-from prefrl.storage.files import Tree, load_tree, save_tree, taken_from
+from prefrl.storage.files import Tree, load_tree, save_tree, taken_from, write_atomically
 from prefrl.storage.reading import MEBIBYTE
 
 _LARGEST_STATES = 256 * MEBIBYTE
@@ -62,7 +62,7 @@ class Reference:
             source: The `config.json` of the run that it comes from.
         """
         folder.mkdir()
-        (folder / "config.json").write_bytes(source.read_bytes())
+        write_atomically(folder / "config.json", source.read_bytes(), durable=True)
         tree: Tree = {"policy": dict(self.network.state_dict()), "normaliser": self.normaliser}
         tree |= {"states": self.states, "entropy": self.entropy}
         save_tree(folder / "policy.safetensors", stamped("reference", tree), durable=True)
