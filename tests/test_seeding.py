@@ -73,7 +73,8 @@ def test_what_cannot_have_a_stream_of_its_own_is_refused(seed, purpose, keys):
 
 def test_purposes_are_those_that_the_package_draws_for():
     kept = ["queries", "batches", "bootstrap", "teacher", "holdout", "repeats"]
-    assert list(PURPOSES) == [*kept, "evaluation", "random actions", "made-up clips", "crops", "pseudo-labels"]
+    later = ["evaluation", "random actions", "made-up clips", "crops", "pseudo-labels", "reference", "probe"]
+    assert list(PURPOSES) == [*kept, *later]
 
 
 def test_a_key_is_its_two_s_complement_in_two_words_behind_the_purpose_s_name():
