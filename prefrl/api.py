@@ -30,7 +30,7 @@ from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary
 from prefrl.runs.progress import Progress
 from prefrl.storage.files import save_tree
-from prefrl.trained.borrowing import borrow_reference, borrow_reward
+from prefrl.trained.borrowing import borrow_reference, borrow_reward, reward_settings
 from prefrl.training import train_run
 
 
@@ -150,6 +150,9 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
         archive = read_archive(request.labels_from.expanduser())
     if archive and request.labels is None:
         request = dataclasses.replace(request, labels=archive.answered)
+    if request.reward:
+        own = reward_settings(request.reward.expanduser())
+        request = dataclasses.replace(request, settings=own | request.settings)
     config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:
         user_env_maker(config.env_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import figures, policy, prefrl, refused, summary
+from runs import figures, policy, prefrl, refused, summary, truncate
 
 from prefrl import load_reward, resume
 from prefrl.agents.predicted_reward import PredictedReward
@@ -183,3 +183,14 @@ def test_the_reward_that_the_agent_gets_is_the_published_one(finished: Path, tmp
 def test_features_of_visited_states_are_the_observations() -> None:
     states = np.random.default_rng(0).normal(size=(4, 10))
     np.testing.assert_allclose(state_features(states), states, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["config.json", "policy.safetensors"])
+def test_a_damaged_reference_is_reported_in_one_line(name: str, finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    create_run(Request("reacher", teacher="none", kl=0.1, reference=finished, out=root))
+    truncate(root / "reference" / name)
+    assert "is damaged" in refused(prefrl("resume", root), 1)
+    (root / "reference" / name).unlink()
+    (root / "reference" / name).symlink_to(finished / "config.json")
+    assert "symbolic link" in refused(prefrl("resume", root), 1)

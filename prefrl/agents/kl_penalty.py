@@ -35,6 +35,15 @@ def adapted(beta: float, kl: float, target: float, steps: int, horizon: int) -> 
     return beta * (1 + error * min(1.0, steps / horizon))
 
 
+def damped(beta: float, kl: float, target: float, exponent: float) -> float:
+    """Return the coefficient with a proportional part: beta clip(kl / target, 1/2, 2)^exponent.
+
+    The agent follows the coefficient with a delay, so that the integral part, `adapted`, alone overshoots; a
+    proportional part damps this (Stooke et al., 2020, for Lagrange multipliers).
+    """
+    return float(beta * min(max(kl / target, 0.5), 2.0) ** exponent)
+
+
 class KLPenalty:
     """A penalty on the divergence from a reference policy, with a fixed or adaptive coefficient beta.
 
@@ -54,6 +63,7 @@ class KLPenalty:
         self._config, self.reference = config, reference
         self.beta = config.beta if config.target is None else config.initial_beta
         """The current coefficient, in reward per nat."""
+        self._integral = self.beta
 
     def charge(self, policy: ActionDistribution, observations: Array) -> Tensor:
         """Return beta times the divergence of a policy, with gradients: (N,) for (N, *observation) raw observations."""
@@ -67,16 +77,18 @@ class KLPenalty:
     def adapt(self, policy: ActionDistribution, reference: ActionDistribution) -> None:
         """Adapt the coefficient, if it is adaptive, to the divergence of two distributions in the newest states."""
         if self._config.target is not None:
-            found = divergence(policy, reference)
-            self.beta = adapted(self.beta, float(found.mean()), self._config.target, len(found), self._config.horizon)
+            found, target = divergence(policy, reference), self._config.target
+            kl = float(found.mean())
+            self._integral = adapted(self._integral, kl, target, len(found), self._config.horizon)
+            self.beta = damped(self._integral, kl, target, self._config.proportional)
 
     def state_dict(self) -> Tree:
-        """Return the coefficient."""
-        return {"beta": self.beta}
+        """Return the coefficient and its integral part."""
+        return {"beta": self.beta, "integral": self._integral}
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore a saved state."""
-        self.beta = float(state["beta"])
+        self.beta, self._integral = float(state["beta"]), float(state["integral"])
 
 
 class KLTerm:

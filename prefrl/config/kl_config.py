@@ -29,7 +29,10 @@ class KLConfig:
     initial_beta: float = 0.2
     """Coefficient from which the adaptive one starts."""
     horizon: int = 10_000
-    """Agent steps in which the adaptive coefficient changes by at most a fifth."""
+    """Agent steps in which the integral part of the adaptive coefficient changes by at most a fifth."""
+    proportional: float = 1.0
+    """Exponent of the ratio of the divergence to its target, by which the integral part is multiplied, at most by two
+    and at least by a half; 0 for the controller of Ziegler et al. alone, which overshoots where the agent is slow."""
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
@@ -38,6 +41,7 @@ class KLConfig:
         require(target is None or (math.isfinite(target) and target > 0), "--kl-target must be positive")
         require(self.beta == 0 or target is None, ONE_COEFFICIENT)
         require(math.isfinite(self.initial_beta) and self.initial_beta > 0, "kl.initial_beta must be positive")
+        require(0 <= self.proportional <= 10, "kl.proportional must be in [0, 10]")
         require(self.horizon >= 1, "kl.horizon must be at least 1")
         at_most("kl.horizon", self.horizon, 10**12)
         require(self.reference is not None or not self.penalises, NEEDS_REFERENCE)

@@ -162,7 +162,8 @@ _EXPLORATION = {
     "disagreement": 0.0,
     "disagreement_decay": 0.0,
 }
-_KL = {"reference": None, "policy": "newest", "beta": 0.0, "target": None, "initial_beta": 0.2, "horizon": 10_000}
+_KL = {"reference": None, "policy": "newest", "beta": 0.0, "target": None, "initial_beta": 0.2}
+_KL |= {"horizon": 10_000, "proportional": 1.0}
 
 MIGRATIONS: tuple[Migration, ...] = (
     Add("archive", 2, "taken_back", []),

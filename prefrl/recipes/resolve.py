@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
 from typing import Any
 
 from prefrl.config import RunConfig, replace
@@ -33,7 +31,6 @@ from prefrl.recipes.tables import (
     Settings,
 )
 from prefrl.registry import ALGORITHMS, NETWORKS
-from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import check_teacher
 
 
@@ -90,7 +87,6 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         _recipe(facts, algo, recipe),
         _evaluation(facts) if base.asks_people or recipe.evaluates else {},
         ABLATIONS[ablation] if ablation else {},
-        _frozen(request.reward) if request.reward else {},
         request.chosen,
     ]
     merged: Settings = {}
@@ -112,13 +108,6 @@ def task_settings(facts: TaskFacts, algo: str) -> Settings:
     """Return the settings of a task's agent, and the task's other settings."""
     agent = (IMAGES if facts.images else ALGOS).get(algo, {})
     return agent | TASKS.get(algo, {}).get(facts.name, {}) | SCALES.get(facts.name, {})
-
-
-def _frozen(root: Path) -> Settings:
-    """Return the settings of another run's reward model. Its rewards are those that are published with its weights."""
-    reward = RunDirectory.open(root.expanduser()).config.reward
-    settings = {f"reward.{name}": value for name, value in dataclasses.asdict(reward).items()}
-    return settings | {"reward.normalise_over": "none" if reward.normalise_over == "none" else "comparisons"}
 
 
 def _entropy(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.policies import BasePolicy
@@ -106,6 +107,18 @@ def borrow_reward(root: Path, config: RunConfig) -> Tree:
         raise UsageError(f"--reward {printable(root)} trains on the task's own reward: it has no reward model")
     _check_task("--reward", run, config)
     return load_published(run.weights, RewardEnsemble(config.reward, reward_inputs(config)))
+
+
+def reward_settings(root: Path) -> dict[str, Any]:
+    """Return the settings of another run's reward model, whose rewards are as they are published with its weights.
+
+    Raises:
+        UsageError: if it is not a run.
+        PrefrlError: if its configuration is damaged.
+    """
+    reward = RunDirectory.open(root).config.reward
+    settings = {f"reward.{name}": value for name, value in dataclasses.asdict(reward).items()}
+    return settings | {"reward.normalise_over": "none" if reward.normalise_over == "none" else "comparisons"}
 
 
 def _check_task(option: str, run: RunDirectory, config: RunConfig) -> None:
