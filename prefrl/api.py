@@ -11,6 +11,7 @@ from typing import Any
 
 from prefrl.bookkeeping.records import Summary
 from prefrl.config import RunConfig, replace
+from prefrl.config.migrations import stamped
 from prefrl.config.request import Budget, Request
 from prefrl.config.schema import Device, Mode
 from prefrl.errors import UsageError
@@ -28,6 +29,8 @@ from prefrl.recipes import resolve
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary
 from prefrl.runs.progress import Progress
+from prefrl.storage.files import save_tree
+from prefrl.trained.borrowing import borrow_reference, borrow_reward, reward_settings
 from prefrl.training import train_run
 
 
@@ -50,6 +53,10 @@ def train(
     labels: int | None = None,
     labels_from: str | Path | None = None,
     minutes: float | None = None,
+    reward: str | Path | None = None,
+    reference: str | Path | None = None,
+    kl: float | None = None,
+    kl_target: float | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: Mode = "async",
@@ -79,6 +86,12 @@ def train(
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
             again.
         minutes: Label budget in a labeller's minutes, in place of `labels`: as many labels as people give in that time.
+        reward: A run of the same task whose reward model, frozen, is the agent's reward; nobody is asked for labels.
+            The new run keeps a copy of it.
+        reference: A run of the same task, finished or not, whose policy is the reference of a KL penalty. The new run
+            keeps a copy of it and records the divergence from it.
+        kl: Coefficient of the KL penalty, in units of the reward per nat; 0 records the divergence alone.
+        kl_target: KL divergence from the reference per step, in nats, that an adaptive coefficient holds.
         steps: Total number of agent steps; default: set by the recipe.
         seed: Seed of all random numbers.
         mode: `async`: the reward model is trained in a separate process; `sync`: training alternates between agent and
@@ -107,6 +120,10 @@ def train(
         labels=labels,
         labels_from=Path(labels_from) if labels_from else None,
         minutes=minutes,
+        reward=Path(reward) if reward else None,
+        reference=Path(reference) if reference else None,
+        kl=kl,
+        kl_target=kl_target,
         steps=steps,
         seed=seed,
         mode=mode,
@@ -137,17 +154,30 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
         archive = read_archive(request.labels_from.expanduser())
     if archive and request.labels is None and request.minutes is None:
         request = dataclasses.replace(request, labels=archive.answered)
+    if request.reward:
+        own = reward_settings(request.reward.expanduser())
+        request = dataclasses.replace(request, settings=own | request.settings)
     config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:
         user_env_maker(config.env_id)
     check_actions(config)
     check_clips(config)
     check_memory(config)
+    if archive:
+        _check_labels(archive, config)
+    weights = borrow_reward(Path(config.reward_model), config) if config.reward_model else None
+    reference = borrow_reference(Path(config.kl.reference), config) if config.kl.reference else None
     root = request.out.expanduser() if request.out else default_root(config)
-    if archive is None:
-        return RunDirectory.create(root, config)
-    _check_labels(archive, config)
-    return RunDirectory.create(root, config, lambda run: add_labels(run, archive))
+
+    def fill(run: RunDirectory) -> None:
+        if archive:
+            add_labels(run, archive)
+        if weights:
+            save_tree(run.weights, stamped("weights", weights), durable=True)
+        if reference:
+            reference.save(run.reference, Path(str(config.kl.reference)) / "config.json")
+
+    return RunDirectory.create(root, config, fill)
 
 
 def _check_labels(archive: LabelArchive, config: RunConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
@@ -11,8 +12,10 @@ from torch.distributions import Distribution
 
 from prefrl.agents.agent import Agent
 from prefrl.agents.exploration import Disagreement, StateEntropy
+from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.predicted_reward import PredictedReward
-from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, RewardTerm
+from prefrl.agents.reference import Reference, load_reference
+from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, RewardSource, RewardTerm, TaskReward
 from prefrl.arrays import Floats
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
@@ -29,10 +32,12 @@ from prefrl.machine.memory import keep_freed_memory
 from prefrl.machine.processes import WorkerProcess
 from prefrl.parts import Feedback, Parts
 from prefrl.registry import ALGORITHMS, located
+from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.image_networks import IMAGES_AT_ONCE
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.normalisation import NORMALISATIONS
-from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
+from prefrl.reward.published import load_published
+from prefrl.reward.workers import FrozenReward, InlineLearner, LearnerProcess, RewardModel, RewardWorker
 from prefrl.runs.control import Control, StopTraining
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
@@ -58,17 +63,27 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
         cleanup.callback(Distribution.set_default_validate_args, __debug__)
     env = make_stack(config)
     cleanup.callback(env.top.close)
-    feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
+    feedback = _make_feedback(run, env, threads, control, cleanup) if config.learns_reward else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
     agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
-    return Parts(run, control, env, agent, feedback)
+    reference = _load_reference(run, env) if config.kl.reference is not None else None
+    penalty = KLPenalty(config.kl, reference) if reference and config.kl.penalises else None
+    near = agent.penalise(penalty) if penalty else None
+    reward = _make_reward(run, env, feedback, {"kl": near} if near else {}) if config.computes_reward else None
+    return Parts(run, control, env, agent, reward, reference, penalty, feedback)
 
 
-def _make_feedback(
-    run: RunDirectory, env: EnvStack, recorder: SegmentRecorder, threads: int, control: Control, cleanup: ExitStack
-) -> Feedback:
+def _load_reference(run: RunDirectory, env: EnvStack) -> Reference:
     config = run.config
+    on_gpu = config.images or ALGORITHMS[config.algo].family.replays  # as the agent's own networks
+    device = choose_device(config.device) if on_gpu else "cpu"
+    return load_reference(run, env.visited.observation_space, env.top.action_space, device)
+
+
+def _make_feedback(run: RunDirectory, env: EnvStack, threads: int, control: Control, cleanup: ExitStack) -> Feedback:
+    config, recorder = run.config, env.recorder
+    assert recorder is not None
 
     def episodes() -> Episodes | None:
         return recorder.episodes.newest
@@ -92,27 +107,67 @@ def _make_feedback(
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
     exploration = _state_entropy(config, recorder, 1.0, _VISITED) if config.exploration.steps else None
-    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, renderer)
+    return Feedback(recorder, asker, learner, exploration, renderer)
 
 
-def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:
-    """Build the agent's reward from its terms."""
+def _make_reward(
+    run: RunDirectory, env: EnvStack, feedback: Feedback | None, extra: dict[str, RewardTerm]
+) -> AgentReward:
+    """Build the agent's reward from its terms.
+
+    Args:
+        run: The run.
+        env: Its environments.
+        feedback: Its parts that learn the reward.
+        extra: Terms of the agent itself, by their names in checkpoints.
+    """
+    config, recorder = run.config, env.recorder
     agent, replays = config.agent, ALGORITHMS[config.algo].family.replays
-    # Scoring in the background would slow down a synchronous agent, which already uses every core.
-    in_background = config.images and not config.synchronous and not replays
-    ahead = max(1, IMAGES_AT_ONCE // agent.n_envs) if in_background else None
-    normalisation = NORMALISATIONS[config.reward.normalise_over](config.reward.target_std)
-    predicted = PredictedReward(recorder, learner, ahead, normalisation, replayed=replays)
+    assert recorder is not None
+    source = SOURCES[config.reward_source](run, recorder, feedback)
     terms: dict[str, RewardTerm] = {}
     if agent.ent_coef and not ALGORITHMS[config.algo].has_entropy_bonus:
         terms["entropy"] = EntropyBonus(agent.ent_coef)
     explored = config.exploration
     if explored.state_entropy:
         terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy, _VISITED_LATER)
-    if explored.disagreement:
-        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, learner)
+    if explored.disagreement and feedback:
+        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, feedback.learner)
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
-    return AgentReward(predicted, terms, scaler)
+    return AgentReward(source, terms | extra, scaler)
+
+
+def _learned(run: RunDirectory, recorder: SegmentRecorder, feedback: Feedback | None) -> RewardSource:
+    assert feedback is not None
+    return _predicted(run.config, recorder, feedback.learner)
+
+
+def _frozen(run: RunDirectory, recorder: SegmentRecorder, feedback: Feedback | None) -> RewardSource:
+    ensemble = RewardEnsemble(run.config.reward, recorder_inputs(run.config, recorder))
+    load_published(run.weights, ensemble)
+    return _predicted(run.config, recorder, FrozenReward(ensemble.to(choose_device(run.config.device))))
+
+
+def _of_task(run: RunDirectory, recorder: SegmentRecorder, feedback: Feedback | None) -> RewardSource:
+    return TaskReward()
+
+
+SOURCES: dict[str, Callable[[RunDirectory, SegmentRecorder, Feedback | None], RewardSource]] = {
+    "labels": _learned,
+    "model": _frozen,
+    "task": _of_task,
+}
+"""Where the agent's reward comes from, by `RunConfig.reward_source`: a reward model that learns from labels, one of
+another run that never changes, or the task."""
+
+
+def _predicted(config: RunConfig, recorder: SegmentRecorder, model: RewardModel) -> PredictedReward:
+    replays = ALGORITHMS[config.algo].family.replays
+    # Scoring in the background would slow down a synchronous agent, which already uses every core.
+    in_background = config.images and not config.synchronous and not replays
+    ahead = max(1, IMAGES_AT_ONCE // config.agent.n_envs) if in_background else None
+    normalisation = NORMALISATIONS[config.reward.normalise_over](config.reward.target_std)
+    return PredictedReward(recorder, model, ahead, normalisation, replayed=replays)
 
 
 _VISITED, _VISITED_LATER = 10_000, 1000

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prefrl.agents.agent import Agent
+from prefrl.agents.kl_penalty import KLPenalty
+from prefrl.agents.reference import Reference
 from prefrl.agents.reward_terms import AgentReward, RewardTerm
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import SegmentRecorder
+from prefrl.registry import ALGORITHMS
 from prefrl.reward.workers import RewardWorker
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
@@ -26,7 +29,6 @@ class Feedback:
     recorder: SegmentRecorder
     asker: Asker
     learner: RewardWorker
-    reward: AgentReward
     exploration: RewardTerm | None
     """The agent's reward before the first labels; None if it does not train before them."""
     renderer: RendererProcess | None
@@ -41,13 +43,24 @@ class Parts:
     control: Control
     env: EnvStack
     agent: Agent
+    reward: AgentReward | None
+    """The agent's reward; None if the environments' own is used as it is."""
+    reference: Reference | None
+    """The policy from which the divergence is measured; None without one."""
+    penalty: KLPenalty | None
+    """Holds the agent near the reference; None if the divergence is only measured."""
     feedback: Feedback | None
-    """None if the run trains on the true reward."""
+    """None if the run does not learn its reward from feedback."""
 
     @property
     def config(self) -> RunConfig:
         """The run's configuration."""
         return self.run.config
+
+    @property
+    def compares(self) -> bool:
+        """Whether the agent's policy has a divergence from a reference: whether it gives every action a probability."""
+        return ALGORITHMS[self.config.algo].stochastic
 
     @property
     def budget(self) -> int:

@@ -94,6 +94,12 @@ class AlgorithmKind:
     """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
     actions: tuple[str, ...] = ()
     """Names of the action spaces that it can act in, e.g. "Box"; empty for all."""
+    distribution: Callable[..., Any] | str = "prefrl.agents.distributions:of_actor_critic"
+    """(policy, normalised observations, chance of exploring) -> `prefrl.agents.distributions.ActionDistribution`."""
+    stochastic: bool = True
+    """Whether its policy gives a probability to every action, so that it can be a reference policy."""
+    penalised: bool = True
+    """Whether it can be held near a reference policy."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +133,45 @@ def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
     return resolve_name(entry) if isinstance(entry, str) else entry
 
 
-_OFF = "prefrl.agents.off_policy_algorithms"
+_OFF, _DISTRIBUTIONS = "prefrl.agents.off_policy_algorithms", "prefrl.agents.distributions"
+
+
+def _soft(name: str, policy: str, *, penalised: bool) -> AlgorithmKind:
+    """Return an off-policy algorithm with a squashed actor. Stable-Baselines3's own loss has no place for a penalty."""
+    return AlgorithmKind(
+        f"{_OFF}:{name}",
+        OFF_POLICY,
+        f"{_OFF}:{policy}",
+        actions=("Box",),
+        distribution=f"{_DISTRIBUTIONS}:of_actor",
+        penalised=penalised,
+    )
+
+
+def _greedy(name: str, distribution: str) -> AlgorithmKind:
+    """Return an off-policy algorithm whose policy is the best action."""
+    return AlgorithmKind(
+        f"{_OFF}:{name}",
+        OFF_POLICY,
+        f"{_OFF}:{name}_policy",
+        actions=("Discrete",),
+        distribution=f"{_DISTRIBUTIONS}:{distribution}",
+        stochastic=False,
+        penalised=False,
+    )
+
+
 ALGORITHMS: Registry[AlgorithmKind] = Registry(
     "algo",
     {
         "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo"),
         "a2c": AlgorithmKind("prefrl.agents.algorithms:a2c"),
         "trpo": AlgorithmKind("prefrl.agents.algorithms:trpo", has_entropy_bonus=False),
-        "sac": AlgorithmKind(f"{_OFF}:sac", OFF_POLICY, f"{_OFF}:soft_policy", actions=("Box",)),
-        "tqc": AlgorithmKind(f"{_OFF}:tqc", OFF_POLICY, f"{_OFF}:tqc_policy", actions=("Box",)),
-        "crossq": AlgorithmKind(f"{_OFF}:crossq", OFF_POLICY, f"{_OFF}:crossq_policy", actions=("Box",)),
-        "dqn": AlgorithmKind(f"{_OFF}:dqn", OFF_POLICY, f"{_OFF}:dqn_policy", actions=("Discrete",)),
-        "qrdqn": AlgorithmKind(f"{_OFF}:qrdqn", OFF_POLICY, f"{_OFF}:qrdqn_policy", actions=("Discrete",)),
+        "sac": _soft("sac", "soft_policy", penalised=True),
+        "tqc": _soft("tqc", "tqc_policy", penalised=False),
+        "crossq": _soft("crossq", "crossq_policy", penalised=False),
+        "dqn": _greedy("dqn", "of_values"),
+        "qrdqn": _greedy("qrdqn", "of_quantiles"),
     },
 )
 NETWORKS: Registry[NetworkKind] = Registry(

@@ -30,6 +30,8 @@ Purpose = Literal[
     "crops",
     "pseudo-labels",
     "study",
+    "reference",
+    "probe",
 ]
 """What a stream is used for. The first three seed their generators as older versions do, so that runs are reproducible.
 
@@ -43,7 +45,9 @@ Purpose = Literal[
 - random actions, made-up clips: actions and clips of the benchmarks;
 - crops: the crops of segments in a gradient step of the reward model (keys: its number, 1 for pseudo-labels);
 - pseudo-labels: the unlabelled pairs of a gradient step (key: its number);
-- study: the experiments of studies that train no run.
+- study: the experiments of studies that train no run;
+- reference: the environments in which the reference policy of a KL penalty is played;
+- probe: the clips of the reference that a probe compares with, and their order; its environments.
 """
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

@@ -80,7 +80,7 @@ def _loop(parts: Parts, keeper: Keeper) -> None:
         experience = agent.collect(keeper.reporter.each_step)
         if feedback and experience:
             feedback.recorder.cut(experience)
-        agent.improve(feedback.reward if feedback else None)
+        agent.improve(parts.reward)
         if keeper.round_is_due():
             _round(parts, keeper)
     if not keeper.has_last_round:

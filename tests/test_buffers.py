@@ -276,7 +276,7 @@ def test_an_entropy_bonus_for_an_algorithm_that_has_none():
     log_probs = np.linspace(-2, 1, 8, dtype=np.float32)[:, None]
     difference = bonus(experience, log_probs) - plain(experience, log_probs)
     np.testing.assert_allclose(difference, -0.1 * log_probs, atol=1e-6)
-    np.testing.assert_allclose(plain.predicted.take()[0], bonus.predicted.take()[0])  # metrics are of the model alone
+    np.testing.assert_allclose(plain.take_predictions()[0], bonus.take_predictions()[0])  # of the model alone
 
 
 class Count:

@@ -114,8 +114,8 @@ def test_rewards_are_computed_again_only_for_newer_weights_and_once_a_round():
     config = config_of(round_steps=32)
     stack, agent = agent_of(config)
     worker, reward = reward_of(config, stack)
-    relabelled, relabel = [], reward.predicted.relabel
-    reward.predicted.relabel = lambda steps: relabelled.append(agent.steps) or relabel(steps)
+    relabelled, relabel = [], reward.source.relabel
+    reward.source.relabel = lambda steps: relabelled.append(agent.steps) or relabel(steps)
     for _ in range(16):
         go(agent, reward)  # 8 steps
         if agent.steps in {40, 48, 88}:

@@ -198,3 +198,24 @@ def test_a_part_has_at_least_a_step_and_images_stay_bytes(monkeypatch):
     parts = list(MemorySteps(images))
     assert [part.shape for part in parts] == [(2, 1, 2, 2)] * 3
     assert [int(part.max()) for part in parts] == [0, 1, 2]
+
+
+class Doubling:
+    """A normalisation that doubles observations."""
+
+    def normalize_obs(self, observations):
+        return 2 * observations
+
+    def normalize_reward(self, rewards):
+        return rewards
+
+
+def test_the_raw_observations_of_a_batch_are_kept_beside_the_normalised_ones():
+    made = memory()
+    fill(made, 8)
+    batch = made.sample(50, Doubling())
+    observations, following = made.drawn
+    np.testing.assert_array_equal(batch.observations, 2 * observations)
+    np.testing.assert_array_equal(batch.next_observations, 2 * following)
+    np.testing.assert_array_equal(following, observations + 1)
+    assert set(observations[:, 0]) <= set(range(8))

@@ -61,9 +61,9 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
     patch.setattr(SegmentRecorder, "take", lambda self: kept("rollouts", take(self)))
 
     def paid_for(self: AgentReward, experience: Any, logs: Any) -> Any:
-        before = len(self.predicted._pairs)
+        before = len(self.source._pairs)
         rewards = kept("paid", (logs.copy(), pay(self, experience, logs)))[1]
-        calls["scores"] += [predicted.copy() for predicted, _ in self.predicted._pairs[before:]]
+        calls["scores"] += [predicted.copy() for predicted, _ in self.source._pairs[before:]]
         return rewards
 
     patch.setattr(AgentReward, "__call__", paid_for)

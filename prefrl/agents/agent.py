@@ -7,6 +7,8 @@ from typing import Protocol
 
 from stable_baselines3.common.logger import Logger
 
+from prefrl.agents.distributions import ActionDistribution
+from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.reward_terms import RewardTerm
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience
@@ -55,6 +57,16 @@ class Agent(Protocol):
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions, (N, *action), for raw observations, (N, *observation)."""
+
+    def distribution(self, observations: Array) -> ActionDistribution:
+        """Return the distribution of the actions taken in training, without gradients, for raw observations."""
+
+    def penalise(self, penalty: KLPenalty) -> RewardTerm | None:
+        """Hold the agent near a reference policy; called before the first step.
+
+        Returns:
+            A term to add to the reward; None if the penalty is a part of the agent's own loss.
+        """
 
     def recent_returns(self) -> Floats:
         """Return the true returns of the last 100 finished episodes, at most (100,)."""

@@ -10,7 +10,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience
-from prefrl.reward.workers import RewardWorker
+from prefrl.reward.workers import RewardModel
 from prefrl.storage.files import Tree
 
 _PART = 1024
@@ -100,7 +100,7 @@ class Disagreement:
     Its coefficient falls with the agent's steps t: coefficient (1 - decay)^t.
     """
 
-    def __init__(self, coefficient: float, decay: float, worker: RewardWorker) -> None:
+    def __init__(self, coefficient: float, decay: float, worker: RewardModel) -> None:
         """Initialise the term.
 
         Args:

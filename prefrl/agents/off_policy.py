@@ -9,11 +9,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.off_policy_algorithms import forget_values, make_algorithm
 from prefrl.agents.relabelling import RELABELLINGS
 from prefrl.agents.replay import ReplayMemory
 from prefrl.agents.reward_terms import RewardTerm
 from prefrl.agents.sb3_agent import SB3Agent
+from prefrl.agents.soft_actor_critic import SoftActorCritic
 from prefrl.agents.state import load_off_policy_state, off_policy_state
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
@@ -43,6 +45,7 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         self._relabelling = RELABELLINGS[settings.relabel]
         self._relabel_at, self._updates_due, self._collected = _NOT_YET, 0.0, 0
         self._fresh_due = False
+        self._penalty: KLPenalty | None = None
 
     @property
     def largest_pieces(self) -> int:
@@ -67,6 +70,8 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         """Compute the rewards of the newest steps, relabel the memory if they changed, and train on samples of it."""
         if reward and self._experience:
             self._reward(reward, self._experience)
+        if self._penalty and self._penalty.adapts:
+            self._adapt(self._penalty)
         if self._fresh_due:
             self._fresh_due = False
             forget_values(self._model, self._config)
@@ -88,6 +93,24 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         self._memory.rewards[self._memory.newest(len(newest))] = newest
         self._memory.score = reward.score if self._relabelling.of_batches else None
 
+    def penalise(self, penalty: KLPenalty) -> None:
+        """Add the penalty to the loss; see `Agent.penalise`.
+
+        The entropy that SAC's coefficient aims at is at most the reference's. A higher one would raise the coefficient
+        without end, because no policy near the reference has it.
+        """
+        assert isinstance(self._model, SoftActorCritic)
+        self._penalty = self._model.penalty = penalty
+        assert isinstance(self._model.target_entropy, float)
+        self._model.target_entropy = min(self._model.target_entropy, penalty.reference.entropy)
+
+    def _adapt(self, penalty: KLPenalty) -> None:
+        """Adapt the coefficient of the penalty to the states of the newest steps."""
+        memory = self._memory
+        newest = memory.observations[memory.newest(self._collected // memory.n_envs)]
+        raw = newest.reshape(-1, *newest.shape[2:])
+        penalty.adapt(self.distribution(raw), penalty.reference.distribution(raw))
+
     def change_reward(self) -> None:
         """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""
         self._relabel_at = _NOT_YET
@@ -96,7 +119,11 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
     def state_dict(self) -> Tree:
         """Return the state without the pieces of the memory, including the global random states of torch and NumPy."""
         kept = {name: getattr(self, f"_{name}") for name in _KEPT}
-        return off_policy_state(self._model) | {"memory": self._memory.state_dict(), "off_policy": kept}
+        return (
+            off_policy_state(self._model)
+            | {"memory": self._memory.state_dict(), "off_policy": kept}
+            | ({"penalty": self._penalty.state_dict()} if self._penalty else {})
+        )
 
     def pieces(self) -> dict[str, Callable[[], Tree]]:
         """Return the pieces of the replay memory; see `Agent.pieces`."""
@@ -110,3 +137,5 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         self._memory.load_state_dict(state["memory"], state["pieces"])
         for name in _KEPT:
             setattr(self, f"_{name}", state["off_policy"][name])
+        if self._penalty:
+            self._penalty.load_state_dict(state["penalty"])

@@ -9,9 +9,12 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.buffers import DeferredRolloutBuffer
+from prefrl.agents.distributions import ActionDistribution
+from prefrl.agents.kl_penalty import KLPenalty, KLTerm
 from prefrl.agents.reward_terms import RewardTerm
 from prefrl.agents.sb3_agent import SB3Agent
 from prefrl.agents.state import load_on_policy_state, on_policy_state
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
@@ -50,6 +53,16 @@ class OnPolicyAgent(SB3Agent[OnPolicyAlgorithm]):
         buffer.complete(scored)
         self._model._update_current_progress_remaining(self.steps, self._config.steps)
         self._model.train()
+
+    def penalise(self, penalty: KLPenalty) -> RewardTerm:
+        """Return the penalty as a term of the reward; see `Agent.penalise`."""
+        return KLTerm(penalty, self.chosen)
+
+    def chosen(self) -> tuple[Array, ActionDistribution]:
+        """Return the (T E, *action) actions of the newest rollout as drawn, and the distribution they are from."""
+        buffer = self._model.rollout_buffer
+        seen = buffer.observations.reshape(-1, *buffer.obs_shape)
+        return buffer.actions.reshape(len(seen), -1), self._distribution(seen)
 
     def change_reward(self) -> None:
         """Do nothing: the next rollout has the new rewards; see `Agent.change_reward`."""

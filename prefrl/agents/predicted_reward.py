@@ -12,7 +12,7 @@ from torch import Tensor
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience, SegmentRecorder
 from prefrl.reward.normalisation import ComparisonNormalisation, Normalisation
-from prefrl.reward.workers import RewardWorker
+from prefrl.reward.workers import RewardModel
 from prefrl.storage.files import Tree
 
 
@@ -26,7 +26,7 @@ class PredictedReward:
     def __init__(
         self,
         recorder: SegmentRecorder,
-        worker: RewardWorker,
+        worker: RewardModel,
         ahead: int | None = None,
         normalisation: Normalisation | None = None,
         *,

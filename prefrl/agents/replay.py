@@ -46,6 +46,9 @@ class ReplayMemory(NStepReplayBuffer):
         """Number of steps added to the memory, per environment, including those that it no longer holds."""
         self._piece = max(1, _PIECE_BYTES // sum(getattr(self, name)[0].nbytes for name in _KEPT))
         """Steps of each environment in a piece."""
+        self.drawn: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+        """The raw observations and next observations of the newest batch, before normalisation."""
+        self._raw: list[Any] = []
 
     @property
     def nbytes(self) -> int:
@@ -70,7 +73,15 @@ class ReplayMemory(NStepReplayBuffer):
     def _get_samples(self, batch_inds: Array, env: VecNormalize | None = None) -> ReplayBufferSamples:
         if self.score:
             self._score(batch_inds, self.score)
-        return super()._get_samples(batch_inds, env)
+        self._raw.clear()
+        samples = super()._get_samples(batch_inds, env)
+        following, observations = self._raw  # in the order in which Stable-Baselines3 normalises them
+        self.drawn = observations, following
+        return samples
+
+    def _normalize_obs(self, obs: Any, env: VecNormalize | None = None) -> Any:  # type: ignore[override]
+        self._raw.append(obs)
+        return super()._normalize_obs(obs, env)
 
     def _score(self, places: Array, score: Callable[[Array], Floats]) -> None:
         """Store the rewards of a batch, and of the steps that its n-step returns sum: (P,) places."""

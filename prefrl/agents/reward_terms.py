@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 
-from prefrl.agents.predicted_reward import PredictedReward
 from prefrl.arrays import Array, Floats
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
@@ -65,6 +64,50 @@ class RewardTerm(Protocol):
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore a saved state."""
+
+
+class RewardSource(RewardTerm, Protocol):
+    """The term that comes from the task or from a reward model, and its predictions for the metrics."""
+
+    def score_ahead(self) -> None:
+        """Start to predict the next part of a rollout, if it is complete; called after every step."""
+
+    def take(self) -> tuple[Floats, Floats]:
+        """Return the predicted and the true rewards since the last call, each (N,); empty without predictions."""
+
+
+class TaskReward:
+    """The task's own reward."""
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """Return the (T, E) rewards of a rollout."""
+        return experience.rewards
+
+    def relabel(self, steps: Iterable[Array]) -> Floats:
+        """Raise NotImplementedError: a replay memory holds the task's own rewards already."""
+        raise NotImplementedError
+
+    def score(self, steps: Array) -> Floats:
+        """Raise NotImplementedError, as `relabel` does."""
+        raise NotImplementedError
+
+    def renew(self) -> bool:
+        """Return False: the reward never changes."""
+        return False
+
+    def score_ahead(self) -> None:
+        """Do nothing: there is nothing to predict."""
+
+    def take(self) -> tuple[Floats, Floats]:
+        """Return nothing: there are no predictions."""
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
+
+    def state_dict(self) -> Tree:
+        """Return an empty state."""
+        return {}
+
+    def load_state_dict(self, state: Tree) -> None:
+        """Do nothing: there is no state."""
 
 
 class ReturnScaler:
@@ -151,18 +194,24 @@ class EntropyBonus:
 class AgentReward:
     """The sum of the reward terms, optionally scaled by `ReturnScaler`. It is a `RewardTerm` itself."""
 
-    def __init__(
-        self, predicted: PredictedReward, others: Mapping[str, RewardTerm], scaler: ReturnScaler | None
-    ) -> None:
+    def __init__(self, source: RewardSource, others: Mapping[str, RewardTerm], scaler: ReturnScaler | None) -> None:
         """Initialise the reward.
 
         Args:
-            predicted: The reward model's term.
+            source: The term of the reward model, or of the task.
             others: Further terms, by their names in checkpoints.
             scaler: Scales the sum; None for no scaling.
         """
-        self.predicted, self._scaler = predicted, scaler
-        self._terms: dict[str, RewardTerm] = {"predicted": predicted, **others}
+        self.source, self._scaler = source, scaler
+        self._terms: dict[str, RewardTerm] = {"predicted": source, **others}
+
+    def score_ahead(self) -> None:
+        """Start to predict the next part of a rollout, if it is complete; called after every step."""
+        self.source.score_ahead()
+
+    def take_predictions(self) -> tuple[Floats, Floats]:
+        """Return the predicted and the true rewards since the last call; see `RewardSource.take`."""
+        return self.source.take()
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the agent's (T, E) rewards for the last rollout; arguments as for `RewardTerm`."""

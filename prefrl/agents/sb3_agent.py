@@ -6,14 +6,17 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from prefrl.agents.distributions import ActionDistribution
 from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
 from prefrl.experience.environments import EnvStack, ended_episodes
 from prefrl.experience.recorder import Experience
+from prefrl.registry import ALGORITHMS, located
 
 Model = TypeVar("Model", bound=BaseAlgorithm)
 
@@ -52,6 +55,21 @@ class SB3Agent(Generic[Model]):
         normaliser = self._env.normaliser
         seen = normaliser.normalize_obs(observations) if normaliser else observations
         return self._model.predict(seen, deterministic=True)[0]
+
+    def distribution(self, observations: Array) -> ActionDistribution:
+        """Return the distribution of the actions taken in training; see `Agent.distribution`."""
+        normaliser = self._env.normaliser
+        seen = normaliser.normalize_obs(observations) if normaliser else observations
+        return self._distribution(np.asarray(seen), getattr(self._model, "exploration_rate", 0.0))
+
+    def _distribution(self, seen: Array, exploration: float = 0.0) -> ActionDistribution:
+        """Return the distribution of actions for (N, *observation) observations as the policy sees them."""
+        policy = self._model.policy
+        policy.set_training_mode(False)  # `train` sets it again
+        tensor = torch.as_tensor(np.ascontiguousarray(seen), device=policy.device)
+        with torch.no_grad():
+            found: ActionDistribution = located(ALGORITHMS[self._config.algo].distribution)(policy, tensor, exploration)
+        return found
 
     def recent_returns(self) -> Floats:
         """Return the true returns of the last 100 finished episodes."""

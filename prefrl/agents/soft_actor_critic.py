@@ -17,6 +17,11 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, Actor, SACPolicy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from prefrl.agents.distributions import SquashedGaussian
+from prefrl.agents.kl_penalty import KLPenalty
+from prefrl.agents.replay import ReplayMemory
+from prefrl.arrays import Array
+
 
 class SoftActorCritic(SAC):
     """SAC with a faster gradient step, whose entropy coefficient can have a learning rate of its own (PEBBLE).
@@ -37,6 +42,8 @@ class SoftActorCritic(SAC):
             **kwargs: As for Stable-Baselines3's `SAC`.
         """
         self.alpha_learning_rate, self.actor_interval = alpha_learning_rate, actor_interval
+        self.penalty: KLPenalty | None = None
+        """Holds the policy near a reference; None for no penalty."""
         super().__init__(*args, **kwargs)
 
     def _update_learning_rate(self, optimizers: list[Optimizer] | Optimizer) -> None:
@@ -46,27 +53,27 @@ class SoftActorCritic(SAC):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Take gradient steps; see Stable-Baselines3's `SAC.train`."""
-        assert self.replay_buffer is not None
         self.policy.set_training_mode(True)
         learned = [self.ent_coef_optimizer] if self.ent_coef_optimizer else []
         self._update_learning_rate([self.actor.optimizer, self.critic.optimizer, *learned])
-        samples = self.replay_buffer.sample(gradient_steps * batch_size, env=self._vec_normalize_env)
+        samples = self._memory.sample(gradient_steps * batch_size, env=self._vec_normalize_env)
         weights: list[Tensor] = list(self.critic.parameters())
         targets: list[Tensor] = list(self.critic_target.parameters())
         losses: dict[str, list[Tensor]] = defaultdict(list)
         for step in range(gradient_steps):
-            batch = _part(samples, slice(step * batch_size, (step + 1) * batch_size))
+            rows = slice(step * batch_size, (step + 1) * batch_size)
+            batch, (raw, raw_following) = _part(samples, rows), (part[rows] for part in self._memory.drawn)
             improves_actor = self._n_updates % self.actor_interval == 0
             alpha = self._alpha()
             if improves_actor:  # drawn before the critics' actions, as Stable-Baselines3 does
-                actions, log_prob = self.actor.action_log_prob(batch.observations)
+                actions, log_prob, cost = self._draw(batch.observations, raw, alpha)
                 self._learn_alpha(log_prob.detach())
-            critic_loss = self._critic_loss(batch, alpha)
+            critic_loss = self._critic_loss(batch, raw_following, alpha)
             _descend(self.critic.optimizer, critic_loss)
             if improves_actor:
                 with _frozen(weights):
                     values = torch.cat(self.critic(batch.observations, actions), dim=1).amin(dim=1)
-                    actor_loss = (alpha * log_prob - values).mean()
+                    actor_loss = (cost - values).mean()
                     _descend(self.actor.optimizer, actor_loss)
                 losses["actor_loss"].append(actor_loss.detach())
             if self._n_updates % self.target_update_interval == 0:
@@ -88,11 +95,35 @@ class SoftActorCritic(SAC):
             assert isinstance(self.target_entropy, float)
             _descend(self.ent_coef_optimizer, -(self.log_ent_coef * (log_prob + self.target_entropy)).mean())
 
-    def _critic_loss(self, batch: ReplayBufferSamples, alpha: Tensor) -> Tensor:
+    def _draw(self, observations: PyTorchObs, raw: Array, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw actions of the current policy.
+
+        Args:
+            observations: (N, *observation), normalised for the policy.
+            raw: The same observations before normalisation.
+            alpha: The entropy coefficient.
+
+        Returns:
+            The actions, (N, *action); their log-probabilities, (N,); and what is subtracted from their values, (N,):
+            the log-probabilities times alpha, and the penalty.
+        """
+        mean, log_std, _ = self.actor.get_action_dist_params(observations)
+        actions, log_prob = self.actor.action_dist.log_prob_from_params(mean, log_std)  # type: ignore[call-arg]
+        cost = alpha * log_prob
+        if self.penalty:
+            cost = cost + self.penalty.charge(SquashedGaussian(mean, log_std), raw)
+        return actions, log_prob, cost
+
+    @property
+    def _memory(self) -> ReplayMemory:
+        assert isinstance(self.replay_buffer, ReplayMemory)
+        return self.replay_buffer
+
+    def _critic_loss(self, batch: ReplayBufferSamples, raw_following: Array, alpha: Tensor) -> Tensor:
         with torch.no_grad():
-            actions, log_prob = self.actor.action_log_prob(batch.next_observations)
+            actions, _, cost = self._draw(batch.next_observations, raw_following, alpha)
             values = torch.cat(self.critic_target(batch.next_observations, actions), dim=1).amin(dim=1)
-            following = (values - alpha * log_prob)[:, None]
+            following = (values - cost)[:, None]
             assert batch.discounts is not None
             goals = batch.rewards + (1 - batch.dones) * batch.discounts * following
         estimates = torch.cat(self.critic(batch.observations, batch.actions), dim=1)

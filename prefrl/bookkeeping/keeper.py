@@ -127,7 +127,8 @@ class Keeper:
         }
         if feedback:
             tree["asker"], tree["learner"] = feedback.asker.state_dict(), feedback.learner.state_dict()
-            tree["reward"] = feedback.reward.state_dict()
+        if parts.reward:
+            tree["reward"] = parts.reward.state_dict()
         return tree
 
     def load_state_dict(self, state: Tree) -> None:
@@ -145,8 +146,9 @@ class Keeper:
             feedback.learner.load_state_dict(state["learner"])
             first_free = feedback.asker.load_state_dict(state["asker"], exact=exact)
             feedback.recorder.recorded = max(feedback.recorder.recorded, first_free)
-            feedback.reward.load_state_dict(state["reward"])
             self.reporter.initial_labels_done = True
+        if parts.reward:
+            parts.reward.load_state_dict(state["reward"])
 
 
 def upgraded_checkpoint(state: Tree) -> Tree:

@@ -6,11 +6,13 @@ import math
 import time
 from typing import Any
 
+from prefrl.agents.reward_terms import AgentReward
+from prefrl.bookkeeping.behaviour import behaviour
 from prefrl.experience.evaluation import Evaluation
 from prefrl.machine.processor_time import processor_seconds
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.directory import commit, version
-from prefrl.runs.metrics import MetricsFile, Row, correlation
+from prefrl.runs.metrics import BEHAVIOUR, MetricsFile, Row, correlation
 from prefrl.runs.symptoms import Symptom, symptoms
 from prefrl.storage.files import Tree
 
@@ -78,7 +80,10 @@ class Records:
             row["success_rate"] = rate
         if self._parts.feedback:
             row |= {"labels": counts["answered"], "pending": counts["pending"]}
-            row |= {"label_seconds": self._parts.label_seconds} | _reward_metrics(self._parts.feedback)
+            row |= {"label_seconds": self._parts.label_seconds} | _fit_metrics(self._parts.feedback)
+        if self._parts.reward:
+            row |= _prediction_metrics(self._parts.reward)
+        row |= behaviour(self._parts)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
         if math.isfinite(processor := self.processor_seconds):
             row["time_processor_seconds"] = processor
@@ -132,6 +137,7 @@ class Records:
             "true_return_mean": row.get("true_return_mean"),
             "true_return_std": row.get("true_return_std"),
             "success_rate": row.get("success_rate"),
+            **{name: row.get(name) for name in BEHAVIOUR},
             "evaluation_return_mean": row.get("evaluation_return_mean"),
             "evaluation_return_std": row.get("evaluation_return_std"),
             "evaluation_success_rate": row.get("evaluation_success_rate"),
@@ -146,15 +152,19 @@ class Records:
         }
 
 
-def _reward_metrics(feedback: Feedback) -> Row:
-    """Return metrics of the reward model's fit, and of its predictions since the last row."""
+def _fit_metrics(feedback: Feedback) -> Row:
+    """Return metrics of the reward model's fit."""
     fit = feedback.learner.metrics
-    metrics: Row = {"reward_version" if name == "version" else name: value for name, value in fit.items()}
-    predicted, true = feedback.reward.predicted.take()
-    if predicted.size:
-        metrics |= {
-            "predicted_reward_mean": float(predicted.mean()),
-            "predicted_reward_std": float(predicted.std()),
-            "reward_correlation": correlation(predicted, true),
-        }
-    return metrics
+    return {"reward_version" if name == "version" else name: value for name, value in fit.items()}
+
+
+def _prediction_metrics(reward: AgentReward) -> Row:
+    """Return metrics of the predicted rewards since the last row."""
+    predicted, true = reward.take_predictions()
+    if not predicted.size:
+        return {}
+    return {
+        "predicted_reward_mean": float(predicted.mean()),
+        "predicted_reward_std": float(predicted.std()),
+        "reward_correlation": correlation(predicted, true),
+    }

@@ -60,11 +60,10 @@ class Reporter:
 
     def each_step(self) -> None:
         """Report progress and check workers. Called after every step, because a slow rollout can take minutes."""
-        feedback = self._parts.feedback
-        if feedback:
-            feedback.reward.predicted.score_ahead()
+        if self._parts.reward:
+            self._parts.reward.score_ahead()
         self.keep_saying(Phase.TRAINING)
-        if feedback and time.monotonic() > self._next_check:
+        if self._parts.feedback and time.monotonic() > self._next_check:
             self._check()
 
     def waiting(self, counts: dict[str, int]) -> None:

@@ -107,7 +107,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         if queue["ready"]:
             lines.append(f"label them with: {command('label', status['run'])}")
     if summary := status.get("summary"):
-        lines += return_lines(summary)
+        lines += return_lines(summary) + behaviour_lines(summary)
     if not status["finished"] and not status["running"] and not status["obstacle"]:
         lines.append(f"resume with: {command('resume', status['run'])}")
     return lines
@@ -130,11 +130,23 @@ def return_lines(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
+def behaviour_lines(summary: dict[str, Any]) -> list[str]:
+    """Describe the behaviour of a finished run's policy in at most one line."""
+    words = {
+        "policy_entropy": "policy entropy {:.2f} nats",
+        "state_entropy": "entropy of the states {:.2f} nats",
+        "kl_to_reference": "{:.3g} nats per step from the reference",
+        "kl_beta": "KL coefficient {:.3g}",
+    }
+    told = [text.format(summary[name]) for name, text in words.items() if summary.get(name) is not None]
+    return ["; ".join(told)] if told else []
+
+
 def summary_lines(root: Path, summary: dict[str, Any]) -> list[str]:
     """Describe a finished run's result in lines for the user."""
     took = f" in {clock(summary['wall_seconds'])}" if "wall_seconds" in summary else ""
     lines = [f"{root}: finished {summary['steps']:,} steps{took}"]
-    lines += return_lines(summary)
+    lines += return_lines(summary) + behaviour_lines(summary)
     if summary.get("teacher") != NO_TEACHER and "labels_answered" in summary:
         correlation = summary.get("reward_correlation")
         told = "" if correlation is None else f"; predicted reward correlates {correlation:.2f} with the true one"

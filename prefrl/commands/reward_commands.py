@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from tyro.conf import Positional
 
 from prefrl.commands.arguments import Trust
-from prefrl.printable import say
+from prefrl.printable import command, complain, say
 
 reward_app = tyro.extras.SubcommandApp()
 
@@ -46,3 +47,63 @@ def fit(
         told = display.report
         fitted = refit(run, holdout=holdout, seed=seed, comparisons=comparisons, out=out, report=told, trust=trust)
     say(fitted.lines())
+
+
+@reward_app.command
+def probe(
+    run: Positional[Path],
+    /,
+    *,
+    kl: str | None = None,
+    seeds: str = "0",
+    steps: int | None = None,
+    reference: Literal["newest", "initial"] = "newest",
+    episodes: int = 10,
+    clips: int = 10,
+    queue: bool = False,
+    out: Path | None = None,
+    trust: Trust = (),
+) -> int:
+    """Train fresh agents on a run's reward model while it is frozen, and compare predicted with true returns.
+
+    The same command goes on where it was stopped.
+
+    Args:
+        run: The run directory.
+        kl: Coefficients of the KL penalty, separated by commas (default: 0,0.001,0.01,0.1,1).
+        seeds: Seeds of the agents for each coefficient, separated by commas.
+        steps: Steps of each agent (default: as many as the run has).
+        reference: The reference policy: the run's newest one, or the untrained one that it started from.
+        episodes: Episodes that each policy is judged by.
+        clips: Number of clips to keep, those with the highest predicted excess over the reference.
+        queue: Put these clips into the run's queue, each next to a clip of the reference.
+        out: Folder for the agents and the results (default: the run's name with -probe added).
+        trust: A module that a run made by someone else may import to create its environment.
+    """
+    from prefrl.commands.display import CountDisplay
+    from prefrl.probing.request import probe_request
+    from prefrl.runs.control import Control, StopTraining, stop_on_signals
+
+    initial = reference == "initial"
+    wanted = probe_request(
+        run, kl=kl, seeds=seeds, steps=steps, initial=initial, episodes=episodes, clips=clips, out=out
+    )
+    wanted.run.admit(trust)
+    control = Control(warn=complain)
+    with stop_on_signals(control), CountDisplay("steps") as display:
+        display.say(f"{run}: {len(wanted.agents)} agents of {wanted.steps:,} steps, in {wanted.out}")
+        from prefrl.probing.probe import probe as probe_run
+        from prefrl.probing.queueing import queue_clips
+
+        try:
+            results = probe_run(wanted, display.report, control=control, trust=trust)
+        except StopTraining:
+            complain("prefrl: stopped; the same command goes on")
+            return 1
+        added = queue_clips(wanted) if queue else 0
+    say([*results.lines(), f"results: {wanted.out}"])
+    if added:
+        config = wanted.run.config
+        budget = ("--labels", config.queries.labels + added, "--steps", "N")
+        say([f"{added} queries are in the queue of {run}; to ask them: {command('resume', run, *map(str, budget))}"])
+    return 0

@@ -1,6 +1,7 @@
 """The configuration of a run: its schema, validation, and migrations from older formats."""
 
 from prefrl.config.exploration_config import ExplorationConfig
+from prefrl.config.kl_config import KLConfig
 from prefrl.config.off_policy_config import OffPolicyConfig
 from prefrl.config.query_config import QueryConfig
 from prefrl.config.reward_config import RewardConfig
@@ -11,6 +12,7 @@ __all__ = [
     "AgentConfig",
     "EvaluationConfig",
     "ExplorationConfig",
+    "KLConfig",
     "OffPolicyConfig",
     "QueryConfig",
     "RewardConfig",

@@ -162,6 +162,8 @@ _EXPLORATION = {
     "disagreement": 0.0,
     "disagreement_decay": 0.0,
 }
+_KL = {"reference": None, "policy": "newest", "beta": 0.0, "target": None, "initial_beta": 0.2}
+_KL |= {"horizon": 10_000, "proportional": 1.0}
 
 MIGRATIONS: tuple[Migration, ...] = (
     Add("archive", 2, "taken_back", []),
@@ -208,6 +210,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "queries.rating_steps", 7),
     Add("config", 5, "queries.reaction_seconds", 0.5),
     Add("config", 5, "off_policy.relabel", "memory"),
+    Add("config", 5, "kl", _KL),
+    Add("config", 5, "reward_model", None),
 )
 """All migrations; those of one kind are sorted by format number."""
 

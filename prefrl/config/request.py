@@ -15,7 +15,8 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from prefrl.config.schema import ASYNC, HUMAN, NO_TEACHER, Device, Mode
+from prefrl.config.kl_config import NEEDS_REFERENCE, ONE_COEFFICIENT
+from prefrl.config.schema import ASYNC, HUMAN, NO_TEACHER, ONE_REWARD, Device, Mode
 from prefrl.errors import UsageError
 
 
@@ -95,6 +96,14 @@ class Request(Budget):
     """File of labels to start with, made by `prefrl labels export`."""
     minutes: float | None = None
     """Label budget in a labeller's minutes, in place of --labels: as many labels as people give in that time."""
+    reward: Path | None = None
+    """Run of the same task whose reward model, frozen, is the agent's reward; nobody is asked for labels."""
+    reference: Path | None = None
+    """Run of the same task whose policy is the reference of a KL penalty; the divergence from it is recorded."""
+    kl: float | None = None
+    """Coefficient of the KL penalty, in units of the reward per nat; 0 records the divergence alone."""
+    kl_target: float | None = None
+    """KL divergence from the reference per step, in nats, that an adaptive coefficient holds."""
     seed: int = 0
     """Seed of all random number generators."""
     mode: Mode = "async"
@@ -115,7 +124,41 @@ class Request(Budget):
     @property
     def chosen(self) -> dict[str, Any]:
         """Settings that the request changes, by dotted names."""
-        return super().chosen | {"seed": self.seed, "mode": self.mode, "device": self.device} | self.settings
+        own = {"seed": self.seed, "mode": self.mode, "device": self.device}
+        return super().chosen | own | self._source | self._penalty | self.settings
+
+    @property
+    def _source(self) -> dict[str, Any]:
+        """The run whose reward model is used, if any.
+
+        Raises:
+            UsageError: if there is to be a teacher too.
+        """
+        if self.reward is None:
+            return {}
+        if self.teacher not in (Request.teacher, NO_TEACHER) or self.labels is not None or self.labels_from:
+            raise UsageError(ONE_REWARD)
+        return {"reward_model": str(self.reward.expanduser().absolute())}
+
+    @property
+    def answered_by(self) -> str:
+        """The teacher; none for a run on a frozen reward model."""
+        return self.teacher if self.reward is None else NO_TEACHER
+
+    @property
+    def _penalty(self) -> dict[str, Any]:
+        """Settings of the KL penalty.
+
+        Raises:
+            UsageError: if they exclude each other, or there is no reference.
+        """
+        if self.kl is not None and self.kl_target is not None:
+            raise UsageError(ONE_COEFFICIENT)
+        if self.reference is None and (self.kl is not None or self.kl_target is not None):
+            raise UsageError(NEEDS_REFERENCE)
+        reference = str(self.reference.expanduser().absolute()) if self.reference else None
+        given = {"kl.reference": reference, "kl.beta": self.kl, "kl.target": self.kl_target}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
     def asks_people(self) -> bool:
@@ -125,7 +168,7 @@ class Request(Budget):
     @property
     def has_learner_process(self) -> bool:
         """Whether the reward learner runs in its own process."""
-        return self.mode == ASYNC and self.teacher != NO_TEACHER
+        return self.mode == ASYNC and self.answered_by != NO_TEACHER
 
     def words(self) -> list[str]:
         """Return the arguments of `prefrl train` that make the same request."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from prefrl.config.checks import at_most, check_widths, require
 from prefrl.config.exploration_config import ExplorationConfig
 from prefrl.config.feedback_shares import feedback_shares, losses_by_kind
+from prefrl.config.kl_config import KLConfig
 from prefrl.config.off_policy_config import OffPolicyConfig
 from prefrl.config.query_config import QueryConfig
 from prefrl.config.reward_config import RewardConfig
@@ -26,6 +27,7 @@ NO_TEACHER = "none"
 HUMAN = "human"
 """The teacher that stands for people, who answer in `prefrl label`."""
 Device = Literal["auto", "cpu", "cuda"]
+ONE_REWARD = "--reward RUN trains without labels: leave out --teacher, --labels and --labels-from"
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ class RunConfig:
     """Instruction that is shown to people."""
     teacher: str = "oracle"
     """Who answers; see `Request.teacher`."""
+    reward_model: str | None = None
+    """Run whose reward model, which was copied from it and never changes, is the agent's reward; null for none."""
     feedback: str = "comparison"
     """The kind of query, a name in `prefrl.feedback.kinds.KINDS`, or several kinds; see `feedback_shares`."""
     algo: str = "ppo"
@@ -167,6 +171,7 @@ class RunConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     off_policy: OffPolicyConfig = field(default_factory=OffPolicyConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    kl: KLConfig = field(default_factory=KLConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -190,6 +195,26 @@ class RunConfig:
     def losses(self) -> dict[str, str]:
         """The name in `registry.LOSSES` of the loss for each feedback kind."""
         return losses_by_kind(self.shares, self.reward.loss)
+
+    @property
+    def reward_source(self) -> str:
+        """Where the agent's reward comes from, a name in `prefrl.assembly.SOURCES`."""
+        if self.learns_reward:
+            return "labels"
+        return "task" if self.reward_model is None else "model"
+
+    @property
+    def predicts_reward(self) -> bool:
+        """Whether the agent's reward is a reward model's, be it learned in this run or frozen."""
+        return self.learns_reward or self.reward_model is not None
+
+    @property
+    def computes_reward(self) -> bool:
+        """Whether the agent's reward is computed from the recorded steps, instead of the environments' own.
+
+        A penalty of off-policy agents is no part of the reward.
+        """
+        return self.predicts_reward or (self.kl.penalises and not ALGORITHMS[self.algo].family.replays)
 
     @property
     def synchronous(self) -> bool:
@@ -226,19 +251,29 @@ class RunConfig:
         require(rollout >= 2 or replays, "agent.n_envs times agent.n_steps must be at least 2")
         self.off_policy.validate()
         self.exploration.validate()
+        self._validate_kl()
         self.evaluation.validate()
-        if self.learns_reward:
+        if self.predicts_reward:
             self.reward.validate()
+            self._validate_normalisation()
+        if self.learns_reward:
             self.queries.validate()
             self._validate_segments()
-            self._validate_normalisation()
             self._validate_exploration()
+            require(self.reward_model is None, ONE_REWARD)
         return self
 
     @property
     def memory_steps(self) -> int:
         """Steps that a replay memory holds at most, rounded up to whole steps of all environments."""
         return -(-min(self.off_policy.memory, self.steps) // self.agent.n_envs) * self.agent.n_envs
+
+    def _validate_kl(self) -> None:
+        """Check that there is a reference for a penalty, and that the algorithm can have one."""
+        self.kl.validate()
+        usable = ", ".join(name for name, kind in ALGORITHMS.items() if kind.penalised)
+        able = not self.kl.penalises or ALGORITHMS[self.algo].penalised
+        require(able, f"{self.algo} cannot be held near a reference policy: --kl needs --algo {usable}")
 
     def _validate_exploration(self) -> None:
         """Check that there are vectors to compare, and steps left to train on labels."""

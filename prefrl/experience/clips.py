@@ -119,6 +119,10 @@ class ClipFolder:
         with taken_from(path):
             return dict(tree["scene"]), np.asarray(tree["actions"])
 
+    def has_scene(self, segment_id: int) -> bool:
+        """Return whether a segment's scene was saved."""
+        return self._scene_file(segment_id).exists()
+
     def video(self, segment_id: int) -> Path:
         """Return the path of a segment's video. Older versions wrote Matroska files."""
         older = self._path / f"{segment_id:08d}.mkv"

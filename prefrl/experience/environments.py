@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.encoder import is_image
 from prefrl.errors import UsageError
@@ -29,10 +30,13 @@ from prefrl.experience.monitor import EpisodeMonitor
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.experience.scenes import Scenes
 from prefrl.experience.snapshots import load_env, save_env
+from prefrl.experience.visited import VisitedStates
 from prefrl.registry import ALGORITHMS
 from prefrl.storage.files import Tree
 
 OBSERVATION_CLIP = 10.0
+STATES = 512
+"""Number of visited states that each row of the metrics is about, at most."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class EnvStack:
     simulators: DummyVecEnv | EngineVecEnv
     monitor: EpisodeMonitor
     """Records the true returns of episodes, and their success."""
+    visited: VisitedStates
     recorder: SegmentRecorder | None
-    """None if the run trains on the true reward."""
+    """None if the agent's reward is the environments' own."""
     normaliser: VecNormalize | None
     top: VecEnv
 
@@ -54,6 +59,7 @@ class EnvStack:
         state: Tree = {
             "simulators": {str(index): simulator for index, simulator in enumerate(simulators)} if whole else None,
             "monitor": self.monitor.state_dict(),
+            "visited": self.visited.state_dict(),
         }
         if self.recorder:
             state["recorder"] = self.recorder.state_dict()
@@ -67,6 +73,8 @@ class EnvStack:
         Returns:
             Whether the simulators were restored. If not, they must be reset; unfinished episodes and segments are lost.
         """
+        if "visited" in state:  # missing in checkpoints of older versions
+            self.visited.load_state_dict(state["visited"])
         if self.recorder:
             self.recorder.load_state_dict(state["recorder"])
         if self.normaliser:
@@ -100,8 +108,9 @@ def make_stack(config: RunConfig) -> EnvStack:
     top: VecEnv = monitor
     if observed_space(config, space) != space:
         top = VecTransposeImage(top)
+    top = visited = VisitedStates(top, every=max(1, config.round_steps // STATES), most=STATES)
     recorder = None
-    if config.learns_reward:
+    if config.computes_reward:
         queries = config.queries
         length, pool = queries.segment_length, queries.pool
         scenes = Scenes(_single(simulators), length) if config.asks_people else None
@@ -109,7 +118,7 @@ def make_stack(config: RunConfig) -> EnvStack:
             top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings, scenes=scenes
         )
     normaliser = None
-    scale_reward = agent.normalise_reward and not config.learns_reward
+    scale_reward = agent.normalise_reward and not config.computes_reward
     if agent.normalise_observations or scale_reward:
         top = normaliser = VecNormalize(
             top,
@@ -118,7 +127,7 @@ def make_stack(config: RunConfig) -> EnvStack:
             clip_obs=OBSERVATION_CLIP,
             gamma=agent.gamma,
         )
-    return EnvStack(simulators, monitor, recorder, normaliser, top)
+    return EnvStack(simulators, monitor, visited, recorder, normaliser, top)
 
 
 def make_evaluation_envs(config: RunConfig, count: int) -> EpisodeMonitor:
@@ -198,6 +207,20 @@ def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[
 def _single(simulators: DummyVecEnv | EngineVecEnv) -> list[Any]:
     """Return the individual simulators; empty for an engine, whose environments are not Python objects."""
     return simulators.envs if isinstance(simulators, DummyVecEnv) else []
+
+
+def standardised(observations: Array, state: Tree) -> Array:
+    """Normalise raw observations by saved statistics, as `VecNormalize` does.
+
+    Args:
+        observations: One observation or a batch of them.
+        state: From `normaliser_state`, or empty for observations that are not normalised.
+    """
+    if "observation" not in state:
+        return observations
+    statistics = state["observation"]
+    scaled = (observations - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
+    return np.asarray(np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP), np.float32)
 
 
 def normaliser_state(normaliser: VecNormalize) -> Tree:

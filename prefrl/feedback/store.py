@@ -39,7 +39,7 @@ _NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
 """Queries that are not repeats. Repeats measure consistency; they neither train the model nor count as labels."""
 _ASKED_HERE = (QUERIES.c.round != IMPORTED_ROUND) & QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id))
 """Queries that are neither imported nor withdrawn."""
-_ASKING, _CLOSED = "asking", "closed"
+_ASKING, _CLOSED, _QUEUED = "asking", "closed", "queued"
 
 
 class LabelStore:
@@ -241,6 +241,19 @@ class LabelStore:
             connection.execute(META.delete().where(META.c.key == _ASKING))
             if closed:
                 connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
+
+    @property
+    def queued(self) -> bool:
+        """Whether queries were queued from outside of the run's own rounds; see `queue`."""
+        with self._read() as connection:
+            return connection.scalar(sa.select(META.c.value).where(META.c.key == _QUEUED)) is not None
+
+    def queue(self, queries: Sequence[Query]) -> None:
+        """Store queries from outside of the run's own rounds, e.g. of clips that a probe has found."""
+        with self._write() as connection:
+            connection.execute(META.delete().where(META.c.key == _QUEUED))
+            connection.execute(META.insert().values(key=_QUEUED, value="1"))
+        self.add_queries(queries)
 
     def unreadable(self) -> set[int]:
         """Return the ids of unreadable standing labels whose queries were not answered again."""

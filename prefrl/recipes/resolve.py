@@ -61,7 +61,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         env_id=facts.env_id,
         env_kwargs=dict(request.env_kwargs),
         true_reward=not isinstance(facts, GymnasiumTask) or facts.true_reward,
-        teacher=check_teacher(request.teacher),
+        teacher=check_teacher(request.answered_by),
         recipe=request.recipe,
     )
     layers: list[Settings] = [

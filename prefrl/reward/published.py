@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefrl.config.migrations import opened, stamped
+from prefrl.errors import PrefrlError
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.storage.reading import MEBIBYTE
@@ -67,6 +68,25 @@ class PublishedReward:
             self.ensemble.load_arrays(tree["weights"])
             self._stamp, self.metrics = stamp, {name: value + 0 for name, value in tree["metrics"].items()}
         return True
+
+
+def load_published(path: Path, ensemble: RewardEnsemble) -> Tree:
+    """Load published weights into an ensemble, and return the content of their file.
+
+    Args:
+        path: The file of weights.
+        ensemble: An ensemble with the networks that the weights are of.
+
+    Raises:
+        PrefrlError: if the file is missing, damaged, or of other networks.
+        UsageError: if a newer version of prefrl made it.
+    """
+    if not path.exists():
+        raise PrefrlError(f"{path} is missing: there is no learned reward")
+    tree = opened("weights", load_tree(path, largest_weights(ensemble)), path)
+    with taken_from(path):
+        ensemble.load_arrays(tree["weights"])
+    return tree
 
 
 def largest_weights(ensemble: RewardEnsemble) -> int:

@@ -27,10 +27,34 @@ class LearnerDiedError(PrefrlError):
     """The reward learner's process ended unexpectedly."""
 
 
-class RewardWorker(Protocol):
-    """The reward learner, as the agent's process uses it."""
+class RewardModel(Protocol):
+    """An ensemble whose weights may be replaced by newer ones."""
 
     ensemble: RewardEnsemble
+
+    @property
+    def version(self) -> int:
+        """Version of the ensemble's current weights; 0 before the first are published."""
+
+    def refresh(self) -> None:
+        """Load newer weights of another process, if there are any. This is cheap if there are none."""
+
+
+class FrozenReward:
+    """A reward model that never changes."""
+
+    version = 1
+
+    def __init__(self, ensemble: RewardEnsemble) -> None:
+        """Initialise the model; `ensemble` has its weights."""
+        self.ensemble = ensemble
+
+    def refresh(self) -> None:
+        """Do nothing: there are no newer weights."""
+
+
+class RewardWorker(RewardModel, Protocol):
+    """The reward learner, as the agent's process uses it."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -39,10 +63,6 @@ class RewardWorker(Protocol):
     @property
     def ready(self) -> bool:
         """Whether the ensemble is pretrained."""
-
-    @property
-    def version(self) -> int:
-        """Version of the ensemble's current weights; 0 before the first are published."""
 
     def check(self, agent_step: int) -> None:
         """Report the agent's progress to the learner.
@@ -53,9 +73,6 @@ class RewardWorker(Protocol):
         Raises:
             LearnerDiedError: if the learner's process ended.
         """
-
-    def refresh(self) -> None:
-        """Load newer weights of another process, if there are any. This is cheap if there are none."""
 
     def fit(self, agent_step: int, max_round: int | None) -> None:
         """Bring the ensemble up to date: do the work that is due, or load the weights of the learner's process.

@@ -14,7 +14,7 @@ from pathlib import Path
 from prefrl.errors import PrefrlError
 from prefrl.printable import printable
 
-_FOLDERS = frozenset({"checkpoints", "clips", "reward_model", "tensorboard"})
+_FOLDERS = frozenset({"checkpoints", "clips", "reference", "reward_model", "tensorboard"})
 """Folders of a run; only these are checked recursively."""
 _DEEPEST = 4
 """Maximum depth of folders, including the run directory; TensorBoard may nest two levels."""

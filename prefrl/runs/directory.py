@@ -61,6 +61,11 @@ class Summary(_Finished, total=False):
     true_return_mean: float | None
     true_return_std: float | None
     success_rate: float | None
+    policy_entropy: float | None
+    state_entropy: float | None
+    kl_to_reference: float | None
+    kl_beta: float | None
+    occupancy_divergence: float | None
     evaluation_return_mean: float | None
     evaluation_return_std: float | None
     evaluation_success_rate: float | None
@@ -88,6 +93,7 @@ class RunDirectory:
         self.checkpoints = root / "checkpoints"
         self.saved = Checkpoints(self.checkpoints)
         self.learner_state = self.checkpoints / "learner.safetensors"
+        self.reference = root / "reference"
         self.metrics = root / "metrics.csv"
         self.progress = root / "progress.json"
         self.summary = root / "summary.json"

@@ -17,6 +17,8 @@ from prefrl.config.migrations import current_name
 from prefrl.storage.files import write_atomically
 from prefrl.storage.reading import MEBIBYTE, read_bytes
 
+BEHAVIOUR = ("policy_entropy", "state_entropy", "kl_to_reference", "kl_beta", "occupancy_divergence")
+"""Columns about the agent's behaviour, which are also in `summary.json`."""
 COLUMNS = (
     "step",
     "labels",
@@ -30,6 +32,7 @@ COLUMNS = (
     "evaluation_return_std",
     "evaluation_success_rate",
     "evaluation_episodes",
+    *BEHAVIOUR,
     "predicted_reward_mean",
     "predicted_reward_std",
     "reward_correlation",

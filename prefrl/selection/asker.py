@@ -317,6 +317,7 @@ class Asker:
         self._imported = self._store.counts(IMPORTED_ROUND)["answered"]
         # A replay would meet labels that were imported after the checkpoint too early, so it would not be exact.
         self._replays &= not self._store.imported_after(self.round)
+        self._replays &= not self._store.queued  # nor those that were queued from outside
         # Nor is a replay exact if clips of its labels are missing.
         self._replays &= not self.unusable
         self._asked = {kind: self._store.asked(kind, self.replayed_round) for kind in self._kinds}

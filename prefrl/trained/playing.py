@@ -23,7 +23,7 @@ from prefrl.encoder import encode
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.action_spaces import as_numbers, from_environment, to_environment
 from prefrl.experience.adapter import Adapter
-from prefrl.experience.environments import OBSERVATION_CLIP, observed_space
+from prefrl.experience.environments import observed_space, standardised
 from prefrl.experience.evaluation import play_in_turn
 from prefrl.experience.frames import prepare, render
 from prefrl.experience.inputs import inputs_of
@@ -83,11 +83,7 @@ class Policy:
 
     def choose(self, seen: Array, *, deterministic: bool = True) -> Array:
         """Return the agent's action for one converted observation or a batch of them."""
-        if "observation" in self._normaliser:
-            statistics = self._normaliser["observation"]
-            scaled = (seen - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-8)
-            seen = np.clip(scaled, -OBSERVATION_CLIP, OBSERVATION_CLIP).astype(np.float32)
-        return self._network.predict(seen, deterministic=deterministic)[0]
+        return self._network.predict(standardised(seen, self._normaliser), deterministic=deterministic)[0]
 
 
 class Reward:
@@ -197,7 +193,7 @@ def load_reward(
     """
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     restore_user_env(run.config, env)
-    if not run.config.learns_reward:
+    if not run.config.predicts_reward:
         raise UsageError(f"{root} trains on the true reward: it has no reward model")
     path = Path(weights).expanduser() if weights else run.weights
     if not path.exists():
