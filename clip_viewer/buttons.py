@@ -17,7 +17,7 @@ class ActionButton(QPushButton):
 
     def __init__(self, action: Action, perform: Perform, letters: float, height: int) -> None:
         parts = (action.name, action.sign) if action.key == Qt.Key.Key_Right else (action.sign, action.name)
-        super().__init__("  ".join(parts))
+        super().__init__("  ".join(filter(None, parts)))
         self.setToolTip(action.does)
         self.action = action
         enlarge(self, letters)

@@ -32,7 +32,7 @@ class Action(NamedTuple):
 _KEY = Qt.Key
 UNDO = Action(_KEY.Key_Backspace, "⌫", "Undo", "undo your last answer (also Ctrl+Z)", "undo", says=True)
 CLOSE = Action(_KEY.Key_Q, "Ctrl+Q", "Close", "close the window; the run continues", "close")
-FLAG = Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: the pair will not be asked again", "flag", says=True)
+FLAG = Action(_KEY.Key_X, "X", "Broken clip", "a clip is broken: it will not be asked again", "flag", says=True)
 FINISH = Action(_KEY.Key_F, "F", "Finish", "end labelling for everyone, with the labels so far", "finish")
 PLAYBACK = (
     Action(_KEY.Key_Space, "Space", "Pause", "pause or resume", "pause"),
@@ -55,8 +55,20 @@ SCROLLS = (
 )
 _WITH_CONTROL = {int(_KEY.Key_Z): UNDO, int(_KEY.Key_Q): CLOSE}
 
-_PLACES = {16: "Q", 26: "[", 27: "]", 32: "D", 33: "F", 35: "H", 44: "Z", 45: "X", 51: ",", 52: "."}
-"""Scan codes of keys on Linux and Windows, with their letters on a Latin layout."""
+_PLACES = {
+    **{n + 1: str(n) for n in range(1, 10)},
+    16: "Q",
+    26: "[",
+    27: "]",
+    32: "D",
+    33: "F",
+    35: "H",
+    44: "Z",
+    45: "X",
+    51: ",",
+    52: ".",
+}
+"""Scan codes of keys on Linux and Windows, with their letters and digits on a Latin layout."""
 _X_OFFSET = 8
 """Offset of scan codes under X11 and Wayland."""
 _SPECIAL = 0x01000000
@@ -69,10 +81,12 @@ class Keys:
     """The keys for one feedback kind."""
 
     def __init__(self, kind: FeedbackKind) -> None:
-        self.answers = tuple(_answer(choice) for choice in kind.choices)
+        marks = (_action(choice, "mark") for choice in kind.marks)
+        self.answers = (*marks, *(_action(choice, "answer", says=True) for choice in kind.choices))
         self.of_a_query = (*self.answers, *PLAYBACK, FLAG)
         """Actions that need a current query."""
         self.by_key = {int(action.key): action for action in (*self.answers, *OTHERS, *SCROLLS)}
+        self._aliases = {int(_KEY.Key_Enter): int(_KEY.Key_Return)}
         self.help = "".join(
             f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
             for action in (*self.by_key.values(), CLOSE)
@@ -87,13 +101,13 @@ class Keys:
 
     def _letter(self, event: QKeyEvent) -> int:
         """The key code. On layouts without Latin letters, that of the key at the same position on a Latin layout."""
-        key = event.key()
+        key = self._aliases.get(event.key(), event.key())
         if key in self.by_key or key >= _SPECIAL or ord("A") <= key <= ord("Z"):
             return key
         place = event.nativeScanCode() - (0 if QGuiApplication.platformName() == "windows" else _X_OFFSET)
         return ord(_PLACES[place]) if place in _PLACES else key
 
 
-def _answer(choice: Choice) -> Action:
+def _action(choice: Choice, method: str, *, says: bool = False) -> Action:
     key = getattr(_KEY, f"Key_{choice.key}")
-    return Action(key, choice.sign, choice.name, choice.does, "answer", (choice.value,), says=True)
+    return Action(key, choice.sign, choice.name, choice.does, method, (choice.value,), says=says)

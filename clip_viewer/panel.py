@@ -21,8 +21,11 @@ _NOTE_SECONDS = 4.0
 
 def said_in(taken: TakenBack) -> str:
     """The button label of an answer."""
-    names = {choice.value: choice.name for choice in KINDS[taken.kind].choices}
-    return "Broken clip" if taken.value is None else names.get(taken.value, str(taken.value))
+    if taken.value is None:
+        return "Broken clip"
+    kind = KINDS[taken.kind]
+    names = (choice.name for choice in kind.choices if choice.value == taken.value and not kind.marks)
+    return next(filter(None, names), kind.tally(taken.value))
 
 
 class StatusPanel(QGridLayout):

@@ -17,13 +17,20 @@ class Player:
         """
         self.fps = fps
         self.paused = False
+        self.looped = False
+        """Whether the clips have been played to their end."""
         self._frames = 1
         self._position = 0.0
         self._speed = SPEEDS.index(1.0)
 
     def load(self, frames: int) -> None:
         """Start clips with this number of frames."""
-        self._frames, self._position = max(1, frames), 0.0
+        self._frames, self._position, self.looped = max(1, frames), 0.0, False
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self._frames
 
     @property
     def frame(self) -> int:
@@ -38,7 +45,9 @@ class Player:
     def advance(self, seconds: float) -> int:
         """Advance by a number of seconds. Returns the current frame."""
         if not self.paused:
-            self._position = (self._position + seconds * self.fps * self.speed) % self._frames
+            position = self._position + seconds * self.fps * self.speed
+            self.looped |= position >= self._frames
+            self._position = position % self._frames
         return self.frame
 
     def step(self, frames: int) -> int:

@@ -21,6 +21,7 @@ from clip_viewer.situation import Facts, Situation, State, describe, life_of
 from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.kinds import FeedbackKind, kinds_of
 from prefrl.feedback.leases import LabelQueue, Lease, TakenBack, Withdrawal
 from prefrl.feedback.repeats import Repeats
 from prefrl.feedback.run_store import run_store
@@ -101,6 +102,17 @@ class Session:
         self._in_hand = 0
         self._config_written = self._written()
         self._state, self._state_since = State.STARTING, time.monotonic()
+
+    @property
+    def kinds(self) -> dict[str, FeedbackKind]:
+        """The feedback kinds that the run asks for, by name."""
+        return kinds_of(self.run.config)
+
+    @property
+    def _noun(self) -> str:
+        """What people call the segments of the run's queries."""
+        nouns = {kind.noun for kind in self.kinds.values()}
+        return nouns.pop() if len(nouns) == 1 else "question"
 
     def _join(self, root: Path) -> FileLock:
         try:
@@ -234,6 +246,7 @@ class Session:
             said=said,
             budget=run.config.queries.labels,
             has_store=False,
+            noun=self._noun,
         )
         if self._queue is None or self._store is None:
             return facts

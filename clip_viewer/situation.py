@@ -61,6 +61,8 @@ class Facts:
     """Pairs leased by any viewer."""
     in_hand: int = 0
     """Pairs leased by this viewer."""
+    noun: str = "pair"
+    """What people call a query's segments."""
 
 
 @dataclass(frozen=True)
@@ -115,18 +117,18 @@ def _starting(facts: Facts) -> tuple[str, str]:
 
 
 def _rendering(facts: Facts) -> tuple[str, str]:
-    return "Clips are being rendered", f"{_count(facts.unrendered, 'pair')} will be ready soon. {_agent(facts)}"
+    return "Clips are being rendered", f"{_count(facts.unrendered, facts.noun)} will be ready soon. {_agent(facts)}"
 
 
 def _waiting(facts: Facts) -> tuple[str, str]:
     return (
         "Waiting for the agent",
-        f"All pairs so far are answered. The agent will ask for more. {_agent(facts)}",
+        f"All {facts.noun}s so far are answered. The agent will ask for more. {_agent(facts)}",
     )
 
 
 def _others(facts: Facts) -> tuple[str, str]:
-    held = f"Other people have the pairs that are left ({facts.leased - facts.in_hand})."
+    held = f"Other people have the {facts.noun}s that are left ({facts.leased - facts.in_hand})."
     return "Nothing left for you now", f"{held} {_agent(facts)}"
 
 
@@ -182,7 +184,7 @@ def _notice(facts: Facts) -> str:
             f"{_gone(facts)} You can continue labelling; answers are kept. To restart the agent: {resume(facts.root)}"
         )
     return (
-        f"The agent waits for labels: {_count(facts.ready + facts.unrendered, 'pair')} open."
+        f"The agent waits for labels: {_count(facts.ready + facts.unrendered, facts.noun)} open."
         if _agent_waits(facts)
         else ""
     )

@@ -9,6 +9,7 @@ from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QStackedWidget, QWidget
 
 from clip_viewer.texts import FittingLabel
+from clip_viewer.timeline import Timeline
 
 _BLACK = "background: black"
 _MARGIN = 8
@@ -71,8 +72,15 @@ class ClipView(QWidget):
 class ClipArea(QStackedWidget):
     """Shows clips next to each other, each below its title, or a message."""
 
-    def __init__(self, titles: Sequence[str]) -> None:
+    def __init__(self, titles: Sequence[str], *, timeline: bool = False) -> None:
+        """Create the area.
+
+        Args:
+            titles: The title of each clip.
+            timeline: Whether to show marks below the clips.
+        """
         super().__init__()
+        self.timeline = Timeline() if timeline else None
         self.views = [ClipView(f"{title} clip".strip()) for title in titles]
         side_by_side = QGridLayout()
         side_by_side.setHorizontalSpacing(2 * _MARGIN)
@@ -83,6 +91,8 @@ class ClipArea(QStackedWidget):
             side_by_side.addWidget(view, 1, column)
             side_by_side.setColumnStretch(column, 1)
         side_by_side.setRowStretch(1, 1)
+        if self.timeline is not None:
+            side_by_side.addWidget(self.timeline, 2, 0, 1, len(titles))
         clips = QWidget()
         clips.setObjectName("clips")
         clips.setStyleSheet(f"#clips {{ {_BLACK} }}")

@@ -19,6 +19,7 @@ from clip_viewer.dialogs import confirm_finish, show_help
 from clip_viewer.fetcher import Fetcher, Shown
 from clip_viewer.guard import Guard
 from clip_viewer.keys import FINISH, UNDO, Action, Keys
+from clip_viewer.marking import Marking, marked_step
 from clip_viewer.pace import Pace
 from clip_viewer.panel import StatusPanel, said_in
 from clip_viewer.player import Player
@@ -30,7 +31,6 @@ from clip_viewer.views import ClipArea
 from prefrl.commands.display import clock
 from prefrl.errors import PrefrlError, explain
 from prefrl.feedback.kinds import KINDS, FeedbackKind
-from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.leases import Withdrawal
 from prefrl.printable import printable
 
@@ -72,6 +72,7 @@ class LabelWindow(QMainWindow):
         self._session, self._fetcher = session, fetcher
         config = session.run.config
         self.player, self.pace, self._guard = Player(config.playback_fps), Pace(), Guard()
+        self.marking, self._reaction = Marking(), config.queries.reaction_seconds
         self.pairs: deque[Shown] = deque()
         self._done: set[int] = set()
         self._problems: set[Withdrawal] | None = None  # earlier problems are not reported
@@ -79,7 +80,8 @@ class LabelWindow(QMainWindow):
         self._returns_until = 0.0
         self._state, self._last, self._can_finish = State.STARTING, self._session.last(), False
         self._shown_at = self._ticked_at = time.monotonic()
-        self._kind: FeedbackKind = KINDS[COMPARISON]
+        self._kinds = session.kinds
+        self._kind: FeedbackKind = next(iter(self._kinds.values()))
         self._build(printable(config.instruction, 10_000))
         self.setWindowTitle(printable(f"{config.task} - {session.run.root}", 200))
         self._clock = QTimer(self)
@@ -93,7 +95,7 @@ class LabelWindow(QMainWindow):
 
     def _build(self, instruction: str) -> None:
         self.instruction, self.panel = Instruction(instruction), StatusPanel()
-        self.keys, self.clips = Keys(self._kind), ClipArea(self._kind.titles)
+        self.keys, self.clips = Keys(self._kind), _clip_area(self._kind)
         self._answers, self._others = answer_buttons(self.keys, self._perform), other_buttons(self._perform)
         whole = self._whole = QVBoxLayout()
         whole.setSpacing(8)
@@ -112,7 +114,7 @@ class LabelWindow(QMainWindow):
     def _ask_for(self, kind: FeedbackKind) -> None:
         """Switch clips, keys and buttons to another feedback kind."""
         self._kind, self.keys = kind, Keys(kind)
-        clips, answers = ClipArea(kind.titles), answer_buttons(self.keys, self._perform)
+        clips, answers = _clip_area(kind), answer_buttons(self.keys, self._perform)
         for old, new in ((self.clips, clips), (self._answers, answers)):
             self._whole.replaceWidget(old, new)
             old.deleteLater()
@@ -153,7 +155,7 @@ class LabelWindow(QMainWindow):
     def _answerable(self) -> Shown | None:
         """The current pair, if it has been visible long enough to be answered."""
         if self._in_view is not None and self._guard.too_soon(time.monotonic()):
-            self.panel.news("Too fast: that pair has only just appeared")
+            self.panel.news(f"Too fast: that {self._kind.noun} has only just appeared")
             return None
         return self._in_view
 
@@ -163,29 +165,41 @@ class LabelWindow(QMainWindow):
         if (shown := self._answerable()) is None:
             return
         now, repeat, asked = time.monotonic(), self._session.is_repeat(shown.lease), self._kind
+        value = self.marking.value if asked.marks else value
         stored = self._session.answer(shown.lease, value, now - self._shown_at)
         self.pace.answered(now)
         self._next()
         if not stored:
-            self.panel.news("Somebody else had answered that pair first; their answer stands")
+            self.panel.news(f"Somebody else had answered that {asked.noun} first; their answer stands")
         elif repeat:
-            self.panel.news("Stored. That pair was asked before: it measures consistency and does not count")
+            self.panel.news(f"Stored. That {asked.noun} was asked before: it measures consistency and does not count")
         elif note := next((choice.note for choice in asked.choices if choice.value == value), ""):
             self.panel.news(note)
         self._look_at_last()
+
+    def mark(self, sign: int) -> None:
+        """Mark the step that was visible a reaction time ago; while paused, the visible one."""
+        player = self.player
+        reaction = 0.0 if player.paused else self._reaction * player.fps * player.speed
+        self.marking.add(marked_step(player.frame, player.frames, reaction, looped=player.looped), sign)
+        self._show_what_can_be_done()
 
     @_storing
     def flag(self) -> None:
         """Withdraw the current pair because a clip is broken."""
         if (shown := self._answerable()) is not None:
+            noun = self._kind.noun
             self._session.flag(shown.lease)
             self._next()
-            self.panel.news("Marked as broken: that pair will not be asked again. Undo reverts this")
+            self.panel.news(f"Marked as broken: that {noun} will not be asked again. Undo reverts this")
             self._look_at_last()
 
     def undo(self) -> None:
-        """Undo the last answer and show its pair again."""
+        """Undo the last mark or, without marks, the last answer, and show its pair again."""
         self.panel.forget_news()
+        if self.marking.undo():
+            self._show_what_can_be_done()
+            return
         try:
             taken = self._session.undo()
         except (PrefrlError, OSError) as error:
@@ -199,7 +213,7 @@ class LabelWindow(QMainWindow):
         self._done.discard(taken.query_id)
         # Ignore keys until the pair is visible again: they are meant for it.
         self._returning, self._returns_until = taken.query_id, time.monotonic() + _RETURN_SECONDS
-        self.clips.show_message("Returning to the last pair.")
+        self.clips.show_message(f"Returning to the last {self._kind.noun}.")
         self._show_what_can_be_done()
         self._fetcher.wake(forget=taken.query_id)
 
@@ -280,7 +294,7 @@ class LabelWindow(QMainWindow):
     def _show_what_can_be_done(self) -> None:
         """Disable buttons that would have no effect, and show the playback state."""
         dead = {
-            *(() if self._last else (UNDO,)),
+            *(() if self._last or self.marking else (UNDO,)),
             *(() if self._can_finish else (FINISH,)),
             *(() if self._in_view else self.keys.of_a_query),
         }
@@ -305,10 +319,11 @@ class LabelWindow(QMainWindow):
             self._present()
 
     def _present(self) -> None:
-        """Show the first pair from its start."""
+        """Show the first pair from its start, without marks."""
+        self.marking.clear()
         if self._in_view is not None:
             if self._in_view.lease.kind != self._kind.name:
-                self._ask_for(KINDS[self._in_view.lease.kind])
+                self._ask_for(self._kinds.get(self._in_view.lease.kind, KINDS[self._in_view.lease.kind]))
             self.player.load(len(self._in_view.clips[0]))
             self.panel.tell(self._kind.question)
         else:
@@ -328,6 +343,8 @@ class LabelWindow(QMainWindow):
     def _paint(self) -> None:
         if (pair := self._in_view) is not None:
             self.clips.show_frames(frames[self.player.frame] for frames in pair.clips)
+            if self.clips.timeline is not None:
+                self.clips.timeline.show_marks(self.marking.value, self.player.frame, self.player.frames)
 
     def _on_progress(self, progress: Progress) -> None:
         self._state = progress.situation.state
@@ -336,7 +353,7 @@ class LabelWindow(QMainWindow):
         if self._state in ENDED or self._problems is None:
             self._look_at_last()
         if self._problems is not None and (happened := set(progress.problems) - self._problems):
-            self.panel.news(f"A pair was dropped: {happened.pop().description}")
+            self.panel.news(f"A {self._kind.noun} was dropped: {happened.pop().description}")
         self._problems = set(progress.problems)
         if self._state in ENDED and self.pairs:
             self._drop_pairs()
@@ -356,3 +373,7 @@ class LabelWindow(QMainWindow):
         waited = f"\n\nWaiting for {clock(progress.seconds)}" if situation.state in PASSING else ""
         self.clips.show_message(situation.explanation + waited)
         self.panel.tell(situation.headline)
+
+
+def _clip_area(kind: FeedbackKind) -> ClipArea:
+    return ClipArea(kind.titles, timeline=bool(kind.marks))

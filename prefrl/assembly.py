@@ -13,12 +13,14 @@ from prefrl.agents.agent import Agent
 from prefrl.agents.exploration import Disagreement, StateEntropy
 from prefrl.agents.predicted_reward import PredictedReward
 from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, RewardTerm
+from prefrl.arrays import Floats
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import EnvStack, make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.experience.recorder import SegmentRecorder
+from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
@@ -71,7 +73,10 @@ def _make_feedback(
     def episodes() -> Episodes | None:
         return recorder.episodes.newest
 
-    teacher = make_teacher(config.teacher, config.seed, episodes)
+    def watched(kind: str) -> Floats:
+        return asker.watched(kind)
+
+    teacher = make_teacher(config.teacher, config.seed, episodes, kinds_of(config), watched)
     opened = run_store(run, create=not run.begun, waiting=waiting_for_others(run, control))
     store = cleanup.enter_context(opened)
     if run.begun:

@@ -21,7 +21,7 @@ from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, too_large_clip
 from prefrl.experience.environments import recorded_step, reward_inputs
 from prefrl.experience.frames import make_render_env, render
 from prefrl.experience.make_env import run_env
-from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds import kinds_of
 from prefrl.registry import ALGORITHMS
 from prefrl.reward.image_networks import StackedCNN
 
@@ -56,7 +56,7 @@ def memory_use(config: RunConfig) -> dict[str, int]:
     if config.learns_reward:
         inputs = reward_inputs(config)
         segment = math.prod(inputs.segment(queries.segment_length)) * inputs.dtype.itemsize
-        labels, arity = min(queries.labels, reward.buffer), KINDS[config.feedback].arity
+        labels, arity = min(queries.labels, reward.buffer), max(kind.arity for kind in kinds_of(config).values())
         steps = reward.batch_size * arity * queries.segment_length * reward.members
         copies = 1 if reward.pseudo_threshold is None else 2
         steps *= 1 if reward.pseudo_threshold is None else 1 + reward.pseudo_ratio

@@ -62,6 +62,11 @@ class Parts:
         return dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)
 
     @property
+    def label_seconds(self) -> float:
+        """Time in seconds that the answers took a labeller; 0 if the run trains on the true reward."""
+        return self.feedback.asker.label_seconds if self.feedback else 0.0
+
+    @property
     def unusable_labels(self) -> int:
         """Number of labels that could not be learned from; 0 if the run trains on the true reward."""
         return self.feedback.asker.unusable if self.feedback else 0

@@ -112,10 +112,14 @@ class LossKind:
 
     function: Callable[..., Any] | str
     """A `prefrl.reward.loss.Loss`, or its "module:name"."""
+    is_likelihood: bool = False
+    """Whether the function instead creates a `prefrl.reward.likelihood.Likelihood` from the `RunConfig`."""
     log_loss: bool = False
     """Whether it is the log loss of the judgements, which is ln 2 for a model that guesses."""
     arity: int | None = None
     """Number of segments of a label; None for any number."""
+    by_step: bool | None = None
+    """Whether targets have a number for each step; None for any target."""
 
 
 def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
@@ -148,7 +152,10 @@ NETWORKS: Registry[NetworkKind] = Registry(
 LOSSES: Registry[LossKind] = Registry(
     "reward.loss",
     {
-        "bradley-terry": LossKind("prefrl.reward.loss:bradley_terry", log_loss=True, arity=2),
+        "bradley-terry": LossKind("prefrl.reward.loss:bradley_terry", log_loss=True, arity=2, by_step=False),
+        "proportional-odds": LossKind(
+            "prefrl.reward.ordinal:ProportionalOdds.from_config", is_likelihood=True, arity=1, by_step=False
+        ),
         "true-reward": LossKind("prefrl.reward.loss:true_reward"),
     },
 ).extended("prefrl.losses", lambda entry_point: LossKind(entry_point.value))

@@ -1,4 +1,4 @@
-"""A custom feedback kind, a rating of one segment from 1 to 5, which no file but `rating.py` defines."""
+"""A custom feedback kind, a rating of one segment from 1 to 5, which no file but `stars.py` defines."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import sqlite3
 import numpy as np
 import pytest
 from helpers import segments
-from rating import RATING, Rating
+from stars import STARS, Stars
 
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.kinds import KINDS, FeedbackKind
@@ -24,14 +24,14 @@ POOL = segments(12)
 
 @pytest.fixture(autouse=True)
 def rating(monkeypatch):
-    kind: FeedbackKind = RATING
+    kind: FeedbackKind = STARS
     monkeypatch.setitem(KINDS, kind.name, kind)
-    monkeypatch.setitem(LOSSES, kind.likelihood, LossKind("rating:proportional_odds"))
+    monkeypatch.setitem(LOSSES, kind.likelihood, LossKind("stars:fixed_odds"))
     return kind
 
 
 def ask(store, count=3, *, wanted=1, first=0):
-    queries = [Query("rating", (POOL[first + rank],), 1, first + rank, 100, wanted) for rank in range(count)]
+    queries = [Query("stars", (POOL[first + rank],), 1, first + rank, 100, wanted) for rank in range(count)]
     return list(store.add_queries(queries))
 
 
@@ -49,13 +49,13 @@ def rendered(store):
 def test_its_queries_are_stored_rendered_and_leased(store):
     ids = ask(store)
     assert [(pending.id, pending.kind, pending.segments) for pending in store.pending()] == [
-        (number, "rating", (place,)) for place, number in enumerate(ids)
+        (number, "stars", (place,)) for place, number in enumerate(ids)
     ]
     assert LabelQueue(store).to_render() == [0, 1, 2]
     leases = rendered(store).lease("a", 2)
     assert [(lease.query_id, lease.kind, lease.segments) for lease in leases] == [
-        (ids[0], "rating", (0,)),
-        (ids[1], "rating", (1,)),
+        (ids[0], "stars", (0,)),
+        (ids[1], "stars", (1,)),
     ]
 
 
@@ -63,17 +63,17 @@ def test_its_answers_are_stored_counted_read_and_undone(store):
     ids = ask(store)
     store.add_answers([said(ids[0], 4), said(ids[1], 4), said(ids[2], 1)])
     counts = store.counts()
-    assert (counts["rated 4"], counts["rated 1"], counts["answered"], counts["pending"]) == (2, 1, 3, 0)
+    assert (counts["stars 4"], counts["stars 1"], counts["answered"], counts["pending"]) == (2, 1, 3, 0)
     store.undo(3)
     assert store.counts()["answered"] == 2
     assert store.unanswered(ids) == {ids[2]}
     first = store.standing()[0]
     assert first._replace(created_at="") == StandingAnswer(
-        1, ids[0], "rating", (0,), 4, "human", "ann", 120, 1.5, created_at=""
+        1, ids[0], "stars", (0,), 4, "human", "ann", 120, 1.5, created_at=""
     )
-    assert LabelQueue(store).last_undoable("ann") == (ids[1], 4, "rating")
-    assert store.labels("rating") == [Label(1, (0,), 4.0), Label(2, (1,), 4.0)]
-    assert store.asked("rating") == {(0,), (1,), (2,)}
+    assert LabelQueue(store).last_undoable("ann") == (ids[1], 4, "stars")
+    assert store.labels("stars") == [Label(1, (0,), 4.0, "stars"), Label(2, (1,), 4.0, "stars")]
+    assert store.asked("stars") == {(0,), (1,), (2,)}
     assert store.labels("comparison") == []
     assert store.asked("comparison") == set()
 
@@ -89,14 +89,14 @@ def test_the_view_of_standing_answers_has_the_columns_of_the_contract(store, pat
         assert connection.execute("SELECT count(*) FROM labels").fetchone() == (0,)  # which are comparisons
     contract = "id query_id kind value teacher labeller agent_step segments response_seconds created_at"
     assert names == contract.split()
-    assert rows[0][:-1] == (1, ids[0], "rating", "4", "human", "ann", 120, "[0]", 1.5)
+    assert rows[0][:-1] == (1, ids[0], "stars", "4", "human", "ann", 120, "[0]", 1.5)
     assert len(rows) == 1
     assert (json.loads(rows[0][3]), json.loads(rows[0][7])) == (4, [0])
 
 
 def test_an_oracle_answers_it(store):
     teacher = make_teacher("oracle", 0, lambda: None)
-    asked = store.add_queries([Query("rating", (POOL[0],), 1, 0, 100)])
+    asked = store.add_queries([Query("stars", (POOL[0],), 1, 0, 100)])
     teacher.submit(asked)
     store.add_answers(teacher.collect())
     (answer,) = store.standing()
@@ -107,14 +107,14 @@ def test_an_oracle_answers_it(store):
 @pytest.mark.parametrize("value", [0, 6, "4", None, True, [1], "left"])
 def test_what_is_no_value_of_its_is_refused(value, store):
     ids = ask(store)
-    with pytest.raises(UsageError, match="not a valid answer of kind rating"):
+    with pytest.raises(UsageError, match="not a valid answer of kind stars"):
         store.add_answers([said(ids[0], value)])
     assert store.standing() == []
 
 
 def test_a_query_about_too_many_segments_is_refused(store):
     with pytest.raises(UsageError, match="has 1 segments, not 2"):
-        store.add_queries([Query("rating", tuple(POOL[:2]), 1, 0, 100)])
+        store.add_queries([Query("stars", tuple(POOL[:2]), 1, 0, 100)])
 
 
 def test_a_value_that_has_rotted_is_asked_again(store):
@@ -128,20 +128,20 @@ def test_a_value_that_has_rotted_is_asked_again(store):
 
 
 def test_a_value_that_has_rotted_of_a_kind_that_lists_none_is_left_out(store, monkeypatch):
-    class Unlisted(Rating):
+    class Unlisted(Stars):
         values = None
-        parse = RATING.parse
+        parse = STARS.parse
 
-    monkeypatch.setitem(KINDS, "rating", Unlisted())
+    monkeypatch.setitem(KINDS, "stars", Unlisted())
     ids = ask(store)
     store.add_answers([said(ids[0], 4), said(ids[1], 2), said(ids[2], 2)])
     with store.database.write() as connection:
         connection.exec_driver_sql("UPDATE answers SET value = '9' WHERE id = 1")
     assert [answer.id for answer in store.standing()] == [2, 3]
-    assert store.labels("rating") == [Label(2, (1,), 2.0), Label(3, (2,), 2.0)]
-    assert LabelChanges(store, "rating").changes() == store.labels("rating")
+    assert store.labels("stars") == [Label(2, (1,), 2.0, "stars"), Label(3, (2,), 2.0, "stars")]
+    assert LabelChanges(store, "stars").changes() == store.labels("stars")
     counts = store.counts()
-    assert (counts["answered"], counts["rated 2"]) == (2, 2)
+    assert (counts["answered"], counts["stars 2"]) == (2, 2)
     assert store.damaged() == {1}
 
 
@@ -159,14 +159,14 @@ def test_a_label_is_unreadable_until_its_query_is_answered_again(store):
 
 def test_a_store_with_an_unknown_kind_is_refused(store, path, monkeypatch):
     ask(store)
-    monkeypatch.delitem(KINDS, "rating")
-    with pytest.raises(PrefrlError, match="has the unknown kind 'rating'"):
+    monkeypatch.delitem(KINDS, "stars")
+    with pytest.raises(PrefrlError, match="has the unknown kind 'stars'"):
         LabelStore(path)
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest_name():
-    with pytest.raises(UsageError, match="unknown feedback kind 'ratings'; did you mean rating"):
-        KINDS["ratings"]
+    with pytest.raises(UsageError, match="unknown feedback kind 'star'; did you mean stars"):
+        KINDS["star"]
 
 
 def test_agreement_of_ratings_is_ordinal(rating):

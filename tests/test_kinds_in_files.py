@@ -1,4 +1,4 @@
-"""Answers of any feedback kind in archives, tables and reports: with ratings, which `rating.py` defines."""
+"""Answers of any feedback kind in archives, tables and reports: with ratings, which `stars.py` defines."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from helpers import quick
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from labelled import add_labels, make_run, random_segment
-from rating import Rating
 from runs import content
+from stars import Stars
 from test_admission import forged
 from test_archive import text
 from test_history_files import entry
@@ -43,7 +43,7 @@ from prefrl.runs.directory import RunDirectory
 VIEW = "id,query_id,kind,value,teacher,labeller,agent_step,segments,response_seconds,created_at"
 
 
-class Spans(Rating):
+class Spans(Stars):
     """Which steps of a clip are good: values that cannot be listed, nor hashed."""
 
     name, values = "spans", None
@@ -59,18 +59,18 @@ class Spans(Rating):
 
 @pytest.fixture(autouse=True)
 def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in (Rating(), Spans()):
+    for kind in (Stars(), Spans()):
         monkeypatch.setitem(KINDS, kind.name, kind)
-    monkeypatch.setitem(LOSSES, Rating.likelihood, LossKind("rating:proportional_odds"))
+    monkeypatch.setitem(LOSSES, Stars.likelihood, LossKind("stars:fixed_odds"))
 
 
 @pytest.fixture
 def asks_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test's runs ask for ratings."""
-    monkeypatch.setitem(globals(), "make_run", partial(make_run, feedback="rating"))
+    monkeypatch.setitem(globals(), "make_run", partial(make_run, feedback="stars"))
 
 
-def ask(store: LabelStore, clips: ClipFolder, count: int, kind: str = "rating", first: int = 0) -> list[int]:
+def ask(store: LabelStore, clips: ClipFolder, count: int, kind: str = "stars", first: int = 0) -> list[int]:
     pool = [random_segment(first + number) for number in range(count)]
     for segment in pool:
         clips.save(segment)
@@ -90,7 +90,7 @@ def rated(tmp_path: Path) -> Iterator[tuple[RunDirectory, LabelStore]]:
     assert queue.take_back("v", "ann").value == 1
     queue.answer(Answer(ids[4], 2, "human", 310, "ann", 2.5))
     with store.database.write() as connection:  # ann is asked about the first one again
-        connection.exec_driver_sql(f"INSERT INTO queries VALUES (99, 'rating', -1, {ids[0]}, 400, 1, '2026-01-01')")
+        connection.exec_driver_sql(f"INSERT INTO queries VALUES (99, 'stars', -1, {ids[0]}, 400, 1, '2026-01-01')")
         connection.exec_driver_sql("INSERT INTO query_segments VALUES (99, 0, 0)")
         connection.exec_driver_sql(f"INSERT INTO repeats VALUES (99, {ids[0]})")
     queue.answer(Answer(99, 5, "human", 400, "ann", 3.5))
@@ -119,11 +119,11 @@ def known(archive: LabelArchive) -> list[Any]:
 def test_ratings_and_all_that_happened_to_them_go_through_a_file(rated: Any, tmp_path: Path) -> None:
     archive = export_labels(rated[0].root, tmp_path / "labels.zip")
     assert archive == read_archive(tmp_path / "labels.zip")
-    assert archive.kinds == ["rating"]
+    assert archive.kinds == ["stars"]
     assert [(label.kind, label.segments, label.value) for label in archive.labels] == [
-        *(("rating", (segment,), value) for segment, value in enumerate((4, 4, 2, 5))),
-        ("rating", (5,), 3),
-        ("rating", (4,), 2),
+        *(("stars", (segment,), value) for segment, value in enumerate((4, 4, 2, 5))),
+        ("stars", (5,), 3),
+        ("stars", (4,), 2),
     ]
     history = archive.history
     assert [(back.segments, back.value) for back in history.taken_back] == [((4,), 1)]
@@ -132,7 +132,7 @@ def test_ratings_and_all_that_happened_to_them_go_through_a_file(rated: Any, tmp
     assert [(flag.segments, flag.reason) for flag in history.flags] == [((7,), "it is black")]
     assert [(flag.segments, flag.reason) for flag in history.flags_taken_back] == [((6,), "it flickers")]
     lines = "\n".join(archive_lines(archive))
-    assert "judgements: 0 rated 1, 2 rated 2, 1 rated 3, 2 rated 4, 1 rated 5\n" in lines
+    assert "judgements: 0 stars 1, 2 stars 2, 1 stars 3, 2 stars 4, 1 stars 5\n" in lines
     assert "given by: human ann 5, oracle 1" in lines
 
 
@@ -170,7 +170,7 @@ def test_answers_of_another_kind_than_the_run_asks_for_are_refused(rated: Any, f
     export_labels(rated[0].root, tmp_path / "labels.zip")
     other = make_run(tmp_path / "other")
     before = content(other.root)
-    line = "labels.zip contains answers of kind rating; the run asks for kind comparison"
+    line = "labels.zip contains answers of kind stars; the run asks for kind comparison"
     with pytest.raises(UsageError, match=line):
         import_archive(tmp_path / "labels.zip", other.root)
     assert content(other.root) == before
@@ -183,7 +183,7 @@ def test_a_file_holds_answers_of_several_kinds(rated: Any, tmp_path: Path) -> No
     spans = ask(store, ClipFolder(run.clips), 2, "spans", first=30)
     store.add_answers([Answer(spans[0], [3, 1], "human", 500, "ann"), Answer(spans[1], [], "human", 500, "ann")])
     archive = export_labels(run.root, tmp_path / "labels.zip")
-    assert archive.kinds == ["comparison", "rating", "spans"]
+    assert archive.kinds == ["comparison", "stars", "spans"]
     assert archive.answered == 6 + 3 + 2
     other = make_run(tmp_path / "other")
     for added in ((11, 0), (0, 0)):
@@ -193,7 +193,7 @@ def test_a_file_holds_answers_of_several_kinds(rated: Any, tmp_path: Path) -> No
     with (tmp_path / "labels.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert {(row["kind"], len(json.loads(row["segments"]))) for row in rows} == {
-        ("comparison", 2), ("rating", 1), ("spans", 1),
+        ("comparison", 2), ("stars", 1), ("spans", 1),
     }  # fmt: skip
     assert [json.loads(row["value"]) for row in rows if row["kind"] == "spans"] == [[1, 3], []]
 
@@ -215,7 +215,7 @@ def test_a_table_of_ratings_is_the_view_of_standing_answers(rated: Any, tmp_path
 @pytest.mark.usefixtures("asks_ratings")
 def test_the_report_of_ratings_speaks_of_ratings(rated: Any) -> None:
     found = report(rated[0].root)
-    assert (found["kind"], found["all"]["answers"], found["all"]["repeats"]) == ("rating", 7, 1)
+    assert (found["kind"], found["all"]["answers"], found["all"]["repeats"]) == ("stars", 7, 1)
     assert found["all"]["self_consistency"] == 0
     lines = report_lines(found)
     assert not any("left" in line or "pair" in line for line in lines)
@@ -229,7 +229,7 @@ def test_the_report_leaves_answers_of_other_kinds_out(rated: Any) -> None:
     assert (found["kind"], found["all"]["answers"]) == ("comparison", 3)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("ratings", "did you mean rating"), ("song", "known: comparison, rating")])
+@pytest.mark.parametrize(("name", "hint"), [("star", "did you mean stars"), ("song", "known: comparison")])
 def test_an_unknown_kind_is_refused_with_the_nearest(name: str, hint: str, rated: Any, tmp_path: Path) -> None:
     export_labels(rated[0].root, tmp_path / "labels.zip")
     for place in ("labels", *History._fields):
@@ -265,7 +265,7 @@ times = st.datetimes().map(lambda at: at.isoformat())
 steps = st.integers(0, 2**63 - 1)
 said = st.one_of(
     st.tuples(st.just("comparison"), st.tuples(st.integers(0, 5), st.integers(0, 5)), st.sampled_from(Judgement)),
-    st.tuples(st.just("rating"), st.tuples(st.integers(0, 5)), st.integers(1, 5)),
+    st.tuples(st.just("stars"), st.tuples(st.integers(0, 5)), st.integers(1, 5)),
     st.tuples(st.just("spans"), st.tuples(st.integers(0, 5)), st.lists(st.integers(0, 14), max_size=3).map(sorted)),
 )
 provenance = st.tuples(text, st.none() | text, steps, st.none() | st.floats(0, allow_infinity=False), times)

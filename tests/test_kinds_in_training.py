@@ -1,4 +1,4 @@
-"""The custom feedback kind of `rating.py` through whole runs: asked, answered, learned from, resumed and reported."""
+"""The custom feedback kind of `stars.py` through whole runs: asked, answered, learned from, resumed and reported."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from helpers import Library, quick, segments, tiny_reward
 from hypothesis import given
 from hypothesis import strategies as st
 from prefrl_benchmarks.cells import Cell, fingerprint
-from rating import RATING, install
 from runs import Result, label_counts, prefrl, refused, spawned, summary, tiny
+from stars import STARS, install
 
 import prefrl as package
 from prefrl.config.migrations import downgraded
@@ -27,6 +27,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Label, Query, Undone
 from prefrl.recipes import resolve
 from prefrl.registry import LOSSES, LossKind, Registry
+from prefrl.reward.dataset import LabelType
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.runs.directory import RunDirectory
@@ -37,8 +38,8 @@ SETTINGS = {"round_steps": 1024, "agent.n_steps": 64, "reward.pretrain_compariso
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(KINDS, "rating", RATING)
-        patch.setitem(LOSSES, "proportional-odds", LossKind("rating:proportional_odds"))
+        patch.setitem(KINDS, "stars", STARS)
+        patch.setitem(LOSSES, "fixed-odds", LossKind("stars:fixed_odds"))
         yield
 
 
@@ -46,7 +47,7 @@ def _registered() -> Iterator[None]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was trained to its end, and resumed with a higher budget."""
     root = tmp_path_factory.mktemp("rated") / "run"
-    kind = {"feedback": "rating", "mode": "sync", "settings": SETTINGS}
+    kind = {"feedback": "stars", "mode": "sync", "settings": SETTINGS}
     assert package.train("cheetah", **kind, labels=60, steps=6144, out=root).summary
     assert package.resume(root, labels=100, steps=8192).summary
     return root
@@ -59,7 +60,7 @@ def test_every_query_is_about_one_clip_and_every_answer_is_a_rating(root: Path) 
     store = LabelStore(root / "labels.sqlite")
     answers = store.standing()
     store.close()
-    assert {answer.kind for answer in answers} == {"rating"}
+    assert {answer.kind for answer in answers} == {"stars"}
     assert len({answer.segments for answer in answers}) == len(answers) == 100  # no clip twice
     assert {len(answer.segments) for answer in answers} == {1}
     assert {answer.value for answer in answers} >= {2, 4}
@@ -73,9 +74,9 @@ def test_the_reward_model_learns_the_true_reward_from_ratings(root: Path) -> Non
 
 def test_it_is_reported(root: Path) -> None:
     said = summary(root)
-    assert (said["feedback"], said["learner"], said["labels_answered"]) == ("rating", "reward-model", 100)
+    assert (said["feedback"], said["learner"], said["labels_answered"]) == ("stars", "reward-model", 100)
     status = prefrl("status", root)
-    assert "feedback rating" in status.out
+    assert "feedback stars" in status.out
     assert "labels: 100 answered" in status.out
 
 
@@ -93,7 +94,7 @@ def test_the_same_seed_gives_the_same_queries_and_answers(tmp_path: Path) -> Non
     found = []
     for name in ("one", "other"):
         run = package.train(
-            "cheetah", feedback="rating", mode="sync", labels=20, steps=2048, settings=SETTINGS, out=tmp_path / name
+            "cheetah", feedback="stars", mode="sync", labels=20, steps=2048, settings=SETTINGS, out=tmp_path / name
         )
         store = LabelStore(run.root / "labels.sqlite")
         found.append([(answer.segments, answer.value) for answer in store.standing()])
@@ -115,15 +116,15 @@ def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
         return done
 
     run = tmp_path / "run"
-    installed(*tiny("cheetah", run, "--feedback", "rating", settings=("evaluation.episodes=0",), steps=16384))
+    installed(*tiny("cheetah", run, "--feedback", "stars", settings=("evaluation.episodes=0",), steps=16384))
     installed("resume", run, "--steps", "24576", "--labels", "24")
-    assert "feedback rating" in installed("status", run).out
-    assert (summary(run)["feedback"], summary(run)["labels_answered"]) == ("rating", 24)
+    assert "feedback stars" in installed("status", run).out
+    assert (summary(run)["feedback"], summary(run)["labels_answered"]) == ("stars", 24)
     assert summary(run)["reward_updates"] > 40  # pretraining took these; the learner's process the others
     assert label_counts(run) == (0, 0)  # of comparisons
     said = refused(spawned("resume", run, "--steps", "30000"), 2)  # where it is not installed
     assert "damaged" not in said
-    assert "unknown reward.loss 'proportional-odds'" in said
+    assert "unknown reward.loss 'fixed-odds'" in said
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -132,14 +133,14 @@ def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"feedback": "ratng"}, "unknown feedback kind 'ratng'; did you mean rating?"),
-        ({"settings": {"feedback": "ratng"}}, "unknown feedback kind 'ratng'; did you mean rating?"),
+        ({"feedback": "strs"}, "unknown feedback kind 'strs'; did you mean stars?"),
+        ({"settings": {"feedback": "strs"}}, "unknown feedback kind 'strs'; did you mean stars?"),
         (
-            {"feedback": "rating", "settings": {"reward.loss": "bradley-terry"}},
-            "reward.loss=bradley-terry needs labels of 2 segments, but those of --feedback rating have 1",
+            {"feedback": "stars", "settings": {"reward.loss": "bradley-terry"}},
+            "reward.loss=bradley-terry needs labels of 2 segments, but those of --feedback stars have 1",
         ),
         (
-            {"feedback": "rating", "labels": 34, "settings": {"agent.n_envs": 1, "steps": 1000}},
+            {"feedback": "stars", "labels": 34, "settings": {"agent.n_envs": 1, "steps": 1000}},
             "34 labels are more than the 33 distinct segments that 1000 steps can give",
         ),
     ],
@@ -157,10 +158,10 @@ def test_an_unknown_kind_is_refused_on_the_command_line(tmp_path: Path) -> None:
 
 
 def test_an_installed_kind_that_cannot_be_loaded_is_reported_and_skipped(tmp_path, monkeypatch, capsys) -> None:
-    install(tmp_path, "[broken]\nnowhere = nowhere:KIND\ncomparison = rating:RATING\nrating = rating:RATING\n")
+    install(tmp_path, "[broken]\nnowhere = nowhere:KIND\ncomparison = stars:STARS\nstars = stars:STARS\n")
     monkeypatch.syspath_prepend(tmp_path)
     kinds = Registry("feedback kind", {"comparison": "ours"}).extended("broken", lambda found: found.load())
-    assert kinds == {"comparison": "ours", "rating": RATING}
+    assert kinds == {"comparison": "ours", "stars": STARS}
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("prefrl: the feedback kind nowhere (nowhere:KIND) cannot be loaded: ")
 
@@ -170,19 +171,19 @@ def test_an_installed_kind_that_cannot_be_loaded_is_reported_and_skipped(tmp_pat
 
 def test_a_kind_brings_its_loss_and_an_ablation_or_a_setting_another() -> None:
     assert resolve("cheetah").reward.loss == "bradley-terry"
-    assert resolve("cheetah", feedback="rating").reward.loss == "proportional-odds"
-    assert resolve("cheetah", feedback="rating", ablation="target").reward.loss == "true-reward"
+    assert resolve("cheetah", feedback="stars").reward.loss == "fixed-odds"
+    assert resolve("cheetah", feedback="stars", ablation="target").reward.loss == "true-reward"
 
 
 def test_the_hash_of_a_run_that_compares_is_what_it_was() -> None:
     config = resolve("cheetah")
     assert "feedback" not in downgraded("config", config.to_json())
-    assert fingerprint(config) != fingerprint(resolve("cheetah", feedback="rating", ablation="target"))
+    assert fingerprint(config) != fingerprint(resolve("cheetah", feedback="stars", ablation="target"))
 
 
 def test_cells_of_two_kinds_have_two_names() -> None:
-    ratings = Cell("cheetah", feedback="rating", mode="sync", labels=30)
-    assert ratings.name == "cheetah_ppo_oracle-sync-30-rating_s0"
+    ratings = Cell("cheetah", feedback="stars", mode="sync", labels=30)
+    assert ratings.name == "cheetah_ppo_oracle-sync-30-stars_s0"
     assert ratings.name != Cell("cheetah", mode="sync", labels=30).name
 
 
@@ -196,7 +197,7 @@ def test_answers_of_another_kind_are_not_learned_from(tmp_path: Path) -> None:
         ClipFolder(run.clips).save(segment)
     store = LabelStore(run.labels, create=True)
     pair, single, last = store.add_queries(
-        [pair_query(1, 0, pool[0], pool[1], 0), Query("rating", (pool[2],), 1, 1, 0), pair_query(1, 2, *pool[3:], 0)]
+        [pair_query(1, 0, pool[0], pool[1], 0), Query("stars", (pool[2],), 1, 1, 0), pair_query(1, 2, *pool[3:], 0)]
     )
     said = [Answer(pair, Judgement.LEFT, "oracle", 0), Answer(single, 5, "oracle", 0)]
     store.add_answers([*said, Answer(last, Judgement.RIGHT, "oracle", 0)])
@@ -205,7 +206,7 @@ def test_answers_of_another_kind_are_not_learned_from(tmp_path: Path) -> None:
     labels = LabelReader(run, store)
     assert list(labels.changes(after=2)) == [Label(3, (3, 4), 0.0), Undone(4, 1)]
     assert list(labels.standing(upto=3)) == [Label(1, (0, 1), 1.0), Label(3, (3, 4), 0.0)]
-    assert store.labels("rating") == []
+    assert store.labels("stars") == []
     store.close()
 
 
@@ -213,14 +214,14 @@ def test_answers_of_another_kind_are_not_learned_from(tmp_path: Path) -> None:
 
 
 def ratings(library: Library, first: int, last: int) -> list[Label]:
-    """Rating n is of segment n."""
+    """Stars n is of segment n."""
     sums = library.true.sum(axis=1)
     return [Label(n, (n,), float(np.clip(3 + np.rint(sums[n] / sums.std()), 1, 5))) for n in range(first, last + 1)]
 
 
 def learner(**changes: object) -> RewardLearner:
-    config = tiny_reward(loss="proportional-odds", **changes)
-    return RewardLearner(config, Inputs((4,)), 5, seed=0, arity=1)
+    config = tiny_reward(loss="fixed-odds", **changes)
+    return RewardLearner(config, Inputs((4,)), 5, seed=0, label_types=[LabelType("stars", 1)])
 
 
 @quick
@@ -257,13 +258,13 @@ def test_a_linear_reward_is_recovered_from_ratings() -> None:
 
 def test_ratings_cannot_be_cropped() -> None:
     with pytest.raises(UsageError, match="crop is for labels that compare segments"):
-        resolve("cheetah", feedback="rating", settings={"reward.crop": [20, 30]})
+        resolve("cheetah", feedback="stars", settings={"reward.crop": [20, 30]})
 
 
 def test_a_session_of_ratings_makes_all_passes() -> None:
     library = Library(20)
-    config = tiny_reward(loss="proportional-odds", epochs=3, stop_accuracy=0.01)
-    learner = RewardLearner(config, Inputs((4,)), 5, seed=0, arity=1)
+    config = tiny_reward(loss="fixed-odds", epochs=3, stop_accuracy=0.01)
+    learner = RewardLearner(config, Inputs((4,)), 5, seed=0, label_types=[LabelType("stars", 1)])
     learner.add([Label(number, (number,), float(1 + number % 5)) for number in range(1, 11)], library.read)
     learner.train(1000)
     assert learner.trainer.fitted == 30

@@ -55,7 +55,9 @@ def metrics_of(
         table.hold(segment, np.zeros((1, 0), np.float32), reward[None])
     slots, target = (torch.from_numpy(values).expand(len(sums), *values.shape) for values in (pairs, mu))
     batch = Batch(table, slots, target, torch.ones(len(sums), dtype=torch.bool))
-    return reward_metrics(KINDS["comparison"], sums[..., None], averaged, true, batch, RewardConfig(error=error))
+    return reward_metrics(
+        KINDS["comparison"], sums[..., None], averaged[:, None], true, batch, RewardConfig(error=error)
+    )
 
 
 def test_metrics_worked_by_hand() -> None:

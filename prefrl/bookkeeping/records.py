@@ -61,7 +61,8 @@ class Records:
         if (rate := self._parts.env.monitor.success_rate) is not None:
             row["success_rate"] = rate
         if self._parts.feedback:
-            row |= {"labels": counts["answered"], "pending": counts["pending"]} | _reward_metrics(self._parts.feedback)
+            row |= {"labels": counts["answered"], "pending": counts["pending"]}
+            row |= {"label_seconds": self._parts.label_seconds} | _reward_metrics(self._parts.feedback)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
         # A finished run whose label budget was raised already has a row for this step.
         self._write_row(self.last_row | row if self.last_row.get("step") == agent.steps else row)
@@ -109,6 +110,7 @@ class Records:
             "labels_equal": counts["equal"],
             "labels_incomparable": counts["incomparable"],
             "labels_unusable": parts.unusable_labels,
+            "label_seconds": parts.label_seconds,
             "true_return_mean": row.get("true_return_mean"),
             "true_return_std": row.get("true_return_std"),
             "success_rate": row.get("success_rate"),

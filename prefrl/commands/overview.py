@@ -8,6 +8,7 @@ from typing import Any
 from prefrl.commands.display import clock, details
 from prefrl.commands.resuming import obstacle
 from prefrl.commands.wording import in_words
+from prefrl.config.feedback_shares import feedback_shares
 from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.tasks import known_tasks, lack_of
@@ -63,7 +64,7 @@ def run_status(root: Path) -> dict[str, Any]:
     if config.learns_reward and (run.labels.exists() or run.begun):
         with run_store(run) as store:
             now["label_counts"], now["closed"] = store.counts(), store.closed
-            now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips), config.feedback))
+            now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips), *config.shares))
             now["labels"] = now["label_counts"]["answered"]  # newer than the last progress
             if config.asks_people:
                 queue = LabelQueue(store)
@@ -86,8 +87,8 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     if "phase" in status:
         lines.append(details(from_json(status), None))
     if counts := status.get("label_counts"):
-        kind = KINDS[status["feedback"]]
-        tallies = dict.fromkeys(kind.tally(value) for value in kind.values or ())
+        kinds = (KINDS[name] for name in feedback_shares(status["feedback"]))
+        tallies = dict.fromkeys(kind.tally(value) for kind in kinds for value in kind.values or ())
         said = ", ".join(f"{counts[name]} {name}" for name in tallies if counts[name])
         lines.append(f"labels: {counts['answered']} answered, {counts['pending']} pending{said and f' ({said})'}")
     if unusable := status.get("labels_unusable"):

@@ -47,6 +47,11 @@ class QueryConfig:
     repeats: float = 0.05
     """Repeated queries to people, with the sides swapped, per answer. They do not count towards the budget."""
 
+    rating_steps: int = 7
+    """Number of steps on the scale of a rating, from 2 to 9."""
+    reaction_seconds: float = 0.5
+    """Time from what a person sees to the key that marks it, by which a mark is moved back. TAMER (Knox and Stone,
+    2009) and COACH (MacGlashan et al., 2017) assume 0.2 to 0.8 s; the default is the middle."""
     initial_limit: int | None = None
     """Largest number of labels that are asked before the agent trains; null for no limit."""
 
@@ -74,6 +79,8 @@ class QueryConfig:
             self.schedule_constant is None or self.schedule_constant > 0, "queries.schedule_constant must be positive"
         )
         require(self.schedule_bins >= 0, "queries.schedule_bins must not be negative")
+        require(2 <= self.rating_steps <= 9, "queries.rating_steps must be in [2, 9]: a scale needs two steps")
+        require(0 <= self.reaction_seconds <= 5, "queries.reaction_seconds must be in [0, 5]")
         self._validate_optional()
 
     def _validate_optional(self) -> None:

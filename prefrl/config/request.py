@@ -90,7 +90,7 @@ class Request(Budget):
     algo: str = "ppo"
     """Algorithm of the agent: ppo, a2c or trpo; sac for continuous actions; dqn or qrdqn for discrete ones."""
     feedback: str = "comparison"
-    """Kind of the queries: comparison, or a feedback kind of an installed package."""
+    """Kind of the queries, e.g. comparison, or several: comparison,rating, or with shares comparison:1,rating:3."""
     labels_from: Path | None = None
     """File of labels to start with, made by `prefrl labels export`."""
     seed: int = 0

@@ -38,8 +38,8 @@ class RewardConfig:
     error: float = 0.1
     """Assumed probability that a teacher answers at random (section 2.2.3)."""
     loss: str = "bradley-terry"
-    """A name in `registry.LOSSES`; recipes use the feedback kind's own. `true-reward` fits the true reward instead: the
-    paper's ablation `target`."""
+    """A name in `registry.LOSSES`; recipes use the feedback kind's own, and for several kinds their names, joined by
+    commas. `true-reward` fits the true reward instead: the paper's ablation `target`."""
     l2: float = 1e-4
     """Initial coefficient of each member's L2 penalty."""
     l2_rate: float = 0.016

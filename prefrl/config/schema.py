@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from prefrl.config.checks import at_most, check_widths, require
 from prefrl.config.exploration_config import ExplorationConfig
+from prefrl.config.feedback_shares import feedback_shares, losses_by_kind
 from prefrl.config.off_policy_config import OffPolicyConfig
 from prefrl.config.query_config import QueryConfig
 from prefrl.config.reward_config import RewardConfig
@@ -144,7 +145,7 @@ class RunConfig:
     teacher: str = "oracle"
     """Who answers; see `Request.teacher`."""
     feedback: str = "comparison"
-    """The kind of query, a name in `prefrl.feedback.kinds.KINDS`."""
+    """The kind of query, a name in `prefrl.feedback.kinds.KINDS`, or several kinds; see `feedback_shares`."""
     algo: str = "ppo"
     """Algorithm of the agent, a name in `prefrl.registry.ALGORITHMS`."""
     mode: Mode = "async"
@@ -181,6 +182,16 @@ class RunConfig:
         return self.teacher != NO_TEACHER
 
     @property
+    def shares(self) -> dict[str, float]:
+        """The feedback kinds that are asked, each with its share of the labels."""
+        return feedback_shares(self.feedback)
+
+    @property
+    def losses(self) -> dict[str, str]:
+        """The name in `registry.LOSSES` of the loss for each feedback kind."""
+        return losses_by_kind(self.shares, self.reward.loss)
+
+    @property
     def synchronous(self) -> bool:
         """Whether the agent waits for labels and for the reward learner, so that the seed determines the results."""
         return self.mode == SYNC
@@ -207,7 +218,8 @@ class RunConfig:
         require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
         ALGORITHMS.check(self.algo)
         NETWORKS.check(self.reward.network)
-        LOSSES.check(self.reward.loss)
+        for loss in self.losses.values():
+            LOSSES.check(loss)
         self.agent.validate()
         rollout = self.agent.n_envs * self.agent.n_steps
         replays = ALGORITHMS[self.algo].family.replays

@@ -6,7 +6,7 @@ import math
 
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
-from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds import FeedbackKind, kinds_of
 from prefrl.registry import LOSSES
 
 
@@ -17,33 +17,50 @@ def check_feedback(config: RunConfig) -> RunConfig:
         UsageError: if the kind is unknown, the loss is for another number of segments, or the run records too few
             segments for distinct queries.
     """
-    kind, loss = KINDS[config.feedback], LOSSES[config.reward.loss]
+    kinds = kinds_of(config)
     if not config.learns_reward:
         return config
-    if loss.arity not in (None, kind.arity):
+    for name, kind in kinds.items():
+        _check_kind(config, name, kind)
+    _check_pairs(config)
+    return config
+
+
+def _check_kind(config: RunConfig, name: str, kind: FeedbackKind) -> None:
+    """Check that a kind and its loss fit together, and that there are enough segments for its share of the queries."""
+    loss = LOSSES[config.losses[name]]
+    if loss.arity not in (None, kind.arity) or loss.by_step not in (None, kind.by_step):
+        needs = {None: "", True: " and marks of steps", False: ""}[loss.by_step]
         raise UsageError(
-            f"reward.loss={config.reward.loss} needs labels of {loss.arity} segments, but those of --feedback "
-            f"{config.feedback} have {kind.arity}"
+            f"reward.loss={config.losses[name]} needs labels of {loss.arity} segments{needs}, but those of --feedback "
+            f"{name} have {kind.arity}"
         )
+    if config.reward.crop is not None and kind.arity < 2:
+        raise UsageError(f"reward.crop is for labels that compare segments, and --feedback {name} does not")
+    _check_sessions(config, kind.arity)
+    labels, distinct = (
+        math.ceil(config.shares[name] * config.queries.labels),
+        math.comb(config.segments_in_run, kind.arity),
+    )
+    if labels > distinct:
+        them = {1: "segments", 2: "pairs of segments"}.get(kind.arity, f"sets of {kind.arity} segments")
+        raise UsageError(
+            f"{labels} labels are more than the {distinct} distinct {them} that {config.steps} steps can give"
+        )
+
+
+def _check_pairs(config: RunConfig) -> None:
+    """Check that every label compares two segments, if a setting needs that."""
+    losses = config.losses.values()
     needs_pairs = {
         "reward.pseudo_threshold": config.reward.pseudo_threshold is not None,
         "reward.trust_filter": config.reward.trust_filter,
     }
-    for name in (name for name, on in needs_pairs.items() if on and loss.arity != 2):
+    pairs = all(LOSSES[loss].arity == 2 for loss in losses)
+    for name in (name for name, on in needs_pairs.items() if on and not pairs):
         raise UsageError(
             f"{name} needs a loss of comparisons, and reward.loss={config.reward.loss} is none: leave {name} off"
         )
-    if config.reward.crop is not None and kind.arity < 2:
-        raise UsageError(f"reward.crop is for labels that compare segments, and --feedback {config.feedback} does not")
-    _check_sessions(config, kind.arity)
-    distinct = math.comb(config.segments_in_run, kind.arity)
-    if config.queries.labels > distinct:
-        them = {1: "segments", 2: "pairs of segments"}.get(kind.arity, f"sets of {kind.arity} segments")
-        raise UsageError(
-            f"{config.queries.labels} labels are more than the {distinct} distinct {them} that {config.steps} steps "
-            "can give"
-        )
-    return config
 
 
 def _check_sessions(config: RunConfig, arity: int) -> None:

@@ -17,10 +17,10 @@ _LAST = 2**63 - 1
 
 
 class LabelChanges:
-    """Reads the changes in a store's history of answers of one feedback kind."""
+    """Reads the changes in a store's history of answers of some feedback kinds."""
 
-    def __init__(self, store: LabelStore, kind: str) -> None:
-        self._read, self._write, self._kind = store.database.read, store.database.write, kind
+    def __init__(self, store: LabelStore, *kinds: str) -> None:
+        self._read, self._write, self._kinds = store.database.read, store.database.write, kinds
 
     def changes(self, *, after: int = 0, upto: int | None = None) -> list[Label | Undone]:
         """Return the changes between two rows of the history, for a learner that has processed the earlier ones.
@@ -37,7 +37,7 @@ class LabelChanges:
         undo = ANSWERS.alias()
         undone = sa.exists().where(undo.c.undoes == ANSWERS.c.id, undo.c.id <= last)
         said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, READABLE)
-        asked = sa.and_(QUERIES.c.kind == self._kind, QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
+        asked = sa.and_(QUERIES.c.kind.in_(self._kinds), QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
         query = (
             sa.select(ANSWERS.c.id, ANSWERS.c.query_id, QUERIES.c.kind, ANSWERS.c.value, ANSWERS.c.undoes)
             .join(QUERIES, QUERIES.c.id == ANSWERS.c.query_id)

@@ -11,11 +11,12 @@ import krippendorff
 import numpy as np
 import sqlalchemy as sa
 
+from prefrl.arrays import Floats
 from prefrl.errors import PrefrlError
 from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.answers import damaged
 from prefrl.feedback.database import REPEATS, STANDING, segments_of
-from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json
+from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json, kinds_of
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.runs.directory import RunDirectory
@@ -40,6 +41,8 @@ class GivenAnswer(NamedTuple):
     kind: FeedbackKind
     id: int = 0
     """Id of the answer."""
+    rewards: tuple[Floats, ...] = ()
+    """(L,) true rewards of each segment; empty if one is unknown."""
 
     @property
     def original_value(self) -> Any:
@@ -53,7 +56,7 @@ class GivenAnswer(NamedTuple):
 
 
 def self_consistency(answers: Sequence[GivenAnswer]) -> tuple[float | None, int]:
-    """Compute the fraction of repeats that a labeller answered like the original.
+    """Compute the fraction of repeats that a labeller answered like the original; see `FeedbackKind.likeness`.
 
     Answers that do not count as labels, such as "can't tell", are ignored.
 
@@ -62,7 +65,7 @@ def self_consistency(answers: Sequence[GivenAnswer]) -> tuple[float | None, int]
     """
     first = {(a.labeller, a.unit): a.original_value for a in answers if not a.repeat and a.counts}
     again = [a for a in answers if a.repeat and a.counts and (a.labeller, a.unit) in first]
-    same = [a.original_value == first[a.labeller, a.unit] for a in again]
+    same = [a.kind.likeness(a.original_value, first[a.labeller, a.unit]) for a in again]
     return (float(np.mean(same)) if same else None), len(same)
 
 
@@ -112,14 +115,22 @@ def label_metrics(kind: FeedbackKind, answers: Sequence[GivenAnswer], clip_secon
         "hasty": len(hasty(answers, clip_seconds)) if seconds else None,
         "repeats": repeats,
         "self_consistency": consistency,
-        "agrees_with_reward": _share([answer.agrees for answer in answers if answer.agrees is not None]),
+        "agrees_with_reward": _agreement_with_reward(kind, answers),
     }
+
+
+def _agreement_with_reward(kind: FeedbackKind, answers: Sequence[GivenAnswer]) -> float | None:
+    """Return the share of answers that agree with the true reward, or the kind's own measure."""
+    known = [answer for answer in answers if answer.rewards and answer.counts]
+    own = kind.concordance([answer.value for answer in known], [answer.rewards for answer in known])
+    return _share([answer.agrees for answer in answers if answer.agrees is not None]) if own is None else own
 
 
 def report(root: Path) -> dict[str, Any]:
     """Compute the metrics of a run's labels: of all labellers, of each labeller, and the agreement between them.
 
-    Only answers of the kind that the run asks for are included.
+    Only answers of the kinds that the run asks for are included. The metrics are those of the first kind; those of the
+    other kinds are in a list of reports, `other_kinds`.
 
     Raises:
         UsageError: if the folder is not a run.
@@ -128,14 +139,20 @@ def report(root: Path) -> dict[str, Any]:
     run = RunDirectory.open(root)
     if not run.labels.exists():
         raise PrefrlError(f"{root} has no labels yet")
-    kind = KINDS[run.config.feedback]
     with run_store(run) as store:
-        answers, late = read_answers(store, ClipFolder(run.clips), kind), store.late_answers()
+        given = {kind: read_answers(store, ClipFolder(run.clips), kind) for kind in kinds_of(run.config).values()}
+        late = store.late_answers()
+    first, *others = (_report_of(run, kind, answers) for kind, answers in given.items())
+    return first | {"late_answers": late} | ({"other_kinds": others} if others else {})
+
+
+def _report_of(run: RunDirectory, kind: FeedbackKind, answers: Sequence[GivenAnswer]) -> dict[str, Any]:
+    """Compute the metrics of the answers of one kind."""
     alpha, shared = agreement(answers)
     lasts = run.config.queries.segment_length / run.config.playback_fps
     by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
     return {
-        "run": str(root),
+        "run": str(run.root),
         "kind": kind.name,
         "clip_seconds": lasts,
         "all": label_metrics(kind, answers, lasts),
@@ -143,7 +160,6 @@ def report(root: Path) -> dict[str, Any]:
         "hasty_answers": hasty(answers, lasts),
         "krippendorff_alpha": alpha,
         "pairs_judged_by_several": shared,
-        "late_answers": late,
     }
 
 
@@ -155,25 +171,43 @@ def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> li
     with store.database.read() as connection:
         corrupt, about = damaged(connection), segments_of(connection)
         rows = [row for row in connection.execute(query) if row.id not in corrupt]
-    totals: dict[int, float | None] = {}
+    read: dict[int, Floats | None] = {}
     answers = []
     for row in rows:
         segments = about[row.query_id]
         for segment in segments:
-            if segment not in totals:
-                totals[segment] = _total(clips, segment)
-        returns = [total for segment in segments if (total := totals[segment]) is not None]
-        value = from_json(kind, row.value)
-        agrees = kind.agrees(value, returns) if len(returns) == len(segments) else None
+            if segment not in read:
+                read[segment] = _rewards(clips, segment)
+        known = tuple(rewards for segment in segments if (rewards := read[segment]) is not None)
+        value, whole = from_json(kind, row.value), len(known) == len(segments)
+        agrees = kind.agrees(value, [float(rewards.sum()) for rewards in known]) if whole else None
         unit, name = row.original_id or row.query_id, row.labeller or row.teacher
         answers.append(
-            GivenAnswer(unit, row.original_id is not None, name, value, row.response_seconds, agrees, kind, row.id)
+            GivenAnswer(
+                unit=unit,
+                repeat=row.original_id is not None,
+                labeller=name,
+                value=value,
+                seconds=row.response_seconds,
+                agrees=agrees,
+                kind=kind,
+                id=row.id,
+                rewards=known if whole else (),
+            )
         )
     return answers
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
-    """Format the report as a table with a line for each labeller, followed by notes."""
+    """Format the report as a table with a line for each labeller, followed by notes, for each feedback kind."""
+    reports = [report, *report.get("other_kinds", ())]
+    if len(reports) == 1:
+        return _kind_lines(report)
+    return [line for each in reports for line in (f"{each['kind']}:", *_kind_lines(each))]
+
+
+def _kind_lines(report: dict[str, Any]) -> list[str]:
+    """Format the report on the answers of one kind."""
     kind = KINDS[report["kind"]]
     titles = kind.rate_titles
     names = ("answers", *titles.values(), "median s", "90 % s", "hasty", "repeats", "consistent", "as reward")
@@ -188,7 +222,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
     alpha, shared = report["krippendorff_alpha"], report["pairs_judged_by_several"]
     text = f"{alpha:.2f} over {shared} queries" if alpha is not None else f"- ({shared} queries with several answers)"
-    late = report["late_answers"]
+    late = report.get("late_answers")
     return [
         *lines,
         f"agreement between labellers (Krippendorff's alpha; 1 perfect, 0 chance): {text}",
@@ -207,11 +241,11 @@ def _hasty_lines(ids: Sequence[int], clip_seconds: float) -> list[str]:
     return [f"hasty: answers given in less time than a clip lasts ({clip_seconds:g} s): {named}"]
 
 
-def _total(clips: ClipFolder, segment: int) -> float | None:
+def _rewards(clips: ClipFolder, segment: int) -> Floats | None:
     try:
-        return float(clips.load(segment).true_rewards.sum())
+        return clips.load(segment).true_rewards
     except PrefrlError:
-        return None  # a missing clip has no return; its label still counts
+        return None  # a missing clip has no rewards; its label still counts
 
 
 def _share(values: Sequence[bool]) -> float | None:

@@ -138,6 +138,7 @@ class LabelStore:
             if unknown := asked - queries.keys():
                 raise UsageError(f"there is no query {min(unknown)}")
             about = segments_of(connection, sa.select(QUERIES.c.id).where(QUERIES.c.id.in_(asked)))
+            lengths = _lengths(connection, about.values())
             given = sa.select(STANDING.c.query_id, STANDING.c.teacher, STANDING.c.labeller)
             who: dict[int, list[tuple[str, str | None]]] = {number: [] for number in asked}
             for query_id, teacher, labeller in connection.execute(given.where(STANDING.c.query_id.in_(asked))):
@@ -145,6 +146,7 @@ class LabelStore:
             at, taken, late = now(), [], []
             for answer in answers:
                 row = answer_row(answer, queries[answer.query_id].kind, about[answer.query_id], at)
+                _check_fit(answer, queries[answer.query_id].kind, [lengths[each] for each in about[answer.query_id]])
                 before, whoever = who[answer.query_id], (answer.teacher, answer.labeller)
                 if len(before) < queries[answer.query_id].wanted and whoever not in before:
                     taken.append(row)
@@ -204,11 +206,27 @@ class LabelStore:
                 counts["pending"] = sum(connection.scalars(missing))
         return counts
 
-    def labels(self, kind: str) -> list[Label]:
-        """Return the standing answers of a feedback kind that can be learned from, sorted by id."""
+    def label_seconds(self, max_round: int | None = None) -> float:
+        """Return the time in seconds that the standing answers took, including repeats.
+
+        An answer without a measured time counts as `FeedbackKind.seconds`, as if a person had given it.
+
+        Args:
+            max_round: Count only queries up to this selection round.
+        """
+        measured = STANDING.c.response_seconds
+        sums = (sa.func.sum(measured), sa.func.count() - sa.func.count(measured))
+        upto = sa.true() if max_round is None else QUERIES.c.round <= max_round
+        given = sa.select(STANDING.c.kind, *sums).join_from(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
         with self._read() as connection:
-            answers = _standing(connection, QUERIES.c.kind == kind)
-        labels = (label_of(kind, answer.id, answer.segments, answer.value) for answer in answers)
+            rows = connection.execute(given.where(upto).group_by(STANDING.c.kind)).all()
+        return float(sum((seconds or 0.0) + unmeasured * KINDS[kind].seconds for kind, seconds, unmeasured in rows))
+
+    def labels(self, *kinds: str) -> list[Label]:
+        """Return the standing answers of some feedback kinds that can be learned from, sorted by id."""
+        with self._read() as connection:
+            answers = _standing(connection, QUERIES.c.kind.in_(kinds))
+        labels = (label_of(answer.kind, answer.id, answer.segments, answer.value) for answer in answers)
         return [label for label in labels if label is not None]
 
     @property
@@ -272,7 +290,7 @@ class LabelStore:
 def label_of(kind: str, answer_id: int, segments: Sequence[int], value: Any) -> Label | None:
     """Convert an answer to a label for training; None if nothing is learned from it."""
     target = KINDS[kind].target(value)
-    return None if target is None else Label(answer_id, tuple(segments), target)
+    return None if target is None else Label(answer_id, tuple(segments), target, kind)
 
 
 def undo(connection: sa.Connection, answer_id: int, at: str | None = None) -> None:
@@ -313,6 +331,21 @@ def answer_row(answer: Answer, kind: str, segments: Sequence[int], at: str) -> d
         raise UsageError(f"{answer.value!r:.80} is not a valid answer of kind {kind}: {error}") from None
     shown = {"shown": json.dumps(list(segments)), "created_at": at, "late": 0, "undoes": None}
     return answer._asdict() | {"value": value} | shown
+
+
+def _check_fit(answer: Answer, kind: str, lengths: Sequence[int]) -> None:
+    """Raise UsageError if a value does not fit the segments of its query."""
+    try:
+        KINDS[kind].check(KINDS[kind].parse(answer.value), lengths)
+    except ValueError as error:
+        raise UsageError(f"{answer.value!r:.80} is not a valid answer to query {answer.query_id}: {error}") from None
+
+
+def _lengths(connection: sa.Connection, asked: Iterable[Sequence[int]]) -> dict[int, int]:
+    """Return the numbers of steps of segments, by their ids."""
+    wanted = {segment for segments in asked for segment in segments}
+    rows = connection.execute(sa.select(SEGMENTS.c.id, SEGMENTS.c.length).where(SEGMENTS.c.id.in_(wanted)))
+    return {row.id: row.length for row in rows}
 
 
 def _complete() -> sa.Select[tuple[int]]:

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from prefrl.experience.segment import Segment
 
+Target = float | tuple[float, ...]
+"""What a reward model learns from an answer."""
+
 
 class Query(NamedTuple):
     """A query for a teacher. Its key in the store is (round, rank)."""
@@ -74,8 +77,10 @@ class Label(NamedTuple):
     """The answer's id, which is also the key of its bootstrap draws."""
     segments: tuple[int, ...]
     """Segment ids, in the order shown."""
-    target: float
-    """The answer as a number, see `FeedbackKind.target`."""
+    target: Target
+    """The answer as a number, or as one for each step; see `FeedbackKind.target`."""
+    kind: str = "comparison"
+    """The feedback kind of the answer."""
 
 
 class Undone(NamedTuple):

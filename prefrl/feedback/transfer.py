@@ -14,6 +14,7 @@ from prefrl.experience.environments import recorded_step
 from prefrl.experience.inputs import inputs_of
 from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tally, write_archive
 from prefrl.feedback.archive_admission import read_archive
+from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.label_history import History, read_history, read_labels
 from prefrl.feedback.merge import Added, compare, free_segments, insert_changes, read_known
 from prefrl.feedback.run_store import run_store
@@ -106,9 +107,17 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
         raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
     if archive.task.recorded not in (None, task.recorded):
         raise UsageError(f"{archive.path} contains {archive.task.recorded}, whereas the run records {task.recorded}")
-    asked = config.feedback
-    if others := [kind for kind in archive.kinds if kind != asked]:
+    kinds = kinds_of(config)
+    if others := [kind for kind in archive.kinds if kind not in kinds]:
+        asked = " and ".join(kinds)
         raise UsageError(f"{archive.path} contains answers of kind {others[0]}; the run asks for kind {asked}")
+    for label in (*archive.labels, *archive.history.answers, *archive.history.late):
+        try:
+            kinds[label.kind].parse(label.value)
+        except ValueError as error:
+            raise UsageError(
+                f"{archive.path} contains the {label.kind} {label.value}, but in the run, {error}"
+            ) from None
 
 
 def add_labels(run: RunDirectory, archive: LabelArchive) -> Added:

@@ -7,12 +7,12 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.store import LabelStore
 
 
-def unusable_labels(store: LabelStore, clips: ClipFolder, kind: str) -> set[int]:
-    """Return the ids of labels of a feedback kind that cannot be used for training.
+def unusable_labels(store: LabelStore, clips: ClipFolder, *kinds: str) -> set[int]:
+    """Return the ids of labels of some feedback kinds that cannot be used for training.
 
     These are labels with a missing or damaged clip, and damaged answers.
     """
-    labels, damaged = store.labels(kind), store.damaged()
+    labels, damaged = store.labels(*kinds), store.damaged()
     segments = {segment for label in labels for segment in label.segments}
     broken = {segment for segment in segments if not _is_whole(clips, segment)}
     unusable = {label.id for label in labels if label.id in damaged or not broken.isdisjoint(label.segments)}

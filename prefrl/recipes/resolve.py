@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefrl.config import RunConfig, replace
+from prefrl.config.feedback_shares import feedback_shares
 from prefrl.config.request import Request
 from prefrl.errors import UsageError
 from prefrl.experience.find_task import find_task
@@ -75,7 +76,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
             "algo": algo,
             "ablation": ablation,
             "feedback": request.feedback,
-            "reward.loss": KINDS[request.feedback].likelihood,
+            "reward.loss": ",".join(KINDS[name].likelihood for name in feedback_shares(request.feedback)),
         },
         _unknown_ends(facts),
         LEARNED_REWARD,

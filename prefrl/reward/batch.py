@@ -17,11 +17,29 @@ class Batch:
     slots: Tensor
     """(K, B, A) slots of the segments in the table."""
     target: Tensor
-    """(K, B) targets; for a comparison, mu (1 if left is preferred, 0 if right, 0.5 for a tie)."""
+    """(K, B) targets; for a comparison, mu (1 if left is preferred, 0 if right, 0.5 for a tie). (K, B, L) by step."""
     drawn: Tensor
     """(K,) whether a member had labels to draw from. If not, its batch is meaningless."""
     kept: Tensor | None = None
     """(K, B, A, L) whether a step is in the label's crop; None if the segments are whole."""
+    loss: str | None = None
+    """Name of the loss in `registry.LOSSES`; None for the configuration's."""
+    kind: str = "comparison"
+    """The labels' feedback kind."""
+    weight: float = 1.0
+    """Weight of the mean loss: the share of this kind among all labels."""
+    others: tuple[Batch, ...] = ()
+    """Batches of other kinds, fitted in the same gradient step."""
+
+    @property
+    def parts(self) -> tuple[Batch, ...]:
+        """The batches of all kinds, this one first."""
+        return (self, *self.others)
+
+    @property
+    def labels(self) -> int:
+        """Number of labels of all kinds."""
+        return sum(part.target.shape[1] for part in self.parts)
 
     @property
     def steps(self) -> Tensor:

@@ -14,7 +14,7 @@ from prefrl.arrays import Array, Floats
 from prefrl.config import RewardConfig
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.terms import Label, Undone
+from prefrl.feedback.terms import Label, Target, Undone
 from prefrl.reward.batch import Batch
 from prefrl.reward.input_normalisation import InputMoments
 from prefrl.reward.loss import multiplicity
@@ -28,6 +28,22 @@ ReadSegment = Callable[[int], tuple[Array, Floats]]
 _ANY_PLACE = np.zeros(1, dtype=np.int64)
 
 
+class LabelType(NamedTuple):
+    """The labels of one feedback kind."""
+
+    kind: str = "comparison"
+    arity: int = 2
+    """A, the number of segments of a label."""
+    loss: str | None = None
+    """Name of their loss in `registry.LOSSES`; None for the configuration's."""
+    by_step: bool = False
+    """Whether a target has a number for each step."""
+
+
+PAIRS = LabelType()
+"""Comparisons, with the configuration's loss."""
+
+
 class Row(NamedTuple):
     """A label for training."""
 
@@ -37,17 +53,38 @@ class Row(NamedTuple):
     """Segment ids."""
     slots: tuple[int, ...]
     """The segments' slots in the table."""
-    target: float
+    target: Target
     """The label's value."""
     multiplicity: tuple[int, ...]
     """Multiplicity in the bootstrap samples of the K members."""
+
+
+def target_rows(labels: Iterable[Label | Row], length: int) -> Floats:
+    """Return the targets of labels.
+
+    Args:
+        labels: B labels of one kind.
+        length: L, the number of steps in a segment.
+
+    Returns:
+        (B,) numbers in double precision; for targets by step (B, L), of which missing steps are zero.
+    """
+    targets = [label.target for label in labels]
+    padded = [each + (length - len(each)) * (0.0,) if isinstance(each, tuple) else each for each in targets]
+    return np.array(padded, np.float64)
 
 
 class Dataset:
     """Labels for training, which refer to a table of segments."""
 
     def __init__(
-        self, config: RewardConfig, inputs: Inputs, length: int, seed: int, device: str, arity: int = 2
+        self,
+        config: RewardConfig,
+        inputs: Inputs,
+        length: int,
+        seed: int,
+        device: str,
+        label_type: LabelType = PAIRS,
     ) -> None:
         """Create an empty dataset.
 
@@ -57,10 +94,11 @@ class Dataset:
             length: L, the number of steps in a segment.
             seed: Seed of batches and bootstrap samples.
             device: Device of the segments and batches.
-            arity: A, the number of segments of a label.
+            label_type: The kind of the labels.
         """
-        self._config, self._seed, self._device, self._arity = config, seed, device, arity
-        self.segments = SegmentTable(inputs, length, arity * config.buffer, device)
+        self._config, self._seed, self._device, self._length = config, seed, device, length
+        self.label_type = label_type
+        self.segments = SegmentTable(inputs, length, label_type.arity * config.buffer, device)
         self.moments = InputMoments(inputs)
         self.last_id = 0
         """The newest row of the history that was added."""
@@ -86,7 +124,7 @@ class Dataset:
     @property
     def segments_seen(self) -> int:
         """Number of segments of the standing labels; a segment counts once for each of its labels."""
-        return self._arity * self.seen
+        return self.label_type.arity * self.seen
 
     def add(self, changes: Iterable[Label | Undone], read: ReadSegment) -> int:
         """Add labels, and remove undone ones, in the order of the history.
@@ -169,34 +207,34 @@ class Dataset:
         placed.rotate(self.seen - len(placed))
         self.slots = torch.tensor([row.slots for row in placed], dtype=torch.int64, device=self._device)
         """(B, A) slots of the segments of each place."""
-        self.given = torch.tensor([row.target for row in placed], dtype=torch.float32, device=self._device)
-        """(B,) targets as the labels say."""
+        self.given = torch.from_numpy(target_rows(placed, self._length)).to(self._device, torch.float32)
+        """(B,) targets as the labels say; (B, L) by step."""
         self._ids = [row.id for row in placed]
         """(B,) ids of the labels."""
         counts = np.array([row.multiplicity for row in placed], dtype=np.int64).reshape(-1, members).T
         places, kept = np.arange(len(placed)), np.array([number not in self._left_out for number in self._ids], bool)
         turned = torch.tensor([number in self._reversed for number in self._ids], dtype=torch.bool, device=self._device)
-        self.target = torch.where(turned, 1 - self.given, self.given)
+        self.target = self.given if self.label_type.by_step else torch.where(turned, 1 - self.given, self.given)
         """(B,) targets; those of reversed labels are turned round."""
         self.bags: list[Array] = [np.repeat(places, count * kept) for count in counts]
         """Each member's bootstrap sample as places; a label of multiplicity m occurs m times, if it is not left out."""
         self.held_out: list[Array] = [places[count == 0] for count in counts]
         """Places of each member's out-of-bag labels, its validation set."""
 
-    def training_batch(self) -> Batch:
-        """Draw a batch for each member from its own bootstrap sample."""
-        return self._batch(self.bags)
+    def training_batch(self, size: int | None = None) -> Batch:
+        """Draw a batch for each member from its own bootstrap sample; its size is by default `reward.batch_size`."""
+        return self._batch(self.bags, size)
 
-    def validation_batch(self) -> Batch:
+    def validation_batch(self, size: int | None = None) -> Batch:
         """Draw a batch for each member from the labels that it does not train on."""
-        return self._batch(self.held_out)
+        return self._batch(self.held_out, size)
 
-    def epoch(self) -> list[Batch]:
+    def epoch(self, size: int | None = None) -> list[Batch]:
         """Divide the labels into batches, the last of which may be smaller, in an order of each member's own.
 
         Bootstrap samples have about as many labels as there are. They are repeated or cut to exactly as many.
         """
-        own, size = [bag if len(bag) else _ANY_PLACE for bag in self.bags], self._config.batch_size
+        own, size = [bag if len(bag) else _ANY_PLACE for bag in self.bags], size or self._config.batch_size
         count = len(self) if self._config.bootstrap else len(own[0])
         orders = np.stack([np.resize(self._rng.permutation(bag), count) for bag in own])
         return [self._batch_of(orders[:, begin : begin + size], self.bags) for begin in range(0, count, size)]
@@ -216,8 +254,8 @@ class Dataset:
         present = set(self._ids)
         return {"left_out": sorted(self._left_out & present), "reversed": sorted(self._reversed & present)}
 
-    def _batch(self, places: list[Array]) -> Batch:
-        size = self._config.batch_size
+    def _batch(self, places: list[Array], size: int | None) -> Batch:
+        size = size or self._config.batch_size
         chosen = [self._rng.choice(own if len(own) else _ANY_PLACE, size) for own in places]
         return self._batch_of(np.stack(chosen), places)
 
@@ -225,7 +263,8 @@ class Dataset:
         """Create a batch of (K, B) places, which were drawn from each member's `places`."""
         rows = torch.from_numpy(chosen).to(self._device)
         drawn = torch.tensor([len(own) > 0 for own in places], device=self._device)
-        return Batch(self.segments, self.slots[rows], self.target[rows], drawn)
+        loss, kind = self.label_type.loss, self.label_type.kind
+        return Batch(self.segments, self.slots[rows], self.target[rows], drawn, loss=loss, kind=kind)
 
     def newest_steps(self, count: int) -> Tensor:
         """Return all steps of the newest labels' segments.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from prefrl.config import RewardConfig
 from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
 from prefrl.reward.input_normalisation import InputNormaliser
+from prefrl.reward.likelihood import Likelihood
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import make_network
 from prefrl.reward.normalisation import PUBLISHED
@@ -31,12 +34,15 @@ class RewardEnsemble(nn.Module):
     running normalisation is not used, because its drift would change the predictions. Images are not normalised.
     """
 
-    def __init__(self, config: RewardConfig, inputs: Inputs) -> None:
+    def __init__(
+        self, config: RewardConfig, inputs: Inputs, likelihoods: Mapping[str, Likelihood] = MappingProxyType({})
+    ) -> None:
         """Create an untrained ensemble.
 
         Args:
             config: The network, K, and the standard deviation of the reward.
             inputs: The inputs of a step.
+            likelihoods: Losses with parameters, by their names in `registry.LOSSES`.
 
         Raises:
             UsageError: if the network cannot read these inputs.
@@ -44,6 +50,8 @@ class RewardEnsemble(nn.Module):
         super().__init__()
         self.inputs = inputs
         self.network = make_network(config, inputs)
+        self.likelihoods = nn.ModuleDict(dict(likelihoods))
+        """Losses that are saved and published with the networks."""
         self._output = OUTPUTS[config.output]
         self.input_normaliser = InputNormaliser(inputs, enabled=config.normalise_inputs)
         self.output_normaliser = PUBLISHED[config.normalise_over](config.members, config.target_std)
@@ -146,6 +154,23 @@ class RewardEnsemble(nn.Module):
         sums = outputs.sum(dim=-1, keepdim=True)  # once per segment, because a segment is in many queries
         logits = preference_logit(sums[:, torch.as_tensor(places.reshape(queries.shape))])
         return np.asarray(torch.sigmoid(logits).cpu().numpy())
+
+    def predictor(self, loss: str) -> Callable[[Sequence[Segment], Array], Array]:
+        """Return the function that predicts the answers to queries whose labels have a loss, by its name.
+
+        For a `Likelihood`, it returns each member's expected answer, from 0 to 1; otherwise, `predict_preferences`.
+        """
+        return partial(self._predict_answers, loss) if loss in self.likelihoods else self.predict_preferences
+
+    @torch.no_grad()
+    def _predict_answers(self, loss: str, segments: Sequence[Segment], queries: Array) -> Array:
+        used, places = np.unique(queries, return_inverse=True)
+        steps = self.inputs.steps(torch.from_numpy(np.stack([segments[index].features for index in used])))
+        outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
+        likelihood = self.likelihoods[loss]
+        assert isinstance(likelihood, Likelihood)
+        expected = likelihood.expectation(outputs)
+        return np.asarray(expected.cpu().numpy())[:, places.reshape(-1)]
 
     def score(self, steps: Array) -> Floats:
         """Compute `reward` on NumPy arrays: (N, *step) to (N,)."""

@@ -53,7 +53,7 @@ def fit_request(
     if not run.labels.exists() and not run.begun:
         raise PrefrlError(f"{root} has no labels yet")
     with run_store(run) as store:
-        labels = store.labels(run.config.feedback)
+        labels = store.labels(*run.config.shares)
     request = FitRequest(run, holdout, seed, comparisons or _work(run, len(labels)), weights, len(labels))
     request.split(labels)
     return request

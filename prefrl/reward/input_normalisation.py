@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -53,6 +53,13 @@ class InputMoments:
     def __init__(self, inputs: Inputs) -> None:
         self.sums = np.zeros(0) if inputs.images else np.zeros((2, *inputs.step))
         """(2, F), or (0,) for images."""
+
+    @classmethod
+    def total(cls, parts: Sequence[InputMoments]) -> InputMoments:
+        """Return the sums over several sets of segments."""
+        moments = cls.__new__(cls)
+        moments.sums = np.sum([part.sums for part in parts], axis=0)
+        return moments
 
     def add(self, features: Array) -> None:
         """Add a segment's (L, F) features."""

@@ -19,7 +19,7 @@ from prefrl.runs.directory import RunDirectory
 
 
 class LabelReader:
-    """Reads a run's labels, of its own feedback kind, with their clips for the reward learner.
+    """Reads a run's labels, of its own feedback kinds, with their clips for the reward learner.
 
     A label with an unreadable clip is left out with a warning, so that a damaged file does not stop the run.
     """
@@ -34,7 +34,7 @@ class LabelReader:
         """
         self._inputs, self._length = inputs, run.config.queries.segment_length
         self._store, self._clips = store, ClipFolder(run.clips)
-        self._changes = LabelChanges(store, run.config.feedback)
+        self._changes = LabelChanges(store, *run.config.shares)
         self._newest: dict[int, tuple[Array, Floats]] = {}
         self._flaws: set[int] = set()
         """Ids of labels that are left out."""
@@ -52,6 +52,8 @@ class LabelReader:
                 yield change
             elif change.id in damaged:
                 self._leave_out(change, f"answer {change.id} is damaged: it is not what was stored")
+            elif isinstance(change.target, tuple) and len(change.target) > self._length:
+                self._leave_out(change, f"answer {change.id} is about steps beyond its clip")
             elif self._is_whole(change):
                 yield change
 

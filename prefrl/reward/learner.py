@@ -6,17 +6,20 @@ decides how much it fits.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from prefrl.config import RewardConfig, RunConfig
 from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
-from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.terms import Label, Undone
 from prefrl.machine.random_state import TorchRandomState
-from prefrl.reward.dataset import Dataset, ReadSegment
+from prefrl.reward.dataset import PAIRS, Dataset, LabelType, ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.likelihood import Likelihood, likelihoods_of
+from prefrl.reward.mixture import Mixture
 from prefrl.reward.pseudo_labels import Unlabelled
 from prefrl.reward.published import Publisher
 from prefrl.reward.trainer import Trainer
@@ -39,8 +42,9 @@ class RewardLearner:
         length: int,
         seed: int,
         device: str = "cpu",
-        arity: int = 2,
+        label_types: Sequence[LabelType] = (PAIRS,),
         pool: int = 0,
+        likelihoods: Mapping[str, Likelihood] = MappingProxyType({}),
     ) -> None:
         """Create an untrained learner.
 
@@ -50,31 +54,39 @@ class RewardLearner:
             length: L, the number of steps in a segment.
             seed: Seed of initial weights, batches and bootstrap samples.
             device: Torch's device.
-            arity: A, the number of segments of a label.
+            label_types: The kinds of labels.
             pool: Largest number of unlabelled segments, for pseudo-labels.
+            likelihoods: Losses with parameters; see `RewardEnsemble`.
         """
         self._chance = TorchRandomState(seed, device)  # separate from the agent's random state
         with self._chance.drawn():
-            self.ensemble = RewardEnsemble(config, inputs).to(device)
+            self.ensemble = RewardEnsemble(config, inputs, likelihoods).to(device)
         self.config = config
-        self.dataset = Dataset(config, inputs, length, seed, device, arity)
+        datasets = [Dataset(config, inputs, length, seed, device, each) for each in label_types]
+        self.labels = Mixture(datasets, config.batch_size)
         uses_pool = config.pseudo_threshold is not None and pool > 1
         self.unlabelled = Unlabelled(inputs, length, pool, device) if uses_pool else None
         """Segments for pseudo-labels; None without pseudo-labels."""
-        self.trainer = Trainer(config, self.ensemble, self.dataset, device, seed, self.unlabelled)
-        self.work = make_work(config, self.trainer, self.dataset)
+        self.trainer = Trainer(config, self.ensemble, self.labels, device, seed, self.unlabelled)
+        self.work = make_work(config, self.trainer, self.labels)
         self._publisher = Publisher(self.ensemble)
 
     @classmethod
     def of_run(cls, config: RunConfig, inputs: Inputs, device: str) -> RewardLearner:
         """Create a run's untrained learner."""
-        arity = KINDS[config.feedback].arity
-        queries = config.queries
-        return cls(config.reward, inputs, queries.segment_length, config.seed, device, arity, queries.pool)
+        kinds, losses, queries = kinds_of(config), config.losses, config.queries
+        types = [LabelType(name, kind.arity, losses[name], kind.by_step) for name, kind in kinds.items()]
+        fitted = (types, queries.pool, likelihoods_of(config))
+        return cls(config.reward, inputs, queries.segment_length, config.seed, device, *fitted)
+
+    @property
+    def dataset(self) -> Dataset:
+        """The labels of the run's first feedback kind."""
+        return self.labels.first
 
     def __len__(self) -> int:
         """Return the number of labels that are trained on."""
-        return len(self.dataset)
+        return len(self.labels)
 
     @property
     def updates(self) -> int:
@@ -89,13 +101,13 @@ class RewardLearner:
     @property
     def last_id(self) -> int:
         """The newest row of the history of labels that was added."""
-        return self.dataset.last_id
+        return self.labels.last_id
 
     def add(self, changes: Iterable[Label | Undone], read: ReadSegment) -> int:
         """Add labels, and remove undone ones; see `Dataset.add`."""
-        count = self.dataset.add(changes, read)
+        count = self.labels.add(changes, read)
         if count:
-            self.ensemble.input_normaliser.fit(self.dataset.moments, self.dataset.segments_seen)
+            self.ensemble.input_normaliser.fit(self.labels.moments, self.labels.segments_seen)
             self.work.begin()
         return count
 
@@ -125,9 +137,9 @@ class RewardLearner:
 
     def normalise(self) -> None:
         """Fit the output normalisation to the newest labels. Call this before weights are used or published."""
-        if len(self.dataset):
+        if len(self.labels):
             count = _NORMALISATION_IMAGES if self.ensemble.inputs.images else _NORMALISATION_LABELS
-            self.ensemble.fit_output_normalisation(self.dataset.newest_steps(count))
+            self.ensemble.fit_output_normalisation(self.labels.newest_steps(count))
 
     def metrics(self) -> dict[str, float]:
         """Return metrics of the fit; losses are means over the members, in nats."""
@@ -141,7 +153,7 @@ class RewardLearner:
         return optional | {
             "version": self.version,
             "reward_updates": self.trainer.updates,
-            "comparisons": self.dataset.seen,
+            "comparisons": self.labels.seen,
             "training_loss": training,
             "validation_loss": validation,
             "l2": float(self.trainer.l2.coefficients.mean()),
@@ -155,7 +167,7 @@ class RewardLearner:
     def state_dict(self) -> Tree:
         """Return everything except the labels, which are in the store."""
         state: Tree = {"counters": {}, **self._chance.state_dict()}
-        for part in (self.trainer, self.work, self.dataset, self._publisher):
+        for part in (self.trainer, self.work, self.labels, self._publisher):
             own = part.state_dict()
             state |= own | {"counters": state["counters"] | own["counters"]}
         return state
@@ -168,7 +180,7 @@ class RewardLearner:
             labels: All labels that stood as of the state's `last_id`, in order.
             read: Reads a segment.
         """
-        self.dataset.load_state_dict(state, labels, read)
+        self.labels.load_state_dict(state, labels, read)
         self.trainer.load_state_dict(state)
         self.work.load_state_dict(state)
         self._publisher.load_state_dict(state)

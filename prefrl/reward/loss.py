@@ -6,6 +6,7 @@ All are pure functions. `prefrl.registry.LOSSES` lists the losses by name.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -112,6 +113,23 @@ def running_mean(mean: Tensor, newest: Tensor, decay: float) -> Tensor:
     """
     mixed = decay * mean + (1 - decay) * newest
     return torch.where(newest.isnan(), mean, torch.where(mean.isnan(), newest, mixed))
+
+
+def mixed_mean(means: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return each member's mean loss over the labels of several feedback kinds.
+
+    Args:
+        means: (K,) each member's mean loss for each kind; NaN for a member without labels of that kind.
+        weights: The share of each kind among all labels.
+
+    Returns:
+        (K,) means weighted by the shares; NaN for a member without labels.
+    """
+    if len(means) == 1:
+        return means[0]
+    each = torch.stack(list(means))
+    known = torch.tensor(weights, dtype=each.dtype, device=each.device)[:, None] * ~each.isnan()
+    return (known * each.nan_to_num()).sum(dim=0) / known.sum(dim=0)
 
 
 def multiplicity(seed: int, answer: int, members: int) -> Array:

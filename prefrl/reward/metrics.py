@@ -12,6 +12,7 @@ from prefrl.config import RewardConfig
 from prefrl.feedback.kinds import FeedbackKind
 from prefrl.registry import LOSSES, located
 from prefrl.reward.batch import Batch
+from prefrl.reward.loss import Loss
 from prefrl.runs.metrics import correlation
 
 
@@ -44,23 +45,31 @@ class RewardMetrics:
 
 
 def reward_metrics(
-    kind: FeedbackKind, members: Tensor, averaged: Floats, true: Floats, batch: Batch, config: RewardConfig
+    kind: FeedbackKind,
+    members: Tensor,
+    averaged: Floats,
+    true: Floats,
+    batch: Batch,
+    config: RewardConfig,
+    loss: Loss | None = None,
 ) -> RewardMetrics:
     """Compute metrics from the predicted rewards of S segments.
 
     Args:
         kind: The labels' feedback kind.
         members: (K, S, L) predictions of each member, before output normalisation.
-        averaged: (S,) sums of the normalised reward.
+        averaged: (S, L) normalised rewards.
         true: (S,) sums of the true reward.
         batch: The labels, the same for each member. The slot of a segment is its index.
         config: The training of the reward model.
+        loss: The fitted likelihood of the kind; None if it has no parameters.
     """
     slots, targets = batch.slots[0].numpy(), batch.target[0].numpy()
     correct = kind.correct(averaged[slots], targets)
-    loss = located(LOSSES[kind.likelihood].function)(members[:, batch.slots[0]].double(), batch, config).mean()
+    loss = loss or located(LOSSES[kind.likelihood].function)
+    mean = loss(members[:, batch.slots[0]].double(), batch, config).mean()
     used, decided = np.unique(slots), int(np.isfinite(correct).sum())
-    correlated = correlation(averaged[used], true[used])
-    alone = (kind.correct(sums[slots], targets) for sums in members.sum(dim=-1).numpy())
+    correlated = correlation(averaged.sum(axis=1)[used], true[used])
+    alone = (kind.correct(member[slots], targets) for member in members.numpy())
     right, *each = (int(np.nansum(found)) for found in (correct, *alone))
-    return RewardMetrics(right, decided, len(targets) - decided, float(loss), correlated, tuple(each))
+    return RewardMetrics(right, decided, len(targets) - decided, float(mean), correlated, tuple(each))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,19 +14,21 @@ import torch
 
 from prefrl.arrays import Array, Floats
 from prefrl.config import RewardConfig, RunConfig
+from prefrl.errors import PrefrlError
 from prefrl.experience.environments import reward_inputs
 from prefrl.experience.inputs import Inputs
-from prefrl.feedback.kinds import KINDS, FeedbackKind
+from prefrl.feedback.kinds import FeedbackKind, kinds_of
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.terms import Label
 from prefrl.machine.devices import choose_device
 from prefrl.registry import LOSSES, LossKind
 from prefrl.reward.batch import Batch
-from prefrl.reward.dataset import ReadSegment
+from prefrl.reward.dataset import ReadSegment, target_rows
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.fit_request import fit_request
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.loss import Loss
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
 from prefrl.reward.segment_table import SegmentTable
 from prefrl.runs.directory import RunDirectory
@@ -35,33 +38,58 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
+class KindFit:
+    """How well the model predicts the labels of one feedback kind."""
+
+    kind: str
+    likelihood: LossKind
+    """The default loss of the kind."""
+    held_out: RewardMetrics
+    training: RewardMetrics
+
+    def lines(self) -> list[str]:
+        """Describe the predictions in lines of text."""
+        seen, unseen = self.training, self.held_out
+        related = "none" if unseen.correlation is None else f"{unseen.correlation:.3f}"
+        chances = ("; chance: 0.500", "; chance: 0.693") if self.likelihood.log_loss else ("", "")
+        name, unit = ("log loss", " nats") if self.likelihood.log_loss else ("loss", "")
+        return [
+            f"held-out accuracy {_share(unseen)}{chances[0]}",
+            f"held-out {name} {unseen.loss:.3f}{unit}{chances[1]}",
+            f"correlation of predicted and true sums of the held-out clips: {related}",
+            f"training accuracy {_share(seen)}, {name} {seen.loss:.3f}{unit}",
+        ]
+
+
+@dataclass(frozen=True)
 class Refit:
     """The result of a fit."""
 
     root: Path
     weights: Path
     """File of the fitted model, in the format of a run's published weights."""
-    likelihood: LossKind
-    """The default loss of the labels' feedback kind."""
     fitted: int
     """Labels that each member fitted, counting repeated passes."""
-    held_out: RewardMetrics
-    training: RewardMetrics
+    kinds: tuple[KindFit, ...]
+    """The predictions of each feedback kind that has labels in both parts."""
+
+    @property
+    def held_out(self) -> RewardMetrics:
+        """The predictions of held-out labels of the run's first feedback kind."""
+        return self.kinds[0].held_out
+
+    @property
+    def training(self) -> RewardMetrics:
+        """The predictions of fitted labels of the run's first feedback kind."""
+        return self.kinds[0].training
 
     def lines(self) -> list[str]:
         """Describe the result in lines of text."""
-        seen, unseen = self.training, self.held_out
-        related = "none" if unseen.correlation is None else f"{unseen.correlation:.3f}"
-        chances = ("; chance: 0.500", "; chance: 0.693") if self.likelihood.log_loss else ("", "")
-        name, unit = ("log loss", " nats") if self.likelihood.log_loss else ("loss", "")
-        return [
-            f"{self.root}: {seen.labels} labels fitted ({self.fitted:,} comparisons), {unseen.labels} held out",
-            f"held-out accuracy {_share(unseen)}{chances[0]}",
-            f"held-out {name} {unseen.loss:.3f}{unit}{chances[1]}",
-            f"correlation of predicted and true sums of the held-out clips: {related}",
-            f"training accuracy {_share(seen)}, {name} {seen.loss:.3f}{unit}",
-            f"weights: {self.weights}",
-        ]
+        seen, unseen = sum(k.training.labels for k in self.kinds), sum(k.held_out.labels for k in self.kinds)
+        lines = [f"{self.root}: {seen} labels fitted ({self.fitted:,} comparisons), {unseen} held out"]
+        for each in self.kinds:
+            lines += ([f"{each.kind}: {each.held_out.labels} held out"] if len(self.kinds) > 1 else []) + each.lines()
+        return [*lines, f"weights: {self.weights}"]
 
 
 def _share(found: RewardMetrics) -> str:
@@ -98,15 +126,23 @@ def refit(
     """
     request = fit_request(root, holdout=holdout, seed=seed, comparisons=comparisons, out=out)
     run, config = request.run.admit(trust), dataclasses.replace(request.run.config, seed=seed)
-    kind, clips = KINDS[config.feedback], labelled_clips(run)
+    clips = labelled_clips(run)
     training, held_out = request.split(clips.labels)
     learner = fitted_learner(config, clips, training, request.comparisons, report)
     learner.publish(request.weights)
-    parts = []
-    for name, part in (("held-out", held_out), ("training", training)):
-        report(f"judging by {len(part)} {name} labels", 0, 0)
-        parts.append(judged(kind, learner.ensemble, part, clips.read, config.reward))
-    return Refit(root, request.weights, LOSSES[kind.likelihood], learner.trainer.fitted, *parts)
+    kinds = []
+    for name, kind in kinds_of(config).items():
+        parts = {"held-out": held_out, "training": training}
+        own = {which: [label for label in part if label.kind == name] for which, part in parts.items()}
+        if all(own.values()):
+            found = []
+            for which, part in own.items():
+                report(f"judging by {len(part)} {which} labels", 0, 0)
+                found.append(judged(kind, learner.ensemble, part, clips.read, config.reward))
+            kinds.append(KindFit(name, LOSSES[kind.likelihood], *found))
+    if not kinds:
+        raise PrefrlError(f"{root} has too few labels of each kind to hold out a share of {holdout:g}")
+    return Refit(root, request.weights, learner.trainer.fitted, tuple(kinds))
 
 
 class LabelledClips(NamedTuple):
@@ -165,11 +201,19 @@ def judged(
         features, true_rewards = read(segment)
         outputs = ensemble.predict(ensemble.inputs.steps(torch.from_numpy(features)))
         members.append(outputs.cpu())
-        averaged.append(float(ensemble.combine(outputs).sum()))
+        averaged.append(ensemble.combine(outputs).cpu().numpy())
         true.append(true_rewards)
     batch = _whole_batch(labels, places.reshape(asked.shape), true, len(members[0]))
     sums = np.array([rewards.sum() for rewards in true], np.float32)
-    return reward_metrics(kind, torch.stack(members, dim=1), np.array(averaged, np.float32), sums, batch, config)
+    return reward_metrics(
+        kind, torch.stack(members, dim=1), np.stack(averaged), sums, batch, config, _likelihood(kind, ensemble)
+    )
+
+
+def _likelihood(kind: FeedbackKind, ensemble: RewardEnsemble) -> Loss | None:
+    """Return the fitted likelihood of a kind, on the CPU; None if it has no parameters."""
+    fitted = ensemble.likelihoods
+    return copy.deepcopy(fitted[kind.likelihood]).cpu() if kind.likelihood in fitted else None
 
 
 def _whole_batch(labels: Sequence[Label], slots: Array, true: Sequence[Floats], members: int) -> Batch:
@@ -184,6 +228,6 @@ def _whole_batch(labels: Sequence[Label], slots: Array, true: Sequence[Floats], 
     table = SegmentTable(Inputs((0,)), len(true[0]), len(true), "cpu")
     for segment, rewards in enumerate(true):
         table.hold(segment, np.zeros((len(rewards), 0), np.float32), rewards)
-    target = torch.tensor([label.target for label in labels], dtype=torch.float64)
+    target = torch.from_numpy(target_rows(labels, len(true[0])))
     drawn = torch.ones(members, dtype=torch.bool)
-    return Batch(table, torch.from_numpy(slots).expand(members, -1, -1), target.expand(members, -1), drawn)
+    return Batch(table, torch.from_numpy(slots).expand(members, -1, -1), target.expand(members, *target.shape), drawn)

@@ -14,11 +14,11 @@ from prefrl.machine.optimiser import load_optimiser_state, optimiser_state
 from prefrl.registry import LOSSES, located
 from prefrl.reward.batch import Batch
 from prefrl.reward.crops import cropped, draw_crops
-from prefrl.reward.dataset import Dataset
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.l2 import L2Controller
 from prefrl.reward.label_filter import LabelFilter
-from prefrl.reward.loss import Loss, preference_logit, running_mean
+from prefrl.reward.loss import Loss, mixed_mean, preference_logit, running_mean
+from prefrl.reward.mixture import Mixture
 from prefrl.reward.pseudo_labels import Unlabelled, pseudo_labels
 from prefrl.seeding import stream
 from prefrl.storage.files import Tree
@@ -36,7 +36,7 @@ class Trainer:
         self,
         config: RewardConfig,
         ensemble: RewardEnsemble,
-        dataset: Dataset,
+        dataset: Mixture,
         device: str,
         seed: int = 0,
         unlabelled: Unlabelled | None = None,
@@ -53,10 +53,10 @@ class Trainer:
         """
         self._seed, self._unlabelled = seed, unlabelled
         self._config, self._ensemble, self._dataset, self._device = config, ensemble, dataset, device
-        self._loss: Loss = located(LOSSES[config.loss].function)
-        self.optimiser = torch.optim.Adam(ensemble.network.parameters(), lr=config.learning_rate, fused=True)
+        fitted = [*ensemble.network.parameters(), *ensemble.likelihoods.parameters()]
+        self.optimiser = torch.optim.Adam(fitted, lr=config.learning_rate, fused=True)
         self.l2 = L2Controller(config, device)
-        self.filter = LabelFilter(config, ensemble, dataset) if config.trust_filter else None
+        self.filter = LabelFilter(config, ensemble, dataset.first) if config.trust_filter else None
         """Leaves labels out or reverses them; None to take labels as they are."""
         self.losses = torch.full((2, config.members), torch.nan, device=device)
         """(2, K) running means of each member's training and validation loss."""
@@ -100,11 +100,15 @@ class Trainer:
             batch: The batch; None to draw it, for each member from its own bootstrap sample.
 
         Returns:
-            (K, B, A, L) predicted rewards before the step.
+            (K, B, A, L) predicted rewards before the step; of several kinds, those of the first.
         """
         batch = self._dataset.training_batch() if batch is None else batch
-        rewards = self._ensemble.forward_each(batch.steps)
-        losses = self._cropped_losses(rewards, batch).mean(dim=1).where(batch.drawn, torch.nan)
+        predicted = [self._ensemble.forward_each(part.steps) for part in batch.parts]
+        means = [
+            self._cropped_losses(rewards, part).mean(dim=1).where(part.drawn, torch.nan)
+            for rewards, part in zip(predicted, batch.parts, strict=True)
+        ]
+        losses = mixed_mean(means, [part.weight for part in batch.parts])
         penalty = (self.l2.coefficients * self._ensemble.network.squared_norm()).sum()
         total = losses.nan_to_num().sum() + penalty
         if self._unlabelled is not None and len(self._unlabelled) > 1:
@@ -114,8 +118,8 @@ class Trainer:
         self.optimiser.step()
         self.losses[0] = running_mean(self.losses[0], losses.detach(), _LOSS_DECAY)
         self.updates += 1
-        self.fitted += batch.target.shape[1]
-        return rewards.detach()
+        self.fitted += batch.labels
+        return predicted[0].detach()
 
     def _cropped_losses(self, rewards: Tensor, batch: Batch, purpose: int = 0) -> Tensor:
         """Return the losses of the labels, (K, B), or of their crops if segments are cropped, (K, B * C)."""
@@ -125,7 +129,15 @@ class Trainer:
             rng, (low, high) = stream(self._seed, "crops", self.updates, purpose), config.crop
             crops = draw_crops(rng, (members, labels, config.crop_copies), arity, length, low, high)
             rewards, batch = cropped(rewards, batch, crops)
-        return self._loss(rewards, batch, config)
+        return self._loss(batch)(rewards, batch, config)
+
+    def _loss(self, batch: Batch) -> Loss:
+        """Return the loss of a batch's kind."""
+        name = batch.loss or self._config.loss
+        own: Loss = (
+            self._ensemble.likelihoods[name] if name in self._ensemble.likelihoods else located(LOSSES[name].function)
+        )
+        return own
 
     def _pseudo_loss(self, unlabelled: Unlabelled) -> Tensor:
         """Return the loss of pseudo-labels, summed over the members; it is a mean over all pairs (SURF, eq. 4).
@@ -153,8 +165,13 @@ class Trainer:
 
     def _losses(self, batch: Batch) -> Tensor:
         """Return each member's mean loss over its batch, (K,); NaN for a member without labels."""
-        rewards = self._ensemble.forward_each(batch.steps)
-        return self._loss(rewards, batch, self._config).mean(dim=1).where(batch.drawn, torch.nan)
+        means = [
+            self._loss(part)(self._ensemble.forward_each(part.steps), part, self._config)
+            .mean(dim=1)
+            .where(part.drawn, torch.nan)
+            for part in batch.parts
+        ]
+        return mixed_mean(means, [part.weight for part in batch.parts])
 
     def state_dict(self) -> Tree:
         """Return the ensemble, the optimiser's state, the L2 coefficients, the losses and the counters."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from prefrl.config import RewardConfig
 from prefrl.reward.batch import Batch
-from prefrl.reward.dataset import Dataset
 from prefrl.reward.loss import preference_logit
+from prefrl.reward.mixture import Mixture
 from prefrl.reward.trainer import Trainer
 from prefrl.storage.files import Tree
 
@@ -92,10 +92,10 @@ class SessionWork:
     added during a session begin a new one.
 
     PEBBLE counts a tie as a wrong prediction. Here, ties do not count, and labels other than comparisons have no
-    accuracy, so that all passes are made.
+    accuracy, so that all passes are made. With several feedback kinds, the accuracy is that of the first.
     """
 
-    def __init__(self, config: RewardConfig, trainer: Trainer, dataset: Dataset) -> None:
+    def __init__(self, config: RewardConfig, trainer: Trainer, dataset: Mixture) -> None:
         self._trainer, self._dataset = trainer, dataset
         self._epochs, self._enough = config.epochs or 0, config.stop_accuracy
         self._left = 0
@@ -116,7 +116,7 @@ class SessionWork:
         if not self._batches:
             return self._left * len(self._dataset)
         whole = (self._left - 1) * len(self._dataset)
-        return whole + sum(batch.target.shape[1] for batch in self._batches)
+        return whole + sum(batch.labels for batch in self._batches)
 
     @property
     def begins_with_labels(self) -> bool:
@@ -147,7 +147,7 @@ class SessionWork:
             right, decided = self._agreed.tolist()
             self._left = 0 if decided and right > self._enough * decided else self._left - 1
             self._sessions += not self._left
-        return batch.target.shape[1]
+        return batch.labels
 
     def state_dict(self) -> Tree:
         """Return the counters. A pass that has begun is begun again."""
@@ -175,6 +175,6 @@ def agreement(rewards: Tensor, target: Tensor) -> Tensor:
     return torch.stack([right.sum(), decided.sum()]).double()
 
 
-def make_work(config: RewardConfig, trainer: Trainer, dataset: Dataset) -> Work:
+def make_work(config: RewardConfig, trainer: Trainer, dataset: Mixture) -> Work:
     """Return the work of a configuration."""
     return StepWork(config, trainer) if config.epochs is None else SessionWork(config, trainer, dataset)

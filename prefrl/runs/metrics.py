@@ -21,6 +21,7 @@ COLUMNS = (
     "step",
     "labels",
     "pending",
+    "label_seconds",
     "episodes",
     "true_return_mean",
     "true_return_std",

@@ -66,7 +66,7 @@ def symptoms(config: RunConfig, rows: Sequence[Row], counts: Mapping[str, int]) 
     enough = min(_FEWEST_LABELS, config.queries.labels) if equal < answered else _NOTHING_ELSE
     if answered >= enough and equal / answered > most_ties(step / config.steps):
         return [Symptom("ties", _ties_line(config, answered, equal))]
-    if not LOSSES[config.reward.loss].log_loss:
+    if not all(LOSSES[loss].log_loss for loss in config.losses.values()):
         return []
     ties = equal / answered if answered else 0.0
     found = longest_guess(rows, guess_limit(config.reward.error, ties))

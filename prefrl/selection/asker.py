@@ -8,15 +8,18 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from prefrl.arrays import Floats
 from prefrl.config import RunConfig
+from prefrl.config.feedback_shares import allotted
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
-from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
+from prefrl.feedback.watched import WatchedRewards
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.seeding import stream
 from prefrl.selection.asked_features import AskedFeatures
@@ -59,7 +62,10 @@ class Asker:
         self.config, self._ensemble = config, ensemble
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
-        self._asked: set[tuple[int, ...]] = set()
+        self._kinds = kinds_of(config)
+        self._asked: dict[str, set[tuple[int, ...]]] = {kind: set() for kind in self._kinds}
+        """Segment ids of the queries of each kind that were asked."""
+        self._watched = {kind: WatchedRewards(clips) for kind in self._kinds}
         self._asked_features = AskedFeatures(clips)
         self._imported = 0
         """Number of imported labels."""
@@ -76,9 +82,14 @@ class Asker:
         return self._store.counts(self.replayed_round)
 
     @property
+    def label_seconds(self) -> float:
+        """Time in seconds that a labeller took, or would have taken, for the answers up to the current round."""
+        return self._store.label_seconds(self.replayed_round)
+
+    @property
     def unusable(self) -> int:
         """Number of labels that cannot be learned from, e.g. because a clip is missing or damaged."""
-        return len(unusable_labels(self._store, self._clips, self.config.feedback))
+        return len(unusable_labels(self._store, self._clips, *self.config.shares))
 
     @property
     def problems(self) -> list[str]:
@@ -180,21 +191,30 @@ class Asker:
         Returns:
             Queries, best first; fewer than `count` if the pool has no more.
         """
-        queries, kind, ensemble = self.config.queries, self.config.feedback, self._ensemble()
+        counts = allotted(count, self.config.shares, {kind: len(asked) for kind, asked in self._asked.items()})
+        chosen = [(kind, segments) for kind, share in counts.items() for segments in self._choose(kind, share)]
+        return [Query(kind, segments, self.round, rank, step) for rank, (kind, segments) in enumerate(chosen)]
+
+    def _choose(self, kind: str, count: int) -> list[tuple[Segment, ...]]:
+        """Select the segments of the most informative queries of a kind."""
+        queries, asked, ensemble = self.config.queries, self._asked[kind], self._ensemble()
         rule, pool = RULES.get(queries.selection), of_newest_episodes(self._pool, queries.pool_episodes)
-        chosen = choose(
+        return choose(
             pool,
             count,
             self._rng,
-            arity=KINDS[kind].arity,
-            asked=self._asked,
+            arity=self._kinds[kind].arity,
+            asked=asked,
             candidate_factor=queries.candidate_factor,
             candidate_clips=queries.candidate_clips,
-            predict=ensemble.predict_preferences if rule and ensemble else None,
+            predict=ensemble.predictor(self.config.losses[kind]) if rule and ensemble else None,
             rule=rule or RULES["variance"],
-            asked_features=lambda: self._asked_features(self._asked, self._pool),
+            asked_features=lambda: self._asked_features(asked, self._pool),
         )
-        return [Query(kind, segments, self.round, rank, step) for rank, segments in enumerate(chosen)]
+
+    def watched(self, kind: str) -> Floats:
+        """Return the true rewards, (N, L), of the segments of all queries of a kind up to the current round."""
+        return self._watched[kind](self._asked[kind])
 
     def _keep(self, queries: list[Query], due: int) -> list[Query]:
         """Save the clips and scenes of queries, and return the queries.
@@ -207,7 +227,8 @@ class Asker:
         if differing or (self._replays and self._store.differs(queries)):
             self._replays = False
             self.round = self._store.last_round() + 1
-            self._asked |= self._store.asked(self.config.feedback)
+            for kind, asked in self._asked.items():
+                asked.update(self._store.asked(kind))
             spare = max(_SPARE_IDS, self._store.last_segment() + 1)
             for new, old in enumerate(differing, start=spare):
                 segments[old] = dataclasses.replace(segments[old], id=new)
@@ -219,7 +240,8 @@ class Asker:
         for segment in segments.values():
             self._clips.save_scene(segment)
         self._clips.sync()
-        self._asked |= {tuple(sorted(segment.id for segment in query.segments)) for query in queries}
+        for query in queries:
+            self._asked[query.kind].add(tuple(sorted(segment.id for segment in query.segments)))
         return queries
 
     def collect(self) -> None:
@@ -235,14 +257,19 @@ class Asker:
             waiting: Called while waiting; may raise an exception to stop.
         """
         while True:
-            asked = len(self._asked)
+            asked = self._number_asked
             self.ask_once(step, due())
             while (counts := self.counts)["pending"]:
                 waiting(counts)
                 time.sleep(_POLL_SECONDS)
                 self.collect()
-            if counts["answered"] >= due() or len(self._asked) == asked:
+            if counts["answered"] >= due() or self._number_asked == asked:
                 return  # all labels are answered, or nothing is left to ask
+
+    @property
+    def _number_asked(self) -> int:
+        """Number of queries that were asked."""
+        return sum(map(len, self._asked.values()))
 
     def wait_for_people(self, step: int, waiting: Waiting) -> None:
         """Wait while people are too far behind the schedule; arguments as for `settle`.
@@ -284,7 +311,7 @@ class Asker:
         self._replays &= not self._store.imported_after(self.round)
         # Nor is a replay exact if clips of its labels are missing.
         self._replays &= not self.unusable
-        self._asked = self._store.asked(self.config.feedback, self.replayed_round)
+        self._asked = {kind: self._store.asked(kind, self.replayed_round) for kind in self._kinds}
         if self._replays:
             return 0
         self.round = max(self.round, self._store.last_round())

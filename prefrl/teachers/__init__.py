@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 
 from prefrl.config.schema import HUMAN, NO_TEACHER
 from prefrl.errors import unknown
 from prefrl.experience.episodes import Episodes
+from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.teachers.human import HumanTeacher
-from prefrl.teachers.simulated import SimulatedTeacher
+from prefrl.teachers.simulated import NOTHING, SimulatedTeacher, WatchedOfKind
 from prefrl.teachers.teacher import Teacher
 
 __all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher"]
@@ -42,9 +43,15 @@ def check_teacher(name: str) -> str:
     return name
 
 
-def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) -> Teacher:
+def make_teacher(
+    name: str,
+    seed: int,
+    episodes: Callable[[], Episodes | None],
+    kinds: Mapping[str, FeedbackKind] = KINDS,
+    watched: WatchedOfKind = lambda kind: NOTHING,
+) -> Teacher:
     """Create a teacher by name; arguments as for `SimulatedTeacher`."""
     if name == HUMAN:
         return HumanTeacher()
     configuration = reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
-    return SimulatedTeacher(name, configuration, seed, episodes)
+    return SimulatedTeacher(name, configuration, seed, episodes, kinds, watched)

@@ -6,20 +6,34 @@ determines how a configuration answers a query.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+import numpy as np
+
+from prefrl.arrays import Floats
 from prefrl.experience.episodes import Episodes
-from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.terms import Answer, Query
 from prefrl.seeding import stream
+
+WatchedOfKind = Callable[[str], Floats]
+"""Feedback kind -> (N, L) true rewards of the segments that it was asked about."""
+NOTHING = np.zeros((0, 0), np.float32)
 
 
 class SimulatedTeacher:
     """Answers queries from the true reward, with the imperfections of its configuration."""
 
     def __init__(
-        self, name: str, configuration: TeacherConfiguration, seed: int, episodes: Callable[[], Episodes | None]
+        self,
+        name: str,
+        configuration: TeacherConfiguration,
+        seed: int,
+        episodes: Callable[[], Episodes | None],
+        kinds: Mapping[str, FeedbackKind] = KINDS,
+        watched: WatchedOfKind = lambda kind: NOTHING,
     ) -> None:
         """Initialise the teacher.
 
@@ -29,7 +43,11 @@ class SimulatedTeacher:
             seed: The run's seed. Random numbers of a query depend only on this seed and the query's (round, rank).
             episodes: Returns the agent's newest episodes. It returns None before the first has ended; thresholds that
                 depend on episodes do not apply then.
+            kinds: The feedback kinds, as the run asks them.
+            watched: Returns the true rewards of the segments of all queries of a kind so far; see
+                `FeedbackKind.simulate`.
         """
+        self._kinds, self._watched = kinds, watched
         self._name, self._configuration, self._seed, self._episodes = name, configuration, seed, episodes
         self._answers: list[Answer] = []
 
@@ -39,8 +57,9 @@ class SimulatedTeacher:
         for query_id, query in queries.items():
             rewards = [segment.true_rewards for segment in query.segments]
             usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
-            chance = stream(self._seed, "teacher", query.round, query.rank).random(2)
-            value = KINDS[query.kind].simulate(rewards, self._configuration, usual, chance)
+            chance = stream(self._seed, "teacher", query.round, query.rank).random(2 + 2 * len(rewards[0]))
+            watched = partial(self._watched, query.kind)
+            value = self._kinds[query.kind].simulate(rewards, self._configuration, usual, chance, watched)
             self._answers.append(Answer(query_id, value, self._name, query.agent_step))
 
     def collect(self) -> Sequence[Answer]:

@@ -10,16 +10,29 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from prefrl.config import RunConfig
 from prefrl.feedback.kinds.comparison import ComparisonKind
 from prefrl.feedback.kinds.kind import Choice, FeedbackKind
 from prefrl.registry import Registry
 
 __all__ = ["KINDS", "Choice", "FeedbackKind"]
 
-KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in (ComparisonKind(),)})
+_BUILT_IN: tuple[FeedbackKind, ...] = (
+    ComparisonKind(),
+)
+KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in _BUILT_IN})
 KINDS.extended("prefrl.feedback_kinds", lambda entry_point: entry_point.load())
 LONGEST_VALUE = 100_000
 """Maximum number of characters of an answer's JSON."""
+
+
+def kinds_of(config: RunConfig) -> dict[str, FeedbackKind]:
+    """Return the feedback kinds that a run asks for, by name, as it asks them.
+
+    Raises:
+        UsageError: if a name is unknown.
+    """
+    return {name: KINDS[name].configured(config.queries) for name in config.shares}
 
 
 def to_json(kind: FeedbackKind, value: Any) -> str:

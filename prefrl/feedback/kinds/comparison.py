@@ -11,8 +11,8 @@ import numpy as np
 
 from prefrl.arrays import Array, Floats
 from prefrl.experience.segment import Segment
-from prefrl.feedback.kinds.kind import Choice
-from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted, undiscounted
+from prefrl.feedback.kinds.kind import Choice, FeedbackKind
+from prefrl.feedback.kinds.simulation import TeacherConfiguration, Watched, discounted, undiscounted
 from prefrl.feedback.terms import Query
 
 COMPARISON = "comparison"
@@ -36,7 +36,7 @@ _COUNTED = (Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL)
 _SWAPPED = {Judgement.LEFT: Judgement.RIGHT, Judgement.RIGHT: Judgement.LEFT}
 
 
-class ComparisonKind:
+class ComparisonKind(FeedbackKind):
     """Comparison of a pair: left, right, equal or can't tell."""
 
     name = COMPARISON
@@ -79,7 +79,12 @@ class ComparisonKind:
         return _SWAPPED.get(value, value)
 
     def simulate(
-        self, rewards: Sequence[Floats], teacher: TeacherConfiguration, usual: float | None, chance: Array
+        self,
+        rewards: Sequence[Floats],
+        teacher: TeacherConfiguration,
+        usual: float | None,
+        chance: Array,
+        watched: Watched,
     ) -> Judgement:
         """See `FeedbackKind`."""
         return judge(rewards[0], rewards[1], teacher, usual, chance)
@@ -88,8 +93,9 @@ class ComparisonKind:
         """Return mu: 1 if left is preferred, 0 if right, 0.5 for a tie; None for an incomparable pair."""
         return value.mu
 
-    def correct(self, sums: Floats, targets: Array) -> Array:
+    def correct(self, rewards: Floats, targets: Array) -> Array:
         """Return whether the preferred segment has the larger sum; NaN for a tie. Equal sums are never correct."""
+        sums = rewards.sum(axis=2)
         right = (sums[:, 0] - sums[:, 1]) * (targets - 0.5) > 0
         return np.where(targets == 0.5, np.nan, right)
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 from prefrl.arrays import Array, Floats
-from prefrl.feedback.kinds.simulation import TeacherConfiguration
+from prefrl.config import QueryConfig
+from prefrl.feedback.kinds.simulation import TeacherConfiguration, Watched
+from prefrl.feedback.terms import Target
 
 
 class Choice(NamedTuple):
@@ -26,7 +28,15 @@ class Choice(NamedTuple):
 
 
 class FeedbackKind(Protocol):
-    """A type of question. A `value` is the content of an answer, in a form that JSON can represent."""
+    """A type of question. A `value` is the content of an answer, in a form that JSON can represent.
+
+    The registry holds a kind with every value that any run can store. A class that inherits from this one need not
+    define the members with a default.
+    """
+
+    def configured(self, queries: QueryConfig) -> FeedbackKind:
+        """Return the kind as a run with these settings asks it; by default, the kind itself."""
+        return self
 
     @property
     def name(self) -> str:
@@ -39,6 +49,11 @@ class FeedbackKind(Protocol):
     @property
     def values(self) -> tuple[Any, ...] | None:
         """All values; None if they cannot be enumerated."""
+
+    @property
+    def seconds(self) -> float:
+        """Time in seconds that an answer takes a person, for labels without a measured one."""
+        return 4.0
 
     # -- what a viewer shows ------------------------------------------------------------------------------------------
 
@@ -54,6 +69,16 @@ class FeedbackKind(Protocol):
     def choices(self) -> tuple[Choice, ...]:
         """The answers, in the order of their buttons."""
 
+    @property
+    def marks(self) -> tuple[Choice, ...]:
+        """Signs that a person can set on steps while the clip plays; the only one of `choices` then sends them."""
+        return ()
+
+    @property
+    def noun(self) -> str:
+        """What people call the segments of a query."""
+        return {1: "clip", 2: "pair"}.get(self.arity, "question")
+
     # -- values -------------------------------------------------------------------------------------------------------
 
     def parse(self, value: object) -> Any:
@@ -62,6 +87,18 @@ class FeedbackKind(Protocol):
         Raises:
             ValueError: if it is not a value of this kind.
         """
+
+    def check(self, value: Any, lengths: Sequence[int]) -> None:
+        """Check a value against the segments of its query; by default, it fits all.
+
+        Args:
+            value: A parsed value.
+            lengths: Number of steps of each segment.
+
+        Raises:
+            ValueError: if it does not fit them.
+        """
+        return None
 
     def counts(self, value: Any) -> bool:
         """Return whether an answer is a label, i.e. counts towards the budget."""
@@ -75,7 +112,12 @@ class FeedbackKind(Protocol):
     # -- teachers and learners ----------------------------------------------------------------------------------------
 
     def simulate(
-        self, rewards: Sequence[Floats], teacher: TeacherConfiguration, usual: float | None, chance: Array
+        self,
+        rewards: Sequence[Floats],
+        teacher: TeacherConfiguration,
+        usual: float | None,
+        chance: Array,
+        watched: Watched,
     ) -> Any:
         """Return the answer of a simulated teacher.
 
@@ -83,22 +125,32 @@ class FeedbackKind(Protocol):
             rewards: (L,) true rewards of each segment.
             teacher: Parameters of the teacher.
             usual: Mean return of recent episodes, scaled to the length of a clip; None before the first episode ends.
-            chance: (2,) uniform random numbers.
+            chance: (2 + 2 L,) uniform random numbers.
+            watched: Returns (N, L): the true rewards of all segments that the run has asked about by queries of this
+                kind, including those of this round.
         """
 
     @property
     def likelihood(self) -> str:
         """Default of `reward.loss`: a name in `registry.LOSSES`."""
 
-    def target(self, value: Any) -> float | None:
-        """Return the target of the loss for an answer; None if nothing is learned from it."""
+    @property
+    def by_step(self) -> bool:
+        """Whether a target has a number for each step of a segment."""
+        return False
 
-    def correct(self, sums: Floats, targets: Array) -> Array:
+    def target(self, value: Any) -> Target | None:
+        """Return the target of the loss for an answer; None if nothing is learned from it.
+
+        Targets by step may be shorter than the segment; the rest are zeros.
+        """
+
+    def correct(self, rewards: Floats, targets: Array) -> Array:
         """Compare predictions with labels.
 
         Args:
-            sums: (B, A) predicted sums of rewards over the segments of each label.
-            targets: (B,) targets of the labels.
+            rewards: (B, A, L) predicted rewards of the segments of each label.
+            targets: (B,) targets of the labels, or (B, L) by step.
 
         Returns:
             (B,) 1 if they agree, 0 if not, NaN for labels that no prediction can agree with, e.g. ties.
@@ -115,6 +167,22 @@ class FeedbackKind(Protocol):
 
     def agrees(self, value: Any, returns: Sequence[float]) -> bool | None:
         """Return whether an answer agrees with the segments' true returns; None if one of the two has no preference."""
+
+    def likeness(self, one: Any, other: Any) -> float:
+        """Return how alike two values are that count, from 0 to 1; by default, whether they are the same."""
+        return float(one == other)
+
+    def concordance(self, values: Sequence[Any], rewards: Sequence[Sequence[Floats]]) -> float | None:
+        """Return the share of agreement of many answers with the true reward, if it cannot be told of each alone.
+
+        Args:
+            values: Answers that count.
+            rewards: (L,) true rewards of the segments of each answer.
+
+        Returns:
+            None if `agrees` tells it, or there are no data.
+        """
+        return None
 
     @property
     def rate_titles(self) -> Mapping[str, str]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from prefrl.arrays import Floats
+
+Watched = Callable[[], Floats]
+"""Returns the true rewards, (N, L), of the segments that a teacher has seen."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from prefrl.feedback.kinds import KINDS, FeedbackKind
+from prefrl.feedback.kinds import FeedbackKind, kinds_of
 from prefrl.feedback.terms import Label
+from prefrl.reward.dataset import target_rows
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.refit import LabelledClips, Report, fitted_learner, judged
 from prefrl_benchmarks.measure.anatomy.request import AnatomyRequest, Variant
@@ -48,8 +49,9 @@ class Fit:
 
 def decided(kind: FeedbackKind, labels: Sequence[Label]) -> list[Label]:
     """Return the labels that a prediction can agree with; of comparisons, those that are no ties."""
-    targets = np.array([label.target for label in labels])
-    told = np.isfinite(kind.correct(np.zeros((len(labels), kind.arity), np.float32), targets))
+    length = max((len(label.target) for label in labels if isinstance(label.target, tuple)), default=1)
+    nothing = np.zeros((len(labels), kind.arity, length), np.float32)
+    told = np.isfinite(kind.correct(nothing, target_rows(labels, length)))
     return [label for label, counts in zip(labels, told, strict=True) if counts]
 
 
@@ -90,7 +92,7 @@ def fit_one(
     report: Report,
 ) -> tuple[Fit, RewardEnsemble]:
     """Fit one reward model to labels; arguments as for `fit_all`."""
-    config, kind = request.config(variant, seed), KINDS[request.run.config.feedback]
+    config, kind = request.config(variant, seed), next(iter(kinds_of(request.run.config).values()))
     told = partial(_told, report, f"{variant.name}, {len(labels)} labels, seed {seed}")
     started = time.process_time()
     learner = fitted_learner(config, clips, labels, request.comparisons, told)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from prefrl.errors import PrefrlError
-from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds import kinds_of
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.refit import LabelledClips, Report, labelled_clips
 from prefrl.runs.directory import commit, version
@@ -61,7 +61,7 @@ def measure(request: AnatomyRequest, report: Report, keep: Callable[[list[Fit]],
     policy = load_policy(request.run.root) if plays(request) else None
     clips = labelled_clips(request.run)
     training, held_out = request.split(clips.labels)
-    judging = decided(KINDS[config.feedback], held_out)
+    judging = decided(next(iter(kinds_of(config).values())), held_out)
     if not training or not judging:
         raise PrefrlError(f"{request.run.root} has {len(clips.labels)} labels: too few to hold out any that is no tie")
     fits: list[Fit] = []

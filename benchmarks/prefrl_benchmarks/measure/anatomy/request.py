@@ -130,7 +130,7 @@ def anatomy_request(
     for variant in chosen:
         _check(request, variant)
     with run_store(run) as store:
-        request.split(store.labels(run.config.feedback))
+        request.split(store.labels(*run.config.shares))
     return request
 
 
@@ -161,10 +161,12 @@ def _labelled(root: Path) -> RunDirectory:
     run = RunDirectory.open(root)
     if not run.config.learns_reward:
         raise UsageError(f"{root} trains on the true reward: it has no labels")
+    if len(run.config.shares) > 1:
+        raise UsageError(f"{root} asks for several feedback kinds; this measurement is for runs of one")
     counted = 0
     if run.labels.exists():
         with run_store(run) as store:
-            counted = len(store.labels(run.config.feedback))
+            counted = len(store.labels(*run.config.shares))
     if not counted:
         raise UsageError(f"{root} has no labels yet")
     return run

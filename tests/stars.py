@@ -2,31 +2,31 @@
 
 import numpy as np
 
-from prefrl.feedback.kinds import Choice
+from prefrl.feedback.kinds import Choice, FeedbackKind
 
 
-class Rating:
+class Stars(FeedbackKind):
     """How good one clip is, on an ordered scale."""
 
-    name, arity, values, level, likelihood = "rating", 1, (1, 2, 3, 4, 5), "ordinal", "proportional-odds"
+    name, arity, values, level, likelihood = "stars", 1, (1, 2, 3, 4, 5), "ordinal", "fixed-odds"
     question, titles, rate_titles, rate_legend = "How good is it?", ("",), {}, ""
     choices = tuple(Choice(n, str(n), str(n), str(n), f"{n} of 5") for n in values)
 
     def parse(self, value):
         if value not in self.values or isinstance(value, bool):
-            raise ValueError("a rating is a number from 1 to 5")
+            raise ValueError("stars are a number from 1 to 5")
         return int(value)
 
     def counts(self, value):
         return True
 
     def tally(self, value):
-        return f"rated {value}"
+        return f"stars {value}"
 
     def reverse(self, value):
         return value
 
-    def simulate(self, rewards, teacher, usual, chance):
+    def simulate(self, rewards, teacher, usual, chance, watched):
         """3 for a clip worth what is usual, one more or less for each half of that."""
         total = rewards[0].sum()
         better = np.sign(total) if usual is None else 2 * (total - usual) / abs(usual)
@@ -35,8 +35,8 @@ class Rating:
     def target(self, value):
         return float(value)
 
-    def correct(self, sums, targets):
-        return np.where(targets == 3, np.nan, sums[:, 0] * (targets - 3) > 0)
+    def correct(self, rewards, targets):
+        return np.where(targets == 3, np.nan, rewards.sum(axis=(1, 2)) * (targets - 3) > 0)
 
     def code(self, value):
         return float(value)
@@ -48,23 +48,23 @@ class Rating:
         return {}
 
 
-RATING = Rating()
+STARS = Stars()
 ENTRY_POINTS = """[prefrl.feedback_kinds]
-rating = rating:RATING
+stars = stars:STARS
 [prefrl.losses]
-proportional-odds = rating:proportional_odds
+fixed-odds = stars:fixed_odds
 """
 
 
 def install(folder, text=ENTRY_POINTS):
     """Put a package on disk that has these entry points."""
-    metadata = folder / "rating-1.0.dist-info"
+    metadata = folder / "stars-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rating\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: stars\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(text)
 
 
-def proportional_odds(rewards, batch, config):
+def fixed_odds(rewards, batch, config):
     """Log loss of ordered categories (McCullagh, 1980): the log-odds of more than 1, 2, 3 and 4 fall by two."""
     from torch.nn import functional
 
