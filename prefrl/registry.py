@@ -156,6 +156,9 @@ LOSSES: Registry[LossKind] = Registry(
         "proportional-odds": LossKind(
             "prefrl.reward.ordinal:ProportionalOdds.from_config", is_likelihood=True, arity=1, by_step=False
         ),
+        "step-odds": LossKind(
+            "prefrl.reward.step_odds:StepOdds.from_config", is_likelihood=True, arity=1, by_step=True
+        ),
         "true-reward": LossKind("prefrl.reward.loss:true_reward"),
     },
 ).extended("prefrl.losses", lambda entry_point: LossKind(entry_point.value))

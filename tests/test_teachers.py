@@ -289,6 +289,7 @@ def test_people_s_answers_do_not_pass_through_their_teacher():
 
 def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
     plain = {"rationality": math.inf, "discount": 1.0, "mistake": 0.0, "skip": 0.0, "equal": 0.0, "noticeable": 0.0}
+    plain |= {"attention": 1.0, "delay": 0}
     ways = {
         "oracle": {},
         "boltzmann": {"rationality": 1.0},
@@ -296,7 +297,8 @@ def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
         "skip": {"skip": 0.1},
         "equal": {"equal": 0.1},
         "myopic": {"discount": 0.9},
-        "people-like": {"noticeable": 0.1, "mistake": 0.075},
+        "people-like": {"noticeable": 0.1, "mistake": 0.075, "attention": 0.1},
+        "late": {"delay": 6},
     }
     assert {name: vars(found) for name, found in TEACHERS.items()} == {name: plain | way for name, way in ways.items()}
 

@@ -93,7 +93,7 @@ class AgentConfig:
         require(self.target_kl is None or self.target_kl > 0, "agent.target_kl must be positive, or null")
         require(self.batch_size >= 2, "agent.batch_size must be at least 2")
         require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
-        require(0 < self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
+        require(0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         check_widths("agent.net_arch", self.net_arch, copies=2)
 
 

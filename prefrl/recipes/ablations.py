@@ -1,4 +1,4 @@
-"""The paper's ablations (section 3.3). Each is a line of settings that overrides a recipe."""
+"""Ablations, each a line of settings that overrides a recipe. All but `horizon-one` are the paper's (section 3.3)."""
 
 from __future__ import annotations
 
@@ -20,5 +20,6 @@ ABLATIONS: Registry[dict[str, Any]] = Registry(
         "no-regularisation": {"reward.l2": 0.0},
         "no-segments": {"queries.segment_length": 1},
         "target": {"reward.loss": "true-reward"},
+        "horizon-one": {"agent.gamma": 0.0},  # the agent maximises the reward of the next step alone
     },
 )

@@ -24,7 +24,10 @@ TEACHERS: dict[str, TeacherConfiguration] = {
     "equal": TeacherConfiguration(equal=0.1),
     "myopic": TeacherConfiguration(discount=0.9),
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
-    "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075),
+    # In a clip of 30 steps they set three marks: more than two a second cannot be said of what is seen.
+    "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075, attention=0.1),
+    # A quarter of a second, at the 20 to 30 steps a second at which clips are played.
+    "late": TeacherConfiguration(delay=6),
 }
 """The paper's oracle (section 3.1), B-Pref's teachers with its settings, and a teacher with the rates of people."""
 

@@ -13,6 +13,7 @@ from typing import Any
 from prefrl.config import RunConfig
 from prefrl.feedback.kinds.comparison import ComparisonKind
 from prefrl.feedback.kinds.kind import Choice, FeedbackKind
+from prefrl.feedback.kinds.marks import MarksKind
 from prefrl.feedback.kinds.rating import RatingKind
 from prefrl.registry import Registry
 
@@ -21,6 +22,7 @@ __all__ = ["KINDS", "Choice", "FeedbackKind"]
 _BUILT_IN: tuple[FeedbackKind, ...] = (
     ComparisonKind(),
     RatingKind(),
+    MarksKind(),
 )
 KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in _BUILT_IN})
 KINDS.extended("prefrl.feedback_kinds", lambda entry_point: entry_point.load())

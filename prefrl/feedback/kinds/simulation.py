@@ -30,6 +30,10 @@ class TeacherConfiguration:
     """epsilon of the threshold below which two clips are judged equal."""
     noticeable: float = 0.0
     """Weber fraction: two clips are equal if their sums differ by less than this fraction of the larger magnitude."""
+    attention: float = 1.0
+    """Share of the steps that are marked, those that differ most from what is usual."""
+    delay: int = 0
+    """Steps by which marks come late, after the correction for the reaction time."""
 
     def __add__(self, other: TeacherConfiguration) -> TeacherConfiguration:
         """Combine the parameters of two teachers; if both set one, `other` takes precedence."""
