@@ -11,6 +11,9 @@ from PySide6.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QWidget
 from clip_viewer.keys import OTHERS, Action, Keys, Perform
 from clip_viewer.theme import enlarge
 
+_FEW = 4
+"""Largest number of answers whose buttons are large."""
+
 
 class ActionButton(QPushButton):
     """A button for an action. Screen readers read its text."""
@@ -71,8 +74,9 @@ class ButtonRows(QWidget):
 
 
 def answer_buttons(keys: Keys, perform: Perform) -> ButtonRows:
-    """Large buttons for the answers, each below the clip that it prefers."""
-    return ButtonRows(keys.answers, perform, 1.4, 44)
+    """Large buttons for the answers, each below the clip that it prefers; smaller ones if there are many."""
+    size = (1.4, 44) if len(keys.answers) <= _FEW else (1.1, 32)
+    return ButtonRows(keys.answers, perform, *size)
 
 
 def other_buttons(perform: Perform) -> ButtonRows:

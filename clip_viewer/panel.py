@@ -20,12 +20,8 @@ _NOTE_SECONDS = 4.0
 
 
 def said_in(taken: TakenBack) -> str:
-    """The button label of an answer."""
-    if taken.value is None:
-        return "Broken clip"
-    kind = KINDS[taken.kind]
-    names = (choice.name for choice in kind.choices if choice.value == taken.value and not kind.marks)
-    return next(filter(None, names), kind.tally(taken.value))
+    """An answer in a word or two, such as the label of its button."""
+    return "Broken clip" if taken.value is None else KINDS[taken.kind].said(taken.value)
 
 
 class StatusPanel(QGridLayout):

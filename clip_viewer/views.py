@@ -87,7 +87,8 @@ class ClipArea(QStackedWidget):
         side_by_side.setVerticalSpacing(2)
         side_by_side.setContentsMargins(_MARGIN, 4, _MARGIN, _MARGIN)
         for column, (name, view) in enumerate(zip(titles, self.views, strict=True)):
-            side_by_side.addWidget(_caption(name), 0, column)
+            if name:
+                side_by_side.addWidget(_caption(name), 0, column)
             side_by_side.addWidget(view, 1, column)
             side_by_side.setColumnStretch(column, 1)
         side_by_side.setRowStretch(1, 1)

@@ -16,10 +16,11 @@ LENGTH = 15
 POOL = segments(40)
 
 
-def make_run(tmp_path, pairs=6, **settings):
+def make_run(tmp_path, pairs=6, feedback="comparison", **settings):
     """A run that asks people, with rendered pairs; clip N shows the colour (N, N, N)."""
     chosen = {"queries.labels": 20, "steps": 2000} | settings
-    run = RunDirectory.create(tmp_path / "run", resolve("moving-dot", teacher="human", settings=chosen))
+    config = resolve("moving-dot", teacher="human", feedback=feedback, settings=chosen)
+    run = RunDirectory.create(tmp_path / "run", config)
     store = LabelStore(run.labels, create=True)
     queue, clips = LabelQueue(store), ClipFolder(run.clips)
     for segment in POOL[: 2 * pairs]:

@@ -69,6 +69,10 @@ class FeedbackKind(Protocol):
     def choices(self) -> tuple[Choice, ...]:
         """The answers, in the order of their buttons."""
 
+    def said(self, value: Any) -> str:
+        """Return an answer in a word or two; by default, the name of its button."""
+        return next((choice.name for choice in self.choices if choice.value == value), str(value))
+
     @property
     def marks(self) -> tuple[Choice, ...]:
         """Signs that a person can set on steps while the clip plays; the only one of `choices` then sends them."""

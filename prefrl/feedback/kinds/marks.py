@@ -29,7 +29,7 @@ class MarksKind(FeedbackKind):
     values = None
     question = "Mark what is good and what is bad"
     titles = ("",)
-    choices = (Choice([], "Return", "⏎", "Next", "store the marks and go on; no mark is an answer too"),)
+    choices = (Choice((), "Return", "⏎", "Next", "store the marks and go on; no mark is an answer too"),)
     marks = (
         Choice(1, "Up", "↑", "Good", "what you see is good"),
         Choice(-1, "Down", "↓", "Bad", "what you see is bad"),
@@ -48,6 +48,10 @@ class MarksKind(FeedbackKind):
             length: L, the number of steps in a segment.
         """
         self._length = length
+
+    def said(self, value: Marks) -> str:
+        """Return the number of marks."""
+        return "1 mark" if len(value) == 1 else f"{len(value) or 'no'} marks"
 
     def configured(self, queries: QueryConfig) -> MarksKind:
         """Return the kind for the run's segments."""

@@ -65,6 +65,10 @@ class RatingKind(FeedbackKind):
         ]
         return (*steps, _CANNOT_TELL)
 
+    def said(self, value: Rating) -> str:
+        """Return the number, or "can't tell"."""
+        return "can't tell" if value == UNCLEAR else str(value)
+
     def configured(self, queries: QueryConfig) -> RatingKind:
         """Return the kind with the run's scale."""
         return RatingKind(queries.rating_steps)
