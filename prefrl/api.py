@@ -49,6 +49,7 @@ def train(
     feedback: str = "comparison",
     labels: int | None = None,
     labels_from: str | Path | None = None,
+    minutes: float | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: Mode = "async",
@@ -72,10 +73,12 @@ def train(
         teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, or `none` to train on the
             true reward.
         algo: `ppo`, `a2c` or `trpo`; `sac` for continuous actions; `dqn` or `qrdqn` for discrete ones.
-        feedback: The kind of query: `comparison`, or another feedback kind that is installed.
+        feedback: The kind of query: `comparison`, `rating`, `marks`, or another feedback kind that is installed.
+            Several are joined by commas, with or without shares: `comparison,rating` or `comparison:1,rating:3`.
         labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
             again.
+        minutes: Label budget in a labeller's minutes, in place of `labels`: as many labels as people give in that time.
         steps: Total number of agent steps; default: set by the recipe.
         seed: Seed of all random numbers.
         mode: `async`: the reward model is trained in a separate process; `sync`: training alternates between agent and
@@ -103,6 +106,7 @@ def train(
         feedback=feedback,
         labels=labels,
         labels_from=Path(labels_from) if labels_from else None,
+        minutes=minutes,
         steps=steps,
         seed=seed,
         mode=mode,
@@ -131,7 +135,7 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
     request = dataclasses.replace(request, env_kwargs=check_json(request.env_kwargs))
     if request.labels_from and archive is None:
         archive = read_archive(request.labels_from.expanduser())
-    if archive and request.labels is None:
+    if archive and request.labels is None and request.minutes is None:
         request = dataclasses.replace(request, labels=archive.answered)
     config = resolve(request, gpu=choose_device(str(request.chosen["device"])) == "cuda")
     if config.asks_people:

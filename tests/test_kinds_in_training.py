@@ -153,7 +153,7 @@ def test_what_cannot_work_is_refused(arguments: dict[str, object], told: str) ->
 
 def test_an_unknown_kind_is_refused_on_the_command_line(tmp_path: Path) -> None:
     said = refused(prefrl("train", "cheetah", "--feedback", "comparisn", "--out", tmp_path / "run"), 2)
-    assert "unknown feedback kind 'comparisn'; did you mean comparison?" in said
+    assert "unknown feedback kind 'comparisn'; did you mean comparison" in said
     assert not (tmp_path / "run").exists()
 
 

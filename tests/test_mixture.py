@@ -223,3 +223,26 @@ def test_label_seconds_are_measured_or_the_kind_s_median(store):
     store.add_answers([Answer(marks, [], "oracle", 0), Answer(last, 7, "oracle", 0)])
     assert store.label_seconds() == 4 + 1.5 + 4 + 3
     assert store.label_seconds(1) == 4 + 1.5 + 4
+
+
+@pytest.mark.parametrize(
+    ("feedback", "minutes", "labels"),
+    [("comparison", 2, 30), ("rating", 2, 40), ("comparison,rating", 7, 120), ("comparison:3,rating:1", 1, 16)],
+)
+def test_a_budget_in_minutes_is_as_many_labels_as_people_give(feedback, minutes, labels):
+    assert resolve("hopper", feedback=feedback, minutes=minutes).queries.labels == labels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"minutes": 1, "labels": 9}, "--minutes and --labels are two ways"),
+        ({"minutes": 0.05}, "--minutes 0.05 is too short for a label, which takes 4 seconds"),
+        ({"minutes": -1}, "--minutes -1 is too short"),
+        ({"minutes": math.nan}, "--minutes nan is too short"),
+        ({"minutes": math.inf}, "queries.labels must be at most"),
+    ],
+)
+def test_a_budget_in_minutes_that_cannot_be_is_refused(arguments, why):
+    with pytest.raises(UsageError, match=why):
+        resolve("hopper", **arguments)

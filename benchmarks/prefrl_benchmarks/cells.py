@@ -43,7 +43,8 @@ class Cell(Request):
     def name(self) -> str:
         """The cell's id, used as folder name."""
         what = "none" if self.is_baseline else f"{self.teacher}-{self.mode}-{self.labels}"
-        what += f"-{self.feedback}" if self.feedback != Request.feedback and not self.is_baseline else ""
+        kinds = self.feedback.replace(",", "+").replace(":", "")
+        what += f"-{kinds}" if self.feedback != Request.feedback and not self.is_baseline else ""
         what += f"-{self.ablation}" if self.ablation else ""
         what += f"-{self.variant}" if (self.settings or self.named) and self.variant else ""
         return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"

@@ -44,6 +44,8 @@ class Variant:
     """Algorithm; None uses the suite's."""
     recipe: str | None = None
     """Recipe; None uses the suite's."""
+    feedback: str = "comparison"
+    """Feedback kinds, as for `prefrl train --feedback`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings, which override those of the suite."""
     tasks: tuple[str, ...] = ()
@@ -138,6 +140,7 @@ class Suite:
             mode=variant.mode,
             ablation=variant.ablation,
             recipe=variant.recipe or self.recipe,
+            feedback=variant.feedback,
             settings=self.settings | variant.settings,
             variant=variant.name,
             named=variant.recipe is not None,

@@ -93,6 +93,8 @@ class Request(Budget):
     """Kind of the queries, e.g. comparison, or several: comparison,rating, or with shares comparison:1,rating:3."""
     labels_from: Path | None = None
     """File of labels to start with, made by `prefrl labels export`."""
+    minutes: float | None = None
+    """Label budget in a labeller's minutes, in place of --labels: as many labels as people give in that time."""
     seed: int = 0
     """Seed of all random number generators."""
     mode: Mode = "async"

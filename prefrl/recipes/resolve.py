@@ -88,6 +88,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         _recipe(facts, algo, recipe),
         _evaluation(facts) if base.asks_people or recipe.evaluates else {},
         ABLATIONS[ablation] if ablation else {},
+        {} if request.minutes is None else {"queries.labels": affordable(request)},
         request.chosen,
     ]
     merged: Settings = {}
@@ -103,6 +104,22 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     if not config.true_reward and not config.asks_people:
         raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
     return config
+
+
+def affordable(request: Request) -> int:
+    """Return the number of labels that people give in `request.minutes`, by the median times of the feedback kinds.
+
+    Raises:
+        UsageError: if the number of labels is given, too, or the time is too short for a label.
+    """
+    if request.labels is not None:
+        raise UsageError("--minutes and --labels are two ways to say how many labels are asked; use one of them")
+    shares, minutes = feedback_shares(request.feedback), request.minutes or 0.0
+    each = sum(share * KINDS[name].seconds for name, share in shares.items())
+    labels = int(min(60 * minutes / each, 1e9)) if minutes > 0 else 0
+    if labels < 1:
+        raise UsageError(f"--minutes {minutes:g} is too short for a label, which takes {each:g} seconds")
+    return labels
 
 
 def task_settings(facts: TaskFacts, algo: str) -> Settings:

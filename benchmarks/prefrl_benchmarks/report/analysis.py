@@ -58,6 +58,17 @@ class Group:
         """Whether these runs train on the true reward."""
         return self.labels == 0
 
+    @property
+    def feedback(self) -> str:
+        """The feedback kinds that the runs ask for."""
+        return self.results[0].cell.feedback if self.results else ""
+
+    @property
+    def minutes(self) -> float:
+        """Mean time in minutes that the labels took a labeller, or would have taken; NaN if it is not known."""
+        seconds = self.metric("label_seconds")
+        return float(seconds.mean()) / 60 if len(seconds) else float("nan")
+
     def metric(self, name: str) -> Array:
         """One field of the summaries, shape (N,); NaN where a run has no value."""
         values = [(result.summary or {}).get(name) for result in self.results]

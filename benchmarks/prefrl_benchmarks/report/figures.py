@@ -28,11 +28,7 @@ def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
         scores: Scores of the task's variants, including the true reward.
     """
     learned = [score for score in scores if not score.group.is_baseline]
-    for score in scores:
-        if score.group.is_baseline:
-            axes.axhline(score.true_baseline, color="black", label="true reward")
-            axes.axhspan(*interval(mean, score.returns[:, None]), color="black", alpha=0.1, linewidth=0)
-            axes.axhline(score.random_baseline, color="0.6", linestyle=":", label="random policy")
+    _baselines(axes, scores)
     values = [score.returns[:, None] for score in learned]
     _points(axes, [(score.group.labels, score.group.variant) for score in learned], values, mean)
     if (point := POINTS.get(title)) and _by_labels([score.group.labels for score in learned]):
@@ -41,6 +37,40 @@ def draw_budget(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
         axes.axhline(point.true, color="0.45", linestyle="--", linewidth=1, label=f"the paper's true reward{after}")
     of = {score.group.of for score in scores}
     finish(axes, title, f"true return, {', '.join(of)}")
+
+
+def draw_minutes(axes: Axes, title: str, scores: Sequence[TaskScore]) -> None:
+    """Plot the return against a labeller's minutes on one task, with a line for each choice of feedback kinds.
+
+    Args:
+        axes: Axes to fill.
+        title: Name of the task.
+        scores: Scores of the task's variants, including the true reward.
+    """
+    _baselines(axes, scores)
+    timed = [score for score in scores if has_minutes(score)]
+    for place, kinds in enumerate(dict.fromkeys(score.group.feedback for score in timed)):
+        own = sorted((score for score in timed if score.group.feedback == kinds), key=lambda each: each.group.minutes)
+        middle = np.array([score.returns.mean() for score in own])
+        ends = np.array([interval(mean, score.returns[:, None]) for score in own])
+        spread = np.nan_to_num(np.abs(ends.T - middle))
+        style: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+        axes.errorbar([score.group.minutes for score in own], middle, spread, capsize=3, label=kinds, **style)
+    finish(axes, title, f"true return, {', '.join({score.group.of for score in scores})}", "a labeller's minutes")
+
+
+def has_minutes(score: TaskScore) -> bool:
+    """Whether a variant learns from labels, and it is known how long they take."""
+    return not score.group.is_baseline and bool(np.isfinite(score.group.minutes))
+
+
+def _baselines(axes: Axes, scores: Sequence[TaskScore]) -> None:
+    """Plot the returns of the true-reward agent and of the random policy as lines."""
+    for score in scores:
+        if score.group.is_baseline:
+            axes.axhline(score.true_baseline, color="black", label="true reward")
+            axes.axhspan(*interval(mean, score.returns[:, None]), color="black", alpha=0.1, linewidth=0)
+            axes.axhline(score.random_baseline, color="0.6", linestyle=":", label="random policy")
 
 
 def draw_scores(axes: Axes, found: Sequence[Aggregate]) -> None:

@@ -20,8 +20,10 @@ from prefrl_benchmarks.report.figures import (
     draw_budget,
     draw_curves,
     draw_gains,
+    draw_minutes,
     draw_profiles,
     draw_scores,
+    has_minutes,
     learned_variants,
 )
 from prefrl_benchmarks.report.games import game_rows, games_markdown, games_notes, games_table
@@ -141,6 +143,11 @@ def _figures(found: Analysis) -> dict[str, list[Draw]]:
             figures[f"{name}returns"] = [
                 partial(draw_budget, title=task, scores=[score for score in scores if score.group.task == task])
                 for task in dict.fromkeys(score.group.task for score in scores)
+            ]
+        if any(map(has_minutes, scores)):
+            figures[f"{name}minutes"] = [
+                partial(draw_minutes, title=task, scores=[score for score in scores if score.group.task == task])
+                for task in dict.fromkeys(score.group.task for score in scores if has_minutes(score))
             ]
         if any(row["gain"] is not None for row in found.games.get(suite, ())):
             figures[f"{name}gains"] = [partial(draw_gains, rows=found.games[suite])]
