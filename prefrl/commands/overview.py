@@ -88,7 +88,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
         lines.append(details(from_json(status), None))
     if counts := status.get("label_counts"):
         kinds = (KINDS[name] for name in feedback_shares(status["feedback"]))
-        tallies = dict.fromkeys(kind.tally(value) for kind in kinds for value in kind.values or ())
+        tallies = dict.fromkeys(name for kind in kinds for name in kind.tallies)
         said = ", ".join(f"{counts[name]} {name}" for name in tallies if counts[name])
         lines.append(f"labels: {counts['answered']} answered, {counts['pending']} pending{said and f' ({said})'}")
     if unusable := status.get("labels_unusable"):

@@ -193,7 +193,7 @@ class LabelStore:
         missing = missing.select_from(sa.outerjoin(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id))
         missing = missing.where(_ASKED_HERE, upto).group_by(QUERIES.c.id)
         missing = missing.having(sa.func.count(STANDING.c.id) < QUERIES.c.wanted)
-        counts = {kind.tally(value): 0 for kind in KINDS.values() for value in kind.values or ()}
+        counts = dict.fromkeys((name for kind in KINDS.values() for name in kind.tallies), 0)
         counts |= {"pending": 0, "answered": 0}
         with self._read() as connection:
             for name, text, count in connection.execute(said.group_by(STANDING.c.kind, STANDING.c.value)):

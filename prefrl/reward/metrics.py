@@ -72,4 +72,4 @@ def reward_metrics(
     correlated = correlation(averaged.sum(axis=1)[used], true[used])
     alone = (kind.correct(member[slots], targets) for member in members.numpy())
     right, *each = (int(np.nansum(found)) for found in (correct, *alone))
-    return RewardMetrics(right, decided, len(targets) - decided, float(mean), correlated, tuple(each))
+    return RewardMetrics(right, decided, len(targets) - decided, float(mean.detach()), correlated, tuple(each))

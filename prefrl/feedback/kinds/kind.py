@@ -110,6 +110,11 @@ class FeedbackKind(Protocol):
     def tally(self, value: Any) -> str:
         """Return the name under which the store counts the value."""
 
+    @property
+    def tallies(self) -> tuple[str, ...]:
+        """All names that `tally` returns, in the order in which they are shown; by default, those of `values`."""
+        return tuple(dict.fromkeys(self.tally(value) for value in self.values or ()))
+
     def reverse(self, value: Any) -> Any:
         """Return the same answer for the segments in the opposite order."""
 

@@ -36,6 +36,7 @@ class MarksKind(FeedbackKind):
     )
     level: Literal["ordinal"] = "ordinal"
     likelihood = "step-odds"
+    tallies = ("marked", "unmarked")
     by_step = True
     seconds = 4.0
     rate_titles = {"good_rate": "good", "unmarked_rate": "unmarked"}  # noqa: RUF012
