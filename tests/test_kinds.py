@@ -10,7 +10,7 @@ from helpers import segments
 from stars import STARS, Stars
 
 from prefrl.errors import PrefrlError, UsageError
-from prefrl.feedback.kinds import KINDS, FeedbackKind
+from prefrl.feedback.kinds import KINDS, FeedbackKind, checked_kind
 from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.quality import GivenAnswer, agreement, label_metrics
@@ -175,6 +175,12 @@ def test_agreement_of_ratings_is_ordinal(rating):
     far = [GivenAnswer(n, False, "ben", value, 1.0, None, kind=rating) for n, value in enumerate([1, 2, 3, 4, 1])]
     assert agreement(ann + near)[0] > agreement(ann + far)[0]
     assert label_metrics(rating, ann)["answers"] == 5
+
+
+def test_a_kind_of_another_package_must_inherit_what_is_newer_than_it():
+    assert checked_kind(STARS) is STARS
+    with pytest.raises(TypeError, match="Old does not inherit from"):
+        checked_kind(type("Old", (), {"name": "old", "arity": 1})())
 
 
 def test_who_compares_is_offered_four_answers():

@@ -19,13 +19,26 @@ from prefrl.registry import Registry
 
 __all__ = ["KINDS", "Choice", "FeedbackKind"]
 
+
+def checked_kind(kind: Any) -> FeedbackKind:
+    """Return a kind of another package unchanged.
+
+    Raises:
+        TypeError: if it does not inherit from `FeedbackKind`, and may therefore lack newer members.
+    """
+    if FeedbackKind not in type(kind).__mro__:
+        raise TypeError(f"{type(kind).__name__} does not inherit from prefrl.feedback.kinds.FeedbackKind")
+    checked: FeedbackKind = kind
+    return checked
+
+
 _BUILT_IN: tuple[FeedbackKind, ...] = (
     ComparisonKind(),
     RatingKind(),
     MarksKind(),
 )
 KINDS: Registry[FeedbackKind] = Registry("feedback kind", {kind.name: kind for kind in _BUILT_IN})
-KINDS.extended("prefrl.feedback_kinds", lambda entry_point: entry_point.load())
+KINDS.extended("prefrl.feedback_kinds", lambda entry_point: checked_kind(entry_point.load()))
 LONGEST_VALUE = 100_000
 """Maximum number of characters of an answer's JSON."""
 
