@@ -183,7 +183,7 @@ def test_a_file_holds_answers_of_several_kinds(rated: Any, tmp_path: Path) -> No
     spans = ask(store, ClipFolder(run.clips), 2, "spans", first=30)
     store.add_answers([Answer(spans[0], [3, 1], "human", 500, "ann"), Answer(spans[1], [], "human", 500, "ann")])
     archive = export_labels(run.root, tmp_path / "labels.zip")
-    assert archive.kinds == ["comparison", "stars", "spans"]
+    assert archive.kinds == ["comparison", "spans", "stars"]
     assert archive.answered == 6 + 3 + 2
     other = make_run(tmp_path / "other")
     for added in ((11, 0), (0, 0)):
