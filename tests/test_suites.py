@@ -25,6 +25,8 @@ NAMES = (
     "bpref",
     "bpref-small",
     "mujoco",
+    "mujoco-offpolicy",
+    "pebble-parts",
     "queries",
     "quick",
     "smoke",
@@ -130,7 +132,8 @@ tasks = ["hopper"]
 
 def test_no_ablation_teacher_or_rule_is_forgotten():
     assert {v.ablation for v in find_suite("ablations").variants if v.ablation} == set(ABLATIONS)
-    assert {v.teacher for v in find_suite("teachers").variants} == {"none", *TEACHERS} - {"people-like"}
+    left_out = {"people-like", "bpref-skip", "bpref-equal"}
+    assert {v.teacher for v in find_suite("teachers").variants} == {"none", *TEACHERS} - left_out
 
 
 def test_a_suite_of_one_s_own(tmp_path):
@@ -276,7 +279,46 @@ def test_settings_of_off_policy_agents_are_in_the_hash():
     assert hash_of(settings={"exploration.steps": 5000}) != hash_of()
 
 
-@pytest.mark.parametrize("name", ["bpref", "bpref-small"])
+def test_sac_on_the_paper_s_tasks():
+    suite = find_suite("mujoco-offpolicy")
+    assert suite.tasks == find_suite("mujoco").tasks
+    assert {variant.labels for variant in suite.variants if not variant.is_baseline} == {700, 350, 150}
+    assert {cell.algo for cell in suite.cells()} == {"sac"}
+    assert {(cell.task, cell.steps) for cell in suite.cells() if cell.steps != 500_000} == {
+        (task, 150_000) for task in ("reacher", "double-pendulum", "pendulum")
+    }
+    assert suite.seeds == (0, 1, 2)
+
+
+def test_each_part_of_pebble_is_left_out_alone():
+    suite = find_suite("pebble-parts")
+    cells = {cell.variant: cell.config.to_json() for cell in suite.cells() if cell.seed == 0}
+    whole = cells.pop("pebble")
+
+    def changes(config, base, path=""):
+        for name, value in base.items():
+            if isinstance(value, dict):
+                yield from changes(config[name], value, f"{path}{name}.")
+            elif config[name] != value:
+                yield f"{path}{name}", config[name]
+
+    assert {name: dict(changes(config, whole)) for name, config in cells.items() if name != "true"} == {
+        "no-exploration": {"exploration.steps": 0},
+        "no-relabelling": {"off_policy.relabel": "never"},
+        "no-fresh-critic": {"off_policy.fresh_critic": False},
+        "uniform-queries": {"queries.selection": "random"},
+        "bootstrap": {"reward.bootstrap": True},
+        "no-tanh": {"reward.output": "identity", "reward.normalise_over": "memory"},
+        "relabelled-batches": {"off_policy.relabel": "batch"},
+    }
+    assert (whole["queries"]["labels"], whole["queries"]["selection"], whole["agent"]["net_arch"]) == (
+        100,
+        "variance",
+        (256, 256),
+    )
+
+
+@pytest.mark.parametrize("name", ["bpref", "bpref-small", "pebble-parts"])
 def test_suites_of_b_pref(name):
     suite = find_suite(name)
     assert {cell.algo for cell in suite.cells()} == {"sac"}

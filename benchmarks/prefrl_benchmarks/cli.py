@@ -42,7 +42,8 @@ def run(
     """Run a suite of experiments. Finished runs are skipped and unfinished ones resumed.
 
     Args:
-        suite: smoke, quick, mujoco, atari, atari-pong, atari-10m, ablations, teachers, queries, or your own TOML file.
+        suite: smoke, quick, mujoco, mujoco-offpolicy, atari, atari-pong, atari-10m, ablations, teachers, queries,
+            bpref, bpref-small, pebble-parts, or your own TOML file.
         out: Folder for the runs.
         jobs: Number of runs at a time; each uses one core.
         executor: Where to run: `process` (this machine), `ray` (a Ray cluster) or `submitit` (Slurm).

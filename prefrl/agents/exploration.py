@@ -64,10 +64,13 @@ class StateEntropy:
 
     def relabel(self, steps: Iterable[Array]) -> Floats:
         """Return the (N,) rewards of all steps of a memory, relative to the states visited by now."""
+        return np.concatenate([self.score(part) for part in steps])
+
+    def score(self, steps: Array) -> Floats:
+        """Return the (N,) rewards of (N, *step) steps, relative to the states visited by now."""
         if not len(self._visited):
-            return np.zeros(sum(map(len, steps)), np.float32)
-        distances = [neighbour_distances(self._states(part), self._visited, self._k) for part in steps]
-        return self._scaled(np.concatenate(distances))
+            return np.zeros(len(steps), np.float32)
+        return self._scaled(neighbour_distances(self._states(steps), self._visited, self._k))
 
     def renew(self) -> bool:
         """Return True: more states have been visited."""
@@ -112,19 +115,20 @@ class Disagreement:
         """Return the (T, E) rewards of a rollout."""
         self._steps += experience.rewards.size
         features = experience.features.reshape(-1, *experience.features.shape[2:])
-        return self._bonus(features).reshape(experience.rewards.shape)
+        return self.score(features).reshape(experience.rewards.shape)
 
     def relabel(self, steps: Iterable[Array]) -> Floats:
         """Return the (N,) rewards of all steps of a memory."""
-        return np.concatenate([self._bonus(part) for part in steps])
+        return np.concatenate([self.score(part) for part in steps])
+
+    def score(self, steps: Array) -> Floats:
+        """Return the (N,) rewards of (N, *step) steps, with the coefficient of the present."""
+        _, deviation = self._worker.ensemble.mean_and_deviation(torch.from_numpy(steps))
+        return np.asarray(self._coefficient * (1 - self._decay) ** self._steps * deviation.cpu().numpy(), np.float32)
 
     def renew(self) -> bool:
         """Return False: the term changes with the weights of the predicted reward, which says so."""
         return False
-
-    def _bonus(self, features: Array) -> Floats:
-        _, deviation = self._worker.ensemble.mean_and_deviation(torch.from_numpy(features))
-        return np.asarray(self._coefficient * (1 - self._decay) ** self._steps * deviation.cpu().numpy(), np.float32)
 
     def state_dict(self) -> Tree:
         """Return the number of steps."""

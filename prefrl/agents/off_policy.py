@@ -10,7 +10,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from prefrl.agents.off_policy_algorithms import forget_values, make_algorithm
-from prefrl.agents.replay import MemorySteps, ReplayMemory
+from prefrl.agents.relabelling import RELABELLINGS
+from prefrl.agents.replay import ReplayMemory
 from prefrl.agents.reward_terms import RewardTerm
 from prefrl.agents.sb3_agent import SB3Agent
 from prefrl.agents.state import load_off_policy_state, off_policy_state
@@ -20,6 +21,8 @@ from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 from prefrl.storage.reading import MEBIBYTE
 
+_NOT_YET = 0
+"""Agent steps of the next relabelling while no step has a reward of the present terms."""
 _KEPT = ("relabel_at", "updates_due", "fresh_due")
 """Counters in a checkpoint."""
 
@@ -27,8 +30,8 @@ _KEPT = ("relabel_at", "updates_due", "fresh_due")
 class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
     """An off-policy algorithm of Stable-Baselines3.
 
-    When the reward model changes, the rewards of the whole memory are computed again with the newest weights (PEBBLE,
-    Lee et al., 2021), at most once a round.
+    When the reward model changes, the rewards of the memory are computed again with the newest weights (PEBBLE, Lee et
+    al., 2021), at most once a round; see `off_policy.relabel`.
     """
 
     def __init__(self, config: RunConfig, env: EnvStack, logger: Logger) -> None:
@@ -37,8 +40,8 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         assert isinstance(self._model.replay_buffer, ReplayMemory)
         self._memory, settings = self._model.replay_buffer, config.off_policy
         self._memory.recent, self._memory.recent_fraction = settings.recent_steps, settings.recent_fraction
-        self._steps_of_memory = MemorySteps(self._memory)
-        self._relabel_at, self._updates_due, self._collected = 0, 0.0, 0
+        self._relabelling = RELABELLINGS[settings.relabel]
+        self._relabel_at, self._updates_due, self._collected = _NOT_YET, 0.0, 0
         self._fresh_due = False
 
     @property
@@ -78,14 +81,15 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
 
     def _reward(self, reward: RewardTerm, experience: Experience) -> None:
         if self.steps >= self._relabel_at and reward.renew():
-            self._steps_of_memory.write(reward.relabel(self._steps_of_memory))
+            self._relabelling.renew(reward, self._memory, self._relabel_at == _NOT_YET)
             self._relabel_at = self.steps + self._config.round_steps
         newest = reward(experience, np.zeros_like(experience.rewards))
         self._memory.rewards[self._memory.newest(len(newest))] = newest
+        self._memory.score = reward.score if self._relabelling.of_batches else None
 
     def change_reward(self) -> None:
         """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""
-        self._relabel_at = 0
+        self._relabel_at = _NOT_YET
         self._fresh_due = self._config.off_policy.fresh_critic
 
     def state_dict(self) -> Tree:

@@ -58,9 +58,9 @@ class PredictedReward:
             return
         if not self._scored:
             self._worker.refresh()
-        self._scored.append(self._thread.submit(self._score, self._recorder.look(scored)))
+        self._scored.append(self._thread.submit(self._outputs, self._recorder.look(scored)))
 
-    def _score(self, features: Array) -> Tensor:
+    def _outputs(self, features: Array) -> Tensor:
         """Compute each member's output: (T, E, *step) to (K, T, E)."""
         outputs = self._worker.ensemble.predict(torch.from_numpy(features.reshape(-1, *features.shape[2:])))
         return outputs.reshape(-1, *features.shape[:2])
@@ -72,7 +72,7 @@ class PredictedReward:
             self._worker.refresh()
         parts, self._scored = [part.result() for part in self._scored], []
         if len(rest := features[sum(part.shape[1] for part in parts) :]):
-            parts.append(self._score(rest))
+            parts.append(self._outputs(rest))
         normalised = self._normalise(torch.cat(parts, dim=1).flatten(1), self._worker.ensemble.output_normaliser)
         predicted: Floats = normalised.cpu().numpy().reshape(experience.rewards.shape)
         self._pairs.append((predicted, experience.rewards))
@@ -89,7 +89,14 @@ class PredictedReward:
         ensemble = self._worker.ensemble
         outputs = torch.cat([ensemble.predict(torch.from_numpy(part)) for part in steps], dim=1)
         self._normalise.fit(outputs)
-        rewards: Floats = self._normalise(outputs, ensemble.output_normaliser).cpu().numpy()
+        return self._normalised(outputs)
+
+    def score(self, steps: Array) -> Floats:
+        """Return the (N,) predicted rewards of (N, *step) steps, normalised over those of the last `relabel`."""
+        return self._normalised(self._worker.ensemble.predict(torch.from_numpy(steps)))
+
+    def _normalised(self, outputs: Tensor) -> Floats:
+        rewards: Floats = self._normalise(outputs, self._worker.ensemble.output_normaliser).cpu().numpy()
         return rewards
 
     def take(self) -> tuple[Floats, Floats]:

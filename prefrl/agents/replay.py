@@ -39,6 +39,9 @@ class ReplayMemory(NStepReplayBuffer):
         super().__init__(buffer_size, _single_precision(observation_space), *args, n_steps=n_steps, **kwargs)
         self.recent, self.recent_fraction = 0, 0.0
         """Number of newest steps from which a fraction of each batch is drawn, summed over the environments."""
+        self.score: Callable[[Array], Floats] | None = None
+        """Computes the rewards of (N, *step) steps, as a reward model reads them, whenever they are drawn; None to draw
+        the stored rewards."""
         self.added = 0
         """Number of steps added to the memory, per environment, including those that it no longer holds."""
         self._piece = max(1, _PIECE_BYTES // sum(getattr(self, name)[0].nbytes for name in _KEPT))
@@ -64,24 +67,52 @@ class ReplayMemory(NStepReplayBuffer):
         places[chosen] = np.random.choice(self.newest(recent), chosen.sum())  # noqa: NPY002
         return self._get_samples(places, env)
 
+    def _get_samples(self, batch_inds: Array, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        if self.score:
+            self._score(batch_inds, self.score)
+        return super()._get_samples(batch_inds, env)
+
+    def _score(self, places: Array, score: Callable[[Array], Floats]) -> None:
+        """Store the rewards of a batch, and of the steps that its n-step returns sum: (P,) places."""
+        state = np.random.get_state()  # noqa: NPY002
+        envs = np.random.randint(0, self.n_envs, size=places.shape)[:, None]  # noqa: NPY002
+        np.random.set_state(state)  # noqa: NPY002 - so that Stable-Baselines3 draws the same environments
+        places = (places[:, None] + np.arange(self.n_steps)) % self.buffer_size
+        features = self.features(places, envs)
+        self.rewards[places, envs] = score(features.reshape(-1, *features.shape[2:])).reshape(places.shape)
+
     def newest(self, count: int) -> Array:
         """Return the places of the newest steps, oldest first: (count,)."""
         return np.arange(self.added - count, self.added) % self.buffer_size
 
-    def features(self, places: Array) -> Array:
-        """Return the reward model's input for steps of all environments: (P,) places to (P, E, *step)."""
-        space, stored = self.action_space, self.actions[places]
+    def features(self, places: Array, envs: Array | slice = slice(None)) -> Array:
+        """Return the reward model's input for steps.
+
+        Args:
+            places: (P,), or (P, S) with `envs`.
+            envs: (P, 1) environments; by default, all.
+
+        Returns:
+            (P, E, *step), or (P, S, *step) with `envs`.
+        """
+        space, stored = self.action_space, self.actions[places, envs]
         if isinstance(space, spaces.Box):  # stored in [-1, 1]
             actions = space.low + 0.5 * (stored + 1.0) * (space.high - space.low)
         else:
             actions = as_numbers(space, stored.reshape(*stored.shape[:2], *space.shape))  # type: ignore[misc]
-        return encode(self.observations[places], actions, axes=2)
+        return encode(self.observations[places, envs], actions, axes=2)
 
-    def parts(self) -> Iterator[Array]:
-        """Iterate over the places of all steps that the memory holds, in parts of about 4,096 steps."""
+    def parts(self, most: int | None = None) -> Iterator[Array]:
+        """Iterate over the places of the steps that the memory holds, in parts of about 4,096 steps.
+
+        Args:
+            most: Number of steps of all environments, evenly spaced, if the memory holds more; None for all.
+        """
         held, size = min(self.added, self.buffer_size), max(1, _PART // self.n_envs)
-        for start in range(0, held, size):
-            yield np.arange(start, min(held, start + size))
+        count = held if most is None else min(held, max(1, most // self.n_envs))
+        places = np.arange(count) * held // max(1, count)
+        for start in range(0, count, size):
+            yield places[start : start + size]
 
     def state_dict(self) -> Tree:
         """Return the rewards, and the steps that are in no piece yet."""
@@ -156,16 +187,17 @@ def _single_precision(space: spaces.Space[Any]) -> spaces.Space[Any]:
 class MemorySteps:
     """The steps of a replay memory as a reward model reads them, each time they are iterated over."""
 
-    def __init__(self, memory: ReplayMemory) -> None:
-        self._memory = memory
+    def __init__(self, memory: ReplayMemory, most: int | None = None) -> None:
+        """Initialise the steps; arguments as for `ReplayMemory.parts`."""
+        self._memory, self._most = memory, most
 
     def __iter__(self) -> Iterator[Array]:
         """Iterate over parts of the memory, (N, *step) each."""
-        for places in self._memory.parts():
+        for places in self._memory.parts(self._most):
             features = self._memory.features(places)
             yield features.reshape(-1, *features.shape[2:])
 
     def write(self, rewards: Floats) -> None:
-        """Replace the rewards of all steps: (N,), in the order of the iteration."""
+        """Replace the rewards of all steps, without `most`: (N,), in the order of the iteration."""
         held = min(self._memory.added, self._memory.buffer_size)
         self._memory.rewards[:held] = rewards.reshape(held, self._memory.n_envs)

@@ -43,6 +43,16 @@ class RewardTerm(Protocol):
             (N,) rewards of the steps of all parts.
         """
 
+    def score(self, steps: Array) -> Floats:
+        """Compute the term for single steps of a replay memory, with the statistics of the last `relabel`.
+
+        Args:
+            steps: (N, *step), as a reward model reads them.
+
+        Returns:
+            (N,) rewards.
+        """
+
     def renew(self) -> bool:
         """Use the newest model; called by agents with a replay memory, at most once a round.
 
@@ -122,6 +132,10 @@ class EntropyBonus:
         """Raise NotImplementedError: off-policy algorithms have an entropy bonus of their own."""
         raise NotImplementedError
 
+    def score(self, steps: Array) -> Floats:
+        """Raise NotImplementedError, as `relabel` does."""
+        raise NotImplementedError
+
     def renew(self) -> bool:
         """Return False: the term depends on no model."""
         return False
@@ -159,6 +173,11 @@ class AgentReward:
     def relabel(self, steps: Iterable[Array]) -> Floats:
         """Return the agent's (N,) rewards for all steps of a replay memory; see `RewardTerm.relabel`."""
         first, *others = (term.relabel(steps) for term in self._terms.values())
+        return np.asarray(sum(others, start=first))
+
+    def score(self, steps: Array) -> Floats:
+        """Return the agent's (N,) rewards for (N, *step) steps of a replay memory; see `RewardTerm.score`."""
+        first, *others = (term.score(steps) for term in self._terms.values())
         return np.asarray(sum(others, start=first))
 
     def renew(self) -> bool:

@@ -205,6 +205,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 4, "queries.pool_episodes", None),
     Add("config", 5, "off_policy.return_steps", 1),
     Add("config", 5, "off_policy.actor_interval", 1),
+    Add("config", 5, "off_policy.relabel", "memory"),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from prefrl.config.checks import at_most, require
 
@@ -46,6 +47,10 @@ class OffPolicyConfig:
     """Whether the value networks are initialised anew when the first learned rewards replace those of exploration."""
     fresh_updates: int = 100
     """Gradient steps that follow at once."""
+    relabel: Literal["memory", "batch", "never"] = "memory"
+    """When rewards of the replay memory are computed again, a name in `relabelling.RELABELLINGS`. `memory`: those of
+    the whole memory whenever the reward has changed, at most once a round, as in PEBBLE; `batch`: those of each batch
+    when it is drawn; `never`: steps keep the reward that was the newest when they were recorded."""
     recent_steps: int = 0
     """Number of newest steps from which `recent_fraction` of each batch is drawn; 0 to draw from the whole memory."""
     recent_fraction: float = 0.5
