@@ -56,10 +56,13 @@ class Parts:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Counts of labels: `answered` (all that count), `pending`, and one per judgement. All 0 without feedback."""
+        """Counts of labels by judgement, and in total; all 0 without feedback.
+
+        `answered` are those that count, `spent` those that count towards the budget, `pending` those that are missing.
+        """
         if self.feedback:
             return self.feedback.asker.counts
-        return dict.fromkeys(("answered", "pending", "equal", "incomparable"), 0)
+        return dict.fromkeys(("answered", "spent", "pending", "equal", "incomparable"), 0)
 
     @property
     def unusable_labels(self) -> int:

@@ -5,14 +5,17 @@ import sqlite3
 import numpy as np
 import pytest
 from helpers import segment
-from runs import label_counts, prefrl, summary, tiny
+from runs import assert_equal_runs, label_counts, prefrl, summary, tiny
+from test_resume import stop_at
 
-from prefrl import teachers
+from prefrl import api, resume, teachers, train
 from prefrl.errors import UsageError
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.kinds.comparison import judge as judge_rewards
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted
+from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import HUMAN, TEACHERS, check_teacher, make_teacher
 from prefrl.teachers.human import HumanTeacher
 
@@ -289,6 +292,7 @@ def test_people_s_answers_do_not_pass_through_their_teacher():
 
 def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
     plain = {"rationality": math.inf, "discount": 1.0, "mistake": 0.0, "skip": 0.0, "equal": 0.0, "noticeable": 0.0}
+    plain |= {"squares": False, "skips_count": False}
     ways = {
         "oracle": {},
         "boltzmann": {"rationality": 1.0},
@@ -296,9 +300,89 @@ def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
         "skip": {"skip": 0.1},
         "equal": {"equal": 0.1},
         "myopic": {"discount": 0.9},
+        "bpref-skip": {"skip": 0.1, "squares": True, "skips_count": True},
+        "bpref-equal": {"equal": 0.1, "squares": True},
         "people-like": {"noticeable": 0.1, "mistake": 0.075},
     }
     assert {name: vars(found) for name, found in TEACHERS.items()} == {name: plain | way for name, way in ways.items()}
+
+
+# -- B-Pref's code ----------------------------------------------------------------------------------------------------
+
+
+def said(name, pairs, *, round_, usual=10.0):
+    """The judgements of pairs in a round of queries, where clips have two steps and the usual sum is `usual`."""
+    teacher = made(name, episodes=lambda: Episodes(usual, 2.0))
+    queries = [query([left, 0.0], [right, 0.0], rank=rank) for rank, (left, right) in enumerate(pairs)]
+    teacher.submit({rank: each._replace(round=round_) for rank, each in enumerate(queries)})
+    return [answer.value.value for answer in teacher.collect()]
+
+
+def test_b_pref_s_code_applies_epsilon_once_in_the_first_round_and_twice_afterwards():
+    """Epsilon is 0.1 and the usual sum 10: the threshold is 1 in the first round, and then 0.1."""
+    skipped = [(0.09, 0.05), (0.11, 0.05), (0.9, 0.5), (1.1, 0.5)]
+    assert said("bpref-skip", skipped, round_=1) == ["incomparable", "incomparable", "incomparable", "left"]
+    for round_ in (2, 3, 20):
+        assert said("bpref-skip", skipped, round_=round_) == ["incomparable", "left", "left", "left"]
+        assert said("skip", skipped, round_=round_) == ["incomparable", "incomparable", "incomparable", "left"]
+    tied = [(5.0, 5.05), (5.0, 5.15), (5.0, 5.9), (5.0, 6.1)]
+    assert said("bpref-equal", tied, round_=1) == ["equal", "equal", "equal", "right"]
+    for round_ in (2, 3, 20):
+        assert said("bpref-equal", tied, round_=round_) == ["equal", "right", "right", "right"]
+        assert said("equal", tied, round_=round_) == ["equal", "equal", "equal", "right"]
+
+
+def test_b_pref_s_teachers_can_be_added_up():
+    ways = TEACHERS["bpref-skip"] + TEACHERS["bpref-equal"] + TEACHERS["mistake"]
+    assert ways == TeacherConfiguration(skip=0.1, equal=0.1, mistake=0.1, squares=True, skips_count=True)
+    later = ways.in_round(2)
+    assert (later.skip, later.equal, later.mistake) == (pytest.approx(0.01), pytest.approx(0.01), 0.1)
+    assert ways.in_round(1) is ways
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("bpref-skip", True), ("mistake+bpref-skip", True), ("bpref-equal", False), ("skip", False), ("human", False),
+     ("none", False)],
+)  # fmt: skip
+def test_whose_skipped_queries_count_towards_the_budget(name, expected):
+    assert teachers.skips_count(name) is expected
+
+
+def choosy(monkeypatch, *, count):
+    """A teacher that skips pairs of which no clip returns more than usual, about half of them."""
+    monkeypatch.setitem(TEACHERS, "choosy", TeacherConfiguration(skip=1.0, skips_count=count))
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_skipped_queries_are_asked_again_unless_they_count(tmp_path, monkeypatch, counts):
+    choosy(monkeypatch, count=counts)
+    out, settings = tmp_path / "run", {"agent.n_envs": 2, "agent.n_steps": 64, "round_steps": 512}
+    settings |= {"queries.segment_length": 10, "reward.pretrain_comparisons": 32, "evaluation.episodes": 0}
+    warned = []
+    monkeypatch.setattr(api, "Control", lambda report: Control(report=report, warn=warned.append))
+    train("reacher", teacher="choosy", mode="sync", labels=30, steps=3000, out=out, settings=settings)
+    answered, skipped = (summary(out)[f"labels_{name}"] for name in ("answered", "incomparable"))
+    assert skipped > 3
+    assert (answered + skipped == 30) if counts else (answered == 30)
+    assert summary(out)["labels_requested"] == 30
+    assert not [line for line in warned if "could be asked for" in line]
+    with contextlib.closing(sqlite3.connect(out / "labels.sqlite")) as connection:
+        (asked,) = connection.execute("SELECT count(*) FROM queries").fetchone()
+    assert asked == answered + skipped
+    before = (out / "summary.json").read_bytes()
+    resume(out)  # is finished: nothing more is asked
+    assert (out / "summary.json").read_bytes() == before
+
+
+def test_a_run_with_b_pref_s_teacher_is_the_same_if_it_is_stopped(tmp_path):
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    assert prefrl(*tiny("reacher", whole, "--teacher", "bpref-skip+bpref-equal", "--mode", "sync")).code == 0
+    RunDirectory.create(pieces, RunDirectory.open(whole).config)
+    for step in (1, 2000, 4000):
+        stop_at(pieces, step)
+    assert prefrl("resume", pieces).code == 0
+    assert_equal_runs(whole, pieces)
 
 
 def test_the_names_that_the_package_exports_are_there():

@@ -63,7 +63,7 @@ class Keeper:
     def has_last_round(self) -> bool:
         """Whether the last round had run, with the full label budget, before the run was resumed."""
         ran = self.records.last_row.get("step") == self._parts.agent.steps
-        return ran and self._parts.counts["answered"] >= self._parts.budget
+        return ran and self._parts.counts["spent"] >= self._parts.budget
 
     def record_round(self, *, last: bool = False) -> None:
         """Record a round: write metrics and progress, save a checkpoint if due, and evaluate if due.
@@ -75,9 +75,9 @@ class Keeper:
             StopTraining: if a stop was requested; a checkpoint was saved.
         """
         parts, counts, step = self._parts, self._parts.counts, self._parts.agent.steps
-        if last and parts.feedback and not parts.feedback.asker.closed and counts["answered"] < parts.budget:
+        if last and parts.feedback and not parts.feedback.asker.closed and counts["spent"] < parts.budget:
             parts.control.warn(
-                f"only {counts['answered']} of {parts.budget} labels could be asked for: "
+                f"only {counts['spent']} of {parts.budget} labels could be asked for: "
                 "there were no more pairs of clips to compare"
             )
         self.evaluator.due = not last and self.evaluator.is_due_at(step)

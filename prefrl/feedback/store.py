@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +267,11 @@ class LabelStore:
         with self._read() as connection:
             last = connection.scalar(sa.select(sa.func.max(SEGMENTS.c.id)))
         return -1 if last is None else int(last)
+
+
+def answers_given(counts: Mapping[str, int]) -> int:
+    """Return the number of all answers of `LabelStore.counts`, including those that do not count as labels."""
+    return sum(count for tally, count in counts.items() if tally not in ("answered", "pending"))
 
 
 def label_of(kind: str, answer_id: int, segments: Sequence[int], value: Any) -> Label | None:

@@ -14,7 +14,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
+from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answers_given
 from prefrl.feedback.terms import Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.reward.ensemble import RewardEnsemble
@@ -23,6 +23,7 @@ from prefrl.selection.asked_features import AskedFeatures
 from prefrl.selection.rules import RULES, choose, of_newest_episodes
 from prefrl.selection.schedule import labels_due, labels_due_in_sessions
 from prefrl.storage.files import Tree
+from prefrl.teachers import skips_count
 from prefrl.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.05
@@ -59,6 +60,7 @@ class Asker:
         self.config, self._ensemble = config, ensemble
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
+        self._skips_count = skips_count(config.teacher)
         self._asked: set[tuple[int, ...]] = set()
         self._asked_features = AskedFeatures(clips)
         self._imported = 0
@@ -72,8 +74,14 @@ class Asker:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Label counts by judgement, up to the current round."""
-        return self._store.counts(self.replayed_round)
+        """Label counts by judgement, up to the current round, and `spent`: answers that count towards the budget."""
+        counts = self._store.counts(self.replayed_round)
+        return counts | {"spent": answers_given(counts) if self._skips_count else counts["answered"]}
+
+    @property
+    def asking(self) -> bool:
+        """Whether the budget is not spent, and the run does not finish with its current labels."""
+        return not self.closed and self.counts["spent"] < self.config.queries.labels
 
     @property
     def unusable(self) -> int:
@@ -168,7 +176,7 @@ class Asker:
         if self.closed:
             return 0
         counts = self.counts
-        return due - counts["answered"] - counts["pending"]
+        return due - counts["spent"] - counts["pending"]
 
     def choose(self, step: int, count: int) -> list[Query]:
         """Select the most informative queries.
@@ -241,7 +249,7 @@ class Asker:
                 waiting(counts)
                 time.sleep(_POLL_SECONDS)
                 self.collect()
-            if counts["answered"] >= due() or len(self._asked) == asked:
+            if counts["spent"] >= due() or len(self._asked) == asked:
                 return  # all labels are answered, or nothing is left to ask
 
     def wait_for_people(self, step: int, waiting: Waiting) -> None:

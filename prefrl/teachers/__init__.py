@@ -13,7 +13,7 @@ from prefrl.teachers.human import HumanTeacher
 from prefrl.teachers.simulated import SimulatedTeacher
 from prefrl.teachers.teacher import Teacher
 
-__all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher"]
+__all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher", "skips_count"]
 
 TEACHERS: dict[str, TeacherConfiguration] = {
     "oracle": TeacherConfiguration(),
@@ -22,6 +22,9 @@ TEACHERS: dict[str, TeacherConfiguration] = {
     "skip": TeacherConfiguration(skip=0.1),
     "equal": TeacherConfiguration(equal=0.1),
     "myopic": TeacherConfiguration(discount=0.9),
+    # The two as B-Pref's code has them.
+    "bpref-skip": TeacherConfiguration(skip=0.1, squares=True, skips_count=True),
+    "bpref-equal": TeacherConfiguration(equal=0.1, squares=True),
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
     "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075),
 }
@@ -46,5 +49,13 @@ def make_teacher(name: str, seed: int, episodes: Callable[[], Episodes | None]) 
     """Create a teacher by name; arguments as for `SimulatedTeacher`."""
     if name == HUMAN:
         return HumanTeacher()
-    configuration = reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
-    return SimulatedTeacher(name, configuration, seed, episodes)
+    return SimulatedTeacher(name, _configuration(name), seed, episodes)
+
+
+def skips_count(name: str) -> bool:
+    """Return whether queries that a teacher skips count towards the label budget; a person's never do."""
+    return name not in {NO_TEACHER, HUMAN} and _configuration(name).skips_count
+
+
+def _configuration(name: str) -> TeacherConfiguration:
+    return reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))

@@ -40,7 +40,7 @@ class SimulatedTeacher:
             rewards = [segment.true_rewards for segment in query.segments]
             usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
             chance = stream(self._seed, "teacher", query.round, query.rank).random(2)
-            value = KINDS[query.kind].simulate(rewards, self._configuration, usual, chance)
+            value = KINDS[query.kind].simulate(rewards, self._configuration.in_round(query.round), usual, chance)
             self._answers.append(Answer(query_id, value, self._name, query.agent_step))
 
     def collect(self) -> Sequence[Answer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,8 +24,19 @@ class TeacherConfiguration:
     """epsilon of the threshold below which the teacher skips a query."""
     equal: float = 0.0
     """epsilon of the threshold below which two clips are judged equal."""
+    squares: bool = False
+    """Whether epsilon is squared after the first round of queries. B-Pref's code multiplies the thresholds by epsilon
+    twice from its second session on."""
+    skips_count: bool = False
+    """Whether queries that are skipped count towards the label budget, as in B-Pref's code."""
     noticeable: float = 0.0
     """Weber fraction: two clips are equal if their sums differ by less than this fraction of the larger magnitude."""
+
+    def in_round(self, round_: int) -> TeacherConfiguration:
+        """Return the parameters in a round of queries; the first is 1."""
+        if not self.squares or round_ <= 1:
+            return self
+        return replace(self, skip=self.skip**2, equal=self.equal**2)
 
     def __add__(self, other: TeacherConfiguration) -> TeacherConfiguration:
         """Combine the parameters of two teachers; if both set one, `other` takes precedence."""
