@@ -75,6 +75,7 @@ def _begin(parts: Parts, keeper: Keeper) -> None:
 def _loop(parts: Parts, keeper: Keeper) -> None:
     """Collect experience and improve the agent; every few thousand steps, run a round."""
     agent, feedback = parts.agent, parts.feedback
+    agent.asking = feedback is not None and feedback.asker.asking
     while agent.steps < parts.config.steps:
         experience = agent.collect(keeper.reporter.each_step)
         if feedback and experience:
@@ -91,6 +92,7 @@ def _round(parts: Parts, keeper: Keeper, *, last: bool = False) -> None:
     feedback, step = parts.feedback, parts.agent.steps
     if feedback:
         feedback.asker.ask(step, keeper.reporter.waiting, last=last)
+        parts.agent.asking = feedback.asker.asking
         feedback.learner.fit(step, feedback.asker.replayed_round)
     keeper.record_round(last=last)
 

@@ -23,6 +23,7 @@ from prefrl.memory_check import memory_use
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.normalisation import MemoryNormalisation
+from prefrl.runs.metrics import read_metrics
 from prefrl.trained.exporting import export
 
 SMALL = {
@@ -473,3 +474,47 @@ def test_without_that_setting_they_are_kept():
     go(agent, None)
     assert torch.equal(before, agent._model.critic.qf0[0].weight)
     stack.top.close()
+
+
+def test_batches_have_a_share_of_the_newest_steps_only_while_labels_are_asked_for():
+    stack, agent = agent_of(config_of(teacher="none", **{"off_policy.recent_steps": 8}))
+    drawn = []
+    agent._model.train = lambda **_: drawn.append((agent._memory.recent, agent._memory.recent_fraction))
+    go(agent, None, 4)
+    agent.asking = True
+    go(agent, None, 2)
+    agent.asking = False
+    go(agent, None)
+    assert drawn == [(0, 0.5), (0, 0.5), (8, 0.5), (8, 0.5), (0, 0.5)]
+    stack.top.close()
+
+
+SESSIONS = {"queries.session_steps": 64, "queries.session_labels": 2, "off_policy.recent_steps": 40}
+
+
+def test_an_agent_knows_until_when_labels_are_asked_for(tmp_path, monkeypatch):
+    asking, improve = {}, OffPolicyAgent.improve
+
+    def watched(agent, reward):
+        asking[agent.steps] = agent.asking
+        improve(agent, reward)
+
+    monkeypatch.setattr(OffPolicyAgent, "improve", watched)
+    out = tmp_path / "run"
+    train("reacher", algo="sac", mode="sync", labels=6, steps=256, out=out, settings=RUN | SESSIONS)
+    (last,) = {step for step, asked in asking.items() if asked and not asking.get(step + 8, False)}
+    rows = [row for row in read_metrics(out / "metrics.csv") if row["labels"] == 6]
+    assert last == rows[0]["step"]  # that of the round in which the last label came
+    assert not asking[256]
+    resume(out, labels=8, steps=400)
+    assert asking[264]  # at once, as there are more to come
+    assert not asking[400]
+
+
+def test_no_labels_are_asked_for_on_the_true_reward(tmp_path, monkeypatch):
+    asking, improve = set(), OffPolicyAgent.improve
+    monkeypatch.setattr(
+        OffPolicyAgent, "improve", lambda agent, reward: asking.add(agent.asking) or improve(agent, reward)
+    )
+    train("reacher", algo="sac", teacher="none", steps=64, out=tmp_path / "run", settings=RUN | SESSIONS)
+    assert asking == {False}

@@ -18,6 +18,8 @@ class Agent(Protocol):
 
     episodes: int
     """Number of finished episodes."""
+    asking: bool
+    """Whether more labels will be asked for; set by the training loop."""
 
     @property
     def steps(self) -> int:

@@ -39,7 +39,7 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         super().__init__(config, env, logger, make_algorithm(config, env.top))
         assert isinstance(self._model.replay_buffer, ReplayMemory)
         self._memory, settings = self._model.replay_buffer, config.off_policy
-        self._memory.recent, self._memory.recent_fraction = settings.recent_steps, settings.recent_fraction
+        self._memory.recent_fraction = settings.recent_fraction
         self._relabelling = RELABELLINGS[settings.relabel]
         self._relabel_at, self._updates_due, self._collected = _NOT_YET, 0.0, 0
         self._fresh_due = False
@@ -76,6 +76,7 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         self._updates_due += self._collected * self._config.off_policy.updates_per_step
         due = int(self._updates_due)
         self._updates_due -= due
+        self._memory.recent = self._config.off_policy.recent_steps if self.asking else 0
         if due:
             self._model.train(gradient_steps=due, batch_size=self._model.batch_size)
 

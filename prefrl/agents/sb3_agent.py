@@ -35,7 +35,7 @@ class SB3Agent(Generic[Model]):
         self._hook = StepHook()
         self._model._setup_learn(config.steps, self._hook, reset_num_timesteps=False)
         self._experience: Experience | None = None
-        self.episodes = 0
+        self.episodes, self.asking = 0, False
 
     @property
     def steps(self) -> int:

@@ -52,10 +52,10 @@ class OffPolicyConfig:
     the whole memory whenever the reward has changed, at most once a round, as in PEBBLE; `batch`: those of each batch
     when it is drawn; `never`: steps keep the reward that was the newest when they were recorded."""
     recent_steps: int = 0
-    """Number of newest steps from which `recent_fraction` of each batch is drawn; 0 to draw from the whole memory."""
+    """Number of newest steps from which `recent_fraction` of each batch is drawn as long as labels are asked for
+    (hybrid experience replay of QPA, Hu et al., 2024); 0 to draw from the whole memory."""
     recent_fraction: float = 0.5
-    """Expected fraction of a batch that is drawn from the newest steps (hybrid experience replay of QPA, Hu et al.,
-    2024, which does so only as long as labels are asked for)."""
+    """Expected fraction of a batch that is drawn from these newest steps."""
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""
