@@ -48,7 +48,8 @@ class InitialPhases:
             with taken_from(run.saved.recording):
                 exact = parts.env.load_state_dict(state["env"])
                 parts.agent.load_state_dict(state["agent"] | {"pieces": state["pieces"]}, exact=exact)
-                parts.agent.episodes, self._records.seconds_before = state["episodes"], state["seconds"]
+                parts.agent.episodes = state["episodes"]
+                self._records.load_clocks(state)
                 if self._feedback.exploration:
                     self._feedback.exploration.load_state_dict(state["exploration"])
         recorder.recorded = max(recorder.recorded, self._feedback.asker.sync_with_store(exact=exact))
@@ -132,5 +133,5 @@ class InitialPhases:
         if self._feedback.exploration:
             state["exploration"] = self._feedback.exploration.state_dict()
         self._parts.run.saved.save_recording(
-            state | {"episodes": agent.episodes, "seconds": self._records.seconds}, agent.pieces()
+            state | {"episodes": agent.episodes} | self._records.clocks(), agent.pieces()
         )

@@ -56,7 +56,11 @@ def test_a_file_without_steps_has_no_rows(path, text):
 
 
 def test_columns_that_depend_on_the_clock_are_named_so():
-    assert [name for name in COLUMNS if name.startswith("time_")] == ["time_seconds", "time_steps_per_second"]
+    assert [name for name in COLUMNS if name.startswith("time_")] == [
+        "time_seconds",
+        "time_processor_seconds",
+        "time_steps_per_second",
+    ]
     assert not [name for name in COLUMNS if "second" in name and not name.startswith("time_")]
 
 

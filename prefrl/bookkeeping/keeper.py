@@ -119,7 +119,7 @@ class Keeper:
             "round": {
                 "next": self._next_round,
                 "episodes": parts.agent.episodes,
-                "seconds": self.records.seconds,
+                **self.records.clocks(),
                 "evaluation_due": self.evaluator.due,
                 "evaluation": self.records.evaluation,
             },
@@ -137,7 +137,8 @@ class Keeper:
         parts.agent.load_state_dict(state["agent"] | {"pieces": state["pieces"]}, exact=exact)
         kept = state["round"]
         self._next_round, self.records.last_row = kept["next"], state["row"]
-        parts.agent.episodes, self.records.seconds_before = kept["episodes"], kept["seconds"]
+        parts.agent.episodes = kept["episodes"]
+        self.records.load_clocks(kept)
         self.evaluator.due = bool(kept.get("evaluation_due"))
         self.records.evaluation = kept.get("evaluation")
         if feedback:

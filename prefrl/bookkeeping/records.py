@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 from prefrl.experience.evaluation import Evaluation
+from prefrl.machine.processor_time import processor_seconds
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.directory import commit, version
 from prefrl.runs.metrics import MetricsFile, Row, correlation
 from prefrl.runs.symptoms import Symptom, symptoms
+from prefrl.storage.files import Tree
 
 Summary = dict[str, Any]
 
@@ -22,15 +25,28 @@ class Records:
         self.last_row: Row = {}
         self.evaluation: float | None = None
         """Mean return of the newest evaluation."""
-        self.seconds_before = 0.0
-        """Training time before the run was resumed, in seconds."""
-        self._started = time.monotonic()
+        self._seconds_before, self._processor_before = 0.0, 0.0
+        self._started, self._processor_started = time.monotonic(), processor_seconds()
         self._told: set[str] = set()
 
     @property
     def seconds(self) -> float:
         """Training time in seconds, including the time before the run was resumed."""
-        return self.seconds_before + time.monotonic() - self._started
+        return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def processor_seconds(self) -> float:
+        """Processor time of all processes in seconds, like `seconds`; NaN if the run was begun by an older version."""
+        return self._processor_before + processor_seconds() - self._processor_started
+
+    def clocks(self) -> Tree:
+        """Return the times to save in a checkpoint."""
+        return {"seconds": self.seconds, "processor_seconds": self.processor_seconds}
+
+    def load_clocks(self, state: Tree) -> None:
+        """Restore the times of before the run was resumed."""
+        known = state.get("processor_seconds")
+        self._seconds_before, self._processor_before = state["seconds"], math.nan if known is None else known
 
     def open(self) -> None:
         """Open the metrics file; rows newer than the restored checkpoint are removed."""
@@ -63,6 +79,8 @@ class Records:
         if self._parts.feedback:
             row |= {"labels": counts["answered"], "pending": counts["pending"]} | _reward_metrics(self._parts.feedback)
         row |= {"time_seconds": self.seconds, "time_steps_per_second": agent.steps / max(self.seconds, 1e-9)}
+        if math.isfinite(processor := self.processor_seconds):
+            row["time_processor_seconds"] = processor
         # A finished run whose label budget was raised already has a row for this step.
         self._write_row(self.last_row | row if self.last_row.get("step") == agent.steps else row)
 

@@ -42,6 +42,7 @@ COLUMNS = (
     "labels_trusted",
     "labels_reversed",
     "time_seconds",
+    "time_processor_seconds",
     "time_steps_per_second",
 )
 
