@@ -26,13 +26,17 @@ def suite(*, variants=(FULL,), name="test", tasks=("cheetah", "reacher"), seeds=
     return Suite(name, tasks, seeds, steps, (TRUE, *variants), labels).validate()
 
 
-def finish(cell, folder, value, *, correlation=0.5, rows=5, evaluation=None):
-    """Leave a finished run that rises to its final return; one without an evaluation is an older version's."""
+def finish(cell, folder, value, *, correlation=0.5, rows=5, evaluation=None, success=None, clocks=None):
+    """Leave a finished run that rises to its final return; one without an evaluation is an older version's.
+
+    `success` is the share of its episodes of each kind, and `clocks` the columns of times with their last values.
+    """
     run = RunDirectory.create(folder / cell.name, cell.config)
     metrics = MetricsFile(run.metrics)
     for share in np.linspace(1 / rows, 1, rows):
         reached = None if value is None else value * share
-        metrics.append({"step": int(cell.steps * share), "true_return_mean": reached})
+        times = {name: last * share for name, last in (clocks or {}).items()}
+        metrics.append({"step": int(cell.steps * share), "true_return_mean": reached} | times)
     summary = {
         "task": cell.task,
         "seed": cell.seed,
@@ -42,6 +46,8 @@ def finish(cell, folder, value, *, correlation=0.5, rows=5, evaluation=None):
     }
     if evaluation is not None:
         summary |= {"evaluation_return_mean": evaluation, "evaluation_return_std": 1.0, "evaluation_episodes": 10}
+    if success is not None:
+        summary |= {"success_rate": success / 2, "evaluation_success_rate": success}
     more = {"steps_per_second": 100.0, "wall_seconds": 1.0, "version": "0.1.0", "commit": None}
     run.summary.write_text(json.dumps(summary | more))
 

@@ -69,23 +69,32 @@ def run(
 
 
 @bench.command
-def report(folders: Positional[tuple[Path, ...]], /, *, out: Path | None = None, trust: Trust = ()) -> None:
+def report(
+    folders: Positional[tuple[Path, ...]],
+    /,
+    *,
+    out: Path | None = None,
+    beside: Path | None = None,
+    trust: Trust = (),
+) -> None:
     """Report the results of suites as tables, figures and one self-contained page.
 
     Args:
         folders: Output folders of one or more `prefrl bench run`.
         out: Folder for the report (default: `report` in the folder, if there is only one).
+        beside: Folder of another suite on the same tasks, for example with another algorithm. A figure compares both:
+            return against agent steps, time and labels.
         trust: A module that results from others may import to create an environment.
     """
     need_libraries()
     _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is required for several folders")
-    _admit(folders)
+    _admit([*folders, *([beside] if beside else [])])
     out = out or Path(*folders, "report")
     from prefrl_benchmarks.report.page import write_report
 
-    found = write_report(folders, out)
+    found = write_report(folders, out, beside)
     for line in found.problems:
         complain(f"prefrl: {line}")
     say([f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells"])

@@ -9,6 +9,9 @@ Returns = Literal["evaluation", "training"]
 KEYS: dict[Returns, str] = {"evaluation": "evaluation_return_mean", "training": "true_return_mean"}
 """Field of `summary.json` for each kind; runs of older versions have no evaluation."""
 
+SUCCESS_KEYS: dict[Returns, str] = {"evaluation": "evaluation_success_rate", "training": "success_rate"}
+"""Field of `summary.json` for the share of successful episodes; tasks without successes have none."""
+
 Summary = dict[str, Any]
 
 

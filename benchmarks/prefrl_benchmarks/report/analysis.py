@@ -15,7 +15,7 @@ import numpy as np
 
 from prefrl_benchmarks import run_statistics as statistics
 from prefrl_benchmarks.results import Result, Results
-from prefrl_benchmarks.returns import Returns
+from prefrl_benchmarks.returns import SUCCESS_KEYS, Returns
 from prefrl_benchmarks.run_statistics import Array, Interval, interval
 
 AGGREGATES = {
@@ -63,6 +63,11 @@ class Group:
         values = [(result.summary or {}).get(name) for result in self.results]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
+    @property
+    def success_rates(self) -> Array:
+        """Share of successful episodes of the same kind as the returns, shape (N,); NaN where none was told."""
+        return self.metric(SUCCESS_KEYS[self.of])
+
     @cached_property
     def curve(self) -> tuple[Array, Array]:
         """Steps (T,) and true training returns (N, T) on the steps that all runs share; T is 0 if there are none."""
@@ -74,6 +79,13 @@ class Group:
             return np.empty(0), np.empty((0, 0))
         steps = np.linspace(first, last, POINTS)
         return steps, np.array([np.interp(steps, curve[:, 0], curve[:, 1]) for curve in curves])
+
+    def mean_time(self, column: str) -> Array:
+        """Mean over the runs of a column of times at the steps of the curve, shape (T,); T is 0 if a run lacks it."""
+        curves = [_curve(result, column) for result in self.results if len(_curve(result))]
+        if not curves or not all(map(len, curves)):
+            return np.empty(0)
+        return np.asarray(np.mean([np.interp(self.curve[0], *curve.T) for curve in curves], axis=0))
 
     @cached_property
     def band(self) -> Array:
@@ -198,8 +210,8 @@ def _aggregate(suite: str, variant: str, scores: Sequence[TaskScore], found: Seq
     return Aggregate(suite, variant, planned[0].labels, tasks, seeds, table, ", ".join(lacks))
 
 
-def _curve(result: Result) -> Array:
-    """Steps and true returns of a run, shape (T, 2); empty if the curve is incomplete."""
+def _curve(result: Result, column: str = "true_return_mean") -> Array:
+    """Steps and another column of a run's metrics, shape (T, 2); empty if the metrics are incomplete."""
     rows = [] if result.flaw else result.metrics
-    points: list[Any] = [(row["step"], row["true_return_mean"]) for row in rows if row["true_return_mean"] is not None]
+    points: list[Any] = [(row["step"], row[column]) for row in rows if row.get(column) is not None]
     return np.array(points, dtype=float).reshape(-1, 2)

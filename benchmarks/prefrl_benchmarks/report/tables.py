@@ -67,10 +67,20 @@ def _task_row(score: TaskScore) -> Row:
         "score": float(mean(column)),
         "score low": score_low,
         "score high": score_high,
+        **_success(group.success_rates),
         "area under curve": float(area_under_curve(steps, curves).mean()) if len(steps) else np.nan,
         "reward correlation": _mean_of_known(group.metric("reward_correlation")),
         "steps per second": _mean_of_known(group.metric("steps_per_second")),
     }
+
+
+def _success(rates: Array) -> Row:
+    """The mean success rate with its interval; empty for a task that tells of none."""
+    known = rates[~np.isnan(rates)]
+    if not known.size:
+        return {}
+    low, high = interval(mean, known[:, None])
+    return {"success rate": float(known.mean()), "success rate low": low, "success rate high": high}
 
 
 def aggregate_rows(found: Sequence[Aggregate]) -> list[Row]:
