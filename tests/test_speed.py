@@ -1,5 +1,6 @@
 """Speed measurements of `prefrl bench`: their arithmetic, and one real run of each command."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -7,10 +8,11 @@ import sys
 import pytest
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.measure import defaults, engines, growth, plain, speed
-from prefrl_benchmarks.measure.profile import PARTS, REST, Clock
+from prefrl_benchmarks.measure.profile import LOOP, PARTS, REST, Clock
 from runs import prefrl, refused
+from stable_baselines3 import SAC
 from stable_baselines3.common.atari_wrappers import AtariWrapper
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer, RolloutBuffer
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     VecEnvWrapper,
@@ -19,9 +21,10 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
+from stable_baselines3.sac.policies import SACPolicy
 
 from prefrl.agents.algorithms import make_algorithm
-from prefrl.errors import PrefrlError
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.environments import make_stack
 from prefrl.runs.metrics import MetricsFile, read_metrics
 from prefrl.storage.files import read_json
@@ -138,6 +141,64 @@ def test_plain_training_has_the_recipe_s_settings_and_nothing_of_prefrl_s_loop()
     stack.top.close()
 
 
+SAC_SETTINGS = {
+    "agent.n_envs": 2,
+    "agent.n_steps": 6,
+    "agent.net_arch": [8, 9],
+    "agent.batch_size": 48,
+    "agent.gamma": 0.9,
+    "off_policy.updates_per_step": 0.25,
+    "off_policy.random_steps": 11,
+    "off_policy.tau": 0.125,
+    "off_policy.target_interval": 3,
+    "off_policy.memory": 100,
+    "off_policy.alpha": 0.125,
+}
+SAC_CELL = Cell("reacher", teacher="none", algo="sac", mode="sync", steps=1200, labels=0, settings=SAC_SETTINGS)
+
+
+def test_plain_sac_is_stable_baselines3_s_own_with_the_settings_of_the_run(monkeypatch):
+    theirs = plain.same_settings(SAC_CELL.config)
+    assert (type(theirs), type(theirs.policy), type(theirs.replay_buffer)) == (SAC, SACPolicy, ReplayBuffer)
+    assert (theirs.n_envs, theirs.gamma, theirs.batch_size, theirs.tau) == (2, 0.9, 48, 0.125)
+    assert (theirs.learning_starts, theirs.target_update_interval, theirs.replay_buffer.buffer_size) == (11, 3, 50)
+    assert theirs.lr_schedule(0.5) == SAC_CELL.config.agent.learning_rate
+    assert theirs.log_ent_coef.exp().item() == pytest.approx(0.125)
+    assert [layer.out_features for layer in theirs.critic.qf0 if hasattr(layer, "out_features")] == [8, 9, 1]
+    assert {type(layer).__name__ for layer in theirs.actor.latent_pi} == {"Linear", "ReLU"}
+    trained = []
+    monkeypatch.setattr(theirs, "train", lambda batch_size, gradient_steps: trained.append(gradient_steps))
+    theirs.learn(36)
+    assert trained == [3, 3, 3]  # a quarter of 12 steps, from the 12th on
+    env, wrappers = theirs.env, []
+    while isinstance(env, VecEnvWrapper):
+        wrappers.append(type(env))
+        env = env.venv
+    assert wrappers == [VecMonitor]
+    several = dataclasses.replace(SAC_CELL, settings=SAC_SETTINGS | {"off_policy.return_steps": 3})
+    assert type(plain.same_settings(several.config).replay_buffer) is NStepReplayBuffer
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.2, "not 2.4"), (0.05, "not 0.6")])
+def test_plain_sac_takes_whole_numbers_of_gradient_steps(rate, said):
+    cell = dataclasses.replace(SAC_CELL, settings=SAC_SETTINGS | {"off_policy.updates_per_step": rate})
+    with pytest.raises(UsageError, match=f"whole number of gradient steps, {said}"):
+        plain.same_settings(cell.config)
+
+
+def test_plain_sac_leaves_figures_as_a_run_does(tmp_path):
+    summary = read_json(speed.run_module("plain", SAC_CELL, tmp_path, 1) / "summary.json")
+    assert summary["steps"] == 1200
+    assert -100 < summary["true_return_mean"] < 0
+
+
+def test_the_time_of_sac_is_told_apart(tmp_path):
+    cell = dataclasses.replace(SAC_CELL, teacher="oracle", labels=10, settings=SAC_SETTINGS | {"round_steps": 256})
+    shares = read_json(speed.run_module("profile", cell, tmp_path, 1) / "profile.json")["shares"]
+    for part in ("policy update", "policy forward", "environment", "scoring", LOOP):
+        assert shares[part] > 0.001
+
+
 PONG = Cell("pong", teacher="none", mode="sync", steps=1024, labels=0, settings={"agent.n_envs": 2})
 
 
@@ -241,7 +302,8 @@ def test_every_point_of_growth_is_over_as_many_labels():
         (("speed", "--alternations", "0"), "--alternations"),
         (("speed", "--task", "chetah"), "cheetah"),
         (("speed", "--modes", "sync", "sync"), "twice"),
-        (("speed", "--algo", "sac"), "add --against true"),
+        (("speed", "--algo", "dqn"), "add --against true"),
+        (("speed", "--algo", "sac", "--task", "pong", "--against", "wrappers"), "add --against true"),
         (("speed", "--also", "plain"), "plain twice"),
         (("speed", "--task", "pong", "--against", "true", "--also", "wrappers", "wrappers"), "wrappers twice"),
         (("speed", "--against", "wrappers"), "not for cheetah: beamrider, breakout"),

@@ -157,7 +157,7 @@ def speed(
 
     Args:
         task: Name of a task.
-        algo: ppo, a2c or trpo.
+        algo: ppo, a2c, trpo or sac; tqc, crossq, dqn or qrdqn with `--against true`.
         steps: Agent steps of each run.
         labels: Labels of each preference run.
         alternations: Number of runs of each kind; ratios are taken within an alternation.

@@ -28,7 +28,7 @@ def sac(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
     settings = config.off_policy
     return SoftActorCritic(
         **shared,
-        ent_coef=_entropy(config),
+        ent_coef=entropy_coefficient(config),
         alpha_learning_rate=settings.alpha_learning_rate,
         actor_interval=settings.actor_interval,
     )
@@ -36,16 +36,17 @@ def sac(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
 
 def tqc(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
     """Build TQC; arguments as for `sac`."""
-    return TQC(**shared, ent_coef=_entropy(config))
+    return TQC(**shared, ent_coef=entropy_coefficient(config))
 
 
 def crossq(config: RunConfig, shared: dict[str, Any]) -> OffPolicyAlgorithm:
     """Build CrossQ, which has no target network; arguments as for `sac`."""
     without = {name: value for name, value in shared.items() if name not in ("tau", "target_update_interval")}
-    return CrossQ(**without, ent_coef=_entropy(config), policy_delay=config.off_policy.actor_interval)
+    return CrossQ(**without, ent_coef=entropy_coefficient(config), policy_delay=config.off_policy.actor_interval)
 
 
-def _entropy(config: RunConfig) -> str | float:
+def entropy_coefficient(config: RunConfig) -> str | float:
+    """Return Stable-Baselines3's `ent_coef`."""
     settings = config.off_policy
     return f"auto_{settings.alpha}" if settings.learn_alpha else settings.alpha
 
@@ -68,26 +69,32 @@ def _exploration(config: RunConfig) -> dict[str, Any]:
 
 def make_algorithm(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
     """Build a run's algorithm; arguments as for `prefrl.agents.algorithms.make_algorithm`."""
-    agent, settings = config.agent, config.off_policy
     policy, policy_kwargs = located(ALGORITHMS[config.algo].policy)(config, env.action_space)
-    shared: dict[str, Any] = {
+    shared = shared_arguments(config) | {
         "policy": policy,
         "env": env,
+        "replay_buffer_class": ReplayMemory,
+        "replay_buffer_kwargs": {"n_steps": config.off_policy.return_steps, "gamma": config.agent.gamma},
+        "policy_kwargs": policy_kwargs,
+    }
+    model: OffPolicyAlgorithm = located(ALGORITHMS[config.algo].make)(config, shared)
+    return model
+
+
+def shared_arguments(config: RunConfig) -> dict[str, Any]:
+    """Return the plain arguments of Stable-Baselines3 that all off-policy algorithms share."""
+    agent, settings = config.agent, config.off_policy
+    return {
         "learning_rate": learning_rate(agent),
         "buffer_size": config.memory_steps,
-        "replay_buffer_class": ReplayMemory,
-        "replay_buffer_kwargs": {"n_steps": settings.return_steps, "gamma": agent.gamma},
         "learning_starts": settings.random_steps,
         "batch_size": agent.batch_size,
         "gamma": agent.gamma,
         "tau": settings.tau,
         "target_update_interval": settings.target_interval,
-        "policy_kwargs": policy_kwargs,
         "seed": config.seed,
         "device": choose_device(config.device),
     }
-    model: OffPolicyAlgorithm = located(ALGORITHMS[config.algo].make)(config, shared)
-    return model
 
 
 def soft_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
@@ -28,17 +29,20 @@ from prefrl.machine.memory import peak_rss_mb
 from prefrl.runs.metrics import MetricsFile
 from prefrl.storage.files import read_json, write_json
 from prefrl_benchmarks.executors.child import end_with_parent
+from prefrl_benchmarks.measure import off_policy
 from prefrl_benchmarks.measure.engines import wrapped
 
 
-def same_settings(config: RunConfig) -> OnPolicyAlgorithm:
-    """The recipe's agent on the true reward, with Stable-Baselines3's wrappers."""
+def same_settings(config: RunConfig) -> OnPolicyAlgorithm | OffPolicyAlgorithm:
+    """The recipe's agent on the true reward, with Stable-Baselines3's wrappers; an off-policy one is its own class."""
     simulators: DummyVecEnv | EngineVecEnv
     if config.native_engine:
         simulators = EngineVecEnv(make_engine(config.env_id, config.agent.n_envs))
     else:
         simulators = DummyVecEnv([partial(run_env, config)] * config.agent.n_envs)
-    return make_algorithm(config, _normalised(config, VecMonitor(simulators)))
+    make = off_policy.ALGORITHMS.get(config.algo, make_algorithm)
+    model: OnPolicyAlgorithm | OffPolicyAlgorithm = make(config, _normalised(config, VecMonitor(simulators)))
+    return model
 
 
 def own_wrappers(config: RunConfig) -> OnPolicyAlgorithm:

@@ -22,7 +22,10 @@ from prefrl.storage.files import read_json, write_json
 
 FITTING, LOOP, REST = "reward training", "the rest of the agent's loop", "start and end"
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    LOOP: {"prefrl.agents.on_policy.OnPolicyAgent": ("collect", "improve")},
+    LOOP: {
+        "prefrl.agents.on_policy.OnPolicyAgent": ("collect", "improve"),
+        "prefrl.agents.off_policy.OffPolicyAgent": ("collect", "improve"),
+    },
     "environment": {
         "stable_baselines3.common.vec_env.DummyVecEnv": ("step_wait",),
         "prefrl.experience.engines.EngineVecEnv": ("step_wait",),
@@ -32,16 +35,20 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         f"stable_baselines3.common.vec_env.{name}": ("step_async", "step_wait")
         for name in ("VecMonitor", "VecCheckNan", "VecTransposeImage", "VecNormalize")
     },
-    "policy forward": {"stable_baselines3.common.policies.ActorCriticPolicy": ("forward", "predict_values")},
+    "policy forward": {
+        "stable_baselines3.common.policies.ActorCriticPolicy": ("forward", "predict_values"),
+        "prefrl.agents.soft_actor_critic.SoftActorCritic": ("predict",),
+    },
     "policy update": {
         "stable_baselines3.PPO": ("train",),
         "stable_baselines3.A2C": ("train",),
         "sb3_contrib.TRPO": ("train",),
+        "prefrl.agents.soft_actor_critic.SoftActorCritic": ("train",),
     },
     "recording": {"prefrl.experience.recorder.SegmentRecorder": ("step_async", "step_wait", "take", "cut")},
     "scoring": {
         "prefrl.agents.reward_terms.PredictedReward": ("score_ahead",),
-        "prefrl.agents.reward_terms.AgentReward": ("__call__",),
+        "prefrl.agents.reward_terms.AgentReward": ("__call__", "relabel", "score"),
         "prefrl.reward.published.PublishedReward": ("refresh",),
     },
     "query selection": {"prefrl.selection.asker.Asker": ("choose",)},

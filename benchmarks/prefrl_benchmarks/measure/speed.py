@@ -31,6 +31,7 @@ from prefrl.runs.directory import commit, version
 from prefrl.runs.metrics import read_metrics
 from prefrl.storage.files import read_json, write_json
 from prefrl_benchmarks.cells import Cell, environment, start_cell
+from prefrl_benchmarks.measure import off_policy
 from prefrl_benchmarks.measure.interleave import Span, Start, run_interleaved, within
 from prefrl_benchmarks.results import last_words, machine
 
@@ -110,7 +111,7 @@ def measure(
         UsageError: for arguments with which nothing can be measured.
         PrefrlError: if a run fails.
     """
-    _check(task, algo, alternations, (against, *also, *modes), imitation, interleave)
+    _check(task, algo, steps, alternations, (against, *also, *modes), imitation, interleave)
     kinds = (against, *also, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     profiles = {}
@@ -154,7 +155,13 @@ def _cell(task: str, algo: str, kind: str, seed: int, steps: int, labels: int) -
 
 
 def _check(
-    task: str, algo: str, alternations: int, kinds: tuple[str, ...], imitation: Path | None, interleave: float | None
+    task: str,
+    algo: str,
+    steps: int,
+    alternations: int,
+    kinds: tuple[str, ...],
+    imitation: Path | None,
+    interleave: float | None,
 ) -> None:
     """Check the arguments before hours of work.
 
@@ -169,7 +176,9 @@ def _check(
         raise UsageError(f"Stable-Baselines3 has wrappers for games, not for {task}: {', '.join(GAMES)}")
     ALGORITHMS.check(algo)
     if ALGORITHMS[algo].family.replays and {PLAIN, WRAPPERS} & set(kinds):
-        raise UsageError(f"--algo {algo} is measured against prefrl on the true reward only: add --against true")
+        if algo not in off_policy.ALGORITHMS or WRAPPERS in kinds:
+            raise UsageError(f"--algo {algo} is measured against prefrl on the true reward only: add --against true")
+        off_policy.gradient_steps(_cell(task, algo, PLAIN, seed=0, steps=steps, labels=0).config)
     if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:
