@@ -39,7 +39,9 @@ def drawn(made, seed=3, count=64):
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
-def test_a_batch_has_the_rewards_of_its_steps_and_draws_the_steps_that_it_would_draw_anyway(n_steps):
+@pytest.mark.parametrize("count", [1, 2, 64])
+def test_a_batch_has_the_rewards_of_its_steps_and_draws_the_steps_that_it_would_draw_anyway(n_steps, count):
+    """In a small batch, the rewards that a return sums are of no other step of the batch."""
     batches = []
     for rewritten in (True, False):
         made, reward = memory(10), Numbers()
@@ -49,7 +51,7 @@ def test_a_batch_has_the_rewards_of_its_steps_and_draws_the_steps_that_it_would_
             MemorySteps(made).write(reward.relabel(MemorySteps(made)))
         else:
             made.score = reward.score
-        batches.append(drawn(made))
+        batches.append(drawn(made, count=count))
     for name in ("observations", "actions", "rewards", "next_observations", "dones"):
         torch.testing.assert_close(getattr(batches[0], name), getattr(batches[1], name), rtol=0, atol=0)
     if n_steps == 1:

@@ -1,6 +1,7 @@
 import contextlib
 import math
 import sqlite3
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from runs import assert_equal_runs, label_counts, prefrl, summary, tiny
 from test_resume import stop_at
 
 from prefrl import api, resume, teachers, train
+from prefrl.bookkeeping.keeper import Keeper
 from prefrl.errors import UsageError
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
@@ -373,6 +375,15 @@ def test_skipped_queries_are_asked_again_unless_they_count(tmp_path, monkeypatch
     before = (out / "summary.json").read_bytes()
     resume(out)  # is finished: nothing more is asked
     assert (out / "summary.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(("spent", "over"), [(10, True), (9, False)])
+def test_the_last_round_was_held_once_the_budget_is_spent_whether_or_not_on_labels(spent, over):
+    keeper = object.__new__(Keeper)
+    keeper.records = SimpleNamespace(last_row={"step": 100})
+    counts = {"answered": 7, "spent": spent}
+    keeper._parts = SimpleNamespace(agent=SimpleNamespace(steps=100), counts=counts, budget=10)
+    assert keeper.has_last_round is over
 
 
 def test_a_run_with_b_pref_s_teacher_is_the_same_if_it_is_stopped(tmp_path):
