@@ -94,7 +94,7 @@ def test_whole_numbers_serve_where_a_fraction_is_asked_for():
         ("agent.n_steps", 0),
         ("agent.batch_size", 0),
         ("agent.learning_rate", 0.0),
-        ("agent.gamma", 0.0),
+        ("agent.gamma", -0.1),
         ("agent.gamma", 1.1),
         ("agent.gae_lambda", -0.1),
         ("agent.net_arch", [0]),

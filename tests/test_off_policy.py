@@ -131,7 +131,7 @@ def test_the_metrics_get_each_step_s_predicted_and_true_reward_once():
     worker, reward = reward_of(config, stack)
     worker.fit()
     go(agent, reward, 5)
-    predicted, true = reward.predicted.take()
+    predicted, true = reward.take_predictions()
     assert predicted.shape == true.shape == (40,)
     assert (true < 0).all()  # of reacher
     stack.top.close()
@@ -293,7 +293,7 @@ def test_sac_s_targets_are_of_several_steps():
         made = batch._replace(
             rewards=torch.full((4, 1), 2.0), discounts=torch.full((4, 1), discount), dones=torch.full((4, 1), done)
         )
-        loss = model._critic_loss(made, torch.tensor(0.0))
+        loss = model._critic_loss(made, made.next_observations.numpy(), torch.tensor(0.0))
         assert float(loss) == pytest.approx((2 + (1 - done) * discount * value) ** 2)
     stack.top.close()
 
