@@ -25,9 +25,11 @@ from prefrl.machine.devices import choose_device
 from prefrl.machine.processes import leave_unguarded_import
 from prefrl.memory_check import check_clips, check_memory
 from prefrl.recipes import resolve
+from prefrl.reward.judging import judge_for
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary
 from prefrl.runs.progress import Progress
+from prefrl.trained.demonstration_sources import demonstrations_for
 from prefrl.training import train_run
 
 
@@ -49,6 +51,7 @@ def train(
     feedback: str = "comparison",
     labels: int | None = None,
     labels_from: str | Path | None = None,
+    demonstrations: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: Mode = "async",
@@ -69,13 +72,16 @@ def train(
         task: The name of a task (`prefrl tasks`), a Gymnasium id, or your own environment: a class, a function that
             returns an environment, or an environment that can be copied. To resume, play or load a run with your own
             environment, pass the environment again (`env=`).
-        teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, or `none` to train on the
-            true reward.
+        teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, `judge:RUN` or
+            `judge:FILE` for a learned reward model (`judge:RUN+human` passes on to people what it is unsure of), a
+            teacher of another package, or `none` to train on the true reward.
         algo: `ppo`, `a2c` or `trpo`; `sac` for continuous actions; `dqn` or `qrdqn` for discrete ones.
         feedback: The kind of query: `comparison`, or another feedback kind that is installed.
         labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
             again.
+        demonstrations: Demonstrations that the agent imitates first, and that automatic labels prefer to its first
+            clips: the directory of a trained run, a file from `prefrl demonstrate`, or `minari:NAME`.
         steps: Total number of agent steps; default: set by the recipe.
         seed: Seed of all random numbers.
         mode: `async`: the reward model is trained in a separate process; `sync`: training alternates between agent and
@@ -103,6 +109,7 @@ def train(
         feedback=feedback,
         labels=labels,
         labels_from=Path(labels_from) if labels_from else None,
+        demonstrations=str(demonstrations) if demonstrations else None,
         steps=steps,
         seed=seed,
         mode=mode,
@@ -140,10 +147,21 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
     check_clips(config)
     check_memory(config)
     root = request.out.expanduser() if request.out else default_root(config)
-    if archive is None:
-        return RunDirectory.create(root, config)
-    _check_labels(archive, config)
-    return RunDirectory.create(root, config, lambda run: add_labels(run, archive))
+    if archive is not None:
+        _check_labels(archive, config)
+    shown = demonstrations_for(config) if config.demonstrations.source is not None else None
+
+    judge = judge_for(config) if config.judge.source is not None else None
+
+    def fill(run: RunDirectory) -> None:
+        if judge is not None:
+            judge.save(run.judge)
+        if archive is not None:
+            add_labels(run, archive)
+        if shown is not None:
+            shown.save(run.demonstrations)
+
+    return RunDirectory.create(root, config, fill)
 
 
 def _check_labels(archive: LabelArchive, config: RunConfig) -> None:
@@ -204,4 +222,5 @@ def resume(
 def default_root(config: RunConfig) -> Path:
     """Return the path of a new folder in `runs/`."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.task.replace('/', '-')}-{config.algo}-{config.teacher}-s{config.seed}-{now}"
+    name = f"{config.task}-{config.algo}-{config.teacher}-s{config.seed}-{now}"
+    return Path("runs") / name.replace("/", "-")

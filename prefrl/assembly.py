@@ -15,10 +15,12 @@ from prefrl.agents.predicted_reward import PredictedReward
 from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, RewardTerm
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack, make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.experience.recorder import SegmentRecorder
+from prefrl.feedback.notes import Notes
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
@@ -34,6 +36,7 @@ from prefrl.reward.workers import InlineLearner, LearnerProcess, RewardWorker
 from prefrl.runs.control import Control, StopTraining
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
+from prefrl.selection.automatic_labels import AutomaticLabels
 from prefrl.teachers import make_teacher
 
 
@@ -56,30 +59,38 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
         cleanup.callback(Distribution.set_default_validate_args, __debug__)
     env = make_stack(config)
     cleanup.callback(env.top.close)
-    feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup) if env.recorder else None
+    shown = Demonstrations.load(run.demonstrations) if config.demonstrations.source is not None else None
+    feedback = _make_feedback(run, env, env.recorder, threads, control, cleanup, shown) if env.recorder else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
     agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
-    return Parts(run, control, env, agent, feedback)
+    return Parts(run, control, env, agent, feedback, shown)
 
 
 def _make_feedback(
-    run: RunDirectory, env: EnvStack, recorder: SegmentRecorder, threads: int, control: Control, cleanup: ExitStack
+    run: RunDirectory,
+    env: EnvStack,
+    recorder: SegmentRecorder,
+    threads: int,
+    control: Control,
+    cleanup: ExitStack,
+    shown: Demonstrations | None,
 ) -> Feedback:
     config = run.config
 
     def episodes() -> Episodes | None:
         return recorder.episodes.newest
 
-    teacher = make_teacher(config.teacher, config.seed, episodes)
     opened = run_store(run, create=not run.begun, waiting=waiting_for_others(run, control))
     store = cleanup.enter_context(opened)
     if run.begun:
         store.check()
+    teacher = make_teacher(config.teacher, config.seed, episodes, run, Notes(store, "the teacher"))
     learner = _make_learner(run, store, recorder, threads, control.learner)
     cleanup.callback(learner.close)
     clips = ClipFolder(run.clips)
     asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
+    automatic = AutomaticLabels(config, store, clips, recorder.pool, shown) if shown else None
     renderer = None
     if config.asks_people:
         from prefrl.rendering.renderer import RendererProcess  # noqa: PLC0415 - only people need the video library
@@ -87,7 +98,7 @@ def _make_feedback(
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
     exploration = _state_entropy(config, recorder, 1.0, _VISITED) if config.exploration.steps else None
-    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, renderer)
+    return Feedback(recorder, asker, learner, _make_reward(config, recorder, learner), exploration, automatic, renderer)
 
 
 def _make_reward(config: RunConfig, recorder: SegmentRecorder, learner: RewardWorker) -> AgentReward:

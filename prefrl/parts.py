@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from prefrl.agents.agent import Agent
 from prefrl.agents.reward_terms import AgentReward, RewardTerm
 from prefrl.config import RunConfig
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.reward.workers import RewardWorker
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
+from prefrl.selection.automatic_labels import AutomaticLabels
 
 if TYPE_CHECKING:
     from prefrl.rendering.renderer import RendererProcess
@@ -29,6 +31,8 @@ class Feedback:
     reward: AgentReward
     exploration: RewardTerm | None
     """The agent's reward before the first labels; None if it does not train before them."""
+    automatic: AutomaticLabels | None
+    """Labels that prefer demonstrated clips; None without demonstrations."""
     renderer: RendererProcess | None
     """Renders clips for people; None if no person labels."""
 
@@ -43,6 +47,8 @@ class Parts:
     agent: Agent
     feedback: Feedback | None
     """None if the run trains on the true reward."""
+    shown: Demonstrations | None = None
+    """The demonstrations; None if there are none."""
 
     @property
     def config(self) -> RunConfig:

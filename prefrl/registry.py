@@ -90,6 +90,8 @@ class AlgorithmKind:
     family: AgentFamily = ON_POLICY
     policy: Callable[..., Any] | str = "prefrl.agents.algorithms:actor_critic"
     """(RunConfig, action space) -> class of the policy, and its arguments (Stable-Baselines3's `policy_kwargs`)."""
+    cloning: Callable[..., Any] | str = "prefrl.agents.cloning:log_likelihood"
+    """A `prefrl.agents.cloning.CloningLoss`, or its "module:name"."""
     has_entropy_bonus: bool = True
     """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
     actions: tuple[str, ...] = ()
@@ -124,17 +126,19 @@ def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
 
 
 _OFF = "prefrl.agents.off_policy_algorithms"
+_SQUASHED = "prefrl.agents.cloning:squashed_error"
+_MARGIN, _QUANTILES = "prefrl.agents.cloning:value_margin", "prefrl.agents.cloning:quantile_margin"
 ALGORITHMS: Registry[AlgorithmKind] = Registry(
     "algo",
     {
         "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo"),
         "a2c": AlgorithmKind("prefrl.agents.algorithms:a2c"),
         "trpo": AlgorithmKind("prefrl.agents.algorithms:trpo", has_entropy_bonus=False),
-        "sac": AlgorithmKind(f"{_OFF}:sac", OFF_POLICY, f"{_OFF}:soft_policy", actions=("Box",)),
-        "tqc": AlgorithmKind(f"{_OFF}:tqc", OFF_POLICY, f"{_OFF}:tqc_policy", actions=("Box",)),
-        "crossq": AlgorithmKind(f"{_OFF}:crossq", OFF_POLICY, f"{_OFF}:crossq_policy", actions=("Box",)),
-        "dqn": AlgorithmKind(f"{_OFF}:dqn", OFF_POLICY, f"{_OFF}:dqn_policy", actions=("Discrete",)),
-        "qrdqn": AlgorithmKind(f"{_OFF}:qrdqn", OFF_POLICY, f"{_OFF}:qrdqn_policy", actions=("Discrete",)),
+        "sac": AlgorithmKind(f"{_OFF}:sac", OFF_POLICY, f"{_OFF}:soft_policy", _SQUASHED, actions=("Box",)),
+        "tqc": AlgorithmKind(f"{_OFF}:tqc", OFF_POLICY, f"{_OFF}:tqc_policy", _SQUASHED, actions=("Box",)),
+        "crossq": AlgorithmKind(f"{_OFF}:crossq", OFF_POLICY, f"{_OFF}:crossq_policy", _SQUASHED, actions=("Box",)),
+        "dqn": AlgorithmKind(f"{_OFF}:dqn", OFF_POLICY, f"{_OFF}:dqn_policy", _MARGIN, actions=("Discrete",)),
+        "qrdqn": AlgorithmKind(f"{_OFF}:qrdqn", OFF_POLICY, f"{_OFF}:qrdqn_policy", _QUANTILES, actions=("Discrete",)),
     },
 )
 NETWORKS: Registry[NetworkKind] = Registry(

@@ -29,6 +29,7 @@ Purpose = Literal[
     "made-up clips",
     "crops",
     "pseudo-labels",
+    "demonstrations",
 ]
 """What a stream is used for. The first three seed their generators as older versions do, so that runs are reproducible.
 
@@ -41,7 +42,8 @@ Purpose = Literal[
 - evaluation: the environments in which a policy is evaluated;
 - random actions, made-up clips: actions and clips of the benchmarks;
 - crops: the crops of segments in a gradient step of the reward model (keys: its number, 1 for pseudo-labels);
-- pseudo-labels: the unlabelled pairs of a gradient step (key: its number).
+- pseudo-labels: the unlabelled pairs of a gradient step (key: its number);
+- demonstrations: the batches of behaviour cloning, and (key: 1) the pairs of automatic labels.
 """
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

@@ -9,12 +9,13 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from prefrl.agents.off_policy_algorithms import forget_values, make_algorithm
+from prefrl.agents.off_policy_algorithms import copy_to_targets, forget_values, make_algorithm
 from prefrl.agents.replay import MemorySteps, ReplayMemory
 from prefrl.agents.reward_terms import RewardTerm
 from prefrl.agents.sb3_agent import SB3Agent
 from prefrl.agents.state import load_off_policy_state, off_policy_state
 from prefrl.config import RunConfig
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
@@ -82,6 +83,11 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
             self._relabel_at = self.steps + self._config.round_steps
         newest = reward(experience, np.zeros_like(experience.rewards))
         self._memory.rewards[self._memory.newest(len(newest))] = newest
+
+    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+        """Imitate demonstrations; the targets of value networks become copies of them. See `Agent.clone`."""
+        super().clone(shown, tell, known=known)
+        copy_to_targets(self._model)
 
     def change_reward(self) -> None:
         """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from prefrl.config.schema import ASYNC, HUMAN, NO_TEACHER, Device, Mode
+from prefrl.config.schema import ASYNC, NO_TEACHER, Device, Mode, includes_people
 from prefrl.errors import UsageError
 
 
@@ -85,14 +85,18 @@ class Request(Budget):
     """Name of a task (see `prefrl tasks`), or a Gymnasium id."""
     _: KW_ONLY
     teacher: str = "oracle"
-    """Who answers: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, or
-    none (train on the true reward)."""
+    """Who answers: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, the reward
+    model of a run or file (judge:RUN; judge:RUN+human asks people where it is unsure), or none (train on the true
+    reward)."""
     algo: str = "ppo"
     """Algorithm of the agent: ppo, a2c or trpo; sac for continuous actions; dqn or qrdqn for discrete ones."""
     feedback: str = "comparison"
     """Kind of the queries: comparison, or a feedback kind of an installed package."""
     labels_from: Path | None = None
     """File of labels to start with, made by `prefrl labels export`."""
+    demonstrations: str | None = None
+    """Demonstrations that the agent imitates first, and that automatic labels prefer: a trained run, a file of `prefrl
+    demonstrate`, or minari:NAME for a data set of Minari."""
     seed: int = 0
     """Seed of all random number generators."""
     mode: Mode = "async"
@@ -113,12 +117,15 @@ class Request(Budget):
     @property
     def chosen(self) -> dict[str, Any]:
         """Settings that the request changes, by dotted names."""
-        return super().chosen | {"seed": self.seed, "mode": self.mode, "device": self.device} | self.settings
+        given: dict[str, Any] = {"seed": self.seed, "mode": self.mode, "device": self.device}
+        if self.demonstrations is not None:
+            given["demonstrations.source"] = self.demonstrations
+        return super().chosen | given | self.settings
 
     @property
     def asks_people(self) -> bool:
         """As for `RunConfig`."""
-        return self.teacher == HUMAN
+        return includes_people(self.teacher)
 
     @property
     def has_learner_process(self) -> bool:

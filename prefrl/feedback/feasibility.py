@@ -7,6 +7,7 @@ import math
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.registry import LOSSES
 
 
@@ -35,6 +36,7 @@ def check_feedback(config: RunConfig) -> RunConfig:
         )
     if config.reward.crop is not None and kind.arity < 2:
         raise UsageError(f"reward.crop is for labels that compare segments, and --feedback {config.feedback} does not")
+    _check_automatic_labels(config)
     _check_sessions(config, kind.arity)
     distinct = math.comb(config.segments_in_run, kind.arity)
     if config.queries.labels > distinct:
@@ -44,6 +46,15 @@ def check_feedback(config: RunConfig) -> RunConfig:
             "can give"
         )
     return config
+
+
+def _check_automatic_labels(config: RunConfig) -> None:
+    """Check that the run learns from comparisons, if there are automatic ones."""
+    if config.automatic_labels and config.feedback != COMPARISON:
+        raise UsageError(
+            f"automatic labels compare clips, and --feedback {config.feedback} does not: turn them off with --set "
+            "demonstrations.labels=0"
+        )
 
 
 def _check_sessions(config: RunConfig, arity: int) -> None:

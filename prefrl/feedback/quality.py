@@ -18,6 +18,7 @@ from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import DEMONSTRATIONS
 from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10
@@ -40,6 +41,8 @@ class GivenAnswer(NamedTuple):
     kind: FeedbackKind
     id: int = 0
     """Id of the answer."""
+    by_program: bool = False
+    """Whether a program answered, e.g. a judge."""
 
     @property
     def original_value(self) -> Any:
@@ -119,7 +122,8 @@ def label_metrics(kind: FeedbackKind, answers: Sequence[GivenAnswer], clip_secon
 def report(root: Path) -> dict[str, Any]:
     """Compute the metrics of a run's labels: of all labellers, of each labeller, and the agreement between them.
 
-    Only answers of the kind that the run asks for are included.
+    Only answers of the kind that the run asks for are included. If people answered, the totals are theirs: answers of
+    programs, e.g. of a judge, are in none of them. Nor are automatic labels.
 
     Raises:
         UsageError: if the folder is not a run.
@@ -131,14 +135,16 @@ def report(root: Path) -> dict[str, Any]:
     kind = KINDS[run.config.feedback]
     with run_store(run) as store:
         answers, late = read_answers(store, ClipFolder(run.clips), kind), store.late_answers()
-    alpha, shared = agreement(answers)
+    people = [answer for answer in answers if not answer.by_program]
+    counted = people or [answer for answer in answers if answer.labeller != DEMONSTRATIONS]
+    alpha, shared = agreement(counted)
     lasts = run.config.queries.segment_length / run.config.playback_fps
     by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
     return {
         "run": str(root),
         "kind": kind.name,
         "clip_seconds": lasts,
-        "all": label_metrics(kind, answers, lasts),
+        "all": label_metrics(kind, counted, lasts),
         "labellers": {name: label_metrics(kind, own, lasts) for name, own in by.items()},
         "hasty_answers": hasty(answers, lasts),
         "krippendorff_alpha": alpha,
@@ -166,8 +172,9 @@ def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> li
         value = from_json(kind, row.value)
         agrees = kind.agrees(value, returns) if len(returns) == len(segments) else None
         unit, name = row.original_id or row.query_id, row.labeller or row.teacher
+        program, seconds = row.labeller is None, row.response_seconds
         answers.append(
-            GivenAnswer(unit, row.original_id is not None, name, value, row.response_seconds, agrees, kind, row.id)
+            GivenAnswer(unit, row.original_id is not None, name, value, seconds, agrees, kind, row.id, program)
         )
     return answers
 

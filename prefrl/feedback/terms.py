@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 from prefrl.experience.segment import Segment
 
+DEMONSTRATIONS = "demonstrations"
+"""The teacher of automatic labels, which prefer demonstrated clips. They are not part of the label budget."""
+
 
 class Query(NamedTuple):
     """A query for a teacher. Its key in the store is (round, rank)."""

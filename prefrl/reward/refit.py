@@ -24,6 +24,7 @@ from prefrl.reward.batch import Batch
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.fit_request import fit_request
+from prefrl.reward.judging import described
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
@@ -101,7 +102,7 @@ def refit(
     kind, clips = KINDS[config.feedback], labelled_clips(run)
     training, held_out = request.split(clips.labels)
     learner = fitted_learner(config, clips, training, request.comparisons, report)
-    learner.publish(request.weights)
+    learner.publish(request.weights, described(config))
     parts = []
     for name, part in (("held-out", held_out), ("training", training)):
         report(f"judging by {len(part)} {name} labels", 0, 0)
