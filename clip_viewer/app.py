@@ -1,4 +1,4 @@
-"""The command `prefrl label`, which opens the window. Qt is imported only when the window is needed."""
+"""The commands `prefrl label` and `prefrl demonstrate`, which open windows. Qt is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tyro.conf import Positional
 
-from prefrl.errors import PrefrlError
-from prefrl.printable import complain
+from prefrl.config.request import EnvKwargs
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.printable import complain, say
 
 if TYPE_CHECKING:
+    from PySide6.QtWidgets import QApplication, QWidget
+
     from clip_viewer.theme import Theme
 
 
@@ -50,24 +53,84 @@ def open_viewer(root: Path, labeller: str, theme: Theme = "auto") -> int:
 
     session = Session(root, labeller)
     session.progress()  # opens the labels, so that problems are reported before a window opens
+    application = start_application("prefrl label")
+    from clip_viewer.fetcher import Fetcher  # noqa: PLC0415
+    from clip_viewer.theme import set_theme  # noqa: PLC0415
+    from clip_viewer.window import LabelWindow  # noqa: PLC0415
+
+    set_theme(theme)
+    return show(application, LabelWindow(session, Fetcher(session)))
+
+
+def demonstrate(
+    task: Positional[str],
+    /,
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    speed: float = 1.0,
+    env_kwargs: EnvKwargs = {},  # noqa: B006 - never modified
+) -> int:
+    """Play a task in a window, and record it as demonstrations for `prefrl train --demonstrations`.
+
+    Args:
+        task: Name of a task, or a Gymnasium id, with discrete actions or one or two continuous ones.
+        out: A new file (default: TASK-demonstrations.safetensors in this folder).
+        seed: Seed of the first episode.
+        speed: Speed relative to the task's playback rate.
+        env_kwargs: Arguments of the environment's constructor, e.g. level=3. A value that is not JSON is taken as text.
+    """
+    from clip_viewer.demonstrating import Demonstrating  # noqa: PLC0415 - slow
+
+    if not 0 < speed <= 100:
+        raise UsageError("--speed must be in (0, 100]")
+    target = (out or Path(f"{task.replace('/', '-')}-demonstrations.safetensors")).expanduser()
+    shown = Demonstrating(task, target, dict(env_kwargs), seed)
     try:
-        from PySide6.QtCore import QTimer, qInstallMessageHandler  # noqa: PLC0415 - an extra
+        application = start_application("prefrl demonstrate")
+        from clip_viewer.demonstration_window import DemonstrationWindow  # noqa: PLC0415
+
+        window = DemonstrationWindow(shown, speed)
+        show(application, window)
+        kept = shown.save()
+    finally:
+        shown.close()
+    if kept:
+        returns = " ".join(f"{total:.1f}" for total in shown.returns)
+        say([f"{target}: {kept} episodes with true returns {returns}"])
+    if window.problem:
+        raise window.problem
+    if not kept:
+        raise PrefrlError("no step was played, so no file was written")
+    return 0
+
+
+def start_application(name: str) -> QApplication:
+    """Start Qt.
+
+    Raises:
+        PrefrlError: if there is no display, or PySide6 is not installed.
+    """
+    try:
+        from PySide6.QtCore import qInstallMessageHandler  # noqa: PLC0415 - an extra
         from PySide6.QtWidgets import QApplication  # noqa: PLC0415
     except ImportError as error:
         hint = "pip install 'prefrl[viewer]'; see `prefrl doctor`"
         raise PrefrlError(f"the viewer needs PySide6 ({error}): {hint}") from None
     displays = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
-    if sys.platform == "linux" and not any(os.environ.get(name) for name in displays):
+    if sys.platform == "linux" and not any(os.environ.get(each) for each in displays):
         raise PrefrlError("there is no display: DISPLAY is not set (over ssh: `ssh -X`); see `prefrl doctor`")
-    from clip_viewer.fetcher import Fetcher  # noqa: PLC0415
-    from clip_viewer.theme import set_theme  # noqa: PLC0415
-    from clip_viewer.window import LabelWindow  # noqa: PLC0415
-
     qInstallMessageHandler(_while_starting)
-    application = QApplication.instance() or QApplication(["prefrl label"])
+    application = QApplication.instance() or QApplication([name])
     qInstallMessageHandler(None)
-    set_theme(theme)
-    window = LabelWindow(session, Fetcher(session))
+    assert isinstance(application, QApplication)
+    return application
+
+
+def show(application: QApplication, window: QWidget) -> int:
+    """Show a window until it is closed, also by a signal, and return the exit status."""
+    from PySide6.QtCore import QTimer  # noqa: PLC0415
+
     for number in (signal.SIGINT, signal.SIGTERM):
         # Python handles signals at the next timer tick; the window may be painting then, so close it afterwards.
         signal.signal(number, lambda *_: QTimer.singleShot(0, window.close))

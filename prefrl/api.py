@@ -26,11 +26,13 @@ from prefrl.machine.devices import choose_device
 from prefrl.machine.processes import leave_unguarded_import
 from prefrl.memory_check import check_clips, check_memory
 from prefrl.recipes import resolve
+from prefrl.reward.judging import judge_for
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory, read_summary
 from prefrl.runs.progress import Progress
 from prefrl.storage.files import save_tree
 from prefrl.trained.borrowing import borrow_reference, borrow_reward, reward_settings
+from prefrl.trained.demonstration_sources import demonstrations_for
 from prefrl.training import train_run
 
 
@@ -57,6 +59,7 @@ def train(
     reference: str | Path | None = None,
     kl: float | None = None,
     kl_target: float | None = None,
+    demonstrations: str | Path | None = None,
     steps: int | None = None,
     seed: int = 0,
     mode: Mode = "async",
@@ -77,8 +80,9 @@ def train(
         task: The name of a task (`prefrl tasks`), a Gymnasium id, or your own environment: a class, a function that
             returns an environment, or an environment that can be copied. To resume, play or load a run with your own
             environment, pass the environment again (`env=`).
-        teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, or `none` to train on the
-            true reward.
+        teacher: `oracle`, `human`, one of B-Pref's teachers, several of them joined by `+`, `judge:RUN` or
+            `judge:FILE` for a learned reward model (`judge:RUN+human` passes on to people what it is unsure of), a
+            teacher of another package, or `none` to train on the true reward.
         algo: `ppo`, `a2c` or `trpo`; `sac` for continuous actions; `dqn` or `qrdqn` for discrete ones.
         feedback: The kind of query: `comparison`, `rating`, `marks`, or another feedback kind that is installed.
             Several are joined by commas, with or without shares: `comparison,rating` or `comparison:1,rating:3`.
@@ -92,6 +96,8 @@ def train(
             keeps a copy of it and records the divergence from it.
         kl: Coefficient of the KL penalty, in units of the reward per nat; 0 records the divergence alone.
         kl_target: KL divergence from the reference per step, in nats, that an adaptive coefficient holds.
+        demonstrations: Demonstrations that the agent imitates first, and that automatic labels prefer to its first
+            clips: the directory of a trained run, a file from `prefrl demonstrate`, or `minari:NAME`.
         steps: Total number of agent steps; default: set by the recipe.
         seed: Seed of all random numbers.
         mode: `async`: the reward model is trained in a separate process; `sync`: training alternates between agent and
@@ -124,6 +130,7 @@ def train(
         reference=Path(reference) if reference else None,
         kl=kl,
         kl_target=kl_target,
+        demonstrations=str(demonstrations) if demonstrations else None,
         steps=steps,
         seed=seed,
         mode=mode,
@@ -168,10 +175,16 @@ def create_run(request: Request, archive: LabelArchive | None = None) -> RunDire
     weights = borrow_reward(Path(config.reward_model), config) if config.reward_model else None
     reference = borrow_reference(Path(config.kl.reference), config) if config.kl.reference else None
     root = request.out.expanduser() if request.out else default_root(config)
+    shown = demonstrations_for(config) if config.demonstrations.source is not None else None
+    judge = judge_for(config) if config.judge.source is not None else None
 
     def fill(run: RunDirectory) -> None:
+        if judge is not None:
+            judge.save(run.judge)
         if archive:
             add_labels(run, archive)
+        if shown is not None:
+            shown.save(run.demonstrations)
         if weights:
             save_tree(run.weights, stamped("weights", weights), durable=True)
         if reference:
@@ -238,4 +251,5 @@ def resume(
 def default_root(config: RunConfig) -> Path:
     """Return the path of a new folder in `runs/`."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{config.task.replace('/', '-')}-{config.algo}-{config.teacher}-s{config.seed}-{now}"
+    name = f"{config.task}-{config.algo}-{config.teacher}-s{config.seed}-{now}"
+    return Path("runs") / name.replace("/", "-")

@@ -19,11 +19,13 @@ from prefrl.agents.reward_terms import AgentReward, EntropyBonus, ReturnScaler, 
 from prefrl.arrays import Floats
 from prefrl.config import RunConfig
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack, make_stack
 from prefrl.experience.episodes import Episodes
 from prefrl.experience.inputs import Inputs, inputs_of
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.feedback.kinds import kinds_of
+from prefrl.feedback.notes import Notes
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
@@ -41,6 +43,7 @@ from prefrl.reward.workers import FrozenReward, InlineLearner, LearnerProcess, R
 from prefrl.runs.control import Control, StopTraining
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
+from prefrl.selection.automatic_labels import AutomaticLabels
 from prefrl.teachers import make_teacher
 
 
@@ -63,7 +66,8 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
         cleanup.callback(Distribution.set_default_validate_args, __debug__)
     env = make_stack(config)
     cleanup.callback(env.top.close)
-    feedback = _make_feedback(run, env, threads, control, cleanup) if config.learns_reward else None
+    shown = Demonstrations.load(run.demonstrations) if config.demonstrations.source is not None else None
+    feedback = _make_feedback(run, env, threads, control, cleanup, shown) if config.learns_reward else None
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
     agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
@@ -71,7 +75,7 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
     penalty = KLPenalty(config.kl, reference) if reference and config.kl.penalises else None
     near = agent.penalise(penalty) if penalty else None
     reward = _make_reward(run, env, feedback, {"kl": near} if near else {}) if config.computes_reward else None
-    return Parts(run, control, env, agent, reward, reference, penalty, feedback)
+    return Parts(run, control, env, agent, reward, reference, penalty, feedback, shown)
 
 
 def _load_reference(run: RunDirectory, env: EnvStack) -> Reference:
@@ -81,7 +85,14 @@ def _load_reference(run: RunDirectory, env: EnvStack) -> Reference:
     return load_reference(run, env.visited.observation_space, env.top.action_space, device)
 
 
-def _make_feedback(run: RunDirectory, env: EnvStack, threads: int, control: Control, cleanup: ExitStack) -> Feedback:
+def _make_feedback(
+    run: RunDirectory,
+    env: EnvStack,
+    threads: int,
+    control: Control,
+    cleanup: ExitStack,
+    shown: Demonstrations | None,
+) -> Feedback:
     config, recorder = run.config, env.recorder
     assert recorder is not None
 
@@ -91,15 +102,17 @@ def _make_feedback(run: RunDirectory, env: EnvStack, threads: int, control: Cont
     def watched(kind: str) -> Floats:
         return asker.watched(kind)
 
-    teacher = make_teacher(config.teacher, config.seed, episodes, kinds_of(config), watched)
     opened = run_store(run, create=not run.begun, waiting=waiting_for_others(run, control))
     store = cleanup.enter_context(opened)
     if run.begun:
         store.check()
+    notes = Notes(store, "the teacher")
+    teacher = make_teacher(config.teacher, config.seed, episodes, kinds_of(config), watched, run=run, notes=notes)
     learner = _make_learner(run, store, recorder, threads, control.learner)
     cleanup.callback(learner.close)
     clips = ClipFolder(run.clips)
     asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
+    automatic = AutomaticLabels(config, store, clips, recorder.pool, shown) if shown else None
     renderer = None
     if config.asks_people:
         from prefrl.rendering.renderer import RendererProcess  # noqa: PLC0415 - only people need the video library
@@ -107,7 +120,7 @@ def _make_feedback(run: RunDirectory, env: EnvStack, threads: int, control: Cont
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
     exploration = _state_entropy(config, recorder, 1.0, _VISITED) if config.exploration.steps else None
-    return Feedback(recorder, asker, learner, exploration, renderer)
+    return Feedback(recorder, asker, learner, exploration, automatic, renderer)
 
 
 def _make_reward(

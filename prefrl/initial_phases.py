@@ -1,4 +1,4 @@
-"""The phases before training: record the untrained policy, collect the first labels, pretrain the reward model.
+"""The phases before training, from imitating demonstrations to pretraining the reward model.
 
 People may need hours for the first labels. The recorded clips therefore have a checkpoint of their own, which lasts
 until the agent's first checkpoint. A run that is stopped in between resumes with the same clips.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from prefrl.bookkeeping.keeper import Keeper
+from prefrl.bookkeeping.reporter import Reporter
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.control import StopTraining
@@ -33,15 +34,18 @@ class InitialPhases:
 
     def run(self) -> None:
         """Run all phases, or the rest of them if the run was stopped in one; errors as for each of them."""
-        self.restore()
+        if not self.restore():
+            clone_demonstrations(self._parts, self._reporter)
         self.record()
+        if self._feedback.automatic:
+            self._feedback.automatic.add(self._parts.agent.steps)
         self.ask()
         self.pretrain()
         if self._feedback.exploration:
             self._parts.agent.change_reward()
 
-    def restore(self) -> None:
-        """Restore a run that was stopped or killed in one of these phases; without effect on a new run."""
+    def restore(self) -> bool:
+        """Restore a run that was stopped or killed in one of these phases, and return whether it was one."""
         parts, run, recorder = self._parts, self._parts.run, self._feedback.recorder
         exact, state = True, run.saved.load_recording(parts.control.warn, self._most, parts.agent.largest_pieces)
         if state is not None:
@@ -53,17 +57,18 @@ class InitialPhases:
                 if self._feedback.exploration:
                     self._feedback.exploration.load_state_dict(state["exploration"])
         recorder.recorded = max(recorder.recorded, self._feedback.asker.sync_with_store(exact=exact))
+        return state is not None
 
     def record(self) -> None:
         """Collect experience until there are enough clips for the first queries, and exploration is over.
 
-        The policy stays untrained, or trains on the reward of exploration.
+        The policy is untrained or has imitated demonstrations, and may train on the reward of exploration.
 
         Raises:
             PrefrlError: if the episodes are too short to cut clips from.
             StopTraining: if a stop was requested.
         """
-        wanted, agent, config = self._feedback.asker.initial_segments, self._parts.agent, self._parts.config
+        wanted, agent, config = self._first_segments, self._parts.agent, self._parts.config
         recorder, saved = self._feedback.recorder, time.monotonic()
 
         def lacking() -> bool:
@@ -91,6 +96,11 @@ class InitialPhases:
                 f"episodes of {config.task} end earlier; set a shorter clip with --set queries.segment_length=N"
             )
         self._save()
+
+    @property
+    def _first_segments(self) -> int:
+        automatic = self._feedback.automatic
+        return max(self._feedback.asker.initial_segments, automatic.segments if automatic else 0)
 
     def ask(self) -> None:
         """Ask the first queries and wait for the answers.
@@ -135,3 +145,23 @@ class InitialPhases:
         self._parts.run.saved.save_recording(
             state | {"episodes": agent.episodes} | self._records.clocks(), agent.pieces()
         )
+
+
+def clone_demonstrations(parts: Parts, reporter: Reporter) -> None:
+    """Let the agent imitate the run's demonstrations, if there are any.
+
+    A run that is stopped meanwhile starts over, because this takes seconds.
+
+    Raises:
+        StopTraining: if a stop was requested.
+    """
+    if parts.shown is None or not parts.config.demonstrations.batches:
+        return
+
+    def tell() -> None:
+        reporter.keep_saying(Phase.CLONING)
+        if parts.control.stop:
+            raise StopTraining
+
+    reporter.say(Phase.CLONING)
+    parts.agent.clone(parts.shown, tell)

@@ -10,6 +10,7 @@ from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.reference import Reference
 from prefrl.agents.reward_terms import AgentReward, RewardTerm
 from prefrl.config import RunConfig
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.registry import ALGORITHMS
@@ -17,6 +18,7 @@ from prefrl.reward.workers import RewardWorker
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
+from prefrl.selection.automatic_labels import AutomaticLabels
 
 if TYPE_CHECKING:
     from prefrl.rendering.renderer import RendererProcess
@@ -31,6 +33,8 @@ class Feedback:
     learner: RewardWorker
     exploration: RewardTerm | None
     """The agent's reward before the first labels; None if it does not train before them."""
+    automatic: AutomaticLabels | None
+    """Labels that prefer demonstrated clips; None without demonstrations."""
     renderer: RendererProcess | None
     """Renders clips for people; None if no person labels."""
 
@@ -51,6 +55,8 @@ class Parts:
     """Holds the agent near the reference; None if the divergence is only measured."""
     feedback: Feedback | None
     """None if the run does not learn its reward from feedback."""
+    shown: Demonstrations | None = None
+    """The demonstrations; None if there are none."""
 
     @property
     def config(self) -> RunConfig:

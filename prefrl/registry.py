@@ -90,6 +90,8 @@ class AlgorithmKind:
     family: AgentFamily = ON_POLICY
     policy: Callable[..., Any] | str = "prefrl.agents.algorithms:actor_critic"
     """(RunConfig, action space) -> class of the policy, and its arguments (Stable-Baselines3's `policy_kwargs`)."""
+    cloning: Callable[..., Any] | str = "prefrl.agents.cloning:log_likelihood"
+    """A `prefrl.agents.cloning.CloningLoss`, or its "module:name"."""
     has_entropy_bonus: bool = True
     """Whether the objective has an entropy bonus. If not, the bonus is added to the reward."""
     actions: tuple[str, ...] = ()
@@ -133,7 +135,11 @@ def located(entry: Callable[..., Any] | str) -> Callable[..., Any]:
     return resolve_name(entry) if isinstance(entry, str) else entry
 
 
-_OFF, _DISTRIBUTIONS = "prefrl.agents.off_policy_algorithms", "prefrl.agents.distributions"
+_OFF, _DISTRIBUTIONS, _CLONING = (
+    "prefrl.agents.off_policy_algorithms",
+    "prefrl.agents.distributions",
+    "prefrl.agents.cloning",
+)
 
 
 def _soft(name: str, policy: str, *, penalised: bool) -> AlgorithmKind:
@@ -142,18 +148,20 @@ def _soft(name: str, policy: str, *, penalised: bool) -> AlgorithmKind:
         f"{_OFF}:{name}",
         OFF_POLICY,
         f"{_OFF}:{policy}",
+        f"{_CLONING}:squashed_error",
         actions=("Box",),
         distribution=f"{_DISTRIBUTIONS}:of_actor",
         penalised=penalised,
     )
 
 
-def _greedy(name: str, distribution: str) -> AlgorithmKind:
+def _greedy(name: str, distribution: str, cloning: str) -> AlgorithmKind:
     """Return an off-policy algorithm whose policy is the best action."""
     return AlgorithmKind(
         f"{_OFF}:{name}",
         OFF_POLICY,
         f"{_OFF}:{name}_policy",
+        f"{_CLONING}:{cloning}",
         actions=("Discrete",),
         distribution=f"{_DISTRIBUTIONS}:{distribution}",
         stochastic=False,
@@ -170,8 +178,8 @@ ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "sac": _soft("sac", "soft_policy", penalised=True),
         "tqc": _soft("tqc", "tqc_policy", penalised=False),
         "crossq": _soft("crossq", "crossq_policy", penalised=False),
-        "dqn": _greedy("dqn", "of_values"),
-        "qrdqn": _greedy("qrdqn", "of_quantiles"),
+        "dqn": _greedy("dqn", "of_values", "value_margin"),
+        "qrdqn": _greedy("qrdqn", "of_quantiles", "quantile_margin"),
     },
 )
 NETWORKS: Registry[NetworkKind] = Registry(

@@ -32,6 +32,7 @@ Purpose = Literal[
     "study",
     "reference",
     "probe",
+    "demonstrations",
 ]
 """What a stream is used for. The first three seed their generators as older versions do, so that runs are reproducible.
 
@@ -47,7 +48,8 @@ Purpose = Literal[
 - pseudo-labels: the unlabelled pairs of a gradient step (key: its number);
 - study: the experiments of studies that train no run;
 - reference: the environments in which the reference policy of a KL penalty is played;
-- probe: the clips of the reference that a probe compares with, and their order; its environments.
+- probe: the clips of the reference that a probe compares with, and their order; its environments;
+- demonstrations: the batches of behaviour cloning, and (key: 1) the pairs of automatic labels.
 """
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

@@ -12,7 +12,7 @@ from prefrl.bookkeeping.keeper import Keeper
 from prefrl.bookkeeping.records import Summary
 from prefrl.errors import PrefrlError, explain
 from prefrl.experience.env_errors import EnvError
-from prefrl.initial_phases import InitialPhases
+from prefrl.initial_phases import InitialPhases, clone_demonstrations
 from prefrl.machine.memory import peak_rss_mb, workers_peak_rss_mb
 from prefrl.parts import Parts
 from prefrl.runs.control import Control, StopTraining, stop_on_signals
@@ -66,9 +66,11 @@ def _train(parts: Parts) -> Summary:
 
 
 def _begin(parts: Parts, keeper: Keeper) -> None:
-    """Record clips of the untrained policy, collect the first labels and pretrain the reward model."""
+    """Imitate demonstrations, record the first clips, collect the first labels and pretrain the reward model."""
     if parts.feedback:
         InitialPhases(parts, parts.feedback, keeper).run()
+    else:
+        clone_demonstrations(parts, keeper.reporter)
     keeper.begin()
 
 

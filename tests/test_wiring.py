@@ -66,10 +66,11 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
         calls["scores"] += [predicted.copy() for predicted, _ in self.source._pairs[before:]]
         return rewards
 
+    def make(name: str, seed: int, episodes: Any, *more: Any) -> Any:
+        return teacher(name, seed, kept("episodes", episodes), *more)
+
     patch.setattr(AgentReward, "__call__", paid_for)
-    patch.setattr(
-        assembly, "make_teacher", lambda name, seed, episodes: teacher(name, seed, kept("episodes", episodes))
-    )
+    patch.setattr(assembly, "make_teacher", make)
     try:
         flags = ("--mode", "sync", "--algo", algo)
         done = prefrl(*tiny("reacher", root, *flags, settings=(f"agent.gamma={GAMMA}", *settings), steps=6000))

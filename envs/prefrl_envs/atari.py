@@ -222,6 +222,10 @@ class AtariGame(gymnasium.Env[Any, Any]):
         """
         return float(_reward(scored, over, self._game))
 
+    def get_action_meanings(self) -> list[str]:
+        """Names of the actions."""
+        return [action.name for action in self._actions]
+
     @property
     def return_so_far(self) -> float:
         """Unclipped score of the game that is being played."""

@@ -59,6 +59,10 @@ class MovingDot(gymnasium.Env[Any, Any]):
         distance = float(np.hypot(*(self._dot - middle)) / np.hypot(middle, middle))
         return self._stack.copy(), -distance, False, False, {}
 
+    def get_action_meanings(self) -> list[str]:
+        """Names of the actions, as Atari games have them."""
+        return ["NOOP", "UP", "DOWN", "LEFT", "RIGHT"]
+
     def render(self) -> NDArray[np.uint8]:
         """The screen with a cross in the middle, (192, 192, 3)."""
         frame = np.repeat(np.repeat(self._frame(), _SCALE, axis=0), _SCALE, axis=1)

@@ -11,6 +11,7 @@ from prefrl.agents.distributions import ActionDistribution
 from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.reward_terms import RewardTerm
 from prefrl.arrays import Array, Floats
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
 
@@ -54,6 +55,15 @@ class Agent(Protocol):
 
     def change_reward(self) -> None:
         """Prepare for another reward; called when the learned reward replaces that of exploration."""
+
+    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+        """Imitate demonstrations by behaviour cloning. Their observations are added to the normalisation.
+
+        Args:
+            shown: The demonstrations.
+            tell: Called after each gradient step; may raise an exception to stop.
+            known: Number of episodes, of the first, whose observations the normalisation has already.
+        """
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions, (N, *action), for raw observations, (N, *observation)."""

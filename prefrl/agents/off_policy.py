@@ -10,7 +10,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from prefrl.agents.kl_penalty import KLPenalty
-from prefrl.agents.off_policy_algorithms import forget_values, make_algorithm
+from prefrl.agents.off_policy_algorithms import copy_to_targets, forget_values, make_algorithm
 from prefrl.agents.relabelling import RELABELLINGS
 from prefrl.agents.replay import ReplayMemory
 from prefrl.agents.reward_terms import RewardTerm
@@ -18,6 +18,7 @@ from prefrl.agents.sb3_agent import SB3Agent
 from prefrl.agents.soft_actor_critic import SoftActorCritic
 from prefrl.agents.state import load_off_policy_state, off_policy_state
 from prefrl.config import RunConfig
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
@@ -110,6 +111,11 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         newest = memory.observations[memory.newest(self._collected // memory.n_envs)]
         raw = newest.reshape(-1, *newest.shape[2:])
         penalty.adapt(self.distribution(raw), penalty.reference.distribution(raw))
+
+    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+        """Imitate demonstrations; the targets of value networks become copies of them. See `Agent.clone`."""
+        super().clone(shown, tell, known=known)
+        copy_to_targets(self._model)
 
     def change_reward(self) -> None:
         """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""

@@ -136,5 +136,12 @@ def forget_values(model: OffPolicyAlgorithm, config: RunConfig) -> None:
     owner.optimizer.state.clear()
 
 
+def copy_to_targets(model: OffPolicyAlgorithm) -> None:
+    """Make the targets of an algorithm's value networks copies of these networks."""
+    for name in _VALUES:
+        if target := getattr(model.policy, f"{name}_target", None):
+            target.load_state_dict(getattr(model.policy, name).state_dict())
+
+
 _VALUES = ("critic", "q_net", "quantile_net")
 """Names of value networks in Stable-Baselines3's policies."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -10,13 +10,19 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
 
+from prefrl.agents.cloning import clone
 from prefrl.agents.distributions import ActionDistribution
 from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
+from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack, ended_episodes
 from prefrl.experience.recorder import Experience
+from prefrl.experience.segment import Segment
 from prefrl.registry import ALGORITHMS, located
+from prefrl.seeding import stream
 
 Model = TypeVar("Model", bound=BaseAlgorithm)
 
@@ -49,6 +55,20 @@ class SB3Agent(Generic[Model]):
     def logger(self) -> Logger:
         """Logger of the algorithm's own metrics."""
         return self._model.logger
+
+    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+        """Imitate demonstrations by behaviour cloning; see `Agent.clone`."""
+        normaliser = self._env.normaliser if self._config.agent.normalise_observations else None
+        if normaliser:
+            _add_observations(normaliser, shown.episodes[known:])
+
+        def take(places: Array) -> tuple[Array, Array]:
+            observations, actions = shown.take(places)
+            seen = np.asarray(normaliser.normalize_obs(observations)) if normaliser else observations
+            return seen, actions
+
+        loss, rng = located(ALGORITHMS[self._config.algo].cloning), stream(self._config.seed, "demonstrations")
+        clone(self._model.policy, loss, take, len(shown), self._config.demonstrations, rng, tell)
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""
@@ -89,6 +109,13 @@ class SB3Agent(Generic[Model]):
         """Return the experience of the rollout that has ended; None if the agent trains on the true reward."""
         self._experience = self._env.recorder.take() if self._env.recorder else None
         return self._experience
+
+
+def _add_observations(normaliser: VecNormalize, episodes: Sequence[Segment]) -> None:
+    """Add demonstrated observations to the running statistics."""
+    assert isinstance(normaliser.obs_rms, RunningMeanStd)
+    for episode in episodes:
+        normaliser.obs_rms.update(episode.observations)
 
 
 class StepHook(BaseCallback):

@@ -134,6 +134,7 @@ class Records:
             "labels_incomparable": counts["incomparable"],
             "labels_unusable": parts.unusable_labels,
             "label_seconds": parts.label_seconds,
+            "labels_by_teacher": parts.feedback.asker.by_teacher if parts.feedback else {},
             "true_return_mean": row.get("true_return_mean"),
             "true_return_std": row.get("true_return_std"),
             "success_rate": row.get("success_rate"),

@@ -177,6 +177,48 @@ def export(run: Positional[Path], file: Positional[Path], /, *, trust: Trust = (
 
 
 @app.command
+def distil(
+    run: Positional[Path],
+    /,
+    *,
+    observe: tuple[str, ...],
+    out: Path,
+    steps: int = 20_000,
+    rounds: int = 5,
+    batches: int = 2000,
+    episodes: int = 10,
+    seed: int = 0,
+    trust: Trust = (),
+) -> None:
+    """Train a student that observes less to act like a run's policy, and print what is lost.
+
+    Args:
+        run: The run directory of the teacher.
+        observe: What the student observes: places of numbers in the observation (from 0), or names of its parts, such
+            as the keys of a Dict or MuJoCo's qpos and qvel. Separate them by commas or spaces.
+        out: A new run directory for the student.
+        steps: Steps on which the teacher is imitated.
+        rounds: Rounds. In the first one the teacher acts, in the others the student does.
+        batches: Gradient steps after each round.
+        episodes: Episodes of the evaluations.
+        seed: Seed of the student.
+        trust: A module that a run made by someone else may import to create its environment.
+    """
+    from prefrl.runs.directory import RunDirectory
+
+    RunDirectory.open(run.expanduser()).admit(trust).saved.check()
+    from prefrl.machine.activity import set_activity, show_activity
+
+    with show_activity("distilling"):
+        from prefrl.distilling import DistilSettings
+        from prefrl.distilling import distil as distil_run
+
+        settings = DistilSettings(steps, rounds, batches, episodes, seed)
+        done = distil_run(run.expanduser(), observe, out.expanduser(), settings, trust=trust, tell=set_activity)
+    say(done.lines())
+
+
+@app.command
 def doctor() -> int:
     """Check this machine, and show the commands that fix what is missing."""
     from prefrl.commands.doctor import examine

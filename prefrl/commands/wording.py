@@ -6,6 +6,7 @@ from prefrl.printable import printable
 from prefrl.runs.progress import Phase, Progress
 
 _WORDS = {
+    Phase.CLONING: "imitating demonstrations",
     Phase.RECORDING: "recording the untrained policy",
     Phase.PRETRAINING: "pretraining the reward model",
     Phase.TRAINING: "training",

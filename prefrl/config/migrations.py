@@ -155,6 +155,16 @@ _OFF_POLICY = {
     "recent_steps": 0,
     "recent_fraction": 0.5,
 }
+_DEMONSTRATIONS: Data = {
+    "source": None,
+    "episodes": 10,
+    "steps": 20_000,
+    "batches": 2000,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "log_std_min": -1.0,
+    "labels": None,
+}
 _EXPLORATION = {
     "steps": 0,
     "neighbours": 5,
@@ -212,6 +222,9 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "off_policy.relabel", "memory"),
     Add("config", 5, "kl", _KL),
     Add("config", 5, "reward_model", None),
+    Add("config", 5, "observe", None),
+    Add("config", 5, "demonstrations", _DEMONSTRATIONS),
+    Add("config", 5, "judge", {"source": None, "confidence": 0.8, "share": None}),
 )
 """All migrations; those of one kind are sorted by format number."""
 

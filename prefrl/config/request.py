@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from prefrl.config.kl_config import NEEDS_REFERENCE, ONE_COEFFICIENT
-from prefrl.config.schema import ASYNC, HUMAN, NO_TEACHER, ONE_REWARD, Device, Mode
+from prefrl.config.schema import ASYNC, NO_TEACHER, ONE_REWARD, Device, Mode, includes_people
 from prefrl.errors import UsageError
 
 
@@ -86,8 +86,9 @@ class Request(Budget):
     """Name of a task (see `prefrl tasks`), or a Gymnasium id."""
     _: KW_ONLY
     teacher: str = "oracle"
-    """Who answers: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, or
-    none (train on the true reward)."""
+    """Who answers: oracle, human (with `prefrl label`), another simulated teacher of B-Pref such as mistake, the reward
+    model of a run or file (judge:RUN; judge:RUN+human asks people where it is unsure), or none (train on the true
+    reward)."""
     algo: str = "ppo"
     """Algorithm of the agent: ppo, a2c or trpo; sac for continuous actions; dqn or qrdqn for discrete ones."""
     feedback: str = "comparison"
@@ -104,6 +105,9 @@ class Request(Budget):
     """Coefficient of the KL penalty, in units of the reward per nat; 0 records the divergence alone."""
     kl_target: float | None = None
     """KL divergence from the reference per step, in nats, that an adaptive coefficient holds."""
+    demonstrations: str | None = None
+    """Demonstrations that the agent imitates first, and that automatic labels prefer: a trained run, a file of `prefrl
+    demonstrate`, or minari:NAME for a data set of Minari."""
     seed: int = 0
     """Seed of all random number generators."""
     mode: Mode = "async"
@@ -124,8 +128,10 @@ class Request(Budget):
     @property
     def chosen(self) -> dict[str, Any]:
         """Settings that the request changes, by dotted names."""
-        own = {"seed": self.seed, "mode": self.mode, "device": self.device}
-        return super().chosen | own | self._source | self._penalty | self.settings
+        given: dict[str, Any] = {"seed": self.seed, "mode": self.mode, "device": self.device}
+        if self.demonstrations is not None:
+            given["demonstrations.source"] = self.demonstrations
+        return super().chosen | given | self._source | self._penalty | self.settings
 
     @property
     def _source(self) -> dict[str, Any]:
@@ -163,7 +169,7 @@ class Request(Budget):
     @property
     def asks_people(self) -> bool:
         """As for `RunConfig`."""
-        return self.teacher == HUMAN
+        return includes_people(self.teacher)
 
     @property
     def has_learner_process(self) -> bool:

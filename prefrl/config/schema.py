@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from prefrl.config.checks import at_most, check_widths, require
+from prefrl.config.demonstration_config import DemonstrationConfig
 from prefrl.config.exploration_config import ExplorationConfig
 from prefrl.config.feedback_shares import feedback_shares, losses_by_kind
+from prefrl.config.judge_config import JudgeConfig
 from prefrl.config.kl_config import KLConfig
 from prefrl.config.off_policy_config import OffPolicyConfig
 from prefrl.config.query_config import QueryConfig
@@ -28,6 +30,11 @@ HUMAN = "human"
 """The teacher that stands for people, who answer in `prefrl label`."""
 Device = Literal["auto", "cpu", "cuda"]
 ONE_REWARD = "--reward RUN trains without labels: leave out --teacher, --labels and --labels-from"
+
+
+def includes_people(teacher: str) -> bool:
+    """Return whether people answer: all queries, or those that a judge passes on (`judge+human`)."""
+    return teacher.rpartition("+")[2] == HUMAN
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ class RunConfig:
     """Steps in an episode, if all episodes have the same length."""
     frame_stack: int = 1
     """Number of frames that an observation stacks; 1 for none."""
+    observe: tuple[int, ...] | None = None
+    """Places of the numbers of the observation that the agent gets; null for all."""
     native_engine: bool = False
     """Whether one native engine steps all environments. It is fast, but has neither snapshots nor rendering."""
     hide_endings: bool = False
@@ -172,14 +181,24 @@ class RunConfig:
     off_policy: OffPolicyConfig = field(default_factory=OffPolicyConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     kl: KLConfig = field(default_factory=KLConfig)
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
     def images(self) -> bool:
         """Whether observations are images."""
         return NETWORKS[self.reward.network].images
+
+    @property
+    def automatic_labels(self) -> int:
+        """Number of labels that prefer demonstrated clips."""
+        if self.demonstrations.source is None or not self.learns_reward:
+            return 0
+        chosen = self.demonstrations.labels
+        return self.queries.initial_labels if chosen is None else chosen
 
     @property
     def learns_reward(self) -> bool:
@@ -224,7 +243,7 @@ class RunConfig:
     @property
     def asks_people(self) -> bool:
         """Whether people answer, who need clips to watch."""
-        return self.teacher == HUMAN
+        return includes_people(self.teacher)
 
     def validate(self) -> RunConfig:
         """Validate every value and return self.
@@ -241,6 +260,7 @@ class RunConfig:
         require(self.frame_stack >= 1, "frame_stack must be at least 1")
         require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
         require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
+        self._validate_observed()
         ALGORITHMS.check(self.algo)
         NETWORKS.check(self.reward.network)
         for loss in self.losses.values():
@@ -252,6 +272,8 @@ class RunConfig:
         self.off_policy.validate()
         self.exploration.validate()
         self._validate_kl()
+        self.demonstrations.validate()
+        self.judge.validate()
         self.evaluation.validate()
         if self.predicts_reward:
             self.reward.validate()
@@ -274,6 +296,15 @@ class RunConfig:
         usable = ", ".join(name for name, kind in ALGORITHMS.items() if kind.penalised)
         able = not self.kl.penalises or ALGORITHMS[self.algo].penalised
         require(able, f"{self.algo} cannot be held near a reference policy: --kl needs --algo {usable}")
+
+    def _validate_observed(self) -> None:
+        """Check the chosen parts of the observation."""
+        if self.observe is None:
+            return
+        require(len(self.observe) > 0, "observe must name at least one number, or be null")
+        require(len(set(self.observe)) == len(self.observe), "observe must not name a number twice")
+        require(all(0 <= place < 10**9 for place in self.observe), "observe must name places from 0")
+        require(not self.images, "observe is for vectors, not images")
 
     def _validate_exploration(self) -> None:
         """Check that there are vectors to compare, and steps left to train on labels."""

@@ -116,10 +116,10 @@ def numbers_shape(space: Space) -> tuple[int, ...]:
 
 
 def from_numbers(space: Space, numbers: Array) -> Array:
-    """Convert one action back from the result of `as_numbers`."""
+    """Convert actions back from the result of `as_numbers`: (..., n) to (..., *action)."""
     if isinstance(space, spaces.Discrete):
-        return np.asarray(numbers.argmax())
+        return np.asarray(numbers.argmax(axis=-1))
     if isinstance(space, spaces.MultiDiscrete):
-        parts = np.split(numbers, np.cumsum(space.nvec)[:-1])
-        return np.array([part.argmax() for part in parts])
+        parts = np.split(numbers, np.cumsum(space.nvec)[:-1], axis=-1)
+        return np.stack([part.argmax(axis=-1) for part in parts], axis=-1)
     return np.rint(numbers).astype(np.int8) if isinstance(space, spaces.MultiBinary) else numbers

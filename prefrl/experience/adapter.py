@@ -6,7 +6,7 @@ It removes reserved keys from `info`, and turns errors of the environment into o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import gymnasium
@@ -16,7 +16,12 @@ from prefrl.arrays import Array
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.action_spaces import agent_space, to_environment, unsuitable_actions
 from prefrl.experience.env_errors import EnvError, raised
-from prefrl.experience.observation_spaces import ObservationError, observation_transform, unsuitable_observations
+from prefrl.experience.observation_spaces import (
+    ObservationError,
+    observation_transform,
+    selected,
+    unsuitable_observations,
+)
 
 Env = gymnasium.Env[Any, Any]
 _T = TypeVar("_T")
@@ -46,17 +51,24 @@ _RESERVED = frozenset(
 class Adapter(gymnasium.Wrapper[Any, Any, Any, Any]):
     """An environment with converted spaces and checked results."""
 
-    def __init__(self, env: Env, name: str, *, rewarded: bool = True) -> None:
+    def __init__(self, env: Env, name: str, *, rewarded: bool = True, observe: Sequence[int] | None = None) -> None:
         """Wrap an environment with supported spaces.
 
         Args:
             env: The environment.
             name: Its name in error messages.
             rewarded: Whether it has a true reward. If not, its rewards are replaced by 0.
+            observe: Places of the numbers of an observation to keep; None for all.
+
+        Raises:
+            UsageError: if the observation has no such numbers.
         """
         super().__init__(env)
         self.name, self._rewarded = name, rewarded
-        self.observation_transform = observation_transform(env.observation_space)
+        transform = observation_transform(env.observation_space)
+        if observe is not None and max(observe) >= (size := transform.target.low.size):
+            raise UsageError(f"{name} cannot be observed at {max(observe)}: its observations have {size} numbers")
+        self.observation_transform = transform if observe is None else selected(transform, observe)
         self.own_actions = env.action_space
         self.observation_space = self.observation_transform.target
         self.action_space = agent_space(env.action_space)
@@ -197,11 +209,15 @@ def unsuitable(env: Env) -> str | None:
     return unsuitable_observations(env.observation_space) or unsuitable_actions(env.action_space)
 
 
-def adapt(env: Env) -> Adapter:
+def adapt(env: Env, *, observe: Sequence[int] | None = None) -> Adapter:
     """Wrap an environment so that an exported agent can act in it.
 
     Observation spaces other than float vectors and images, and action spaces other than Box and Discrete from 0, are
     converted as in training. Other environments are left unchanged.
+
+    Args:
+        env: The environment.
+        observe: What the agent observes, if it is a student that observes less; see the run's `config.json`.
 
     Raises:
         UsageError: if it is unsuitable for an agent.
@@ -209,4 +225,4 @@ def adapt(env: Env) -> Adapter:
     name = env.spec.id if env.spec else type(env.unwrapped).__name__
     if reason := unsuitable(env):
         raise UsageError(f"{name} is unsuitable: {reason}")
-    return Adapter(env, name)
+    return Adapter(env, name, observe=observe)

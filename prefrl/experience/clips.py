@@ -6,23 +6,19 @@ For segments that people label, it also holds the scene, from which the clip is 
 from __future__ import annotations
 
 import hashlib
-import math
-import operator
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from prefrl.arrays import Array
 from prefrl.config.migrations import opened, stamped
-from prefrl.encoder import is_image
 from prefrl.errors import PrefrlError
 from prefrl.experience.segment import Segment
+from prefrl.experience.segment_tree import segment_of, segment_tree
 from prefrl.storage.durable import sync
 from prefrl.storage.files import DamagedFileError, Tree, load_tree, save_tree, taken_from
-from prefrl.storage.reading import MEBIBYTE, inflated, read_bytes
+from prefrl.storage.reading import MEBIBYTE, read_bytes
 
 LARGEST_CLIP = 128 * MEBIBYTE
 """Maximum size of a segment's observations and actions in bytes, if their shapes are unknown."""
@@ -72,15 +68,7 @@ class ClipFolder:
                 return _is_same(self.load(segment.id), segment)
             except DamagedFileError:
                 return False
-        tree = {
-            "observations": _packed(segment.frames),
-            "actions": segment.actions,
-            "true_rewards": segment.true_rewards,
-            "terminated": segment.terminated,
-            "truncated": segment.truncated,
-            "stack": segment.stack,
-        }
-        save_tree(path, stamped("clip", tree), private=True)
+        save_tree(path, stamped("clip", segment_tree(segment)), private=True)
         return True
 
     def save_scene(self, segment: Segment) -> None:
@@ -162,27 +150,7 @@ class ClipFolder:
             raise PrefrlError(f"the clip {self.file(segment_id)} is missing") from None
         tree = opened("clip", tree, path)
         with taken_from(path):
-            return _segment(segment_id, tree, most)
-
-
-def _segment(number: int, tree: Tree, most: int) -> Segment:
-    """Make a segment of a clip's content.
-
-    Raises:
-        ValueError: if its arrays do not fit together, or are too large; and the other errors of `WRONG_CONTENT`.
-    """
-    frames, true_rewards = _numbers(_unpacked(tree["observations"], most)), _numbers(np.asarray(tree["true_rewards"]))
-    length = len(true_rewards)
-    if tree.get("encoded"):
-        actions, stack = np.zeros((length, 0), np.float32), len(frames) - length + 1
-        terminated, truncated = np.zeros((2, length), bool)
-    else:
-        actions, stack = _numbers(np.asarray(tree["actions"])), operator.index(tree["stack"])
-        terminated, truncated = (_numbers(np.asarray(tree[name]), "b") for name in ("terminated", "truncated"))
-    segment = Segment(number, frames, actions, true_rewards, terminated, truncated, stack)
-    if len(segment) == 0 or (segment.stack > 1 and not is_image(frames.shape[1:], frames.dtype)):
-        raise ValueError(f"{len(segment)} steps of stacks of {segment.stack}")
-    return segment
+            return segment_of(segment_id, tree, most)
 
 
 def _is_same(kept: Segment, segment: Segment) -> bool:
@@ -193,33 +161,3 @@ def _is_same(kept: Segment, segment: Segment) -> bool:
         names = ("frames", "actions", "terminated", "truncated")
         pairs = [(getattr(kept, name), getattr(segment, name)) for name in names]
     return all(np.array_equal(*pair) for pair in [*pairs, (kept.true_rewards, segment.true_rewards)])
-
-
-def _numbers(array: Array, kinds: str = "biuf") -> Array:
-    """Return the array if it is numeric.
-
-    Raises:
-        TypeError: if it holds strings or objects, or numbers of other kinds.
-    """
-    if array.dtype.kind not in kinds:
-        raise TypeError(f"it holds {array.dtype}")
-    return array
-
-
-def _packed(frames: Array) -> Any:
-    """Compress images, which saves more than 90 %; other observations are unchanged."""
-    if frames.dtype != np.uint8:
-        return frames
-    deflated = np.frombuffer(zlib.compress(frames.tobytes()), np.uint8)
-    return {"deflated": deflated, "shape": list(frames.shape)}
-
-
-def _unpacked(kept: Any, most: int) -> Array:
-    """Decompress observations, checking their size first."""
-    if not isinstance(kept, dict):
-        return np.asarray(kept)
-    shape = [operator.index(size) for size in kept["shape"]]
-    size = math.prod(shape)
-    if min(shape) < 0 or size > most:
-        raise ValueError(f"images of {size} bytes in a clip of {most}")
-    return np.frombuffer(bytearray(inflated(kept["deflated"].tobytes(), size)), np.uint8).reshape(shape)

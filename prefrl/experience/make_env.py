@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -31,6 +31,7 @@ def make_env(
     arguments: Mapping[str, Any] | None = None,
     *,
     rewarded: bool = True,
+    observe: Sequence[int] | None = None,
     render_mode: str | None = None,
     **size: int,
 ) -> Adapter:
@@ -40,6 +41,7 @@ def make_env(
         env_id: Its Gymnasium id.
         arguments: The user's arguments for its constructor.
         rewarded: Whether it has a true reward.
+        observe: Places of the numbers of an observation to keep; None for all.
         render_mode: `RENDERED` to enable rendering.
         **size: `width` and `height` of the frames, for environments that accept them.
 
@@ -54,12 +56,13 @@ def make_env(
     if render_mode and (reason := _unseen(env_id, env)):
         env.close()
         raise UsageError(f"{env_id} cannot be rendered: {reason}")
-    return Adapter(env, env_id, rewarded=rewarded)
+    return Adapter(env, env_id, rewarded=rewarded, observe=observe)
 
 
 def run_env(config: RunConfig, *, render_mode: str | None = None) -> Adapter:
     """Create the environment of a run; arguments and errors as for `make_env`."""
-    return make_env(config.env_id, config.env_kwargs, rewarded=config.true_reward, render_mode=render_mode)
+    observe, rewarded = config.observe, config.true_reward
+    return make_env(config.env_id, config.env_kwargs, rewarded=rewarded, observe=observe, render_mode=render_mode)
 
 
 def _make(env_id: str, arguments: dict[str, Any], own: dict[str, Any]) -> Env:

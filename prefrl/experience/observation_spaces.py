@@ -7,7 +7,7 @@ concatenated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,14 @@ def observation_transform(space: Space) -> ObservationTransform:
         return _array(space, observation).astype(np.float32).reshape(-1)
 
     return ObservationTransform(space, target, flatten_numbers)
+
+
+def selected(transform: ObservationTransform, places: Sequence[int]) -> ObservationTransform:
+    """Return a conversion that keeps only some numbers of the result, by their places in the flat array."""
+    kept, space = np.array(places), transform.target
+    low, high = space.low.reshape(-1)[kept], space.high.reshape(-1)[kept]
+    target = spaces.Box(low, high, (len(kept),), space.dtype)
+    return ObservationTransform(transform.source, target, lambda seen: transform(seen).reshape(-1)[kept])
 
 
 def unsuitable_observations(space: Space) -> str | None:

@@ -17,7 +17,7 @@ from prefrl.encoder import encode
 from prefrl.experience.action_spaces import as_numbers, numbers_shape
 from prefrl.experience.episodes import EpisodeSums
 from prefrl.experience.scenes import Scenes
-from prefrl.experience.segment import Segment
+from prefrl.experience.segment import Segment, unstacked
 from prefrl.storage.files import Tree
 
 
@@ -178,12 +178,6 @@ class SegmentRecorder(VecEnvWrapper):
         features = encode(observations, actions, axes=2)
         return Experience(observations, actions, rewards.astype(np.float32), dones, terminated, features)
 
-    def _unstacked(self, observations: Array) -> Array:
-        """Return a segment's frames, each once: all frames of the first observation, then the newest of each other."""
-        if self._stack == 1:
-            return observations.copy()
-        return np.concatenate([observations[0, :-1], observations[:, -1]])
-
     def cut(self, experience: Experience) -> None:
         """Cut a rollout into segments and add them to the pool, ordered by their first step.
 
@@ -225,7 +219,7 @@ class SegmentRecorder(VecEnvWrapper):
     def _arrays(self, steps: _Steps, start: int) -> _Steps:
         """Copy the frames, actions, rewards and ends of a segment."""
         seen, *others = (array[start : start + self._length] for array in steps)
-        return _Steps(self._unstacked(seen), *(array.copy() for array in others))
+        return _Steps(unstacked(seen, self._stack), *(array.copy() for array in others))
 
     def state_dict(self) -> Tree:
         """Return the pool and the unfinished segments. Call this between rollouts only."""

@@ -65,3 +65,15 @@ class Segment:
     def is_encoded(self) -> bool:
         """Whether `frames` are the features, and actions and ends are unknown: it was read from a clip of format 1."""
         return self.actions.shape[1:] == (0,)
+
+
+def unstacked(observations: Array, stack: int) -> Array:
+    """Return the frames of consecutive observations, each once: all of the first one, then the newest of each other.
+
+    Args:
+        observations: (L, *observation)
+        stack: Frames per observation; 1 for none.
+    """
+    if stack == 1:
+        return observations.copy()
+    return np.concatenate([observations[0, :-1], observations[:, -1]])

@@ -26,6 +26,7 @@ from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, ClipFolder
 from prefrl.experience.inputs import Inputs, Recorded
 from prefrl.feedback.kinds import KINDS
 from prefrl.feedback.label_history import NO_HISTORY, History, RecordedAnswer
+from prefrl.feedback.terms import DEMONSTRATIONS
 from prefrl.storage.files import DamagedFileError, replacing
 from prefrl.storage.reading import MEBIBYTE
 
@@ -112,8 +113,9 @@ class LabelArchive:
 
     @property
     def answered(self) -> int:
-        """Number of labels that count towards a budget."""
-        return sum(KINDS[label.kind].counts(label.value) for label in self.labels)
+        """Number of labels that count towards a budget; automatic labels do not."""
+        counted = (label for label in self.labels if label.teacher != DEMONSTRATIONS)
+        return sum(KINDS[label.kind].counts(label.value) for label in counted)
 
     @property
     def kinds(self) -> list[str]:

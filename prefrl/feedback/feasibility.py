@@ -7,6 +7,7 @@ import math
 from prefrl.config import RunConfig
 from prefrl.errors import UsageError
 from prefrl.feedback.kinds import FeedbackKind, kinds_of
+from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.registry import LOSSES
 
 
@@ -23,6 +24,7 @@ def check_feedback(config: RunConfig) -> RunConfig:
     for name, kind in kinds.items():
         _check_kind(config, name, kind)
     _check_pairs(config)
+    _check_automatic_labels(config)
     return config
 
 
@@ -60,6 +62,15 @@ def _check_pairs(config: RunConfig) -> None:
     for name in (name for name, on in needs_pairs.items() if on and not pairs):
         raise UsageError(
             f"{name} needs a loss of comparisons, and reward.loss={config.reward.loss} is none: leave {name} off"
+        )
+
+
+def _check_automatic_labels(config: RunConfig) -> None:
+    """Check that the run learns from comparisons, if there are automatic ones."""
+    if config.automatic_labels and COMPARISON not in config.shares:
+        raise UsageError(
+            f"automatic labels compare clips, and --feedback {config.feedback} does not: turn them off with --set "
+            "demonstrations.labels=0"
         )
 
 

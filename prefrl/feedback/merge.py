@@ -265,8 +265,8 @@ class _Inserter:
 
     def __init__(self, connection: sa.Connection, places: Mapping[int, int]) -> None:
         self._connection, self._places = connection, places
-        imported = sa.select(sa.func.count()).where(QUERIES.c.round == IMPORTED_ROUND)
-        self._rank = connection.scalar(imported) or 0
+        last = sa.select(sa.func.max(QUERIES.c.rank)).where(QUERIES.c.round == IMPORTED_ROUND)
+        self._rank = 0 if (rank := connection.scalar(last)) is None else rank + 1
 
     def answer(self, label: RecordedAnswer) -> int:
         """Insert an answer, and return the query's id."""

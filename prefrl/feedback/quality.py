@@ -19,6 +19,7 @@ from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json, kinds_of
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import DEMONSTRATIONS
 from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10
@@ -43,6 +44,8 @@ class GivenAnswer(NamedTuple):
     """Id of the answer."""
     rewards: tuple[Floats, ...] = ()
     """(L,) true rewards of each segment; empty if one is unknown."""
+    by_program: bool = False
+    """Whether a program answered, e.g. a judge."""
 
     @property
     def original_value(self) -> Any:
@@ -130,7 +133,8 @@ def report(root: Path) -> dict[str, Any]:
     """Compute the metrics of a run's labels: of all labellers, of each labeller, and the agreement between them.
 
     Only answers of the kinds that the run asks for are included. The metrics are those of the first kind; those of the
-    other kinds are in a list of reports, `other_kinds`.
+    other kinds are in a list of reports, `other_kinds`. If people answered, the totals are theirs: answers of programs,
+    e.g. of a judge, are in none of them. Nor are automatic labels.
 
     Raises:
         UsageError: if the folder is not a run.
@@ -148,14 +152,16 @@ def report(root: Path) -> dict[str, Any]:
 
 def _report_of(run: RunDirectory, kind: FeedbackKind, answers: Sequence[GivenAnswer]) -> dict[str, Any]:
     """Compute the metrics of the answers of one kind."""
-    alpha, shared = agreement(answers)
+    people = [answer for answer in answers if not answer.by_program]
+    counted = people or [answer for answer in answers if answer.labeller != DEMONSTRATIONS]
+    alpha, shared = agreement(counted)
     lasts = run.config.queries.segment_length / run.config.playback_fps
     by = {name: [a for a in answers if a.labeller == name] for name in sorted({a.labeller for a in answers})}
     return {
         "run": str(run.root),
         "kind": kind.name,
         "clip_seconds": lasts,
-        "all": label_metrics(kind, answers, lasts),
+        "all": label_metrics(kind, counted, lasts),
         "labellers": {name: label_metrics(kind, own, lasts) for name, own in by.items()},
         "hasty_answers": hasty(answers, lasts),
         "krippendorff_alpha": alpha,
@@ -193,6 +199,7 @@ def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> li
                 kind=kind,
                 id=row.id,
                 rewards=known if whole else (),
+                by_program=row.labeller is None,
             )
         )
     return answers

@@ -30,7 +30,7 @@ from prefrl.feedback.database import (
     segments_of,
 )
 from prefrl.feedback.kinds import KINDS, from_json, to_json
-from prefrl.feedback.terms import Answer, Label, Pending, Query, StandingAnswer
+from prefrl.feedback.terms import DEMONSTRATIONS, Answer, Label, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
 
 IMPORTED_ROUND = 0
@@ -186,9 +186,10 @@ class LabelStore:
             Counts by the kinds' tallies; `answered`: answers that count as labels; `pending`: answers that open queries
             still want.
         """
+        counted = STANDING.c.teacher != DEMONSTRATIONS
         upto = _NO_REPEAT if max_round is None else _NO_REPEAT & (QUERIES.c.round <= max_round)
         joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
-        said = sa.select(STANDING.c.kind, STANDING.c.value, sa.func.count()).select_from(joined).where(upto)
+        said = sa.select(STANDING.c.kind, STANDING.c.value, sa.func.count()).select_from(joined).where(upto, counted)
         missing = sa.select(QUERIES.c.wanted - sa.func.count(STANDING.c.id).label("missing"))
         missing = missing.select_from(sa.outerjoin(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id))
         missing = missing.where(_ASKED_HERE, upto).group_by(QUERIES.c.id)
@@ -205,6 +206,19 @@ class LabelStore:
             if not is_closed(connection):
                 counts["pending"] = sum(connection.scalars(missing))
         return counts
+
+    def by_teacher(self) -> dict[str, int]:
+        """Count the standing answers by teacher, including the automatic labels of `DEMONSTRATIONS`."""
+        joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
+        count = sa.select(STANDING.c.teacher, sa.func.count()).select_from(joined).where(_NO_REPEAT)
+        with self._read() as connection:
+            return {row[0]: row[1] for row in connection.execute(count.group_by(STANDING.c.teacher))}
+
+    def next_rank(self, round_: int) -> int:
+        """Return the rank after the last one of a round; 0 if the round has no queries."""
+        with self._read() as connection:
+            last = connection.scalar(sa.select(sa.func.max(QUERIES.c.rank)).where(QUERIES.c.round == round_))
+        return 0 if last is None else int(last) + 1
 
     def label_seconds(self, max_round: int | None = None) -> float:
         """Return the time in seconds that the standing answers took, including repeats.
@@ -281,8 +295,12 @@ class LabelStore:
         return imported is not None and later is not None and imported > later
 
     def asked(self, kind: str, max_round: int | None = None) -> set[tuple[int, ...]]:
-        """Return the segment ids of all queries of a feedback kind that were ever asked, each sorted."""
-        query = sa.select(QUERIES.c.id).where(QUERIES.c.kind == kind)
+        """Return the segment ids of all queries of a feedback kind that were ever asked, each sorted.
+
+        Those of automatic labels were not asked.
+        """
+        automatic = sa.select(STANDING.c.query_id).where(STANDING.c.teacher == DEMONSTRATIONS)
+        query = sa.select(QUERIES.c.id).where(QUERIES.c.kind == kind, QUERIES.c.id.not_in(automatic))
         if max_round is not None:
             query = query.where(QUERIES.c.round <= max_round)
         with self._read() as connection:

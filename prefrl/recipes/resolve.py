@@ -32,7 +32,8 @@ from prefrl.recipes.tables import (
     Settings,
 )
 from prefrl.registry import ALGORITHMS, NETWORKS
-from prefrl.teachers import check_teacher
+from prefrl.teachers import JUDGE, check_teacher, parse_teacher, uses_true_reward
+from prefrl.teachers.naming import base_name
 
 
 def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> RunConfig:
@@ -56,12 +57,13 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         raise UsageError(f"--recipe {request.recipe} is for --algo {' or '.join(recipe.algos)}, not {algo}")
     if ablation is not None:
         ABLATIONS.check(ablation)
+    teacher, judge = parse_teacher(request.answered_by)
     base = RunConfig(
         task=facts.name,
         env_id=facts.env_id,
         env_kwargs=dict(request.env_kwargs),
         true_reward=not isinstance(facts, GymnasiumTask) or facts.true_reward,
-        teacher=check_teacher(request.answered_by),
+        teacher=teacher,
         recipe=request.recipe,
     )
     layers: list[Settings] = [
@@ -77,6 +79,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
             "ablation": ablation,
             "feedback": request.feedback,
             "reward.loss": ",".join(KINDS[name].likelihood for name in feedback_shares(request.feedback)),
+            "judge.source": judge,
         },
         _unknown_ends(facts),
         LEARNED_REWARD,
@@ -101,8 +104,10 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         raise UsageError(f"the observations of {facts.name} are {seen}, which need reward.network={fitting}")
     check_teacher(config.teacher)
     check_feedback(config)
-    if not config.true_reward and not config.asks_people:
+    if not config.true_reward and (not config.learns_reward or uses_true_reward(config.teacher)):
         raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
+    if base_name(config.teacher) == JUDGE and config.judge.source is None:
+        raise UsageError(f"--teacher {request.teacher} does not say which model judges: write judge:RUN or judge:FILE")
     return config
 
 

@@ -159,10 +159,10 @@ class RewardLearner:
             "l2": float(self.trainer.l2.coefficients.mean()),
         }
 
-    def publish(self, path: Path) -> None:
-        """Fit the output normalisation, and publish the current weights."""
+    def publish(self, path: Path, about: Tree | None = None) -> None:
+        """Fit the output normalisation, and publish the current weights; arguments as for `Publisher.publish`."""
         self.normalise()
-        self._publisher.publish(path, self.metrics())
+        self._publisher.publish(path, self.metrics(), about)
 
     def state_dict(self) -> Tree:
         """Return everything except the labels, which are in the store."""

@@ -19,16 +19,17 @@ class Publisher:
         self.version = 0
         """Number of times that weights were published."""
 
-    def publish(self, path: Path, metrics: dict[str, float]) -> None:
+    def publish(self, path: Path, metrics: dict[str, float], about: Tree | None = None) -> None:
         """Replace the published weights.
 
         Args:
             path: The file of weights.
             metrics: Metrics of the fit, which are stored with the weights.
+            about: Further entries.
         """
         self.version += 1
         tree = {"weights": dict(self._ensemble.state_dict()), "metrics": metrics | {"version": self.version}}
-        save_tree(path, stamped("weights", tree))
+        save_tree(path, stamped("weights", tree | (about or {})))
 
     def state_dict(self) -> Tree:
         """Return the version."""

@@ -26,6 +26,7 @@ from prefrl.reward.batch import Batch
 from prefrl.reward.dataset import ReadSegment, target_rows
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.fit_request import fit_request
+from prefrl.reward.judging import described
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import Loss
@@ -129,7 +130,7 @@ def refit(
     clips = labelled_clips(run)
     training, held_out = request.split(clips.labels)
     learner = fitted_learner(config, clips, training, request.comparisons, report)
-    learner.publish(request.weights)
+    learner.publish(request.weights, described(config))
     kinds = []
     for name, kind in kinds_of(config).items():
         parts = {"held-out": held_out, "training": training}

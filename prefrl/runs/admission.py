@@ -20,7 +20,16 @@ _DEEPEST = 4
 """Maximum depth of folders, including the run directory; TensorBoard may nest two levels."""
 _MOST = 200_000
 """Maximum number of files and folders: three per clip, for more labels than a person gives in a year."""
-_FILES = frozenset({"config.json", "labels.sqlite", "metrics.csv", "progress.json", "summary.json"})
+_FILES = frozenset(
+    {
+        "config.json",
+        "demonstrations.safetensors",
+        "labels.sqlite",
+        "metrics.csv",
+        "progress.json",
+        "summary.json",
+    }
+)
 
 
 def admit_run(root: Path) -> None:

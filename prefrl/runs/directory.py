@@ -58,6 +58,7 @@ class Summary(_Finished, total=False):
     labels_equal: int
     labels_incomparable: int
     labels_unusable: int
+    labels_by_teacher: dict[str, int]
     true_return_mean: float | None
     true_return_std: float | None
     success_rate: float | None
@@ -89,9 +90,11 @@ class RunDirectory:
         self.labels = root / "labels.sqlite"
         self.clips = root / "clips"
         self.weights = root / "reward_model" / "weights.safetensors"
+        self.judge = root / "reward_model" / "judge.safetensors"
         self.unlabelled = root / "reward_model" / "unlabelled.safetensors"
         self.checkpoints = root / "checkpoints"
         self.saved = Checkpoints(self.checkpoints)
+        self.demonstrations = root / "demonstrations.safetensors"
         self.learner_state = self.checkpoints / "learner.safetensors"
         self.reference = root / "reference"
         self.metrics = root / "metrics.csv"

@@ -15,6 +15,8 @@ from prefrl.errors import UsageError
 class Phase(StrEnum):
     """What a training is doing, or how it ended."""
 
+    CLONING = "cloning"
+    """Imitating demonstrations by behaviour cloning."""
     RECORDING = "recording"
     """Recording the first clips with the untrained policy."""
     WAITING = "waiting"

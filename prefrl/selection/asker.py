@@ -105,6 +105,11 @@ class Asker:
         return LabelQueue(self._store).problems()
 
     @property
+    def by_teacher(self) -> dict[str, int]:
+        """Number of standing answers by teacher, including automatic labels."""
+        return self._store.by_teacher()
+
+    @property
     def closed(self) -> bool:
         """Whether the run finishes with its current labels (`prefrl labels finish`)."""
         return self._store.closed

@@ -1,20 +1,44 @@
-"""Teachers answer queries. `--teacher` takes one of these names, or several simulated teachers joined by `+`."""
+"""Teachers answer queries. `--teacher` takes a name of `MAKERS`, see `prefrl.teachers.naming`.
+
+Simulated teachers are configurations, which `+` joins. Another package can add a teacher by an entry point of the group
+`prefrl.teachers`, which names a function that makes it of a `Setting`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 
 from prefrl.config.schema import HUMAN, NO_TEACHER
-from prefrl.errors import unknown
+from prefrl.errors import UsageError, unknown
 from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
+from prefrl.feedback.notes import Notes
+from prefrl.feedback.terms import DEMONSTRATIONS
+from prefrl.registry import Registry, located
+from prefrl.runs.directory import RunDirectory
 from prefrl.teachers.human import HumanTeacher
+from prefrl.teachers.naming import JUDGE, base_name, passed_on_to, split_source
 from prefrl.teachers.simulated import NOTHING, SimulatedTeacher, WatchedOfKind
 from prefrl.teachers.teacher import Teacher
 
-__all__ = ["HUMAN", "NO_TEACHER", "TEACHERS", "check_teacher", "make_teacher", "skips_count"]
+__all__ = [
+    "HUMAN",
+    "JUDGE",
+    "MAKERS",
+    "NO_TEACHER",
+    "TEACHERS",
+    "Setting",
+    "check_teacher",
+    "make_other",
+    "make_teacher",
+    "parse_teacher",
+    "skips_count",
+    "uses_true_reward",
+]
 
 TEACHERS: dict[str, TeacherConfiguration] = {
     "oracle": TeacherConfiguration(),
@@ -35,18 +59,92 @@ TEACHERS: dict[str, TeacherConfiguration] = {
 """The paper's oracle (section 3.1), B-Pref's teachers with its settings, and a teacher with the rates of people."""
 
 
-def check_teacher(name: str) -> str:
-    """Return the name of a teacher unchanged.
+@dataclass(frozen=True)
+class Setting:
+    """What a teacher is made of."""
+
+    name: str
+    """The teacher's name, e.g. `oracle`, `mistake+skip`, `judge+human`, or `NAME:ARGUMENT`."""
+    seed: int
+    """The run's seed."""
+    episodes: Callable[[], Episodes | None]
+    """Returns the agent's newest episodes; None before the first has ended."""
+    kinds: Mapping[str, FeedbackKind] = field(default_factory=lambda: KINDS)
+    """The feedback kinds, as the run asks them."""
+    watched: WatchedOfKind = lambda kind: NOTHING
+    """Returns the true rewards of the segments of all queries of a kind so far."""
+    run: RunDirectory | None = None
+    """The run, with its folder and its configuration."""
+    notes: Notes | None = None
+    """Keeps a state in the run's label store."""
+
+    @property
+    def argument(self) -> str | None:
+        """The text after the colon of the name; None without one."""
+        return self.name.partition(":")[2] or None
+
+
+Maker = Callable[[Setting], Teacher] | str
+"""Makes a teacher of a setting; or its "module:name"."""
+
+
+def _simulated(setting: Setting) -> Teacher:
+    configuration = _configuration(setting.name)
+    return SimulatedTeacher(setting.name, configuration, setting.seed, setting.episodes, setting.kinds, setting.watched)
+
+
+def _configuration(name: str) -> TeacherConfiguration:
+    return reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in name.split("+")))
+
+
+_MAKERS: dict[str, Maker] = dict.fromkeys(TEACHERS, _simulated)
+_MAKERS |= {HUMAN: lambda setting: HumanTeacher(), JUDGE: "prefrl.reward.judging:make_judge"}
+MAKERS: Registry[Maker] = Registry("teacher", _MAKERS)
+"""How teachers are made, by the first name of `--teacher`."""
+MAKERS.extended("prefrl.teachers", lambda entry_point: entry_point.value)
+for _reserved in (NO_TEACHER, DEMONSTRATIONS):
+    MAKERS.pop(_reserved, None)
+
+
+def parse_teacher(text: str) -> tuple[str, str | None]:
+    """Separate the value of `--teacher` into a name, which is checked, and the source of a judge, or None.
 
     Raises:
         UsageError: if the name is unknown.
     """
-    if name in {NO_TEACHER, HUMAN}:
+    name, source = split_source(text, MAKERS)
+    return check_teacher(name), source
+
+
+def check_teacher(name: str) -> str:
+    """Return the name of a teacher unchanged.
+
+    Raises:
+        UsageError: if the name is unknown, or its parts cannot be joined.
+    """
+    if name == NO_TEACHER:
         return name
-    for part in name.split("+"):
-        if part not in TEACHERS:
-            raise unknown("teacher", part, [*TEACHERS, HUMAN, NO_TEACHER])
-    return name
+    if name.partition("+")[0] == JUDGE:
+        other = passed_on_to(name)
+        if other is not None and (base_name(check_teacher(other)) in {JUDGE, NO_TEACHER}):
+            raise UsageError(f"--teacher {name}: a judge passes queries on to people or to a simulated teacher")
+        return name
+    simulated = all(part in TEACHERS for part in name.split("+"))
+    if simulated or name in MAKERS or (":" in name and base_name(name) in MAKERS.keys() - {*TEACHERS, HUMAN}):
+        return name
+    wrong = next((part for part in name.split("+") if part not in TEACHERS), name)
+    raise unknown("teacher", wrong.partition(":")[0], [*MAKERS, NO_TEACHER])
+
+
+def uses_true_reward(name: str) -> bool:
+    """Return whether a teacher answers from the true reward."""
+    return base_name(passed_on_to(name) or name) in TEACHERS
+
+
+def skips_count(name: str) -> bool:
+    """Return whether queries that a teacher skips count towards the label budget; a person's never do."""
+    simulated = passed_on_to(name) or name
+    return base_name(simulated) in TEACHERS and _configuration(simulated).skips_count
 
 
 def make_teacher(
@@ -55,17 +153,20 @@ def make_teacher(
     episodes: Callable[[], Episodes | None],
     kinds: Mapping[str, FeedbackKind] = KINDS,
     watched: WatchedOfKind = lambda kind: NOTHING,
+    *,
+    run: RunDirectory | None = None,
+    notes: Notes | None = None,
 ) -> Teacher:
-    """Create a teacher by name; arguments as for `SimulatedTeacher`."""
-    if name == HUMAN:
-        return HumanTeacher()
-    return SimulatedTeacher(name, _configuration(name), seed, episodes, kinds, watched)
+    """Make a teacher by its name; arguments as for `Setting`."""
+    maker = MAKERS[base_name(check_teacher(name))]
+    teacher: Teacher = located(maker)(Setting(name, seed, episodes, kinds, watched, run, notes))
+    return teacher
 
 
-def skips_count(name: str) -> bool:
-    """Return whether queries that a teacher skips count towards the label budget; a person's never do."""
-    return name not in {NO_TEACHER, HUMAN} and _configuration(name).skips_count
-
-
-def _configuration(name: str) -> TeacherConfiguration:
-    return reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in check_teacher(name).split("+")))
+def make_other(setting: Setting) -> Teacher | None:
+    """Make the teacher to whom a judge passes queries on; None if it answers all."""
+    other = passed_on_to(setting.name)
+    if other is None:
+        return None
+    made: Teacher = located(MAKERS[base_name(other)])(dataclasses.replace(setting, name=other))
+    return made

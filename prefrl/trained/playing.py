@@ -142,10 +142,11 @@ def load_policy(root: str | Path, env: UserEnv | None = None, *, trust: Sequence
     restore_user_env(run.config, env)
     made = run_env(run.config)
     made.close()
-    return _policy(run, made)
+    return policy_in(run, made)
 
 
-def _policy(run: RunDirectory, env: Adapter) -> Policy:
+def policy_in(run: RunDirectory, env: Adapter) -> Policy:
+    """Load the newest policy of an admitted run, to act in an environment; errors as for `load_policy`."""
     network = make_policy(run.config, observed_space(run.config, env.observation_space), env.action_space)
     state = policy_of(run, network)
     with taken_from(run.checkpoints):
@@ -270,7 +271,7 @@ def play(
 
     try:
         set_activity("loading the policy")
-        policy = _policy(run, env)
+        policy = policy_in(run, env)
         if video:
             prepare(env)
         set_activity(f"{episodes} episodes")

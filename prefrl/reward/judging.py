@@ -1,0 +1,126 @@
+"""The reward model of a judge: where it comes from, and how a run keeps it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from prefrl.config import RunConfig
+from prefrl.config.migrations import current_format, opened, stamped, upgraded
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.environments import reward_inputs
+from prefrl.machine.devices import choose_device
+from prefrl.printable import printable
+from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.published import largest_weights
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import LARGEST_TREE, DamagedFileError, Tree, load_tree, save_tree, taken_from
+from prefrl.teachers import Setting, make_other
+from prefrl.teachers.judge import ANSWERS, JudgeTeacher, predictor
+from prefrl.teachers.teacher import Teacher
+
+
+class JudgeModel(NamedTuple):
+    """A fitted reward model and the configuration that it was fitted for."""
+
+    path: Path
+    config: RunConfig
+    weights: Tree
+    """The ensemble's arrays."""
+
+    def save(self, path: Path) -> None:
+        """Write a file like that of `prefrl reward fit`."""
+        save_tree(path, stamped("weights", {"weights": self.weights, "metrics": {}} | described(self.config)))
+
+    def ensemble(self) -> RewardEnsemble:
+        """Return the reward model.
+
+        Raises:
+            DamagedFileError: if the weights are not those of the configured networks.
+        """
+        ensemble = RewardEnsemble(self.config.reward, reward_inputs(self.config))
+        if sum(array.nbytes for array in self.weights.values()) > largest_weights(ensemble):
+            raise DamagedFileError(f"{printable(self.path)} holds larger weights than can be right")
+        with taken_from(self.path):
+            ensemble.load_arrays(self.weights)
+        return ensemble.to(choose_device(self.config.device) if self.config.images else "cpu").eval()
+
+
+def described(config: RunConfig) -> Tree:
+    """Return the entries of a file of weights that say for which run they were fitted."""
+    return {"config": config.to_json(), "config_format": current_format("config")}
+
+
+def judge_for(config: RunConfig) -> JudgeModel:
+    """Get a new run's judge from its source.
+
+    Args:
+        config: The run; `judge.source` says where it comes from.
+
+    Raises:
+        UsageError: if there is no such run or file, or its task, kind of feedback or inputs are others.
+        PrefrlError: if it has no reward model yet, or its files are damaged.
+    """
+    path = Path(config.judge.source or "").expanduser()
+    if not path.exists():
+        raise UsageError(f"--teacher judge:{path}: there is no such run or file")
+    found = _of_run(path) if path.is_dir() else load_judge(path)
+    _check(found, config)
+    found.ensemble()
+    return found
+
+
+def load_judge(path: Path) -> JudgeModel:
+    """Read a file of `prefrl reward fit`, or a run's copy.
+
+    Raises:
+        UsageError: if it was written by a newer version, or holds no reward model that can judge.
+        PrefrlError: if it is missing or damaged.
+    """
+    try:
+        tree = opened("weights", load_tree(path, LARGEST_TREE), path)
+    except FileNotFoundError:
+        raise PrefrlError(f"{printable(path)} is missing") from None
+    if "weights" in tree and "config" not in tree:
+        raise UsageError(
+            f"{path} does not say which task it is for: give the run, or a file of `prefrl reward fit --out FILE`"
+        )
+    with taken_from(path):
+        config = upgraded("config", tree["config"], int(tree["config_format"]), path)
+        weights = dict(tree["weights"])
+    try:
+        return JudgeModel(path, RunConfig.from_json(config), weights)
+    except UsageError as error:
+        raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
+
+
+def _of_run(root: Path) -> JudgeModel:
+    run = RunDirectory.open(root)
+    if not run.config.learns_reward:
+        raise UsageError(f"{root} trains on the true reward: it has no reward model to judge")
+    if not run.weights.exists():
+        raise PrefrlError(f"{root} has no learned reward yet")
+    tree = opened("weights", load_tree(run.weights, LARGEST_TREE), run.weights)
+    with taken_from(run.weights):
+        return JudgeModel(run.weights, run.config, dict(tree["weights"]))
+
+
+def _check(found: JudgeModel, config: RunConfig) -> None:
+    """Raise UsageError unless a judge can answer a run's queries."""
+    theirs, source = found.config, config.judge.source
+    if (theirs.env_id, theirs.env_kwargs) != (config.env_id, config.env_kwargs):
+        raise UsageError(f"the judge {source} is for {theirs.task}, not {config.task}")
+    if theirs.feedback != config.feedback:
+        raise UsageError(f"the judge {source} learned from {theirs.feedback}s, but the run asks for {config.feedback}s")
+    ANSWERS.check(config.feedback)
+    if theirs.frame_stack != config.frame_stack or theirs.images != config.images:
+        raise UsageError(f"the judge {source} reads other observations than {config.task} has")
+
+
+def make_judge(setting: Setting) -> Teacher:
+    """Create a run's judge, for the registry of teachers."""
+    run, notes = setting.run, setting.notes
+    if run is None or notes is None:
+        raise UsageError("a judge answers in runs only")
+    predict = predictor(load_judge(run.judge).ensemble().predict_preferences)
+    return JudgeTeacher(predict, run.config.judge, notes, make_other(setting))
