@@ -220,14 +220,12 @@ def test_a_run_of_another_task_is_one_line(demonstrator, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_another_kind_of_feedback_has_no_automatic_labels(monkeypatch):
-    import rating
-
-    from prefrl.feedback.kinds import KINDS
-
-    monkeypatch.setitem(KINDS, "rating", rating.RATING)
+def test_another_kind_of_feedback_has_no_automatic_labels():
+    settings = {"demonstrations.source": "x"}
     with pytest.raises(UsageError, match="automatic labels compare clips, and --feedback rating does not"):
-        resolve("reacher", feedback="rating", settings={"demonstrations.source": "x", "reward.loss": "true-reward"})
+        resolve("reacher", feedback="rating", settings=settings)
+    assert resolve("reacher", feedback="rating,comparison", settings=settings).automatic_labels
+    assert not resolve("reacher", feedback="rating", settings=settings | {"demonstrations.labels": 0}).automatic_labels
 
 
 def minari(monkeypatch, data):

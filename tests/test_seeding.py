@@ -73,7 +73,17 @@ def test_what_cannot_have_a_stream_of_its_own_is_refused(seed, purpose, keys):
 
 def test_purposes_are_those_that_the_package_draws_for():
     kept = ["queries", "batches", "bootstrap", "teacher", "holdout", "repeats"]
-    later = ["evaluation", "random actions", "made-up clips", "crops", "pseudo-labels", "study", "reference", "probe"]
+    later = [
+        "evaluation",
+        "random actions",
+        "made-up clips",
+        "crops",
+        "pseudo-labels",
+        "study",
+        "reference",
+        "probe",
+        "demonstrations",
+    ]
     assert list(PURPOSES) == [*kept, *later]
 
 

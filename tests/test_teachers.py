@@ -18,7 +18,7 @@ from prefrl.feedback.kinds.comparison import judge as judge_rewards
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, discounted
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
-from prefrl.teachers import HUMAN, TEACHERS, check_teacher, make_teacher
+from prefrl.teachers import HUMAN, MAKERS, TEACHERS, check_teacher, make_teacher
 from prefrl.teachers.human import HumanTeacher
 
 
@@ -356,6 +356,7 @@ def test_whose_skipped_queries_count_towards_the_budget(name, expected):
 def choosy(monkeypatch, *, count):
     """A teacher that skips pairs of which no clip returns more than usual, about half of them."""
     monkeypatch.setitem(TEACHERS, "choosy", TeacherConfiguration(skip=1.0, skips_count=count))
+    monkeypatch.setitem(MAKERS, "choosy", MAKERS["oracle"])
 
 
 @pytest.mark.parametrize("counts", [True, False])

@@ -66,8 +66,8 @@ def watched(root: Path, algo: str, *settings: str) -> Seen:
         calls["scores"] += [predicted.copy() for predicted, _ in self.source._pairs[before:]]
         return rewards
 
-    def make(name: str, seed: int, episodes: Any, *more: Any) -> Any:
-        return teacher(name, seed, kept("episodes", episodes), *more)
+    def make(name: str, seed: int, episodes: Any, *more: Any, **named: Any) -> Any:
+        return teacher(name, seed, kept("episodes", episodes), *more, **named)
 
     patch.setattr(AgentReward, "__call__", paid_for)
     patch.setattr(assembly, "make_teacher", make)

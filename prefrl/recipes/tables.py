@@ -22,6 +22,11 @@ _SAC: Settings = _OFF_POLICY | {
     "agent.net_arch": [128, 128],
     "off_policy.updates_per_step": 0.5,
 }
+_IMAGE_SAC: Settings = _OFF_POLICY | {
+    "agent.n_steps": 8,
+    "agent.image_network": "small",
+    "off_policy.memory": 50_000,
+}
 _DQN: Settings = _OFF_POLICY | {
     "agent.n_steps": 4,
     "agent.learning_rate": 1e-3,
@@ -88,7 +93,9 @@ IMAGES: dict[str, Settings] = {
         "agent.normalise_advantage": False,
     },
     "trpo": {"agent.n_steps": 128, "agent.learning_rate": 1e-3, "agent.gamma": 0.99},
-    "sac": _OFF_POLICY | {"agent.n_steps": 8, "agent.image_network": "small", "off_policy.memory": 50_000},
+    "sac": _IMAGE_SAC,
+    "tqc": _IMAGE_SAC,
+    "crossq": _IMAGE_SAC,
     "dqn": _IMAGE_DQN,
     "qrdqn": _IMAGE_DQN,
 }
