@@ -1,17 +1,24 @@
 """Behaviour cloning: losses worked by hand, and policies that learn to act like a demonstrator."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from helpers import segment
+from stable_baselines3.common.logger import Logger
 
 from prefrl.agents.algorithms import make_policy
 from prefrl.agents.cloning import clone, margin_loss
+from prefrl.agents.off_policy_algorithms import copy_to_targets
+from prefrl.agents.on_policy import OnPolicyAgent
 from prefrl.config import replace
 from prefrl.config.demonstration_config import DemonstrationConfig
 from prefrl.experience.action_spaces import as_numbers
+from prefrl.experience.demonstrations import Demonstrations
+from prefrl.experience.environments import make_stack
 from prefrl.recipes import resolve
 from prefrl.registry import ALGORITHMS, located
 
@@ -78,3 +85,29 @@ def test_cloning_can_be_stopped_between_gradient_steps():
     with pytest.raises(KeyboardInterrupt):
         clone(policy, loss, lambda n: (seen[n], seen[n, :1]), 4, QUICK, np.random.default_rng(0), tell)
     assert len(told) == 3
+
+
+def test_targets_of_value_networks_become_copies():
+    policy = make_policy(resolve("CartPole-v1", algo="dqn"), SEEN, spaces.Discrete(2))
+    with torch.no_grad():
+        for weights in policy.q_net.parameters():
+            weights.add_(1)
+    copy_to_targets(SimpleNamespace(policy=policy))
+    pairs = zip(policy.q_net.parameters(), policy.q_net_target.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_the_normalisation_gets_each_demonstrated_observation_once():
+    config = replace(resolve("Pendulum-v1", teacher="none"), {"agent.n_envs": 2, "demonstrations.batches": 1})
+    env = make_stack(config)
+    agent = OnPolicyAgent(config, env, Logger(None, []))
+    before, statistics = env.normaliser.obs_rms.count, env.normaliser.obs_rms
+    episodes = tuple(segment(n, np.zeros(50), features=4) for n in range(3))
+    agent.clone(Demonstrations("Pendulum-v1", {}, episodes[:2]), lambda: None)
+    assert statistics.count == pytest.approx(before + 100)
+    agent.clone(Demonstrations("Pendulum-v1", {}, episodes), lambda: None, known=2)
+    assert statistics.count == pytest.approx(before + 150)
+    seen = np.concatenate([each.observations for each in episodes])
+    kept = statistics.mean * statistics.count - seen.sum(axis=0)  # what the reset had added
+    assert np.abs(kept).max() < 2 * 8 + 1
+    env.top.close()

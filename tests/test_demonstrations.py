@@ -18,6 +18,7 @@ from prefrl.config.request import Request
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.demonstrations import Demonstrations, EpisodeTape
+from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
 from prefrl.feedback.terms import Answer
@@ -213,6 +214,15 @@ def test_a_bad_source_is_one_line(source, said, tmp_path, monkeypatch):
     assert len(done.err.splitlines()) == 1
 
 
+def test_a_file_is_used_whole_up_to_the_largest_number_of_steps(demonstrator, tmp_path):
+    one = demonstrations_for(configured("reacher", demonstrator, **{"demonstrations.episodes": 1}))
+    dataclasses.replace(one, episodes=3 * one.episodes).save(path := tmp_path / "shown.safetensors")
+    found = demonstrations_for(configured("reacher", path, **{"demonstrations.episodes": 1}))
+    assert [len(each) for each in found.episodes] == 3 * [len(one)]
+    found = demonstrations_for(configured("reacher", path, **{"demonstrations.steps": len(one) + 2}))
+    assert [len(each) for each in found.episodes] == [len(one), 2]
+
+
 def test_a_run_of_another_task_is_one_line(demonstrator, tmp_path):
     done = prefrl("train", "Pendulum-v1", "--demonstrations", demonstrator, "--out", tmp_path / "run")
     assert done.code == 2
@@ -290,6 +300,10 @@ def test_a_run_learns_from_demonstrations_and_needs_their_source_no_more(demonst
     assert len(Demonstrations.load(root / "demonstrations.safetensors").episodes) == 4
     report = prefrl("labels", "report", root)
     assert "demonstrations" in report.out
+    exported = prefrl("labels", "export", root, tmp_path / "labels.zip")
+    assert exported.code == 0, exported.err
+    archive = read_archive(tmp_path / "labels.zip")
+    assert (len(archive.labels), archive.answered) == (25, 20)
 
 
 def stopped_then_finished(root, request, stop):

@@ -14,7 +14,7 @@ class DemonstrationConfig:
     source: str | None = None
     """Where the demonstrations come from; see `Request.demonstrations`. The run keeps a copy; null for none."""
     episodes: int = 10
-    """Number of episodes that a run's policy plays, or that are taken of a data set."""
+    """Number of episodes that a run's policy plays, or that are taken from a data set; a file is used whole."""
     steps: int = 20_000
     """Largest number of demonstrated steps that are used, the first ones."""
     batches: int = 2000

@@ -50,7 +50,7 @@ def demonstrations_for(config: RunConfig, trust: Sequence[str] = ()) -> Demonstr
         found = _of_file(path, config)
     else:
         raise UsageError(f"--demonstrations {source}: there is no such run or file")
-    kept = found.first(settings.episodes, settings.steps)
+    kept = found.first(len(found.episodes), settings.steps)
     if not len(kept):
         raise UsageError(f"{source} holds no demonstrated step")
     _check_steps(kept, config, source)
