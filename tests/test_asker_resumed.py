@@ -102,7 +102,7 @@ def test_a_synchronous_run_that_went_back_does_not_see_labels_of_its_future(tmp_
 def test_a_run_that_continues_differently_after_going_back_keeps_all_labels_and_meets_the_budget(tmp_path, last):
     first, again = roll_back(tmp_path, Moody(9, 0.3), at=200, shift=1000, last=last)
     before = labels(first.store)
-    clips = {left: first.clips.load(left) for _, (left, _), _ in before}
+    clips = {label.segments[0]: first.clips.load(label.segments[0]) for label in before}
     again.play(first=300)
     assert labels(again.store)[: len(before)] == before
     for number, kept in clips.items():

@@ -29,7 +29,8 @@ SUMMARY_FIELDS = {
     "task", "algo", "feedback", "learner", "teacher", "mode", "seed", "steps", "labels_requested", "labels_answered",
     "labels_equal", "labels_incomparable", "labels_unusable", "label_seconds", "true_return_mean", "true_return_std",
     "labels_by_teacher", "evaluation_return_mean", "evaluation_return_std", "evaluation_episodes", "success_rate",
-    "evaluation_success_rate", "reward_correlation", "reward_updates",
+    "evaluation_success_rate", "reward_correlation", "reward_updates", "policy_entropy", "state_entropy",
+    "kl_to_reference", "kl_beta", "occupancy_divergence",
     "warnings", "steps_per_second", "wall_seconds", "peak_rss_mb", "version", "commit",
 }  # fmt: skip
 

@@ -64,7 +64,7 @@ def test_ties_count_as_labels_and_incomparable_ones_do_not(store):
     said = [Judgement.LEFT, Judgement.RIGHT, Judgement.EQUAL, Judgement.EQUAL, Judgement.INCOMPARABLE]
     store.add_answers([answer(query_id, judgement) for query_id, judgement in zip(ids, said, strict=False)])
     expected = {"left": 1, "right": 1, "equal": 2, "incomparable": 1, "pending": 1, "answered": 4}
-    assert store.counts() == expected
+    assert {name: count for name, count in store.counts().items() if count} == expected
 
 
 def test_counts_of_an_empty_store_are_zero(store):
