@@ -80,7 +80,7 @@ class Records:
             row["success_rate"] = rate
         if self._parts.feedback:
             row |= {"labels": counts["answered"], "pending": counts["pending"]}
-            row |= {"label_seconds": self._parts.label_seconds} | _fit_metrics(self._parts.feedback)
+            row |= {"time_label_seconds": self._parts.label_seconds} | _fit_metrics(self._parts.feedback)
         if self._parts.reward:
             row |= _prediction_metrics(self._parts.reward)
         row |= behaviour(self._parts)
