@@ -104,7 +104,7 @@ def train(
             reward model, and the same seed gives the same metrics.
         device: Device of the reward model: `auto`, `cpu` or `cuda`.
         out: The run directory; default: a new folder in `runs/`.
-        ablation: One of the paper's ablations.
+        ablation: One of the paper's ablations, or `horizon-one`.
         recipe: `default` or `paper`.
         settings: Settings that override the recipe, e.g. {"reward.members": 5}.
         env_kwargs: Arguments of the environment's constructor; values must be JSON.

@@ -117,7 +117,7 @@ class Request(Budget):
     out: Path | None = None
     """Run directory (default: a new one in runs/)."""
     ablation: str | None = None
-    """Name of one of the paper's ablations."""
+    """Name of one of the paper's ablations, or horizon-one."""
     recipe: str = "default"
     """default, or paper for the paper's own settings and scale."""
     settings: Settings = field(default_factory=dict, hash=False)
