@@ -246,3 +246,12 @@ def test_a_budget_in_minutes_is_as_many_labels_as_people_give(feedback, minutes,
 def test_a_budget_in_minutes_that_cannot_be_is_refused(arguments, why):
     with pytest.raises(UsageError, match=why):
         resolve("hopper", **arguments)
+
+
+def test_a_judge_and_automatic_labels_take_nobody_s_time(store):
+    pool = segments(6)
+    queries = [pair_query(1, rank, *pool[2 * rank : 2 * rank + 2], 0) for rank in range(3)]
+    judged, automatic, asked = store.add_queries(queries)
+    said = [(judged, "judge"), (automatic, "demonstrations"), (asked, "oracle")]
+    store.add_answers([Answer(query, Judgement.LEFT, teacher, 0) for query, teacher in said])
+    assert store.label_seconds() == 4

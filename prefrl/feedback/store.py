@@ -30,7 +30,7 @@ from prefrl.feedback.database import (
     segments_of,
 )
 from prefrl.feedback.kinds import KINDS, from_json, to_json
-from prefrl.feedback.terms import DEMONSTRATIONS, Answer, Label, Pending, Query, StandingAnswer
+from prefrl.feedback.terms import DEMONSTRATIONS, JUDGE, Answer, Label, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
 
 IMPORTED_ROUND = 0
@@ -223,7 +223,8 @@ class LabelStore:
     def label_seconds(self, max_round: int | None = None) -> float:
         """Return the time in seconds that the standing answers took, including repeats.
 
-        An answer without a measured time counts as `FeedbackKind.seconds`, as if a person had given it.
+        An answer without a measured time counts as `FeedbackKind.seconds`, as if a person had given it. Answers of a
+        judge and automatic labels take nobody's time.
 
         Args:
             max_round: Count only queries up to this selection round.
@@ -231,6 +232,7 @@ class LabelStore:
         measured = STANDING.c.response_seconds
         sums = (sa.func.sum(measured), sa.func.count() - sa.func.count(measured))
         upto = sa.true() if max_round is None else QUERIES.c.round <= max_round
+        upto &= STANDING.c.teacher.not_in((JUDGE, DEMONSTRATIONS))
         given = sa.select(STANDING.c.kind, *sums).join_from(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
         with self._read() as connection:
             rows = connection.execute(given.where(upto).group_by(STANDING.c.kind)).all()

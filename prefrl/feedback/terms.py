@@ -8,6 +8,8 @@ from prefrl.experience.segment import Segment
 
 Target = float | tuple[float, ...]
 """What a reward model learns from an answer."""
+JUDGE = "judge"
+"""The teacher that is a learned reward model."""
 DEMONSTRATIONS = "demonstrations"
 """The teacher of automatic labels, which prefer demonstrated clips. They are not part of the label budget."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-JUDGE = "judge"
-"""The teacher that is a learned reward model."""
+from prefrl.feedback.terms import JUDGE
 
 
 def split_source(text: str, others: Collection[str]) -> tuple[str, str | None]:
