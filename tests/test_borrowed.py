@@ -194,3 +194,27 @@ def test_a_damaged_reference_is_reported_in_one_line(name: str, finished: Path, 
     (root / "reference" / name).unlink()
     (root / "reference" / name).symlink_to(finished / "config.json")
     assert "symbolic link" in refused(prefrl("resume", root), 1)
+
+
+QUICK = (
+    "evaluation.episodes=0",
+    "checkpoint_seconds=0",
+    "round_steps=128",
+    "agent.n_envs=2",
+    "agent.n_steps=64",
+    "agent.batch_size=64",
+)
+
+
+@pytest.mark.parametrize(("task", "algo"), [("CartPole-v1", "ppo"), ("CartPole-v1", "trpo"), ("moving-dot", "a2c")])
+def test_discrete_actions_and_images_have_a_penalty_too(task: str, algo: str, tmp_path: Path) -> None:
+    budget = ("--steps", "256", "--teacher", "none", "--mode", "sync", "--algo", algo)
+    for name, flags in (("reference", ()), ("run", ("--kl", "5", "--reference", tmp_path / "reference"))):
+        done = prefrl("train", task, "--out", tmp_path / name, *budget, *flags, "--set", *QUICK)
+        assert done.code == 0, done.err
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")
+    for row in rows:
+        assert 0 < row["policy_entropy"] < 2  # nats, of two or five actions
+        assert 0 < row["kl_to_reference"] < 5
+        assert row["kl_beta"] == 5
+        assert np.isfinite([row["state_entropy"], row["occupancy_divergence"]]).all()
