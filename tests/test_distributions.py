@@ -120,6 +120,13 @@ def test_masses_against_values_worked_by_hand():
     np.testing.assert_allclose(bent, [0.841345, 0.158655], atol=1e-5)
 
 
+def test_masses_are_as_precise_in_the_upper_tail_as_in_the_lower():
+    edges = torch.linspace(-1, 1, BINS + 1)[1:-1]
+    for mean in (0.3, 3.0, 30.0):
+        low, high = (squashed([sign * mean], [-2.0]).log_masses(edges) for sign in (-1, 1))
+        torch.testing.assert_close(low, high.flip(-1), rtol=1e-3, atol=1e-3)
+
+
 def test_the_mean_of_the_log_ratio_of_actions_taken_is_the_divergence():
     generator = torch.Generator().manual_seed(0)
     count = 100_000
