@@ -17,11 +17,11 @@ from prefrl.experience.episodes import Episodes
 from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.notes import Notes
-from prefrl.feedback.terms import DEMONSTRATIONS
+from prefrl.feedback.terms import DEMONSTRATIONS, JUDGE
 from prefrl.registry import Registry, located
 from prefrl.runs.directory import RunDirectory
 from prefrl.teachers.human import HumanTeacher
-from prefrl.teachers.naming import JUDGE, base_name, passed_on_to, split_source
+from prefrl.teachers.naming import base_name, passed_on_to, split_source
 from prefrl.teachers.simulated import NOTHING, SimulatedTeacher, WatchedOfKind
 from prefrl.teachers.teacher import Teacher
 

@@ -14,9 +14,8 @@ from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError
 from prefrl.feedback.kinds.comparison import COMPARISON, Judgement
 from prefrl.feedback.notes import Notes
-from prefrl.feedback.terms import Answer, Query
+from prefrl.feedback.terms import JUDGE, Answer, Query
 from prefrl.registry import Registry
-from prefrl.teachers.naming import JUDGE
 from prefrl.teachers.teacher import Teacher
 
 Predict = Callable[[Sequence[Query]], Floats]
