@@ -77,6 +77,7 @@ def test_queries_are_divided_by_hand():
     assert allotted(4, shares, {}) == {"a": 3, "b": 1}
     assert allotted(1, shares, {"a": 3}) == {"a": 0, "b": 1}
     assert allotted(0, shares, {"a": 3}) == {"a": 0, "b": 0}
+    assert allotted(1, {"a": 0.25, "b": 0.75}, {}) == {"a": 0, "b": 1}
     assert allotted(5, {"a": 1.0}, {"a": 7}) == {"a": 5}
 
 
