@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefrl.bookkeeping.records import Summary
 from prefrl.config import RunConfig, replace
@@ -52,6 +52,7 @@ def train(
     teacher: str = "oracle",
     algo: str = "ppo",
     feedback: str = "comparison",
+    learner: Literal["reward-model", "imitation"] = "reward-model",
     labels: int | None = None,
     labels_from: str | Path | None = None,
     minutes: float | None = None,
@@ -86,6 +87,8 @@ def train(
         algo: `ppo`, `a2c` or `trpo`; `sac` for continuous actions; `dqn` or `qrdqn` for discrete ones.
         feedback: The kind of query: `comparison`, `rating`, `marks`, or another feedback kind that is installed.
             Several are joined by commas, with or without shares: `comparison,rating` or `comparison:1,rating:3`.
+        learner: What learns from labels: `reward-model`, whose reward the agent maximises, or `imitation`: the agent
+            itself clones its best-rated clips, without a reward model.
         labels: Total number of labels; default: 700, or the number of labels in `labels_from`.
         labels_from: A file from `prefrl labels export`. Training starts from its labels, and its pairs are not asked
             again.
@@ -123,6 +126,7 @@ def train(
         teacher=teacher,
         algo=algo,
         feedback=feedback,
+        learner=learner,
         labels=labels,
         labels_from=Path(labels_from) if labels_from else None,
         minutes=minutes,

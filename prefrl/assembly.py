@@ -29,6 +29,7 @@ from prefrl.feedback.notes import Notes
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.waiting import Waiting, wait_on
+from prefrl.imitation.learner import ImitationLearner
 from prefrl.machine.devices import choose_device
 from prefrl.machine.memory import keep_freed_memory
 from prefrl.machine.processes import WorkerProcess
@@ -39,7 +40,7 @@ from prefrl.reward.image_networks import IMAGES_AT_ONCE
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.normalisation import NORMALISATIONS
 from prefrl.reward.published import load_published
-from prefrl.reward.workers import FrozenReward, InlineLearner, LearnerProcess, RewardModel, RewardWorker
+from prefrl.reward.workers import FrozenReward, InlineLearner, Learner, LearnerProcess, RewardModel, RewardWorker
 from prefrl.runs.control import Control, StopTraining
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
@@ -67,7 +68,9 @@ def assemble(run: RunDirectory, control: Control, cleanup: ExitStack) -> Parts:
     env = make_stack(config)
     cleanup.callback(env.top.close)
     shown = Demonstrations.load(run.demonstrations) if config.demonstrations.source is not None else None
-    feedback = _make_feedback(run, env, threads, control, cleanup, shown) if config.learns_reward else None
+    feedback = None
+    if config.takes_labels:
+        feedback = _make_feedback(run, env, threads, control, cleanup, shown, lambda: agent)
     logger = Logger(str(run.tensorboard), [TensorBoardOutputFormat(str(run.tensorboard))])
     cleanup.callback(logger.close)
     agent: Agent = located(ALGORITHMS[config.algo].family.agent)(config, env, logger)
@@ -92,6 +95,7 @@ def _make_feedback(
     control: Control,
     cleanup: ExitStack,
     shown: Demonstrations | None,
+    agent: Callable[[], Agent],
 ) -> Feedback:
     config, recorder = run.config, env.recorder
     assert recorder is not None
@@ -108,10 +112,13 @@ def _make_feedback(
         store.check()
     notes = Notes(store, "the teacher")
     teacher = make_teacher(config.teacher, config.seed, episodes, kinds_of(config), watched, run=run, notes=notes)
-    learner = _make_learner(run, store, recorder, threads, control.learner)
+    model = _make_model(run, store, recorder, threads, control.learner) if config.learns_reward else None
+    learner: Learner = model or ImitationLearner(run, store, agent)
     cleanup.callback(learner.close)
     clips = ClipFolder(run.clips)
-    asker = Asker(config, store, clips, recorder.pool, teacher, lambda: learner.ensemble if learner.ready else None)
+    asker = Asker(
+        config, store, clips, recorder.pool, teacher, lambda: model.ensemble if model and model.ready else None
+    )
     automatic = AutomaticLabels(config, store, clips, recorder.pool, shown) if shown else None
     renderer = None
     if config.asks_people:
@@ -120,7 +127,7 @@ def _make_feedback(
         renderer = RendererProcess(run)
         cleanup.callback(renderer.close)
     exploration = _state_entropy(config, recorder, 1.0, _VISITED) if config.exploration.steps else None
-    return Feedback(recorder, asker, learner, exploration, automatic, renderer)
+    return Feedback(recorder, asker, learner, model, exploration, automatic, renderer)
 
 
 def _make_reward(
@@ -144,15 +151,16 @@ def _make_reward(
     explored = config.exploration
     if explored.state_entropy:
         terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy, _VISITED_LATER)
-    if explored.disagreement and feedback:
-        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, feedback.learner)
+    if explored.disagreement and feedback and feedback.model:
+        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, feedback.model)
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
     return AgentReward(source, terms | extra, scaler)
 
 
 def _learned(run: RunDirectory, recorder: SegmentRecorder, feedback: Feedback | None) -> RewardSource:
     assert feedback is not None
-    return _predicted(run.config, recorder, feedback.learner)
+    assert feedback.model is not None
+    return _predicted(run.config, recorder, feedback.model)
 
 
 def _frozen(run: RunDirectory, recorder: SegmentRecorder, feedback: Feedback | None) -> RewardSource:
@@ -192,7 +200,7 @@ def _state_entropy(config: RunConfig, recorder: SegmentRecorder, coefficient: fl
     return StateEntropy(coefficient, config.exploration.neighbours, observation, references)
 
 
-def _make_learner(
+def _make_model(
     run: RunDirectory, store: LabelStore, recorder: SegmentRecorder, threads: int, started: WorkerProcess | None
 ) -> RewardWorker:
     config, device = run.config, choose_device(run.config.device)

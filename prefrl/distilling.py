@@ -32,7 +32,7 @@ from prefrl.experience.segment import Segment
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
-from prefrl.seeding import environment_seed
+from prefrl.seeding import environment_seed, stream
 from prefrl.storage.files import write_json
 from prefrl.trained.playing import Policy, policy_in
 
@@ -193,7 +193,7 @@ def _clone_in_rounds(
         with undisturbed(seed):
             episodes += visited(theirs, act, teacher.choose, places, -(-settings.steps // settings.rounds), seed)
         shown = Demonstrations(config.env_id, config.env_kwargs, tuple(episodes))
-        agent.clone(shown, lambda: None, known=before)
+        agent.clone(shown, config.demonstrations, stream(config.seed, "demonstrations"), lambda: None, known=before)
 
 
 def _places(config: RunConfig, theirs: RunConfig) -> list[int]:

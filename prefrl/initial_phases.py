@@ -14,6 +14,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.parts import Feedback, Parts
 from prefrl.runs.control import StopTraining
 from prefrl.runs.progress import Phase
+from prefrl.seeding import stream
 from prefrl.storage.files import taken_from
 
 
@@ -164,4 +165,5 @@ def clone_demonstrations(parts: Parts, reporter: Reporter) -> None:
             raise StopTraining
 
     reporter.say(Phase.CLONING)
-    parts.agent.clone(parts.shown, tell)
+    settings = parts.config.demonstrations
+    parts.agent.clone(parts.shown, settings, stream(parts.config.seed, "demonstrations"), tell)

@@ -99,7 +99,7 @@ def check_clips(config: RunConfig) -> None:
     Raises:
         UsageError: if they would; the message names the settings that reduce their size.
     """
-    if not config.learns_reward:
+    if not config.takes_labels:
         return
     length = config.queries.segment_length
     segment = recorded_step(config).nbytes(length, config.frame_stack)

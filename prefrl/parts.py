@@ -14,7 +14,7 @@ from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import SegmentRecorder
 from prefrl.registry import ALGORITHMS
-from prefrl.reward.workers import RewardWorker
+from prefrl.reward.workers import Learner, RewardModel
 from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 from prefrl.selection.asker import Asker
@@ -30,7 +30,9 @@ class Feedback:
 
     recorder: SegmentRecorder
     asker: Asker
-    learner: RewardWorker
+    learner: Learner
+    model: RewardModel | None
+    """The reward model that is learned; None if the learner is another."""
     exploration: RewardTerm | None
     """The agent's reward before the first labels; None if it does not train before them."""
     automatic: AutomaticLabels | None

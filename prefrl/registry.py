@@ -182,6 +182,15 @@ ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "qrdqn": _greedy("qrdqn", "of_quantiles", "quantile_margin"),
     },
 )
+_RULES: dict[str, Callable[..., Any] | str] = {
+    "bucket": "prefrl.imitation.rules:bucket",
+    "share": "prefrl.imitation.rules:share",
+    "chance": "prefrl.imitation.rules:chance",
+}
+IMITATION_RULES: Registry[Callable[..., Any] | str] = Registry("imitation.rule", _RULES).extended(
+    "prefrl.imitation_rules", lambda entry_point: entry_point.value
+)
+"""Which rated segments are imitated; see `prefrl.imitation.rules`."""
 NETWORKS: Registry[NetworkKind] = Registry(
     "reward.network",
     {

@@ -33,6 +33,7 @@ Purpose = Literal[
     "reference",
     "probe",
     "demonstrations",
+    "imitation",
 ]
 """What a stream is used for. The first three seed their generators as older versions do, so that runs are reproducible.
 
@@ -49,7 +50,8 @@ Purpose = Literal[
 - study: the experiments of studies that train no run;
 - reference: the environments in which the reference policy of a KL penalty is played;
 - probe: the clips of the reference that a probe compares with, and their order; its environments;
-- demonstrations: the batches of behaviour cloning, and (key: 1) the pairs of automatic labels.
+- demonstrations: the batches of behaviour cloning, and (key: 1) the pairs of automatic labels;
+- imitation: the segments that are imitated and the batches (key: the number of the imitation).
 """
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

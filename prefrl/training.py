@@ -82,7 +82,8 @@ def _loop(parts: Parts, keeper: Keeper) -> None:
         experience = agent.collect(keeper.reporter.each_step)
         if feedback and experience:
             feedback.recorder.cut(experience)
-        agent.improve(parts.reward)
+        if not parts.config.imitates:
+            agent.improve(parts.reward)
         if keeper.round_is_due():
             _round(parts, keeper)
     if not keeper.has_last_round:

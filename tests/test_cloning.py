@@ -21,6 +21,7 @@ from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import make_stack
 from prefrl.recipes import resolve
 from prefrl.registry import ALGORITHMS, located
+from prefrl.seeding import stream
 
 BOX = spaces.Box(-2.0, 2.0, (1,), np.float32)
 SEEN = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -103,9 +104,10 @@ def test_the_normalisation_gets_each_demonstrated_observation_once():
     agent = OnPolicyAgent(config, env, Logger(None, []))
     before, statistics = env.normaliser.obs_rms.count, env.normaliser.obs_rms
     episodes = tuple(segment(n, np.zeros(50), features=4) for n in range(3))
-    agent.clone(Demonstrations("Pendulum-v1", {}, episodes[:2]), lambda: None)
+    how = config.demonstrations, stream(0, "demonstrations")
+    agent.clone(Demonstrations("Pendulum-v1", {}, episodes[:2]), *how, lambda: None)
     assert statistics.count == pytest.approx(before + 100)
-    agent.clone(Demonstrations("Pendulum-v1", {}, episodes), lambda: None, known=2)
+    agent.clone(Demonstrations("Pendulum-v1", {}, episodes), *how, lambda: None, known=2)
     assert statistics.count == pytest.approx(before + 150)
     seen = np.concatenate([each.observations for each in episodes])
     kept = statistics.mean * statistics.count - seen.sum(axis=0)  # what the reset had added

@@ -83,6 +83,7 @@ def test_purposes_are_those_that_the_package_draws_for():
         "reference",
         "probe",
         "demonstrations",
+        "imitation",
     ]
     assert list(PURPOSES) == [*kept, *later]
 

@@ -45,6 +45,7 @@ class Cell(Request):
         what = "none" if self.is_baseline else f"{self.teacher}-{self.mode}-{self.labels}"
         kinds = self.feedback.replace(",", "+").replace(":", "")
         what += f"-{kinds}" if self.feedback != Request.feedback and not self.is_baseline else ""
+        what += f"-{self.learner}" if self.learner != Request.learner and not self.is_baseline else ""
         what += f"-{self.ablation}" if self.ablation else ""
         what += f"-{self.variant}" if (self.settings or self.named) and self.variant else ""
         return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"

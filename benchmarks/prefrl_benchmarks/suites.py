@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefrl.config.schema import Mode
 from prefrl.config.typed import conform
@@ -46,6 +46,8 @@ class Variant:
     """Recipe; None uses the suite's."""
     feedback: str = "comparison"
     """Feedback kinds, as for `prefrl train --feedback`."""
+    learner: Literal["reward-model", "imitation"] = "reward-model"
+    """What learns from the labels, as for `prefrl train --learner`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings, which override those of the suite."""
     tasks: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ class Suite:
             ablation=variant.ablation,
             recipe=variant.recipe or self.recipe,
             feedback=variant.feedback,
+            learner=variant.learner,
             settings=self.settings | variant.settings,
             variant=variant.name,
             named=variant.recipe is not None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
 from stable_baselines3.common.logger import Logger
 
+from prefrl.agents.cloning import CloningSettings
 from prefrl.agents.distributions import ActionDistribution
 from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.reward_terms import RewardTerm
@@ -56,11 +58,21 @@ class Agent(Protocol):
     def change_reward(self) -> None:
         """Prepare for another reward; called when the learned reward replaces that of exploration."""
 
-    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+    def clone(
+        self,
+        shown: Demonstrations,
+        settings: CloningSettings,
+        rng: np.random.Generator,
+        tell: Callable[[], None],
+        *,
+        known: int = 0,
+    ) -> None:
         """Imitate demonstrations by behaviour cloning. Their observations are added to the normalisation.
 
         Args:
             shown: The demonstrations.
+            settings: How they are imitated.
+            rng: Draws the batches.
             tell: Called after each gradient step; may raise an exception to stop.
             known: Number of episodes, of the first, whose observations the normalisation has already.
         """

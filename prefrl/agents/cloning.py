@@ -6,7 +6,7 @@ Each kind of policy has a loss of its own, which `prefrl.registry.ALGORITHMS` na
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,8 +15,28 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from prefrl.arrays import Array
-from prefrl.config.demonstration_config import DemonstrationConfig
 from prefrl.experience.action_spaces import from_numbers
+
+
+class CloningSettings(Protocol):
+    """The settings of behaviour cloning."""
+
+    @property
+    def batches(self) -> int:
+        """Number of gradient steps."""
+
+    @property
+    def batch_size(self) -> int:
+        """Steps in a batch."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of Adam."""
+
+    @property
+    def log_std_min(self) -> float:
+        """Lower bound of the logarithm of an on-policy Gaussian policy's standard deviation."""
+
 
 CloningLoss = Callable[[Any, Any, Tensor], Tensor]
 """(policy, preprocessed observations, (B, *action) actions of the agent's space) -> loss, a scalar."""
@@ -67,7 +87,7 @@ def clone(
     loss: CloningLoss,
     take: Callable[[Array], tuple[Array, Array]],
     count: int,
-    config: DemonstrationConfig,
+    settings: CloningSettings,
     rng: np.random.Generator,
     tell: Callable[[], None] = lambda: None,
 ) -> list[float]:
@@ -78,7 +98,7 @@ def clone(
         loss: The policy's loss.
         take: Returns steps by their numbers: (B, *observation), normalised, and (B, *action), as numbers.
         count: Number of steps to draw from.
-        config: The settings.
+        settings: The settings.
         rng: Draws the batches.
         tell: Called after each gradient step; may raise an exception to stop.
 
@@ -86,16 +106,16 @@ def clone(
         The loss of each gradient step.
     """
     losses = []
-    optimiser = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+    optimiser = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
     policy.set_training_mode(True)
-    for _ in range(config.batches):
-        observations, numbers = take(rng.integers(count, size=config.batch_size))
+    for _ in range(settings.batches):
+        observations, numbers = take(rng.integers(count, size=settings.batch_size))
         seen, _ = policy.obs_to_tensor(observations)
         found = loss(policy, seen, _as_tensor(policy.action_space, numbers, policy.device))
         optimiser.zero_grad()
         found.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        _keep_exploring(policy, config.log_std_min)
+        _keep_exploring(policy, settings.log_std_min)
         losses.append(found.item())
         tell()
     policy.set_training_mode(False)

@@ -9,6 +9,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+from prefrl.agents.cloning import CloningSettings
 from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.off_policy_algorithms import copy_to_targets, forget_values, make_algorithm
 from prefrl.agents.relabelling import RELABELLINGS
@@ -112,9 +113,17 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         raw = newest.reshape(-1, *newest.shape[2:])
         penalty.adapt(self.distribution(raw), penalty.reference.distribution(raw))
 
-    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+    def clone(
+        self,
+        shown: Demonstrations,
+        settings: CloningSettings,
+        rng: np.random.Generator,
+        tell: Callable[[], None],
+        *,
+        known: int = 0,
+    ) -> None:
         """Imitate demonstrations; the targets of value networks become copies of them. See `Agent.clone`."""
-        super().clone(shown, tell, known=known)
+        super().clone(shown, settings, rng, tell, known=known)
         copy_to_targets(self._model)
 
     def change_reward(self) -> None:

@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from prefrl.agents.cloning import clone
+from prefrl.agents.cloning import CloningSettings, clone
 from prefrl.agents.distributions import ActionDistribution
 from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
@@ -22,7 +22,6 @@ from prefrl.experience.environments import EnvStack, ended_episodes
 from prefrl.experience.recorder import Experience
 from prefrl.experience.segment import Segment
 from prefrl.registry import ALGORITHMS, located
-from prefrl.seeding import stream
 
 Model = TypeVar("Model", bound=BaseAlgorithm)
 
@@ -56,7 +55,15 @@ class SB3Agent(Generic[Model]):
         """Logger of the algorithm's own metrics."""
         return self._model.logger
 
-    def clone(self, shown: Demonstrations, tell: Callable[[], None], *, known: int = 0) -> None:
+    def clone(
+        self,
+        shown: Demonstrations,
+        settings: CloningSettings,
+        rng: np.random.Generator,
+        tell: Callable[[], None],
+        *,
+        known: int = 0,
+    ) -> None:
         """Imitate demonstrations by behaviour cloning; see `Agent.clone`."""
         normaliser = self._env.normaliser if self._config.agent.normalise_observations else None
         if normaliser:
@@ -67,8 +74,8 @@ class SB3Agent(Generic[Model]):
             seen = np.asarray(normaliser.normalize_obs(observations)) if normaliser else observations
             return seen, actions
 
-        loss, rng = located(ALGORITHMS[self._config.algo].cloning), stream(self._config.seed, "demonstrations")
-        clone(self._model.policy, loss, take, len(shown), self._config.demonstrations, rng, tell)
+        loss = located(ALGORITHMS[self._config.algo].cloning)
+        clone(self._model.policy, loss, take, len(shown), settings, rng, tell)
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""

@@ -122,8 +122,8 @@ class Records:
         return {
             "task": config.task,
             "algo": config.algo,
-            "feedback": config.feedback if config.learns_reward else None,
-            "learner": "reward-model" if config.learns_reward else None,
+            "feedback": config.feedback if config.takes_labels else None,
+            "learner": config.learner if config.takes_labels else None,
             "teacher": config.teacher,
             "mode": config.mode,
             "seed": config.seed,

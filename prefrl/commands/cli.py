@@ -331,7 +331,7 @@ def _how_to_go_on(root: Path, error: Exception) -> str:
     if hindered:
         return ""
     if isinstance(error, EnvError):  # it would fail again without a fix
-        kept = "the run and its labels are" if run.config.learns_reward else "the run is"
+        kept = "the run and its labels are" if run.config.takes_labels else "the run is"
         return f"; {kept} kept: fix the environment, then resume with: {command('resume', root)}"
     return f"; the run can be resumed: {command('resume', root)}"
 

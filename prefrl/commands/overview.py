@@ -46,7 +46,7 @@ def run_status(root: Path) -> dict[str, Any]:
     now: dict[str, Any] = (said.to_json() | {"state": in_words(said)} if said else {}) | {
         "run": str(root),
         "task": config.task,
-        "feedback": config.feedback if config.learns_reward else None,
+        "feedback": config.feedback if config.takes_labels else None,
         "teacher": config.teacher,
         "running": run.running,
         "finished": run.finished,
@@ -61,7 +61,7 @@ def run_status(root: Path) -> dict[str, Any]:
     now["obstacle"] = None if now["finished"] or now["running"] else obstacle(run)
     if now["obstacle"]:
         now["state"] = f"cannot be resumed: {now['obstacle']}"
-    if config.learns_reward and (run.labels.exists() or run.begun):
+    if config.takes_labels and (run.labels.exists() or run.begun):
         with run_store(run) as store:
             now["label_counts"], now["closed"] = store.counts(), store.closed
             now["labels_unusable"] = len(unusable_labels(store, ClipFolder(run.clips), *config.shares))

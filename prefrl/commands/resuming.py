@@ -14,7 +14,7 @@ def check(run: RunDirectory) -> None:
         PrefrlError: if its files are damaged.
     """
     run.saved.check()
-    if run.config.learns_reward and (run.labels.exists() or run.begun):
+    if run.config.takes_labels and (run.labels.exists() or run.begun):
         with run_store(run) as store:
             store.check()
 

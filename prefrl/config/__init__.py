@@ -1,6 +1,7 @@
 """The configuration of a run: its schema, validation, and migrations from older formats."""
 
 from prefrl.config.exploration_config import ExplorationConfig
+from prefrl.config.imitation_config import ImitationConfig
 from prefrl.config.kl_config import KLConfig
 from prefrl.config.off_policy_config import OffPolicyConfig
 from prefrl.config.query_config import QueryConfig
@@ -12,6 +13,7 @@ __all__ = [
     "AgentConfig",
     "EvaluationConfig",
     "ExplorationConfig",
+    "ImitationConfig",
     "KLConfig",
     "OffPolicyConfig",
     "QueryConfig",

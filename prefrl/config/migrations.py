@@ -165,6 +165,17 @@ _DEMONSTRATIONS: Data = {
     "log_std_min": -1.0,
     "labels": None,
 }
+_IMITATION = {
+    "rule": "share",
+    "share": 0.1,
+    "bucket": None,
+    "power": 2.0,
+    "newest": 200,
+    "batches": 200,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "log_std_min": -1.0,
+}
 _EXPLORATION = {
     "steps": 0,
     "neighbours": 5,
@@ -224,6 +235,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "reward_model", None),
     Add("config", 5, "observe", None),
     Add("config", 5, "demonstrations", _DEMONSTRATIONS),
+    Add("config", 5, "learner", "reward-model"),
+    Add("config", 5, "imitation", _IMITATION),
     Add("config", 5, "judge", {"source": None, "confidence": 0.8, "share": None}),
 )
 """All migrations; those of one kind are sorted by format number."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -91,6 +91,8 @@ class Request(Budget):
     reward)."""
     algo: str = "ppo"
     """Algorithm of the agent: ppo, a2c or trpo; sac for continuous actions; dqn or qrdqn for discrete ones."""
+    learner: Literal["reward-model", "imitation"] = "reward-model"
+    """What learns from labels: a reward model, or the agent itself, which imitates its best-rated clips."""
     feedback: str = "comparison"
     """Kind of the queries, e.g. comparison, or several: comparison,rating, or with shares comparison:1,rating:3."""
     labels_from: Path | None = None

@@ -13,17 +13,20 @@ from prefrl.config.checks import at_most, check_widths, require
 from prefrl.config.demonstration_config import DemonstrationConfig
 from prefrl.config.exploration_config import ExplorationConfig
 from prefrl.config.feedback_shares import feedback_shares, losses_by_kind
+from prefrl.config.imitation_config import ImitationConfig
 from prefrl.config.judge_config import JudgeConfig
 from prefrl.config.kl_config import KLConfig
 from prefrl.config.off_policy_config import OffPolicyConfig
 from prefrl.config.query_config import QueryConfig
 from prefrl.config.reward_config import RewardConfig
 from prefrl.config.typed import conform
-from prefrl.registry import ALGORITHMS, LOSSES, NETWORKS
+from prefrl.registry import ALGORITHMS, IMITATION_RULES, LOSSES, NETWORKS
 
 Mode = Literal["async", "sync"]
 ASYNC: Mode = "async"
 SYNC: Mode = "sync"
+REWARD_MODEL = "reward-model"
+"""The learner that is a reward model."""
 NO_TEACHER = "none"
 """The teacher of the baseline, whose agent trains on the true reward."""
 HUMAN = "human"
@@ -159,6 +162,9 @@ class RunConfig:
     """Run whose reward model, which was copied from it and never changes, is the agent's reward; null for none."""
     feedback: str = "comparison"
     """The kind of query, a name in `prefrl.feedback.kinds.KINDS`, or several kinds; see `feedback_shares`."""
+    learner: Literal["reward-model", "imitation"] = "reward-model"
+    """What learns from labels: a reward model, whose reward the agent maximises, or the agent itself, which imitates
+    its best segments."""
     algo: str = "ppo"
     """Algorithm of the agent, a name in `prefrl.registry.ALGORITHMS`."""
     mode: Mode = "async"
@@ -185,6 +191,7 @@ class RunConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     queries: QueryConfig = field(default_factory=QueryConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property
@@ -201,9 +208,19 @@ class RunConfig:
         return self.queries.initial_labels if chosen is None else chosen
 
     @property
-    def learns_reward(self) -> bool:
-        """Whether the agent learns from preferences; False for the baseline on the true reward."""
+    def takes_labels(self) -> bool:
+        """Whether the run asks for labels; False for the baseline on the true reward and on frozen reward models."""
         return self.teacher != NO_TEACHER
+
+    @property
+    def learns_reward(self) -> bool:
+        """Whether a reward model learns from the labels."""
+        return self.takes_labels and self.learner == REWARD_MODEL
+
+    @property
+    def imitates(self) -> bool:
+        """Whether the agent imitates its best segments, instead of maximising a reward."""
+        return self.takes_labels and self.learner != REWARD_MODEL
 
     @property
     def shares(self) -> dict[str, float]:
@@ -274,15 +291,19 @@ class RunConfig:
         self._validate_kl()
         self.demonstrations.validate()
         self.judge.validate()
+        self.imitation.validate()
+        IMITATION_RULES.check(self.imitation.rule)
         self.evaluation.validate()
         if self.predicts_reward:
             self.reward.validate()
             self._validate_normalisation()
-        if self.learns_reward:
+        if self.takes_labels:
             self.queries.validate()
             self._validate_segments()
             self._validate_exploration()
             require(self.reward_model is None, ONE_REWARD)
+        if self.imitates:
+            self._validate_imitation()
         return self
 
     @property
@@ -296,6 +317,17 @@ class RunConfig:
         usable = ", ".join(name for name, kind in ALGORITHMS.items() if kind.penalised)
         able = not self.kl.penalises or ALGORITHMS[self.algo].penalised
         require(able, f"{self.algo} cannot be held near a reference policy: --kl needs --algo {usable}")
+
+    def _validate_imitation(self) -> None:
+        """Check that there are ratings to choose by, and nothing that only a reward can be used for."""
+        require(tuple(self.shares) == ("rating",), "--learner imitation chooses by ratings: add --feedback rating")
+        bucket, steps = self.imitation.bucket, self.queries.rating_steps
+        require(bucket is None or bucket <= steps, f"imitation.bucket must be at most {steps}, the highest rating")
+        for given, unusable in (
+            (self.exploration.steps, "exploration.steps"),
+            (self.kl.penalises, "--kl and --kl-target"),
+        ):
+            require(not given, f"--learner imitation maximises no reward, so {unusable} cannot be used")
 
     def _validate_observed(self) -> None:
         """Check the chosen parts of the observation."""

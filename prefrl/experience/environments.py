@@ -110,7 +110,7 @@ def make_stack(config: RunConfig) -> EnvStack:
         top = VecTransposeImage(top)
     top = visited = VisitedStates(top, every=max(1, config.round_steps // STATES), most=STATES)
     recorder = None
-    if config.computes_reward:
+    if config.computes_reward or config.imitates:
         queries = config.queries
         length, pool = queries.segment_length, queries.pool
         scenes = Scenes(_single(simulators), length) if config.asks_people else None
@@ -118,7 +118,7 @@ def make_stack(config: RunConfig) -> EnvStack:
             top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings, scenes=scenes
         )
     normaliser = None
-    scale_reward = agent.normalise_reward and not config.computes_reward
+    scale_reward = agent.normalise_reward and not recorder
     if agent.normalise_observations or scale_reward:
         top = normaliser = VecNormalize(
             top,

@@ -19,7 +19,7 @@ def check_feedback(config: RunConfig) -> RunConfig:
             segments for distinct queries.
     """
     kinds = kinds_of(config)
-    if not config.learns_reward:
+    if not config.takes_labels:
         return config
     for name, kind in kinds.items():
         _check_kind(config, name, kind)

@@ -94,7 +94,7 @@ def labelled_task(config: RunConfig) -> LabelledTask:
     Raises:
         UsageError: if the run trains on the true reward, and so has no labels.
     """
-    if not config.learns_reward:
+    if not config.takes_labels:
         raise UsageError(f"training {config.task} on the true reward takes no labels")
     length, recorded = config.queries.segment_length, recorded_step(config)
     inputs = inputs_of(config, recorded.observation, math.prod(recorded.action))

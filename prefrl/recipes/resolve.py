@@ -78,6 +78,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
             "algo": algo,
             "ablation": ablation,
             "feedback": request.feedback,
+            "learner": request.learner,
             "reward.loss": ",".join(KINDS[name].likelihood for name in feedback_shares(request.feedback)),
             "judge.source": judge,
         },
@@ -104,7 +105,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         raise UsageError(f"the observations of {facts.name} are {seen}, which need reward.network={fitting}")
     check_teacher(config.teacher)
     check_feedback(config)
-    if not config.true_reward and (not config.learns_reward or uses_true_reward(config.teacher)):
+    if not config.true_reward and (not config.takes_labels or uses_true_reward(config.teacher)):
         raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
     if base_name(config.teacher) == JUDGE and config.judge.source is None:
         raise UsageError(f"--teacher {request.teacher} does not say which model judges: write judge:RUN or judge:FILE")

@@ -53,16 +53,16 @@ class FrozenReward:
         """Do nothing: there are no newer weights."""
 
 
-class RewardWorker(RewardModel, Protocol):
-    """The reward learner, as the agent's process uses it."""
+class Learner(Protocol):
+    """What turns labels into something that the agent can use, as the agent's process sees it."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the fit from which the ensemble's current weights are."""
+        """Metrics of the newest fit, by columns of `metrics.csv`."""
 
     @property
     def ready(self) -> bool:
-        """Whether the ensemble is pretrained."""
+        """Whether the agent can begin to train."""
 
     def check(self, agent_step: int) -> None:
         """Report the agent's progress to the learner.
@@ -75,9 +75,9 @@ class RewardWorker(RewardModel, Protocol):
         """
 
     def fit(self, agent_step: int, max_round: int | None) -> None:
-        """Bring the ensemble up to date: do the work that is due, or load the weights of the learner's process.
+        """Learn from the labels: do the work that is due, or load what the learner's process has learned.
 
-        Until the ensemble is `ready`, each call does a part of the pretraining.
+        Until the learner is `ready`, each call does a part of the pretraining.
 
         Args:
             agent_step: Agent steps taken.
@@ -91,7 +91,7 @@ class RewardWorker(RewardModel, Protocol):
         """Restore a saved state."""
 
     def close(self) -> None:
-        """Stop the learner after it has published its last weights."""
+        """Stop the learner after it has published what it has learned."""
 
     def finish(self) -> None:
         """Close the learner at the end of a run.
@@ -99,6 +99,10 @@ class RewardWorker(RewardModel, Protocol):
         Raises:
             LearnerDiedError: if it did not learn from the last labels.
         """
+
+
+class RewardWorker(Learner, RewardModel, Protocol):
+    """The learner of a reward model, and the model."""
 
 
 class InlineLearner:

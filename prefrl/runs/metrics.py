@@ -44,6 +44,7 @@ COLUMNS = (
     "pseudo_label_share",
     "labels_trusted",
     "labels_reversed",
+    "imitated",
     "time_label_seconds",
     "time_seconds",
     "time_processor_seconds",
