@@ -166,11 +166,15 @@ def test_what_was_passed_on_is_passed_on_again_after_resuming(store):
     probabilities = by_rank({1: 0.9, 2: 0.55, 3: 0.6, 4: 0.99})
     judge = JudgeTeacher(probabilities, JudgeConfig(share=0.5), Notes(store, "x"), Listed())
     judge.submit(queries(1, 2, 3, 4))
-    again, other = None, Listed()
+    other = Listed()
     again = JudgeTeacher(probabilities, JudgeConfig(share=0.5), Notes(store, "x"), other)
     again.submit(queries(2, 3))  # those that are still unanswered: of these alone, it would pass on one
     assert sorted(other.asked) == [2, 3]
     assert again.collect() == [Answer(number, Judgement.EQUAL, "listed", 0) for number in (2, 3)]
+    third = Listed()
+    again = JudgeTeacher(probabilities, JudgeConfig(share=0.5), Notes(store, "x"), third)
+    again.submit(queries(1, 4))  # which the judge answered, but the run was killed before the answers were stored
+    assert third.asked == {}
 
 
 def test_damaged_notes_are_one_line(store):

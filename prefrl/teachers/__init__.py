@@ -133,6 +133,8 @@ def check_teacher(name: str) -> str:
     if simulated or name in MAKERS or (":" in name and base_name(name) in MAKERS.keys() - {*TEACHERS, HUMAN}):
         return name
     wrong = next((part for part in name.split("+") if part not in TEACHERS), name)
+    if wrong in MAKERS:
+        raise UsageError(f"--teacher {name}: {wrong} cannot be joined with others by +, only simulated teachers can")
     raise unknown("teacher", wrong.partition(":")[0], [*MAKERS, NO_TEACHER])
 
 
