@@ -90,7 +90,7 @@ def test_a_setting_that_cannot_be(setting: str, told: str, tmp_path: Path) -> No
         (["--set", "agent.learning_rate=NaN"], "agent.learning_rate"),
         (["--set", "agent.learning_rate=1e999"], "agent.learning_rate"),
         (["--set", "agent.gamma=1.5"], "agent.gamma"),
-        (["--set", "agent.gamma=0"], "agent.gamma"),
+        (["--set", "agent.gamma=-0.1"], "agent.gamma"),
         (["--set", "agent.gae_lambda=-0.1"], "gae_lambda"),
         (["--set", "agent.clip_range=0"], "agent.clip_range"),
         (["--set", "agent.clip_range=-0.2"], "agent.clip_range"),

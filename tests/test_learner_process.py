@@ -14,6 +14,7 @@ from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.run_store import run_store
 from prefrl.reward import process
+from prefrl.reward.dataset import LabelType
 from prefrl.reward.learner import RewardLearner
 from prefrl.storage.files import load_tree, save_tree
 
@@ -123,7 +124,8 @@ def learned(monkeypatch, run, looks, said=None, **given):
     monkeypatch.setattr(process, "time", clock)
     monkeypatch.setattr(process, "RewardLearner", instead(learner, made))
     process.learn_until(process.Orders(pipe), run, INPUTS, "cpu")
-    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", 2, run.config.queries.pool)]
+    types = [LabelType("comparison", 2, "bradley-terry")]
+    assert made == [(run.config.reward, INPUTS, 5, run.config.seed, "cpu", types, run.config.queries.pool, {})]
     return learner, pipe
 
 

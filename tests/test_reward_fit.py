@@ -29,6 +29,7 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Label
 from prefrl.reward.batch import Batch
 from prefrl.reward.fit_request import split
+from prefrl.reward.judging import described
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.metrics import RewardMetrics, reward_metrics
@@ -286,7 +287,7 @@ def test_progress_is_told_steadily_and_leaves_the_fit_as_it_is(run: RunDirectory
     learner.add(split(list(source.standing()), 0.2, 3)[0], source.read)
     store.close()
     learner.train(1010)  # at once
-    learner.publish(tmp_path / "other")
+    learner.publish(tmp_path / "other", described(dataclasses.replace(run.config, seed=3)))
     assert same_tree(load_tree(tmp_path / "one"), load_tree(tmp_path / "other"))
 
 

@@ -69,7 +69,7 @@ def test_what_has_not_changed_is_untouched(table, path):
 
 def test_counts_damage_and_what_waits_are_the_same(store):
     said = {"left": 3, "right": 3, "equal": 3, "incomparable": 2, "answered": 9, "pending": 5}
-    assert store.counts() == said
+    assert {name: count for name, count in store.counts().items() if count} == said
     assert (store.damaged(), store.unreadable(), store.late_answers()) == ({5, 6}, {5}, 2)
     assert [pending[:2] + pending[2:6] for pending in store.pending()] == [
         (5, "comparison", (8, 9), 1, 4, 100),

@@ -23,6 +23,7 @@ from prefrl.printable import command, complain, say
 from prefrl_benchmarks.gpu_command import gpu
 from prefrl_benchmarks.measure.anatomy.command import anatomy
 from prefrl_benchmarks.requirements import need_libraries, need_writable
+from prefrl_benchmarks.studies.folder import is_study
 
 bench = tyro.extras.SubcommandApp()
 
@@ -102,9 +103,9 @@ def report(
     _trust(trust)
     if out is None and len(folders) > 1:
         raise UsageError("--out is required for several folders")
-    from prefrl_benchmarks.studies.command import is_study, report_study
+    if folders and is_study(folders[0]):
+        from prefrl_benchmarks.studies.command import report_study
 
-    if is_study(folders[0]):
         out = out or folders[0] / "report"
         outcome = report_study(folders[0], out)
         say([f"{out / 'report.html'}: {outcome.verdict}"])
@@ -129,9 +130,9 @@ def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust 
         trust: A module that results from others may import to create an environment.
     """
     _trust(trust)
-    from prefrl_benchmarks.studies.command import is_study, publish_study
-
     if is_study(folder):
+        from prefrl_benchmarks.studies.command import publish_study
+
         publish_study(folder, out)
         if not (folder / "suite.json").exists():
             say([f"{out}: measurements copied"])

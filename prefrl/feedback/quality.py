@@ -19,7 +19,7 @@ from prefrl.feedback.database import REPEATS, STANDING, segments_of
 from prefrl.feedback.kinds import KINDS, FeedbackKind, from_json, kinds_of
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import DEMONSTRATIONS
+from prefrl.feedback.terms import DEMONSTRATIONS, JUDGE
 from prefrl.runs.directory import RunDirectory
 
 _NAMED = 10
@@ -45,7 +45,7 @@ class GivenAnswer(NamedTuple):
     rewards: tuple[Floats, ...] = ()
     """(L,) true rewards of each segment; empty if one is unknown."""
     by_program: bool = False
-    """Whether a program answered, e.g. a judge."""
+    """Whether a judge answered, or the label is automatic."""
 
     @property
     def original_value(self) -> Any:
@@ -133,8 +133,8 @@ def report(root: Path) -> dict[str, Any]:
     """Compute the metrics of a run's labels: of all labellers, of each labeller, and the agreement between them.
 
     Only answers of the kinds that the run asks for are included. The metrics are those of the first kind; those of the
-    other kinds are in a list of reports, `other_kinds`. If people answered, the totals are theirs: answers of programs,
-    e.g. of a judge, are in none of them. Nor are automatic labels.
+    other kinds are in a list of reports, `other_kinds`. The totals leave out the answers of a judge, if others answered
+    too, and automatic labels.
 
     Raises:
         UsageError: if the folder is not a run.
@@ -199,7 +199,7 @@ def read_answers(store: LabelStore, clips: ClipFolder, kind: FeedbackKind) -> li
                 kind=kind,
                 id=row.id,
                 rewards=known if whole else (),
-                by_program=row.labeller is None,
+                by_program=row.teacher in (JUDGE, DEMONSTRATIONS),
             )
         )
     return answers

@@ -47,7 +47,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "recording": {"prefrl.experience.recorder.SegmentRecorder": ("step_async", "step_wait", "take", "cut")},
     "scoring": {
-        "prefrl.agents.reward_terms.PredictedReward": ("score_ahead",),
+        "prefrl.agents.predicted_reward.PredictedReward": ("score_ahead",),
         "prefrl.agents.reward_terms.AgentReward": ("__call__", "relabel", "score"),
         "prefrl.reward.published.PublishedReward": ("refresh",),
     },

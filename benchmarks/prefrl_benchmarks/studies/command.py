@@ -11,19 +11,13 @@ from prefrl.errors import DamagedFileError, UsageError
 from prefrl.storage.files import write_atomically, write_json
 from prefrl.storage.reading import read_json
 from prefrl_benchmarks.report.tables import write_table
+from prefrl_benchmarks.studies.folder import MANIFEST, is_study
 from prefrl_benchmarks.studies.page import write_page
 from prefrl_benchmarks.studies.study import Outcome, Row, Study, find_study, known_studies
 
-__all__ = ["begin", "find_study", "is_study", "known_studies", "measure", "publish_study", "report_study", "study_of"]
+__all__ = ["begin", "find_study", "known_studies", "measure", "publish_study", "report_study", "study_of"]
 
-MANIFEST = "study.json"
-"""File that names the study of a folder."""
 _ROWS = "measured.csv"
-
-
-def is_study(folder: Path) -> bool:
-    """Return whether a folder holds a study."""
-    return (folder / MANIFEST).exists()
 
 
 def begin(study: Study, out: Path) -> None:
