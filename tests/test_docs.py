@@ -118,7 +118,7 @@ def test_python_examples_run(page, tmp_path):
         assert done.returncode == 0, f"{page.name}, {path.name}: {done.stderr}"
     files = {path.name for path in tmp_path.glob("runs/*/*") if not path.name.startswith(".")}
     always = {name for name, what in table("formats.md", "file") if "STEPS" not in name and "only with" not in what}
-    assert files == {name.strip("/") for name in always}
+    assert files == {name.strip("/") for name in always} or (page.name == "contributing.md" and not files)
 
 
 def test_the_columns_of_the_label_view_are_documented(tmp_path):
