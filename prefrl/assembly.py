@@ -113,7 +113,7 @@ def _make_feedback(
     notes = Notes(store, "the teacher")
     teacher = make_teacher(config.teacher, config.seed, episodes, kinds_of(config), watched, run=run, notes=notes)
     model = _make_model(run, store, recorder, threads, control.learner) if config.learns_reward else None
-    learner: Learner = model or ImitationLearner(run, store, agent)
+    learner: Learner = model or ImitationLearner(run, store, recorder_inputs(config, recorder), agent)
     cleanup.callback(learner.close)
     clips = ClipFolder(run.clips)
     asker = Asker(

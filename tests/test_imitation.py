@@ -17,9 +17,11 @@ from prefrl import load_policy, load_reward, train
 from prefrl.config import ImitationConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.terms import Label, Undone
+from prefrl.imitation import learner as learner_module
 from prefrl.imitation import rules
 from prefrl.imitation.learner import ImitationLearner
 from prefrl.recipes import resolve
+from prefrl.reward.label_reader import LabelReader
 from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import stream
 
@@ -172,6 +174,19 @@ def test_a_run_imitates_without_a_reward_model(tmp_path):
         load_reward(tmp_path / "run")
     status = json.loads(prefrl("status", tmp_path / "run", "--json").out)
     assert status["labels"] == 20
+
+
+def test_clips_of_another_shape_are_known_as_damaged(tmp_path, monkeypatch):
+    given = []
+
+    class Reader(LabelReader):
+        def __init__(self, run, store, inputs):
+            given.append(inputs)
+            super().__init__(run, store, inputs)
+
+    monkeypatch.setattr(learner_module, "LabelReader", Reader)
+    started(tmp_path / "run")
+    assert [inputs.step for inputs in given] == [(12,)]  # ten numbers and two actions
 
 
 def test_the_true_reward_never_reaches_an_imitating_agent(tmp_path, monkeypatch):

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefrl_benchmarks.studies import study as study_module
 from prefrl_benchmarks.studies.abstaining import experiment as abstaining
 from prefrl_benchmarks.studies.command import report_study, study_of
 from prefrl_benchmarks.studies.graph import methods
 from prefrl_benchmarks.studies.horizon_one import experiment as horizon_one
 from prefrl_benchmarks.studies.imitation_of_the_best import experiment as imitation
 from prefrl_benchmarks.studies.negative_feedback import experiment as grid
-from prefrl_benchmarks.studies.study import Measured, Verdict, find_study, judged, known_studies
+from prefrl_benchmarks.studies.study import Outcome, Verdict, find_study, judged, known_studies
 from runs import prefrl
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -256,9 +258,45 @@ def test_the_gradient_of_avoiding_is_that_of_its_likelihood():
     np.testing.assert_allclose(once[0], np.exp(logits) / np.exp(logits).sum())
 
 
-def test_measured_results_are_read_once(tmp_path):
-    with pytest.raises(AssertionError):
-        _ = Measured({}).results
+# -- a study that trains ----------------------------------------------------------------------------------------------
+
+SUITE = """
+tasks = ["reacher"]
+seeds = [0]
+steps = 512
+settings = { "agent.n_envs" = 2, "agent.n_steps" = 64, "round_steps" = 256, "evaluation.episodes" = 0 }
+[variants.true]
+teacher = "none"
+"""
+
+
+def judged_by_steps(measured):
+    (result,) = measured.results.finished
+    steps = result.summary["steps"]
+    verdict = judged(steps == measured.settings["steps"])
+    return Outcome(verdict, f"{steps} steps", [{"cell": result.cell.name, "steps": steps}], [])
+
+
+def test_a_study_of_training_runs_is_run_reported_and_published(tmp_path, monkeypatch):
+    folder = tmp_path / "studies" / "of_runs"
+    folder.mkdir(parents=True)
+    words = "".join(f'{name} = "x"\n' for name in ("title", "claim", "source", "expectation"))
+    (folder / "study.toml").write_text(f"{words}[settings]\nsteps = 512\n")
+    (folder / "suite.toml").write_text(SUITE)
+    monkeypatch.setattr(study_module, "FOLDER", folder.parent)
+    analysis = ModuleType("analysis")
+    analysis.analyse = judged_by_steps
+    monkeypatch.setitem(sys.modules, "prefrl_benchmarks.studies.of_runs.analysis", analysis)
+    out, copy = tmp_path / "out", tmp_path / "copy"
+    done = prefrl("bench", "run", "of-runs", "--out", out)
+    assert done.code == 0, done.err
+    assert "1 cells finished" in done.out
+    assert prefrl("bench", "run", "of-runs", "--out", out).code == 0  # finished cells are skipped
+    assert prefrl("bench", "report", out).out.strip().endswith("report.html: as expected")
+    assert "| reacher_ppo_none-true_s0 | 512 |" in (out / "report" / "of-runs.md").read_text()
+    assert prefrl("bench", "publish", out, copy).code == 0
+    assert prefrl("bench", "report", copy, "--out", tmp_path / "page").code == 0
+    assert (tmp_path / "page" / "of-runs.md").read_text() == (out / "report" / "of-runs.md").read_text()
 
 
 def write() -> None:

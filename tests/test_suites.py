@@ -13,7 +13,7 @@ from prefrl import recipes
 from prefrl.config import migrations
 from prefrl.config.migrations import Add
 from prefrl.errors import UsageError
-from prefrl.recipes import ABLATIONS
+from prefrl.recipes.ablations import PAPER_ABLATIONS
 from prefrl.runs.directory import RunDirectory
 from prefrl.teachers import TEACHERS
 
@@ -131,7 +131,7 @@ tasks = ["hopper"]
 
 
 def test_no_ablation_teacher_or_rule_is_forgotten():
-    assert {v.ablation for v in find_suite("ablations").variants if v.ablation} == set(ABLATIONS) - {"horizon-one"}
+    assert {v.ablation for v in find_suite("ablations").variants if v.ablation} == set(PAPER_ABLATIONS)
     left_out = {"people-like", "late", "bpref-skip", "bpref-equal"}
     assert {v.teacher for v in find_suite("teachers").variants} == {"none", *TEACHERS} - left_out
 
@@ -277,6 +277,14 @@ def test_settings_of_off_policy_agents_are_in_the_hash():
     changed = {"settings": {"off_policy.tau": 0.01}}
     assert hash_of(algo="sac", **changed) != hash_of(algo="sac")
     assert hash_of(settings={"exploration.steps": 5000}) != hash_of()
+
+
+def test_labels_and_rules_of_imitation_are_in_the_hash():
+    imitating = {"learner": "imitation", "feedback": "rating"}
+    assert hash_of(**imitating) != hash_of(feedback="rating")
+    assert hash_of(**imitating, labels=301) != hash_of(**imitating)
+    assert hash_of(**imitating, settings={"queries.rating_steps": 5}) != hash_of(**imitating)
+    assert hash_of(**imitating, settings={"imitation.rule": "bucket"}) != hash_of(**imitating)
 
 
 def test_sac_on_the_paper_s_tasks():

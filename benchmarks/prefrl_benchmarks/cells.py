@@ -76,7 +76,7 @@ def fingerprint(config: RunConfig) -> str:
     configuration as format 1 would state it, so that renaming a setting, or adding one, does not change the hashes in
     published manifests.
     """
-    left_out = _NOT_COMPUTED if config.learns_reward else _NOT_COMPUTED | {"reward", "queries"}
+    left_out = _NOT_COMPUTED if config.takes_labels else _NOT_COMPUTED | {"reward", "queries"}
     kept = {name: value for name, value in downgraded("config", config.to_json()).items() if name not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,12 +18,12 @@ from tyro.conf import Positional, arg
 
 from prefrl.commands.arguments import Trust
 from prefrl.config.request import parse_settings
-from prefrl.errors import UsageError, unknown
+from prefrl.errors import unknown
 from prefrl.printable import command, complain, say
 from prefrl_benchmarks.gpu_command import gpu
 from prefrl_benchmarks.measure.anatomy.command import anatomy
 from prefrl_benchmarks.requirements import need_libraries, need_writable
-from prefrl_benchmarks.studies.folder import is_study
+from prefrl_benchmarks.result_commands import compare, publish, report
 
 bench = tyro.extras.SubcommandApp()
 
@@ -81,86 +81,8 @@ def run(
     return 0
 
 
-@bench.command
-def report(
-    folders: Positional[tuple[Path, ...]],
-    /,
-    *,
-    out: Path | None = None,
-    beside: Path | None = None,
-    trust: Trust = (),
-) -> None:
-    """Report the results of suites, or of a study, as tables, figures and one self-contained page.
-
-    Args:
-        folders: Output folders of one or more `prefrl bench run`.
-        out: Folder for the report (default: `report` in the folder, if there is only one).
-        beside: Folder of another suite on the same tasks, for example with another algorithm. A figure compares both:
-            return against agent steps, time and labels.
-        trust: A module that results from others may import to create an environment.
-    """
-    need_libraries()
-    _trust(trust)
-    if out is None and len(folders) > 1:
-        raise UsageError("--out is required for several folders")
-    if folders and is_study(folders[0]):
-        from prefrl_benchmarks.studies.command import report_study
-
-        out = out or folders[0] / "report"
-        outcome = report_study(folders[0], out)
-        say([f"{out / 'report.html'}: {outcome.verdict}"])
-        return
-    _admit([*folders, *([beside] if beside else [])])
-    out = out or Path(*folders, "report")
-    from prefrl_benchmarks.report.page import write_report
-
-    found = write_report(folders, out, beside)
-    for line in found.problems:
-        complain(f"prefrl: {line}")
-    say([f"{out / 'report.html'}: {len(found.results.finished)} of {len(found.results.cells)} cells"])
-
-
-@bench.command
-def publish(folder: Positional[Path], out: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Copy the results of a suite or study without labels, clips and weights. `report` and `compare` can read the copy.
-
-    Args:
-        folder: Output folder of a `prefrl bench run`.
-        out: Folder to copy to, for example in a repository.
-        trust: A module that results from others may import to create an environment.
-    """
-    _trust(trust)
-    if is_study(folder):
-        from prefrl_benchmarks.studies.command import publish_study
-
-        publish_study(folder, out)
-        if not (folder / "suite.json").exists():
-            say([f"{out}: measurements copied"])
-            return
-    _admit([folder])
-    from prefrl_benchmarks.publish import publish
-
-    results = publish(folder, out)
-    for line in results.problems:
-        complain(f"prefrl: {line}")
-    say([f"{out}: {len(results.finished)} of {len(results.cells)} cells"])
-
-
-@bench.command
-def compare(old: Positional[Path], new: Positional[Path], /, *, trust: Trust = ()) -> None:
-    """Compare two sets of results: what improved or got worse, with confidence intervals.
-
-    Args:
-        old: Output folder of a `prefrl bench run`.
-        new: Output folder of another one.
-        trust: A module that results from others may import to create an environment.
-    """
-    need_libraries()
-    _trust(trust)
-    _admit([old, new])
-    from prefrl_benchmarks.report.compare import compare_folders
-
-    say(compare_folders(old, new))
+for _command in (report, publish, compare):
+    bench.command(_command)
 
 
 @bench.command
@@ -386,13 +308,13 @@ def ablations(
         labels: Labels of each run.
         jobs: Number of runs at a time.
     """
-    from prefrl.recipes import ABLATIONS
+    from prefrl.recipes.ablations import PAPER_ABLATIONS
 
     need_libraries()
     from prefrl_benchmarks.learning import TRUE, report
     from prefrl_benchmarks.suites import Suite, Variant
 
-    variants = (TRUE, Variant("full"), *(Variant(name, ablation=name) for name in ABLATIONS))
+    variants = (TRUE, Variant("full"), *(Variant(name, ablation=name) for name in PAPER_ABLATIONS))
     return report(Suite(f"ablations-{algo}", tasks, tuple(range(seeds)), steps, variants, labels, algo=algo), out, jobs)
 
 
@@ -405,19 +327,3 @@ def _tell(
     say(lines(result))
     if out:
         out.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def _trust(modules: tuple[str, ...]) -> None:
-    """Import the trusted modules, which results may then use for environments."""
-    from prefrl.safety.trust import import_named
-
-    for module in modules:
-        import_named(module)
-
-
-def _admit(folders: Sequence[Path]) -> None:
-    """Refuse unreadable results before slow imports."""
-    from prefrl_benchmarks.results import read_manifest
-
-    for folder in folders:
-        read_manifest(folder)

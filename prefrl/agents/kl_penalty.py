@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prefrl.agents.distributions import ActionDistribution, divergence, log_ratio
 from prefrl.agents.reference import Reference
+from prefrl.agents.reward_terms import RolloutTerm
 from prefrl.arrays import Array, Floats
 from prefrl.config import KLConfig
 from prefrl.experience.recorder import Experience
@@ -91,7 +92,7 @@ class KLPenalty:
         self.beta, self._integral = float(state["beta"]), float(state["integral"])
 
 
-class KLTerm:
+class KLTerm(RolloutTerm):
     """The penalty as a term of an on-policy agent's reward: -beta (log pi(a) - log pi_ref(a)) of the actions taken."""
 
     def __init__(self, penalty: KLPenalty, chosen: Callable[[], tuple[Array, ActionDistribution]]) -> None:
@@ -116,18 +117,6 @@ class KLTerm:
             penalties = np.asarray(-self._penalty.beta * ratios, np.float32).reshape(log_probs.shape)
             self._penalty.adapt(policy, reference)
         return penalties
-
-    def relabel(self, steps: Iterable[Array]) -> Floats:
-        """Raise NotImplementedError: off-policy, the penalty is no part of the reward."""
-        raise NotImplementedError
-
-    def score(self, steps: Array) -> Floats:
-        """Raise NotImplementedError, as `relabel` does."""
-        raise NotImplementedError
-
-    def renew(self) -> bool:
-        """Return False: the reference never changes."""
-        return False
 
     def state_dict(self) -> Tree:
         """Return the state of the penalty."""

@@ -9,7 +9,6 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from prefrl.agents.cloning import CloningSettings
 from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.off_policy_algorithms import copy_to_targets, forget_values, make_algorithm
 from prefrl.agents.relabelling import RELABELLINGS
@@ -19,7 +18,6 @@ from prefrl.agents.sb3_agent import SB3Agent
 from prefrl.agents.soft_actor_critic import SoftActorCritic
 from prefrl.agents.state import load_off_policy_state, off_policy_state
 from prefrl.config import RunConfig
-from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import EnvStack
 from prefrl.experience.recorder import Experience
 from prefrl.storage.files import Tree
@@ -113,17 +111,8 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         raw = newest.reshape(-1, *newest.shape[2:])
         penalty.adapt(self.distribution(raw), penalty.reference.distribution(raw))
 
-    def clone(
-        self,
-        shown: Demonstrations,
-        settings: CloningSettings,
-        rng: np.random.Generator,
-        tell: Callable[[], None],
-        *,
-        known: int = 0,
-    ) -> None:
-        """Imitate demonstrations; the targets of value networks become copies of them. See `Agent.clone`."""
-        super().clone(shown, settings, rng, tell, known=known)
+    def _cloned(self) -> None:
+        """Make the targets of value networks copies of them."""
         copy_to_targets(self._model)
 
     def change_reward(self) -> None:

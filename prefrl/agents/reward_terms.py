@@ -76,31 +76,20 @@ class RewardSource(RewardTerm, Protocol):
         """Return the predicted and the true rewards since the last call, each (N,); empty without predictions."""
 
 
-class TaskReward:
-    """The task's own reward."""
-
-    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
-        """Return the (T, E) rewards of a rollout."""
-        return experience.rewards
+class RolloutTerm:
+    """What terms have in common that depend on no model, and are for rollouts alone, not for a replay memory."""
 
     def relabel(self, steps: Iterable[Array]) -> Floats:
-        """Raise NotImplementedError: a replay memory holds the task's own rewards already."""
+        """Raise NotImplementedError."""
         raise NotImplementedError
 
     def score(self, steps: Array) -> Floats:
-        """Raise NotImplementedError, as `relabel` does."""
+        """Raise NotImplementedError."""
         raise NotImplementedError
 
     def renew(self) -> bool:
-        """Return False: the reward never changes."""
+        """Return False: there is no model that could be newer."""
         return False
-
-    def score_ahead(self) -> None:
-        """Do nothing: there is nothing to predict."""
-
-    def take(self) -> tuple[Floats, Floats]:
-        """Return nothing: there are no predictions."""
-        return np.zeros(0, np.float32), np.zeros(0, np.float32)
 
     def state_dict(self) -> Tree:
         """Return an empty state."""
@@ -108,6 +97,21 @@ class TaskReward:
 
     def load_state_dict(self, state: Tree) -> None:
         """Do nothing: there is no state."""
+
+
+class TaskReward(RolloutTerm):
+    """The task's own reward, which a replay memory holds already."""
+
+    def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
+        """Return the (T, E) rewards of a rollout."""
+        return experience.rewards
+
+    def score_ahead(self) -> None:
+        """Do nothing: there is nothing to predict."""
+
+    def take(self) -> tuple[Floats, Floats]:
+        """Return nothing: there are no predictions."""
+        return np.zeros(0, np.float32), np.zeros(0, np.float32)
 
 
 class ReturnScaler:
@@ -158,7 +162,7 @@ class ReturnScaler:
             setattr(self._statistics, name, state[name])
 
 
-class EntropyBonus:
+class EntropyBonus(RolloutTerm):
     """An entropy bonus, for algorithms without one in their objective.
 
     The bonus of a step is -coefficient * log_prob. Its expectation is the coefficient times the policy's entropy.
@@ -170,25 +174,6 @@ class EntropyBonus:
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the (T, E) bonuses."""
         return -self._coefficient * log_probs
-
-    def relabel(self, steps: Iterable[Array]) -> Floats:
-        """Raise NotImplementedError: off-policy algorithms have an entropy bonus of their own."""
-        raise NotImplementedError
-
-    def score(self, steps: Array) -> Floats:
-        """Raise NotImplementedError, as `relabel` does."""
-        raise NotImplementedError
-
-    def renew(self) -> bool:
-        """Return False: the term depends on no model."""
-        return False
-
-    def state_dict(self) -> Tree:
-        """Return an empty state."""
-        return {}
-
-    def load_state_dict(self, state: Tree) -> None:
-        """Do nothing: there is no state."""
 
 
 class AgentReward:

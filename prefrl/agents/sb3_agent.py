@@ -76,6 +76,10 @@ class SB3Agent(Generic[Model]):
 
         loss = located(ALGORITHMS[self._config.algo].cloning)
         clone(self._model.policy, loss, take, len(shown), settings, rng, tell)
+        self._cloned()
+
+    def _cloned(self) -> None:
+        """Follow the policy after it was cloned; called by `clone`."""
 
     def act(self, observations: Array) -> Array:
         """Return the most likely actions; see `Agent.act`. The statistics of the normalisation are not updated."""

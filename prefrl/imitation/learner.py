@@ -9,6 +9,7 @@ import numpy as np
 from prefrl.agents.agent import Agent
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.demonstrations import Demonstrations
+from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Label, Undone
@@ -26,16 +27,17 @@ class ImitationLearner:
     acting, in the agent's process.
     """
 
-    def __init__(self, run: RunDirectory, store: LabelStore, agent: Callable[[], Agent]) -> None:
+    def __init__(self, run: RunDirectory, store: LabelStore, inputs: Inputs, agent: Callable[[], Agent]) -> None:
         """Initialise the learner.
 
         Args:
             run: The run.
             store: The run's label store.
+            inputs: The expected inputs of a step; clips with others are treated as damaged.
             agent: Returns the agent, which imitates. It exists before the first call of `fit`.
         """
         self._config, self._agent = run.config, agent
-        self._labels, self._clips = LabelReader(run, store), ClipFolder(run.clips)
+        self._labels, self._clips = LabelReader(run, store, inputs), ClipFolder(run.clips)
         self._ratings: dict[int, tuple[int, float]] = {}
         """Segment and rating of each label, by the id of its answer."""
         self._segments: dict[int, Segment] = {}

@@ -44,6 +44,19 @@ class Group:
     """Which returns are reported."""
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a row of a table says first of the group, which has at least one run."""
+        return {
+            "suite": self.suite,
+            "task": self.task,
+            "variant": self.variant,
+            "labels": self.labels,
+            "steps": self.results[0].cell.steps,
+            "runs": len(self.results),
+            "planned": self.planned,
+        }
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Seeds of the finished runs."""
         return tuple(result.cell.seed for result in self.results)

@@ -39,13 +39,7 @@ def game_rows(results: Results, suite: str, random_baselines: Mapping[str, float
 def _row(group: Group, random_baseline: float, score: TaskScore | None) -> Row:
     low, high = interval(mean, group.returns[:, None])
     return {
-        "suite": group.suite,
-        "task": group.task,
-        "variant": group.variant,
-        "labels": group.labels,
-        "steps": group.results[0].cell.steps,
-        "runs": len(group.results),
-        "planned": group.planned,
+        **group.facts,
         "random": random_baseline,
         "score": float(group.returns.mean()),
         "score low": low,

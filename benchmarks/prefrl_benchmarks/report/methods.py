@@ -64,13 +64,7 @@ def _row(group: Group, score: TaskScore | None) -> Row:
     known = values[~np.isnan(values)]
     low, high = interval(mean, known[:, None]) if known.size else (np.nan, np.nan)
     return {
-        "suite": group.suite,
-        "task": group.task,
-        "variant": group.variant,
-        "labels": group.labels,
-        "steps": group.results[0].cell.steps,
-        "runs": len(group.results),
-        "planned": group.planned,
+        **group.facts,
         "measure": "success rate" if published.success else "return",
         "value": float(known.mean()) if known.size else None,
         "value low": low,
