@@ -85,7 +85,7 @@ def test_a_request_of_defaults_is_its_task():
 def test_a_cell_is_a_request_of_a_run_that_a_suite_names():
     cell = Cell("hopper", mode="sync", labels=30, steps=10_000, variant="ours", settings={"reward.members": 2})
     assert parsed(cell.arguments(Path("out"))[1:]) == Request(
-        "hopper", mode="sync", labels=30, steps=10_000, settings={"reward.members": 2}, out=Path("out")
+        "hopper", mode="sync", labels=30, steps=10_000, settings={"reward.members": 2}, out=Path("out") / cell.name
     )
     assert cell.config == resolve("hopper", mode="sync", labels=30, steps=10_000, settings={"reward.members": 2})
     baseline = Cell("hopper", teacher="none", labels=0, steps=10_000)

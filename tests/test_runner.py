@@ -17,6 +17,7 @@ from prefrl_benchmarks.display import SuiteDisplay
 from prefrl_benchmarks.measure.jobs import report_lines
 from prefrl_benchmarks.results import last_words
 from prefrl_benchmarks.runner import SUPERSEDED, prepare, run_suite
+from prefrl_benchmarks.suites import find_suite
 from rich.console import Console
 from runs import SUMMARY, content, gone, live, prefrl, progress, refused, summary, until
 
@@ -187,7 +188,7 @@ def test_a_cell_gets_the_threads_that_it_may_use(tmp_path, monkeypatch):
     (cell, *_) = suite().cells()
     start_cell(cell, tmp_path, threads=1)
     assert seen["env"]["OMP_NUM_THREADS"] == "1"
-    assert seen["command"][-len(cell.arguments(tmp_path)) :] == cell.arguments(tmp_path / cell.name)
+    assert seen["command"][-len(cell.arguments(tmp_path)) :] == cell.arguments(tmp_path)
     finish(cell, tmp_path, 1.0)
     start_cell(cell, tmp_path)
     assert seen["command"][-2:] == ["resume", str(tmp_path / cell.name)]
@@ -283,3 +284,31 @@ def test_the_runner_s_own_share_is_what_no_cell_was_at_work_in():
         "4 cells: 20.0 s with one job, 8.0 s with 3: 0.40 of it",
         "the runner itself: 5.00% of the time with one job",
     ]
+
+
+USING = """
+tasks = ["reacher"]
+seeds = [0]
+steps = 1024
+labels = 20
+[variants.held]
+uses = { reference = "true" }
+[variants.frozen]
+teacher = "none"
+uses = { reward = "held" }
+[variants.true]
+teacher = "none"
+"""
+
+
+def test_a_cell_waits_for_the_runs_that_it_uses(tmp_path):
+    (tmp_path / "using.toml").write_text(USING)
+    suite = find_suite(str(tmp_path / "using.toml"))
+    true, held, frozen = (cell.name for cell in suite.cells())
+    pretended = Pretended()
+    outcome, _ = run(suite, tmp_path / "all", pretended)
+    assert outcome.finished == pretended.started == [true, held, frozen]
+    pretended = Pretended(held)
+    outcome, _ = run(suite, tmp_path / "one", pretended)
+    assert (outcome.finished, pretended.started) == ([true], [true, held])
+    assert outcome.failed == {held: "the disk is full", frozen: f"it uses {held}, which is not finished"}

@@ -66,7 +66,7 @@ def test_the_suites_of_the_package():
     for name in NAMES:
         ours = find_suite(name)  # every cell resolves
         assert ours.description
-        assert [variant.name for variant in ours.variants if variant.is_baseline] == ["true"]
+        assert [variant.name for variant in ours.variants if variant.teacher == "none"] == ["true"]
         seeds = {task: len(ours.task_seeds.get(task, ours.seeds)) for task in ours.tasks}
         expected = sum(seeds[task] for variant in ours.variants for task in variant.tasks or ours.tasks)
         assert len({cell.name for cell in ours.cells()}) == expected
@@ -290,7 +290,7 @@ def test_labels_and_rules_of_imitation_are_in_the_hash():
 def test_sac_on_the_paper_s_tasks():
     suite = find_suite("mujoco-offpolicy")
     assert suite.tasks == find_suite("mujoco").tasks
-    assert {variant.labels for variant in suite.variants if not variant.is_baseline} == {700, 350, 150}
+    assert {variant.labels for variant in suite.variants if variant.teacher != "none"} == {700, 350, 150}
     assert {cell.algo for cell in suite.cells()} == {"sac"}
     assert {(cell.task, cell.steps) for cell in suite.cells() if cell.steps != 500_000} == {
         (task, 150_000) for task in ("reacher", "double-pendulum", "pendulum")
@@ -332,3 +332,84 @@ def test_suites_of_b_pref(name):
     assert {cell.algo for cell in suite.cells()} == {"sac"}
     for task in suite.tasks:
         assert any(cell.is_baseline for cell in suite.cells() if cell.task == task)
+
+
+USING = """
+tasks = ["reacher"]
+seeds = [0, 1]
+steps = 1024
+labels = 20
+
+[variants.held]
+uses = { reference = "true", demonstrations = "true" }
+settings = { "kl.beta" = 0.5 }
+later = true
+
+[variants.true]
+teacher = "none"
+steps = 2048
+
+[variants.frozen]
+teacher = "none"
+uses = { reward = "held" }
+
+[variants.judged]
+teacher = "judge+oracle"
+uses = { judge = "held" }
+"""
+
+
+def using(tmp_path, text=USING):
+    path = tmp_path / "using.toml"
+    path.write_text(text)
+    return find_suite(str(path))
+
+
+def test_a_variant_may_use_the_runs_of_others_which_come_first(tmp_path):
+    cells = using(tmp_path).cells()
+    assert [(cell.variant, cell.seed) for cell in cells] == [
+        ("true", 0), ("held", 0), ("frozen", 0), ("judged", 0),
+        ("true", 1), ("held", 1), ("frozen", 1), ("judged", 1),
+    ]  # fmt: skip
+    true, held, frozen, judged = cells[4:]
+    assert held.uses == {"reference": true.name, "demonstrations": true.name}
+    assert frozen.name == "reacher_ppo_none-frozen_s1"
+    assert [cell.is_baseline for cell in (true, held, frozen, judged)] == [True, False, False, False]
+    assert (true.labels, held.labels, frozen.labels) == (0, 20, 20)  # those that its reward model has learned
+    assert (frozen.config.reward_model, frozen.config.takes_labels) == (held.name, False)
+    assert (judged.config.teacher, judged.config.judge.source) == ("judge+oracle", held.name)
+    folder = Path("some/suite")
+    words = held.arguments(folder)
+    assert (
+        words[words.index("--reference") + 1] == words[words.index("--demonstrations") + 1] == f"{folder / true.name}"
+    )
+    assert frozen.request_in(folder).reward == folder / held.name
+    assert judged.request_in(folder).teacher == f"judge:{folder / held.name}+oracle"
+
+
+def test_the_hash_of_a_cell_that_uses_runs_is_that_of_its_run_wherever_these_are(tmp_path):
+    true, held, frozen, judged = using(tmp_path).cells()[:4]
+    for cell in (held, judged):
+        config = recipes.resolve(dataclasses.replace(cell.request_in(tmp_path / "elsewhere")))
+        assert fingerprint(config) == fingerprint(cell.config)
+    frozen_at = dataclasses.replace(frozen.request_in(tmp_path), settings={"reward.members": 2})
+    assert fingerprint(recipes.resolve(frozen_at)) == fingerprint(frozen.config)
+    other = dataclasses.replace(held, uses={"reference": judged.name, "demonstrations": true.name})
+    assert fingerprint(other.config) != fingerprint(held.config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('judge = "held"', 'judge = "hold"', "did you mean held?"),
+        ('judge = "held"', 'jugde = "held"', "did you mean judge?"),
+        ('judge = "held"', 'judge = "judged"', "use each other's runs: judged"),
+        ('reference = "true"', 'reference = "judged"', "use each other's runs: "),
+        ("steps = 2048", 'tasks = ["cheetah"]', "unknown"),
+    ],
+)
+def test_a_variant_that_uses_what_is_not_there_is_refused_in_a_line(tmp_path, old, new, said):
+    text = USING.replace('tasks = ["reacher"]\nseeds', 'tasks = ["reacher", "cheetah"]\nseeds')
+    with pytest.raises(UsageError, match=said) as error:
+        using(tmp_path, text.replace(old, new))
+    assert "\n" not in str(error.value)

@@ -9,18 +9,29 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
 
-from prefrl.config import RunConfig
+from prefrl.config import RunConfig, replace
+from prefrl.config.demonstration_config import MINARI
 from prefrl.config.migrations import downgraded
 from prefrl.config.request import Request
+from prefrl.config.schema import NO_TEACHER
 from prefrl.errors import PrefrlError
 from prefrl.experience.find_task import find_task
+from prefrl.feedback.terms import JUDGE
 from prefrl.recipes import resolve
 from prefrl.runs.directory import is_finished, read_config, read_summary
 from prefrl.safety.trust import module_of
 
+TAKEN = {
+    "reference": "kl.reference",
+    "reward": "reward_model",
+    "demonstrations": "demonstrations.source",
+    JUDGE: "judge.source",
+}
+"""What a run can take from another one, as options of `prefrl train` or its teacher, with the setting that names it."""
 _NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
 """Settings that do not affect the results of a run with a synthetic teacher."""
 
@@ -33,27 +44,41 @@ class Cell(Request):
     """Name of the variant in its suite."""
     named: bool = field(default=False, kw_only=True)
     """Whether the name of the variant is part of the cell's, as it always is if the cell has settings."""
+    uses: dict[str, str] = field(default_factory=dict, kw_only=True, hash=False)
+    """Names of the cells from whose runs it takes something, by what it takes: a name in `TAKEN`."""
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it trains on the true reward."""
-        return self.teacher == "none"
+        """Whether it trains on the true reward alone."""
+        return self.teacher == NO_TEACHER and not self.uses
 
     @property
     def name(self) -> str:
         """The cell's id, used as folder name."""
-        what = "none" if self.is_baseline else f"{self.teacher}-{self.mode}-{self.labels}"
+        asked = self.teacher != NO_TEACHER
+        what = f"{self.teacher}-{self.mode}-{self.labels}" if asked else NO_TEACHER
         kinds = self.feedback.replace(",", "+").replace(":", "")
-        what += f"-{kinds}" if self.feedback != Request.feedback and not self.is_baseline else ""
-        what += f"-{self.learner}" if self.learner != Request.learner and not self.is_baseline else ""
+        what += f"-{kinds}" if self.feedback != Request.feedback and asked else ""
+        what += f"-{self.learner}" if self.learner != Request.learner and asked else ""
         what += f"-{self.ablation}" if self.ablation else ""
         what += f"-{self.variant}" if (self.settings or self.named) and self.variant else ""
         return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"
 
     @property
     def request(self) -> Request:
-        """The same, without labels where none are used: there a suite says 0."""
-        return dataclasses.replace(self, labels=None) if self.is_baseline else self
+        """The same, without labels where none are asked for, and with names of cells for the runs that it uses."""
+        named = {TAKEN[what]: name for what, name in self.uses.items()}
+        labels = self.labels if self.teacher != NO_TEACHER else None
+        return dataclasses.replace(self, labels=labels, settings=self.settings | named)
+
+    def request_in(self, folder: Path) -> Request:
+        """The request for its run in the folder of a suite, where the runs that it uses are."""
+        given: dict[str, Any] = {what: folder / name for what, name in self.uses.items()}
+        if JUDGE in given:
+            given["teacher"] = f"{JUDGE}:{given.pop(JUDGE)}{self.teacher.removeprefix(JUDGE)}"
+        if "demonstrations" in given:
+            given["demonstrations"] = str(given["demonstrations"])
+        return dataclasses.replace(self.request, settings=self.settings, out=folder / self.name, **given)
 
     @property
     def config(self) -> RunConfig:
@@ -64,9 +89,13 @@ class Cell(Request):
         """
         return resolve(self.request, gpu=self.device != "cpu" and find_task(self.task).images and _has_gpu())
 
-    def arguments(self, root: Path) -> list[str]:
-        """The arguments of `prefrl` that start this cell in the run directory `root`."""
-        return ["train", *dataclasses.replace(self.request, out=root).words()]
+    def arguments(self, folder: Path) -> list[str]:
+        """The arguments of `prefrl` that start this cell in the folder of a suite."""
+        return ["train", *self.request_in(folder).words()]
+
+    def lacks(self, folder: Path) -> list[str]:
+        """The names of the cells that it uses whose runs are not finished."""
+        return [name for name in self.uses.values() if not is_finished(folder / name)]
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -74,11 +103,18 @@ def fingerprint(config: RunConfig) -> str:
 
     For runs on the true reward, settings of the reward model and the queries are ignored. The hash is of the
     configuration as format 1 would state it, so that renaming a setting, or adding one, does not change the hashes in
-    published manifests.
+    published manifests. Of other runs that a run has taken something from, only their names count.
     """
     left_out = _NOT_COMPUTED if config.takes_labels else _NOT_COMPUTED | {"reward", "queries"}
-    kept = {name: value for name, value in downgraded("config", config.to_json()).items() if name not in left_out}
+    data = downgraded("config", replace(config, _names(config)).to_json())
+    kept = {name: value for name, value in data.items() if name not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _names(config: RunConfig) -> dict[str, str]:
+    """The settings that are paths of other runs, as their names."""
+    paths = {name: attrgetter(name)(config) for name in TAKEN.values()}
+    return {name: Path(path).name for name, path in paths.items() if path and not path.startswith(MINARI)}
 
 
 def fingerprint_of(root: Path) -> str | None:
@@ -101,7 +137,7 @@ def start_cell(cell: Cell, folder: Path, *, threads: int | None = None) -> subpr
         The process, which leads its own process group.
     """
     root = folder / cell.name
-    words = _resumed(cell, root) if (root / "config.json").exists() else cell.arguments(root)
+    words = _resumed(cell, root) if (root / "config.json").exists() else cell.arguments(folder)
     log: IO[bytes]
     with (folder / f"{cell.name}.log").open("ab") as log:
         # With its own process group, Ctrl-C on the terminal reaches the cell once, through the runner.

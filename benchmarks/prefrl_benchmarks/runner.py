@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,14 +114,15 @@ def _work(
     stop: _Stop,
     outcome: Outcome,
 ) -> None:
-    waiting, running = deque(pending), dict[Cell, Job]()
+    waiting, running = list(pending), dict[Cell, Job]()
     heard = 0
     try:
         while running or (waiting and not stop.asked):
-            while waiting and len(running) < jobs and not stop.asked:
-                cell = waiting.popleft()
+            while len(running) < jobs and not stop.asked and (cell := _take(waiting, out)):
                 running[cell] = executor(cell, out)
                 display.started(cell)
+            if not running and not stop.asked:
+                _give_up(waiting, out, display, outcome)
             for cell in [cell for cell, job in running.items() if job.poll() is not None]:
                 _settle(cell, running.pop(cell), out, display, stop, outcome)
             if stop.asked > heard:
@@ -135,6 +135,22 @@ def _work(
         for job in running.values():
             job.kill()
     outcome.stopped = bool(stop.asked and (waiting or len(outcome.finished) < display.total))
+
+
+def _take(waiting: list[Cell], out: Path) -> Cell | None:
+    """Take the first cell for which all runs are finished that it uses; None if there is none."""
+    cell = next((cell for cell in waiting if not cell.lacks(out)), None)
+    if cell:
+        waiting.remove(cell)
+    return cell
+
+
+def _give_up(waiting: list[Cell], out: Path, display: SuiteDisplay, outcome: Outcome) -> None:
+    """Record that the remaining cells cannot be run, because cells that they use have failed."""
+    for cell in waiting:
+        outcome.failed[cell.name] = f"it uses {cell.lacks(out)[0]}, which is not finished"
+        display.failed(cell, outcome.failed[cell.name])
+    waiting.clear()
 
 
 def _settle(cell: Cell, job: Job, out: Path, display: SuiteDisplay, stop: _Stop, outcome: Outcome) -> None:

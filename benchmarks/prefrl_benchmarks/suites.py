@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from prefrl.config.schema import Mode
+from prefrl.config.schema import NO_TEACHER, Mode
 from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError, unknown
 from prefrl.experience.tasks import known_tasks
 from prefrl.printable import printable
 from prefrl.safety.trust import module_of
 from prefrl.storage.reading import read_toml
-from prefrl_benchmarks.cells import Cell
+from prefrl_benchmarks.cells import TAKEN, Cell
 
 _FOLDER = Path(__file__).parent / "suites"
 
@@ -50,15 +50,13 @@ class Variant:
     """What learns from the labels, as for `prefrl train --learner`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings, which override those of the suite."""
+    uses: dict[str, str] = field(default_factory=dict)
+    """Variants from whose runs of the same task and seed it takes something, by what it takes: reference, reward,
+    demonstrations or judge."""
     tasks: tuple[str, ...] = ()
     """Tasks that it is run on; empty for all tasks of the suite."""
     later: bool = False
     """Whether its cells come after those of the other variants with the same seed."""
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it trains on the true reward."""
-        return self.teacher == "none"
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,21 @@ class Suite:
     description: str = ""
 
     def cells(self) -> list[Cell]:
-        """All cells, ordered by seed, so that early results cover all tasks and variants; then the `later` variants."""
+        """All cells, ordered by seed, so that early results cover all tasks and variants; then the `later` variants.
+
+        Raises:
+            UsageError: for a variant without labels, or whose runs would use runs that the suite does not have.
+        """
         seeds = list(dict.fromkeys(itertools.chain(self.seeds, *self.task_seeds.values())))
         cells = [
             (task, variant, seed)
             for task in self.tasks
-            for variant in self.variants
-            if task in (variant.tasks or self.tasks)
+            for variant in self._variants_of(task)
             for seed in self.task_seeds.get(task, self.seeds)
         ]
-        return [self._cell(*which) for which in sorted(cells, key=lambda each: (seeds.index(each[2]), each[1].later))]
+        return _used_first(
+            [self._cell(*which) for which in sorted(cells, key=lambda each: (seeds.index(each[2]), each[1].later))]
+        )
 
     def validate(self) -> Suite:
         """Check that every cell can run.
@@ -128,15 +131,19 @@ class Suite:
             if not seeds:
                 raise UsageError(f"task_seeds.{task} needs at least one seed")
 
-    def _cell(self, task: str, variant: Variant, seed: int) -> Cell:
-        labels = 0 if variant.is_baseline else variant.labels or self.labels
+    def _cell(self, task: str, variant: Variant, seed: int, users: tuple[str, ...] = ()) -> Cell:
+        if variant.name in users:
+            raise UsageError(f"variants use each other's runs: {', '.join(users)}")
+        names = (*users, variant.name)
+        used = {what: self._used(task, variant, what, seed, names) for what in variant.uses}
+        labels = 0 if variant.teacher == NO_TEACHER else variant.labels or self.labels
         if labels is None:
             raise UsageError(f"variant {variant.name} needs labels, its own or the suite's")
         return Cell(
             task,
             teacher=variant.teacher,
             algo=variant.algo or self.algo,
-            labels=labels,
+            labels=used["reward"].labels if "reward" in used else labels,
             steps=variant.steps or self.task_steps.get(task, self.steps),
             seed=seed,
             mode=variant.mode,
@@ -146,8 +153,36 @@ class Suite:
             learner=variant.learner,
             settings=self.settings | variant.settings,
             variant=variant.name,
-            named=variant.recipe is not None,
+            named=variant.recipe is not None or bool(used),
+            uses={what: cell.name for what, cell in used.items()},
         )
+
+    def _used(self, task: str, variant: Variant, what: str, seed: int, users: tuple[str, ...]) -> Cell:
+        """The cell from whose run a variant takes something."""
+        place, known = f"variants.{variant.name}.uses", {each.name: each for each in self._variants_of(task)}
+        if what not in TAKEN:
+            raise unknown(f"entry under {place}", what, list(TAKEN))
+        if (name := variant.uses[what]) not in known:
+            raise unknown(f"variant of {task} under {place}", name, list(known))
+        return self._cell(task, known[name], seed, users)
+
+    def _variants_of(self, task: str) -> list[Variant]:
+        return [variant for variant in self.variants if task in (variant.tasks or self.tasks)]
+
+
+def _used_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Put each cell after those whose runs it uses, and otherwise leave the order as it is."""
+    named = {cell.name: cell for cell in cells}
+    ordered: dict[int, Cell] = {}
+
+    def add(cell: Cell) -> None:
+        for name in cell.uses.values():
+            add(named[name])
+        ordered.setdefault(id(cell), cell)
+
+    for cell in cells:
+        add(cell)
+    return list(ordered.values())
 
 
 def known_suites() -> list[str]:

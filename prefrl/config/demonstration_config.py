@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from prefrl.config.checks import at_most, require
 
+MINARI = "minari:"
+"""Prefix of a source that is the name of a data set of Minari."""
+
 
 @dataclass(frozen=True)
 class DemonstrationConfig:

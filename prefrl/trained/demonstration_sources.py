@@ -11,6 +11,7 @@ import numpy as np
 
 from prefrl.arrays import Array
 from prefrl.config import RunConfig
+from prefrl.config.demonstration_config import MINARI
 from prefrl.errors import PrefrlError, UsageError, explain
 from prefrl.experience.action_spaces import as_numbers, from_environment
 from prefrl.experience.adapter import Adapter
@@ -22,8 +23,6 @@ from prefrl.experience.segment import Segment
 from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import environment_seed
 from prefrl.trained.playing import Policy, policy_in
-
-_MINARI = "minari:"
 
 
 def demonstrations_for(config: RunConfig, trust: Sequence[str] = ()) -> Demonstrations:
@@ -42,8 +41,8 @@ def demonstrations_for(config: RunConfig, trust: Sequence[str] = ()) -> Demonstr
     """
     settings = config.demonstrations
     source = settings.source or ""
-    if source.startswith(_MINARI):
-        found = _of_minari(source.removeprefix(_MINARI), config)
+    if source.startswith(MINARI):
+        found = _of_minari(source.removeprefix(MINARI), config)
     elif (path := Path(source).expanduser()).is_dir():
         found = _of_run(path, config, trust)
     elif path.is_file():

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from prefrl.api import create_run
 from prefrl.errors import PrefrlError
-from prefrl.runs.directory import RunDirectory
 from prefrl_benchmarks.cells import Cell, start_cell
 
 
@@ -62,10 +62,13 @@ class NodeRunner:
 
 
 def take_along(cell: Cell, folder: Path) -> bytes:
-    """Pack a cell's run directory. A missing one is created here, so that all nodes use the same configuration."""
+    """Pack a cell's run directory. A missing one is created here, so that all nodes use the same configuration.
+
+    What it takes from other runs is in its own directory then.
+    """
     root = folder / cell.name
     if not root.exists():
-        RunDirectory.create(root, cell.config)
+        create_run(cell.request_in(folder))
     return pack(root)
 
 

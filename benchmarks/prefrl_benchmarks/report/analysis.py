@@ -181,7 +181,7 @@ def task_scores(found: Sequence[Group], random_baselines: Mapping[str, float]) -
     Returns:
         The scores, and one line for each variant that has no score on a task.
     """
-    baselines = {(group.suite, group.task): group for group in found if group.is_baseline}
+    baselines = {(group.suite, group.task): group for group in reversed(found) if group.is_baseline}
     scores, problems = [], []
     for group in found:
         baseline = baselines.get((group.suite, group.task))

@@ -34,7 +34,7 @@ def cell_rows(results: Results) -> list[Row]:
 def _cell_row(result: Result) -> Row:
     cell = result.cell
     what = {"suite": result.suite, "cell": cell.name, "variant": cell.variant, "hash": result.hash}
-    command = shlex.join(["prefrl", *cell.arguments(Path("runs") / cell.name)])
+    command = shlex.join(["prefrl", *cell.arguments(Path("runs"))])
     given = {"task": cell.task, "algo": cell.algo, "teacher": cell.teacher, "ablation": cell.ablation or ""}
     asked = {"seed": cell.seed, "state": "finished" if result.value is not None else "left out"}
     return what | given | asked | {"reason": result.reason, "command": command} | (result.summary or {})
