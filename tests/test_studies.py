@@ -51,10 +51,10 @@ def test_every_study_that_has_run_is_in_the_list_with_its_verdict():
 
 
 @pytest.mark.parametrize("name", ["graph", "imitation-of-the-best"])
-def test_measurements_can_be_repeated(name):
+def test_measurements_can_be_repeated(name, tmp_path):
     study = find_study(name)
     assert study.settings == json.loads((RESULTS / name / "study.json").read_text())["settings"]
-    again = [{key: str(value) for key, value in row.items()} for row in study.measure()]
+    again = [{key: str(value) for key, value in row.items()} for row in study.measure(tmp_path)]
     for published, row in zip(_rows(name), again, strict=True):
         for key, value in published.items():
             same = value == row[key] or float(value) == pytest.approx(float(row[key]), rel=1e-6)

@@ -77,6 +77,8 @@ def run(
         print("prefrl: stopped; run the same command to continue", file=sys.stderr)
     if outcome.failed or outcome.stopped:
         return 1
+    if study and study.has_experiment:
+        measure(study, out)
     say([f"{out}: {len(outcome.finished)} cells finished; create a report with: {command('bench', 'report', out)}"])
     return 0
 

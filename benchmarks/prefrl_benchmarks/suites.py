@@ -153,7 +153,7 @@ class Suite:
             learner=variant.learner,
             settings=self.settings | variant.settings,
             variant=variant.name,
-            named=variant.recipe is not None or bool(used),
+            named=variant.recipe is not None or variant.steps is not None or bool(used),
             uses={what: cell.name for what, cell in used.items()},
         )
 

@@ -36,8 +36,8 @@ def begin(study: Study, out: Path) -> None:
 
 
 def measure(study: Study, out: Path) -> None:
-    """Run a toy's experiment and write its rows."""
-    rows = study.measure()
+    """Run a study's experiment and write its rows."""
+    rows = study.measure(out)
     write_table(out / _ROWS, rows)
 
 

@@ -1,14 +1,14 @@
 """What a study is: a folder with a claim and settings (`study.toml`), an experiment, and an analysis of its outcome.
 
-A folder has one of two kinds of experiments. `experiment.py` has a function `measure(settings)` that returns rows of
-numbers, for toys that take seconds. `suite.toml` is a suite of training runs. `analysis.py` has a function
-`analyse(measured)` that judges the claim.
+A folder has experiments of one or both of two kinds. `suite.toml` is a suite of training runs. `experiment.py` has a
+function `measure(settings)` that returns rows of numbers, for toys that take seconds, or `measure_runs(settings,
+folder)`, which measures the runs of the suite. `analysis.py` has a function `analyse(measured)` that judges the claim.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -61,7 +61,7 @@ class Measured:
     settings: dict[str, Any]
     """The study's settings."""
     rows: Sequence[Row] = ()
-    """Rows of a toy's experiment."""
+    """Rows of the experiment."""
     folder: Path | None = None
     """Output folder of a suite."""
 
@@ -95,21 +95,28 @@ class Study:
         path = FOLDER / _module(self.name) / "suite.toml"
         return find_suite(str(path)) if path.exists() else None
 
-    def measure(self) -> list[Row]:
-        """Run a toy's experiment."""
-        rows: list[Row] = self._function("experiment", "measure")(self.settings)
+    @property
+    def has_experiment(self) -> bool:
+        """Whether there is more to measure than its suite's runs."""
+        return (FOLDER / _module(self.name) / "experiment.py").exists()
+
+    def measure(self, folder: Path) -> list[Row]:
+        """Run the experiment; the suite in the folder, if any, is finished."""
+        experiment = self._module("experiment")
+        rows: list[Row] = (
+            experiment.measure_runs(self.settings, folder)
+            if hasattr(experiment, "measure_runs")
+            else experiment.measure(self.settings)
+        )
         return rows
 
     def analyse(self, rows: Sequence[Row] = (), folder: Path | None = None) -> Outcome:
-        """Analyse the rows of a toy, or the output folder of a suite."""
-        outcome: Outcome = self._function("analysis", "analyse")(Measured(self.settings, rows, folder))
+        """Analyse the rows of the experiment and the output folder of the suite, as far as there are such."""
+        outcome: Outcome = self._module("analysis").analyse(Measured(self.settings, rows, folder))
         return outcome
 
-    def _function(self, module: str, name: str) -> Callable[..., Any]:
-        function: Callable[..., Any] = getattr(
-            importlib.import_module(f"{__package__}.{_module(self.name)}.{module}"), name
-        )
-        return function
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{__package__}.{_module(self.name)}.{name}")
 
 
 def known_studies() -> list[str]:

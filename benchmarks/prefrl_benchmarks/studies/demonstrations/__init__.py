@@ -1,0 +1,1 @@
+"""Demonstrations move the label curve to the left."""

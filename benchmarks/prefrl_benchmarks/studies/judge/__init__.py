@@ -1,0 +1,1 @@
+"""A learned judge answers most of the queries."""

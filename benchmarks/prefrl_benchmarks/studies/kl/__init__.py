@@ -1,0 +1,1 @@
+"""A KL penalty holds what it is told to hold."""

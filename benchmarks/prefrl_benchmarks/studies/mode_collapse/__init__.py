@@ -1,0 +1,1 @@
+"""Mode collapse: what optimising a learned reward does to the variety of behaviour."""

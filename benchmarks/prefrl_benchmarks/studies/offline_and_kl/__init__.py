@@ -1,0 +1,1 @@
+"""Offline labels, with and without a KL penalty."""

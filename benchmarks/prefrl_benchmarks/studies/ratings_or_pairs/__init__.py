@@ -1,0 +1,1 @@
+"""Ratings or pairs: which tells more in a labeller's minute."""
