@@ -394,6 +394,9 @@ def test_the_hash_of_a_cell_that_uses_runs_is_that_of_its_run_wherever_these_are
         assert fingerprint(config) == fingerprint(cell.config)
     frozen_at = dataclasses.replace(frozen.request_in(tmp_path), settings={"reward.members": 2})
     assert fingerprint(recipes.resolve(frozen_at)) == fingerprint(frozen.config)
+    again = using(tmp_path).cells()[5]
+    assert (again.variant, again.seed, again.seedless.uses) == ("held", 1, held.uses)
+    assert fingerprint(again.seedless.config) == fingerprint(held.seedless.config) == fingerprint(held.config)
     other = dataclasses.replace(held, uses={"reference": judged.name, "demonstrations": true.name})
     assert fingerprint(other.config) != fingerprint(held.config)
 

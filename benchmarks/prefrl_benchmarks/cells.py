@@ -65,6 +65,12 @@ class Cell(Request):
         return f"{self.task.replace('/', '-').replace(':', '-')}_{self.algo}_{what}_s{self.seed}"
 
     @property
+    def seedless(self) -> Cell:
+        """The same for all seeds: with seed 0, and with runs of that seed if it uses any."""
+        used = {what: f"{name.removesuffix(str(self.seed))}0" for what, name in self.uses.items()}
+        return dataclasses.replace(self, seed=0, uses=used)
+
+    @property
     def request(self) -> Request:
         """The same, without labels where none are asked for, and with names of cells for the runs that it uses."""
         named = {TAKEN[what]: name for what, name in self.uses.items()}

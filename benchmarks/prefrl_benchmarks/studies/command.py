@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prefrl.errors import DamagedFileError, UsageError
+from prefrl.errors import DamagedFileError, PrefrlError, UsageError
+from prefrl.printable import command
 from prefrl.storage.files import write_atomically, write_json
 from prefrl.storage.reading import read_json
 from prefrl_benchmarks.report.tables import write_table
+from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.studies.folder import MANIFEST, is_study
 from prefrl_benchmarks.studies.page import write_page
 from prefrl_benchmarks.studies.study import Outcome, Row, Study, find_study, known_studies
@@ -63,8 +65,14 @@ def report_study(folder: Path, out: Path) -> Outcome:
 
     Returns:
         What was found.
+
+    Raises:
+        PrefrlError: if a run of its suite is not finished.
+        UsageError: if the report cannot be written.
     """
     study = study_of(folder)
+    if study.suite:
+        _check_finished(study, folder)
     outcome = study.analyse(_read_rows(folder / _ROWS), folder)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -74,6 +82,14 @@ def report_study(folder: Path, out: Path) -> Outcome:
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     return outcome
+
+
+def _check_finished(study: Study, folder: Path) -> None:
+    """Raise PrefrlError if not all runs are finished: a part of them is no test of the claim."""
+    results = read_results([folder])
+    if left := len(results.cells) - len(results.finished):
+        words = command("bench", "run", study.name, "--out", folder)
+        raise PrefrlError(f"{left} of {len(results.cells)} runs are not finished: go on with {words}")
 
 
 def publish_study(folder: Path, out: Path) -> None:

@@ -77,16 +77,17 @@ def column(result: Result, name: str) -> Array:
 
 def _late(result: Result, name: str, last: float) -> float:
     steps, values = column(result, name).T
-    chosen = values[steps > (1 - last) * steps.max(initial=0.0)]
+    chosen = values[steps > (1 - last) * (result.cell.steps or 0)]
     return float(chosen.mean()) if len(chosen) else np.nan
 
 
 def spread(values: Array, digits: int = 2) -> str:
-    """Return a mean and its 95 % bootstrap interval as text."""
-    if not len(values):
+    """Return the mean of the values that are known, and its 95 % bootstrap interval, as text; "-" if none is."""
+    known = values[~np.isnan(values)]
+    if not len(known):
         return "-"
-    low, high = interval(mean, np.asarray(values)[:, None])
-    return f"{np.mean(values):,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+    low, high = interval(mean, known[:, None])
+    return f"{known.mean():,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 def score_rows(trained: Trained, variants: Sequence[str], more: Callable[[str, str], Row] | None = None) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ def analyse(measured: Measured) -> Outcome:
     pairs = [
         (task, few, many, bool(trained.scores(task, f"shown-{few}").mean() >= trained.scores(task, str(many)).mean()))
         for task in trained.tasks
-        for few, many in zip(budgets[:-1], budgets[1:], strict=True)
+        for few, many in pairwise(budgets)
     ]
     shifted = [task for task in trained.tasks if all(held for each, _, _, held in pairs if each == task)]
     missed = ", ".join(f"{few} against {many} on {task}" for task, few, many, held in pairs if not held)

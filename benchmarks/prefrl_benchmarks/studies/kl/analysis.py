@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -42,7 +44,7 @@ def _deviation(trained: Trained, task: str) -> float:
     return float(np.mean([(run.summary or {}).get("evaluation_return_std", np.nan) for run in runs]))
 
 
-def _divergence(trained: Trained):  # type: ignore[no-untyped-def]
+def _divergence(trained: Trained) -> Callable[[str, str], Row]:
     def more(task: str, variant: str) -> Row:
         return {"divergence in nats": spread(trained.late(task, variant, _KL)) if variant != "reference" else "-"}
 

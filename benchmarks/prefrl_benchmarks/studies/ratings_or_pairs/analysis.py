@@ -19,7 +19,7 @@ def analyse(measured: Measured) -> Outcome:
     better = "ratings" if scores["ratings"].mean() > scores["pairs"].mean() else "comparisons"
     said = {variant: spread(found) for variant, found in scores.items()}
     findings = (
-        f"Means over {' and '.join(trained.tasks)} of the score, with a random policy at 0 and the true reward at 1: in "
+        f"Means over {' and '.join(trained.tasks)} of the score (random policy 0, true reward 1): in "
         f"the time of 700 comparisons, comparisons {said['pairs']} and ratings {said['ratings']}; in a quarter of it, "
         f"{said['pairs-quarter']} and {said['ratings-quarter']}. In the whole time, the mean of {better} is higher."
     )

@@ -1,0 +1,239 @@
+"""Studies that train: what their analyses conclude from runs whose figures are known."""
+
+import json
+
+import numpy as np
+import pytest
+from prefrl_benchmarks.results import write_manifest
+from prefrl_benchmarks.studies.command import begin
+from prefrl_benchmarks.studies.judge.analysis import answered_by_person
+from prefrl_benchmarks.studies.over_optimisation.analysis import Climb
+from prefrl_benchmarks.studies.study import Measured, Verdict, find_study
+from prefrl_benchmarks.studies.trained import Trained, spread
+from runs import prefrl
+
+from prefrl.runs.directory import RunDirectory
+from prefrl.runs.metrics import MetricsFile
+
+RANDOM = {"cheetah": -100.0, "hopper": 0.0, "walker": 0.0, "reacher": -10.0}
+TRUE = {"cheetah": 900.0, "hopper": 1000.0, "walker": 1000.0, "reacher": 0.0}
+
+
+def return_at(task, score):
+    """The return with this score, if a random policy has 0 and the true reward's agent 1."""
+    return RANDOM[task] + score * (TRUE[task] - RANDOM[task])
+
+
+def ran(name, folder, told):
+    """Analyse a study whose runs have these figures."""
+    return find_study(name).analyse(rows_of(name), finished(name, folder, told))
+
+
+def finished(name, folder, told):
+    """Leave finished runs of a study's suite.
+
+    `told` maps a variant to its score, or to its score and the columns of its metrics: each a list over the run.
+    """
+    study = find_study(name)
+    folder.mkdir()
+    write_manifest(study.suite, folder)
+    (folder / "random.json").write_text(json.dumps({"episodes": 30, "returns": RANDOM}))
+    for cell in study.suite.cells():
+        said = told(cell) if callable(told) else told.get(cell.variant)
+        if said is None:
+            continue
+        score, columns, more = (*said, {}, {})[:3] if isinstance(said, tuple) else (said, {}, {})
+        run = RunDirectory.create(folder / cell.name, cell.config)
+        metrics, value = MetricsFile(run.metrics), return_at(cell.task, score)
+        rows = max(map(len, columns.values()), default=2)
+        for row in range(rows):
+            given = {key: values[row] for key, values in columns.items()}
+            metrics.append({"step": cell.steps * (row + 1) // rows, "true_return_mean": value} | given)
+        summary = {"task": cell.task, "seed": cell.seed, "steps": cell.steps, "true_return_mean": value}
+        summary |= {"evaluation_return_mean": value + cell.seed, "evaluation_return_std": 5.0}
+        summary |= {"evaluation_episodes": 10, "steps_per_second": 1.0, "wall_seconds": 1.0, "version": "0", **more}
+        run.summary.write_text(json.dumps(summary))
+    return folder
+
+
+def rows_of(name):
+    return [] if not find_study(name).has_experiment else pytest.importorskip("test_studies")._rows(name)
+
+
+def test_scores_and_late_metrics_by_hand(tmp_path):
+    columns = {"policy_entropy": [8.0, 4.0, 2.0, None]}
+    folder = finished("mode-collapse", tmp_path / "out", {"true": 1.0, "learned": (0.5, columns)})
+    trained = Trained(Measured({}, (), folder))
+    assert trained.tasks == ["cheetah", "hopper"]
+    np.testing.assert_allclose(trained.returns("cheetah", "learned"), [400, 401, 402])
+    # The true reward's agents have a mean of 901.
+    np.testing.assert_allclose(trained.scores("cheetah", "learned"), np.array([500, 501, 502]) / 1001)
+    assert trained.late("cheetah", "learned", "policy_entropy").tolist() == [2.0] * 3
+    assert trained.late("cheetah", "learned", "policy_entropy", last=0.7).tolist() == [3.0] * 3
+    assert np.isnan(trained.late("cheetah", "true", "policy_entropy")).all()
+    assert trained.returns("cheetah", "imitation").size == trained.scores("cheetah", "imitation").size == 0
+
+
+def test_what_is_not_finished_is_not_judged(tmp_path):
+    folder = finished("judge", tmp_path / "out", {"true": 1.0, "person": 1.0})
+    begin(find_study("judge"), folder)
+    refused = prefrl("bench", "report", folder)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "24 of 36 runs are not finished: go on with prefrl bench run judge" in refused.err
+
+
+def test_a_spread_has_its_interval():
+    assert spread(np.array([1.0, 1.0, 1.0])) == "1.00 (1.00 to 1.00)"
+    assert spread(np.empty(0)) == "-"
+    assert spread(np.array([1000.0, 3000.0]), 0) == "2,000 (1,000 to 3,000)"
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [
+        ({"pairs": 0.9, "ratings": 0.95, "pairs-quarter": 0.8, "ratings-quarter": 0.7}, Verdict.HELD),
+        ({"pairs": 0.9, "ratings": 0.8, "pairs-quarter": 0.8, "ratings-quarter": 0.7}, Verdict.PARTLY),
+        ({"pairs": 0.9, "ratings": 0.8, "pairs-quarter": 0.7, "ratings-quarter": 0.8}, Verdict.FAILED),
+    ],
+)
+def test_ratings_are_judged_by_their_bound_and_by_a_quarter_of_the_time(tmp_path, scores, verdict):
+    found = ran("ratings-or-pairs", tmp_path / "out", {"true": 1.0} | scores)
+    assert found.verdict is verdict
+    better = "ratings" if scores["ratings"] > scores["pairs"] else "comparisons"
+    assert f"the mean of {better} is higher" in found.findings
+    row = next(row for row in found.table if (row["task"], row["variant"]) == ("hopper", "ratings"))
+    assert (row["labels"], row["minutes"]) == (933, "46.6")
+
+
+def held(near, far, kept):
+    """Agents with these divergences in the second half; those with an infinite penalty have the score `kept`."""
+    columns = {name: {"kl_to_reference": [9.0, 9.0, kl, kl]} for name, kl in (("near", near), ("far", far))}
+    wide = {"kl_to_reference": [9.0] * 4}
+    return {"reference": 1.0, "free": (1.2, wide), "infinite": (kept, {"kl_to_reference": [1.0, 0.1, 0.1, 0.1]})} | {
+        name: (1.1, each) for name, each in columns.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        ((0.59, 1.61, 1.0), Verdict.HELD),
+        ((0.61, 1.61, 1.0), Verdict.PARTLY),
+        ((0.59, 1.59, 1.0), Verdict.PARTLY),
+        ((0.59, 1.61, 0.9), Verdict.PARTLY),
+        ((3.0, 9.0, 0.5), Verdict.FAILED),
+    ],
+)
+def test_a_target_is_held_within_a_fifth_and_an_infinite_penalty_within_the_spread(tmp_path, figures, verdict):
+    assert ran("kl", tmp_path / "out", held(*figures)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict", "named"),
+    [
+        ((1.2, 1.0, 0.5, 1.0), Verdict.HELD, "offline on cheetah, offline on hopper"),
+        ((1.2, 1.0, 1.0, 1.0), Verdict.PARTLY, "none"),
+        ((0.8, 0.8, 1.0, 0.8), Verdict.FAILED, "online on cheetah, online-kl on cheetah, offline-kl on cheetah"),
+    ],
+)
+def test_only_offline_labels_without_a_penalty_may_end_below_the_reference(tmp_path, scores, verdict, named):
+    names = ("online", "online-kl", "offline", "offline-kl")
+    found = ran("offline-and-kl", tmp_path / "out", {"reference": 1.0} | dict(zip(names, scores, strict=True)))
+    assert found.verdict is verdict
+    assert f"Below 0.9 is {named}" in found.findings
+
+
+def test_a_climb_by_hand():
+    true = np.array([0.0, 1.0, 0.8, 0.2, 0.4])
+    one = Climb(np.arange(5.0), np.array([0.0, 1.0, 2.0, 3.0, 5.0]), true)
+    assert one.fall == pytest.approx(0.9 - 0.3)
+    assert one.rise == pytest.approx(5.0 - 2.0)  # since the second of the best two
+
+
+def climbs(few, many):
+    """Fresh agents whose true scores end here, after a best one of 1, from the fewest and the most labels."""
+
+    def told(cell):
+        if not cell.variant.startswith("fresh-"):
+            return 1.0
+        last = few if cell.labels == 50 else many
+        returns = [return_at(cell.task, score) for score in (0.0, 1.0, 1.0, last, last)]
+        columns = {"evaluation_return_mean": returns, "kl_to_reference": [0.0, 1.0, 4.0, 9.0, 16.0]}
+        return last, columns | {"predicted_reward_mean": [0.0, 1.0, 2.0, 3.0, 4.0]}
+
+    return told
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "verdict"), [(0.5, 0.95, Verdict.HELD), (0.5, 0.5, Verdict.PARTLY), (0.95, 0.5, Verdict.FAILED)]
+)
+def test_a_fall_after_the_best_is_over_optimisation(tmp_path, few, many, verdict):
+    found = ran("over-optimisation", tmp_path / "out", climbs(few, many))
+    assert found.verdict is verdict
+    row = found.table[0]
+    assert (row["task"], row["labels"], row["√KL at the end"]) == ("hopper", 50, "4.0")
+    assert row["fall"].startswith(f"{1 - few:.2f}")
+    assert row["rise of the prediction since"].startswith("2.00")
+
+
+@pytest.mark.parametrize(
+    ("entropies", "verdict"),
+    [
+        ((3.0, 1.0, 2.5, 2.0), Verdict.HELD),
+        ((3.0, 2.2, 1.0, 2.1), Verdict.PARTLY),
+        ((1.0, 2.5, 2.9, 2.0), Verdict.FAILED),
+    ],
+)
+def test_collapse_is_read_from_entropies(tmp_path, entropies, verdict):
+    names = ("true", "learned", "learned-kl", "imitation")
+    each = {name: (1.0, {"policy_entropy": [9.0] + [value] * 9}) for name, value in zip(names, entropies, strict=True)}
+    each["reference"] = (1.0, {"policy_entropy": [2.45] * 10})
+    assert ran("mode-collapse", tmp_path / "out", each).verdict is verdict
+
+
+def answered(**counts):
+    return {}, {"labels_by_teacher": counts}
+
+
+def test_a_judge_is_measured_against_the_person(tmp_path):
+    told = {
+        "true": 1.2,
+        "person": (1.0, *answered(oracle=700)),
+        "person-150": (0.5, *answered(oracle=150)),
+        "person-383": (0.9, *answered(oracle=383)),
+        "judge": (0.96, *answered(judge=467, oracle=233)),
+        "judge-alone": (0.7, *answered(judge=700)),
+    }
+    found = ran("judge", tmp_path / "held", told)
+    assert found.verdict is Verdict.HELD
+    asked = {row["variant"]: row["answers of the person"] for row in found.table}
+    assert asked == {"person": "700", "judge": "383", "judge-alone": "150", "person-383": "383", "person-150": "150"}
+    assert ran("judge", tmp_path / "partly", told | {"judge": (0.9, *answered(judge=467))}).verdict is Verdict.PARTLY
+    assert ran("judge", tmp_path / "failed", told | {"judge": (0.6, *answered(judge=467))}).verdict is Verdict.FAILED
+
+
+def test_answers_of_a_judge_are_no_person_s():
+    assert answered_by_person({"labels_by_teacher": {"judge": 5, "oracle": 3, "ada": 2}}) == 5
+    assert answered_by_person({}) == 0
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict", "said"),
+    [
+        (0.31, Verdict.HELD, "on cheetah, hopper."),
+        (0.0, Verdict.FAILED, "on no task; not with 50 against 100 on cheetah"),
+    ],
+)
+def test_half_of_the_labels_must_be_enough(tmp_path, shift, verdict, said):
+    budgets = {50: 0.2, 100: 0.5, 200: 0.8, 400: 0.9}
+    told = {"true": 1.0, "demonstrator": 0.4} | {str(labels): score for labels, score in budgets.items()}
+    told |= {f"shown-{labels}": score + shift for labels, score in budgets.items()}
+    found = ran("demonstrations", tmp_path / "out", told)
+    assert found.verdict is verdict
+    assert said in found.findings
+
+
+def test_imitation_is_compared_with_a_reward_model_on_cheetah(tmp_path):
+    scores = {"true": 1.0, "reward-model": 0.9, "share": 0.4, "bucket": 0.3, "chance": 0.5}
+    assert ran("imitation-of-the-best", tmp_path / "below", scores).verdict is Verdict.HELD
+    assert ran("imitation-of-the-best", tmp_path / "above", scores | {"share": 0.95}).verdict is Verdict.PARTLY
