@@ -14,7 +14,8 @@ from prefrl.arrays import Array
 from prefrl.seeding import stream
 from prefrl_benchmarks.studies.study import Row
 
-POLICIES = ("clone", "seeded clone", "RL from the clone", "RL from the seeded clone")
+RL = "RL from the seeded clone"
+POLICIES = ("clone", "seeded clone", "RL from the clone", RL)
 
 
 def levels(settings: dict[str, Any]) -> Array:
@@ -33,12 +34,13 @@ def measure(settings: dict[str, Any]) -> list[Row]:
         {"cost": cost, "policy": name, "seed": seed, "right": right, "abstains": abstains}
         for cost in settings["costs"]
         for seed in range(settings["seeds"])
-        for name, policy in _policies(settings, cost, stream(seed, "study")).items()
+        for name, policy in policies(settings, cost, stream(seed, "study")).items()
         for right, abstains in zip(levels(settings).tolist(), policy.tolist(), strict=True)
     ]
 
 
-def _policies(settings: dict[str, Any], cost: float, rng: np.random.Generator) -> dict[str, Array]:
+def policies(settings: dict[str, Any], cost: float, rng: np.random.Generator) -> dict[str, Array]:
+    """Train each of `POLICIES`; return its probabilities of abstaining at the levels."""
     clones = [_clone(settings, share, rng) for share in (0.0, settings["abstentions"])]
     made = [*clones, *(_reinforced(clone, settings, cost, rng) for clone in clones)]
     return {name: 1 / (1 + np.exp(-logits)) for name, logits in zip(POLICIES, made, strict=True)}
