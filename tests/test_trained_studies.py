@@ -154,13 +154,14 @@ def test_a_climb_by_hand():
     assert one.rise == pytest.approx(5.0 - 2.0)  # since the second of the best two
 
 
-def climbs(few, many):
-    """Fresh agents whose true scores end here, after a best one of 1, from the fewest and the most labels."""
+def climbs(few, many, noisy=0.7):
+    """Fresh agents whose true scores end here, after a best one of 1; that of all other models ends at 0.8."""
+    ends = {"fresh-50": few, "fresh-1400": many, "fresh-noisy-500": noisy}
 
     def told(cell):
         if not cell.variant.startswith("fresh-"):
             return 1.0
-        last = few if cell.labels == 50 else many
+        last = ends.get(cell.variant, 0.8)
         returns = [return_at(cell.task, score) for score in (0.0, 1.0, 1.0, last, last)]
         columns = {"evaluation_return_mean": returns, "kl_to_reference": [0.0, 1.0, 4.0, 9.0, 16.0]}
         return last, columns | {"predicted_reward_mean": [0.0, 1.0, 2.0, 3.0, 4.0]}
@@ -169,14 +170,20 @@ def climbs(few, many):
 
 
 @pytest.mark.parametrize(
-    ("few", "many", "verdict"), [(0.5, 0.95, Verdict.HELD), (0.5, 0.5, Verdict.PARTLY), (0.95, 0.5, Verdict.FAILED)]
+    ("ends", "verdict"),
+    [
+        ((0.5, 0.95), Verdict.HELD),
+        ((0.5, 0.5), Verdict.PARTLY),
+        ((0.5, 0.95, 0.85), Verdict.PARTLY),
+        ((0.95, 0.5, 0.85), Verdict.FAILED),
+    ],
 )
-def test_a_fall_after_the_best_is_over_optimisation(tmp_path, few, many, verdict):
-    found = ran("over-optimisation", tmp_path / "out", climbs(few, many))
+def test_a_fall_after_the_best_is_over_optimisation(tmp_path, ends, verdict):
+    found = ran("over-optimisation", tmp_path / "out", climbs(*ends))
     assert found.verdict is verdict
     row = found.table[0]
-    assert (row["task"], row["labels"], row["√KL at the end"]) == ("hopper", 50, "4.0")
-    assert row["fall"].startswith(f"{1 - few:.2f}")
+    assert (row["task"], row["labels"], row["√KL at the end"]) == ("hopper", "50", "4.0")
+    assert row["fall"].startswith(f"{1 - ends[0]:.2f}")
     assert row["rise of the prediction since"].startswith("2.00")
 
 

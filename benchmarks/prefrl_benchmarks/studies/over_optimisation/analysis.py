@@ -14,6 +14,10 @@ from prefrl_benchmarks.results import Result
 from prefrl_benchmarks.studies.study import Measured, Outcome, Row, judged
 from prefrl_benchmarks.studies.trained import Trained, column, spread
 
+_FALL = 0.1
+"""A larger fall of the score is over-optimisation."""
+_FEWEST, _MOST, _CLEAN, _NOISY = "50", "1400", "500", "noisy-500"
+
 
 class Climb(NamedTuple):
     """What one fresh agent reaches, at its evaluations: each (T,)."""
@@ -40,28 +44,24 @@ class Climb(NamedTuple):
 
 def analyse(measured: Measured) -> Outcome:
     """Judge the claim; see `prefrl_benchmarks.studies.study`."""
-    trained, settings = Trained(measured), measured.settings
+    trained, models = Trained(measured), measured.settings["models"]
     climbs = {
-        (task, labels): [climb(trained, run, task) for run in trained.runs(task, f"fresh-{labels}")]
+        (task, model): [climb(trained, run, task) for run in trained.runs(task, f"fresh-{model}")]
         for task in trained.tasks
-        for labels in settings["budgets"]
+        for model in models
     }
-    falls = {case: np.array([each.fall for each in found]) for case, found in climbs.items() if found}
-    fewest, most = min(settings["budgets"]), max(settings["budgets"])
-    over = {case: bool(fall.mean() > settings["fall"]) for case, fall in falls.items()}
-    few = [task for task in trained.tasks if over.get((task, fewest))]
-    many = [task for task in trained.tasks if over.get((task, most))]
-    means = ", ".join(
-        f"{labels} labels {spread(np.concatenate([falls[case] for case in falls if case[1] == labels]))}"
-        for labels in settings["budgets"]
-        if any(case[1] == labels for case in falls)
-    )
+    falls = {case: np.array([each.fall for each in found]) for case, found in climbs.items()}
+    over = {model: [task for task in trained.tasks if falls[task, model].mean() > _FALL] for model in models}
+    means = {model: np.concatenate([falls[task, model] for task in trained.tasks]) for model in models}
+    noisier = bool(means[_NOISY].mean() > means[_CLEAN].mean())
     findings = (
-        f"Mean fall of the true score from its best to the end: {means}. It exceeds {settings['fall']:g} with {fewest} "
-        f"labels on {', '.join(few) or 'no task'}, and with {most} on {', '.join(many) or 'no task'}."
+        f"Mean fall of the true score from its best to the end, by the labels of the reward model: "
+        f"{', '.join(f'{model} {spread(means[model])}' for model in models)}. It exceeds {_FALL:g} with {_FEWEST} on "
+        f"{', '.join(over[_FEWEST]) or 'no task'}, and with {_MOST} on {', '.join(over[_MOST]) or 'no task'}."
     )
     panels = [partial(_draw, task=task, climbs=climbs) for task in trained.tasks]
-    return Outcome(judged(len(few) >= 2, not many), findings, _table(trained, climbs), panels)
+    verdict = judged(len(over[_FEWEST]) >= 2, not over[_MOST], noisier)
+    return Outcome(verdict, findings, _table(trained, climbs), panels)
 
 
 def climb(trained: Trained, run: Result, task: str) -> Climb:
@@ -72,26 +72,26 @@ def climb(trained: Trained, run: Result, task: str) -> Climb:
     return Climb(np.sqrt(np.maximum(kl, 0.0)), predicted, (true - low) / (high - low))
 
 
-def _table(trained: Trained, climbs: dict[tuple[str, int], list[Climb]]) -> list[Row]:
+def _table(trained: Trained, climbs: dict[tuple[str, str], list[Climb]]) -> list[Row]:
     return [
         {
             "task": task,
-            "labels": labels,
+            "labels": model,
             "best true score": spread(np.array([(each.true[1:] + each.true[:-1]).max() / 2 for each in found])),
             "at the end": spread(np.array([(each.true[-1] + each.true[-2]) / 2 for each in found])),
             "fall": spread(np.array([each.fall for each in found])),
             "rise of the prediction since": spread(np.array([each.rise for each in found])),
             "√KL at the end": f"{np.mean([each.distance[-1] for each in found]):.1f}",
-            "beside its own agent": spread(trained.scores(task, str(labels))),
+            "beside its own agent": spread(trained.scores(task, model)),
         }
-        for (task, labels), found in climbs.items()
-        if found
+        for (task, model), found in climbs.items()
     ]
 
 
-def _draw(axes: Axes, task: str, climbs: dict[tuple[str, int], list[Climb]]) -> None:
-    for colour, ((_, labels), found) in zip(COLOURS, ((k, v) for k, v in climbs.items() if k[0] == task), strict=False):
+def _draw(axes: Axes, task: str, climbs: dict[tuple[str, str], list[Climb]]) -> None:
+    own = [(model, found) for (of, model), found in climbs.items() if of == task]
+    for colour, (model, found) in zip(COLOURS, own, strict=False):
         for place, each in enumerate(found):
-            name = None if place else f"{labels} labels"
+            name = None if place else f"{model} labels"
             axes.plot(each.distance, each.true, "-", color=colour, alpha=0.7, label=name)
     finish(axes, f"{task}: true score of fresh agents", "score", "√KL from the initial policy")
