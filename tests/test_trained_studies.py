@@ -10,7 +10,7 @@ from prefrl_benchmarks.studies.command import begin
 from prefrl_benchmarks.studies.distilling.experiment import QUESTIONS
 from prefrl_benchmarks.studies.judge.analysis import answered_by_person
 from prefrl_benchmarks.studies.label_what_it_finds.experiment import Failures, clip_mean, fails, nearest_neighbour
-from prefrl_benchmarks.studies.over_optimisation.analysis import Climb
+from prefrl_benchmarks.studies.over_optimisation.analysis import Climb, fall
 from prefrl_benchmarks.studies.study import Measured, Verdict, find_study
 from prefrl_benchmarks.studies.trained import Trained, spread
 from runs import prefrl
@@ -150,7 +150,7 @@ def test_only_offline_labels_without_a_penalty_may_end_below_the_reference(tmp_p
 def test_a_climb_by_hand():
     true = np.array([0.0, 1.0, 0.8, 0.2, 0.4])
     one = Climb(np.arange(5.0), np.array([0.0, 1.0, 2.0, 3.0, 5.0]), true)
-    assert one.fall == pytest.approx(0.9 - 0.3)
+    assert fall(one.true) == pytest.approx(0.9 - 0.3)
     assert one.rise == pytest.approx(5.0 - 2.0)  # since the second of the best two
 
 
@@ -159,6 +159,9 @@ def climbs(few, many, noisy=0.7):
     ends = {"fresh-50": few, "fresh-1400": many, "fresh-noisy-500": noisy}
 
     def told(cell):
+        if cell.variant == "true":
+            falling = [return_at(cell.task, score) for score in (0.0, 1.05, 1.05, 1.0, 1.0)]
+            return 1.0, {"evaluation_return_mean": falling}
         if not cell.variant.startswith("fresh-"):
             return 1.0
         last = ends.get(cell.variant, 0.8)
@@ -173,6 +176,7 @@ def climbs(few, many, noisy=0.7):
     ("ends", "verdict"),
     [
         ((0.5, 0.95), Verdict.HELD),
+        ((0.5, 0.86), Verdict.HELD),  # no more than a tenth below what the true reward's agents lose
         ((0.5, 0.5), Verdict.PARTLY),
         ((0.5, 0.95, 0.85), Verdict.PARTLY),
         ((0.95, 0.5, 0.85), Verdict.FAILED),

@@ -15,7 +15,7 @@ from prefrl_benchmarks.studies.study import Measured, Outcome, Row, judged
 from prefrl_benchmarks.studies.trained import Trained, column, spread
 
 _FALL = 0.1
-"""A larger fall of the score is over-optimisation."""
+"""A fall of the score that is larger than the true reward's agents' by this is over-optimisation."""
 _FEWEST, _MOST, _CLEAN, _NOISY = "50", "1400", "500", "noisy-500"
 
 
@@ -30,16 +30,16 @@ class Climb(NamedTuple):
     """True return of the mean action, as a score between a random policy (0) and the true reward's agent (1)."""
 
     @property
-    def fall(self) -> float:
-        """How far the mean of the last two scores is below the best mean of two that follow each other."""
-        pairs = (self.true[1:] + self.true[:-1]) / 2
-        return float(pairs.max() - pairs[-1])
-
-    @property
     def rise(self) -> float:
         """How much the predicted reward rises from where the true score is best to the end."""
         best = int(np.argmax(self.true[1:] + self.true[:-1])) + 1
         return float(self.predicted[-1] - self.predicted[best])
+
+
+def fall(true: Array) -> float:
+    """Return how far the mean of the last two scores is below the best mean of two that follow each other, (T,)."""
+    pairs = (true[1:] + true[:-1]) / 2
+    return float(pairs.max() - pairs[-1])
 
 
 def analyse(measured: Measured) -> Outcome:
@@ -50,14 +50,23 @@ def analyse(measured: Measured) -> Outcome:
         for task in trained.tasks
         for model in models
     }
-    falls = {case: np.array([each.fall for each in found]) for case, found in climbs.items()}
-    over = {model: [task for task in trained.tasks if falls[task, model].mean() > _FALL] for model in models}
+    falls = {case: np.array([fall(each.true) for each in found]) for case, found in climbs.items()}
+    usual = {
+        task: np.array([fall(_scores(trained, run, task)[1]) for run in trained.runs(task, "true")])
+        for task in trained.tasks
+    }
+    over = {
+        model: [task for task in trained.tasks if falls[task, model].mean() - usual[task].mean() > _FALL]
+        for model in models
+    }
     means = {model: np.concatenate([falls[task, model] for task in trained.tasks]) for model in models}
     noisier = bool(means[_NOISY].mean() > means[_CLEAN].mean())
     findings = (
         f"Mean fall of the true score from its best to the end, by the labels of the reward model: "
-        f"{', '.join(f'{model} {spread(means[model])}' for model in models)}. It exceeds {_FALL:g} with {_FEWEST} on "
-        f"{', '.join(over[_FEWEST]) or 'no task'}, and with {_MOST} on {', '.join(over[_MOST]) or 'no task'}."
+        f"{', '.join(f'{model} {spread(means[model])}' for model in models)}. The true reward's agents fall by "
+        f"{spread(np.concatenate(list(usual.values())))}, since the best of noisy scores is a lucky one. The fall "
+        f"exceeds theirs by {_FALL:g} with {_FEWEST} labels on {', '.join(over[_FEWEST]) or 'no task'}, and with {_MOST} on "
+        f"{', '.join(over[_MOST]) or 'no task'}."
     )
     panels = [partial(_draw, task=task, climbs=climbs) for task in trained.tasks]
     verdict = judged(len(over[_FEWEST]) >= 2, not over[_MOST], noisier)
@@ -66,10 +75,16 @@ def analyse(measured: Measured) -> Outcome:
 
 def climb(trained: Trained, run: Result, task: str) -> Climb:
     """Return what a fresh agent reaches at each of its evaluations."""
-    at, true = column(run, "evaluation_return_mean").T
+    at, true = _scores(trained, run, task)
     kl, predicted = (np.interp(at, *column(run, name).T) for name in ("kl_to_reference", "predicted_reward_mean"))
+    return Climb(np.sqrt(np.maximum(kl, 0.0)), predicted, true)
+
+
+def _scores(trained: Trained, run: Result, task: str) -> tuple[Array, Array]:
+    """Return the steps of a run's evaluations, and their scores."""
+    at, returns = column(run, "evaluation_return_mean").T
     low, high = trained.random[task], trained.returns(task, "true").mean()
-    return Climb(np.sqrt(np.maximum(kl, 0.0)), predicted, (true - low) / (high - low))
+    return at, (returns - low) / (high - low)
 
 
 def _table(trained: Trained, climbs: dict[tuple[str, str], list[Climb]]) -> list[Row]:
@@ -79,7 +94,7 @@ def _table(trained: Trained, climbs: dict[tuple[str, str], list[Climb]]) -> list
             "labels": model,
             "best true score": spread(np.array([(each.true[1:] + each.true[:-1]).max() / 2 for each in found])),
             "at the end": spread(np.array([(each.true[-1] + each.true[-2]) / 2 for each in found])),
-            "fall": spread(np.array([each.fall for each in found])),
+            "fall": spread(np.array([fall(each.true) for each in found])),
             "rise of the prediction since": spread(np.array([each.rise for each in found])),
             "√KL at the end": f"{np.mean([each.distance[-1] for each in found]):.1f}",
             "beside its own agent": spread(trained.scores(task, model)),
