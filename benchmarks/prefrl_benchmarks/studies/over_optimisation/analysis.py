@@ -65,8 +65,8 @@ def analyse(measured: Measured) -> Outcome:
         f"Mean fall of the true score from its best to the end, by the labels of the reward model: "
         f"{', '.join(f'{model} {spread(means[model])}' for model in models)}. The true reward's agents fall by "
         f"{spread(np.concatenate(list(usual.values())))}, since the best of noisy scores is a lucky one. The fall "
-        f"exceeds theirs by {_FALL:g} with {_FEWEST} labels on {', '.join(over[_FEWEST]) or 'no task'}, and with {_MOST} on "
-        f"{', '.join(over[_MOST]) or 'no task'}."
+        f"exceeds theirs by {_FALL:g} with {_FEWEST} labels on {', '.join(over[_FEWEST]) or 'no task'}, and with "
+        f"{_MOST} on {', '.join(over[_MOST]) or 'no task'}."
     )
     panels = [partial(_draw, task=task, climbs=climbs) for task in trained.tasks]
     verdict = judged(len(over[_FEWEST]) >= 2, not over[_MOST], noisier)
