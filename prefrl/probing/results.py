@@ -14,8 +14,7 @@ from pathlib import Path
 from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError
 from prefrl.printable import printable
-from prefrl.probing.clips import Found
-from prefrl.probing.judged import Judged
+from prefrl.probing.found import Found
 from prefrl.storage.files import read_json, write_atomically, write_json
 
 
@@ -43,21 +42,6 @@ class Outcome:
         return math.sqrt(max(self.kl, 0.0))
 
 
-def outcome(agent: str, beta: float | None, seed: int | None, judged: Judged) -> Outcome:
-    """Summarise the episodes of a policy."""
-    return Outcome(
-        agent,
-        beta,
-        seed,
-        judged.kl,
-        predicted_return=float(judged.predicted.mean()),
-        predicted_return_std=float(judged.predicted.std()),
-        true_return=float(judged.true.mean()),
-        true_return_std=float(judged.true.std()),
-        occupancy_divergence=judged.occupancy,
-    )
-
-
 @dataclass(frozen=True)
 class ProbeResults:
     """The results of a probe, as in `probe.json`."""
@@ -76,6 +60,8 @@ class ProbeResults:
     """The clips with the highest predicted excess over the reference."""
     queued: bool = False
     """Whether they have been put into the run's queue."""
+    inputs: str = ""
+    """Checksum of what the results were computed from, see `prefrl.probing.earlier`; empty in older files."""
 
     def write(self, folder: Path) -> list[Path]:
         """Write `probe.json`, `probe.csv` and, if matplotlib is installed, `probe.png`; return their paths."""
