@@ -1,4 +1,7 @@
-"""The commands `prefrl label` and `prefrl demonstrate`, which open windows. Qt is imported only when it is needed."""
+"""The commands `prefrl label` and `prefrl demonstrate`, and the window of `prefrl reward probe`.
+
+Qt is imported only when it is needed.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication, QWidget
 
     from clip_viewer.theme import Theme
+    from prefrl.probing.request import ProbeRequest
+    from prefrl.runs.control import Control
 
 
 def label(
@@ -103,6 +108,32 @@ def demonstrate(
     if not kept:
         raise PrefrlError("no step was played, so no file was written")
     return 0
+
+
+def watch(request: ProbeRequest, control: Control) -> None:
+    """Show the clips of a finished probe until the window is closed. Clips without a video are rendered first.
+
+    Args:
+        request: The probe, run with `watch`.
+        control: Stops the rendering.
+
+    Raises:
+        PrefrlError: if there is no display or no clip, PySide6 is not installed, or a clip cannot be rendered.
+        StopTraining: if the rendering was told to stop.
+    """
+    from clip_viewer.probe_clips import ProbeClips  # noqa: PLC0415 - slow
+
+    shown = ProbeClips(request)
+    application = start_application("prefrl reward probe")
+    from clip_viewer.probe_window import ProbeWindow  # noqa: PLC0415
+    from prefrl.commands.display import CountDisplay  # noqa: PLC0415
+    from prefrl.probing.videos import render_clips  # noqa: PLC0415
+
+    with CountDisplay("clips") as display:
+        render_clips(request, display.report, control)
+    show(application, ProbeWindow(shown, f"{request.run.config.task} - {request.out}"))
+    if shown.added:
+        say([shown.queue_said])
 
 
 def start_application(name: str) -> QApplication:

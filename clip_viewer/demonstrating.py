@@ -17,6 +17,8 @@ from prefrl.experience.frames import SIZE, prepare, render
 from prefrl.experience.keyboard import Pressed, keyboard_of
 from prefrl.experience.make_env import RENDERED, make_env
 from prefrl.experience.segment import Segment
+from prefrl.experience.tasks import aim_of
+from prefrl.feedback.kinds.kind import what_is_good
 
 
 class Demonstrating:
@@ -39,7 +41,8 @@ class Demonstrating:
             raise UsageError(f"{out} {problem}; choose another --out")
         self._arguments = dict(env_kwargs or {})
         facts = find_task(task, self._arguments, people=True)
-        self.task, self.fps, self.instruction = facts.name, facts.playback_fps, facts.instruction
+        self.task, self.fps = facts.name, facts.playback_fps
+        self.instruction = what_is_good(facts.instruction, aim_of(facts))
         self._env_id, self._stack, self._out = facts.env_id, facts.frame_stack, out
         self._env = _rendered(facts.env_id, self._arguments)
         try:

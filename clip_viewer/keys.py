@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from PySide6.QtCore import Qt
@@ -77,26 +77,25 @@ _IGNORED = Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.GroupSwitchM
 """Modifiers to ignore: arrows on the keypad, and brackets that need AltGr."""
 
 
-class Keys:
-    """The keys for one feedback kind."""
+class KeyMap:
+    """Actions by key."""
 
-    def __init__(self, kind: FeedbackKind) -> None:
-        marks = (_action(choice, "mark") for choice in kind.marks)
-        self.answers = (*marks, *(_action(choice, "answer", says=True) for choice in kind.choices))
-        self.of_a_query = (*self.answers, *PLAYBACK, FLAG)
-        """Actions that need a current query."""
-        self.by_key = {int(action.key): action for action in (*self.answers, *OTHERS, *SCROLLS)}
+    def __init__(self, actions: Iterable[Action], with_control: Mapping[int, Action]) -> None:
+        """Create the map.
+
+        Args:
+            actions: Actions whose keys are pressed alone.
+            with_control: Actions of letters that are pressed together with Ctrl.
+        """
+        self.by_key = {int(action.key): action for action in actions}
+        self._with_control = with_control
         self._aliases = {int(_KEY.Key_Enter): int(_KEY.Key_Return)}
-        self.help = "".join(
-            f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
-            for action in (*self.by_key.values(), CLOSE)
-        )
 
     def action_of(self, event: QKeyEvent) -> Action | None:
-        """The action of a key, if any. With modifiers, only Ctrl+Z and Ctrl+Q have one."""
+        """The action of a key, if any."""
         modifiers = event.modifiers() & ~_IGNORED
         if modifiers == Qt.KeyboardModifier.ControlModifier:
-            return _WITH_CONTROL.get(self._letter(event))
+            return self._with_control.get(self._letter(event))
         return None if modifiers else self.by_key.get(self._letter(event))
 
     def _letter(self, event: QKeyEvent) -> int:
@@ -106,6 +105,21 @@ class Keys:
             return key
         place = event.nativeScanCode() - (0 if QGuiApplication.platformName() == "windows" else _X_OFFSET)
         return ord(_PLACES[place]) if place in _PLACES else key
+
+
+class Keys(KeyMap):
+    """The keys for one feedback kind."""
+
+    def __init__(self, kind: FeedbackKind) -> None:
+        marks = (_action(choice, "mark") for choice in kind.marks)
+        self.answers = (*marks, *(_action(choice, "answer", says=True) for choice in kind.choices))
+        self.of_a_query = (*self.answers, *PLAYBACK, FLAG)
+        """Actions that need a current query."""
+        super().__init__((*self.answers, *OTHERS, *SCROLLS), _WITH_CONTROL)
+        self.help = "".join(
+            f"<tr><td align=center><b>&nbsp;{action.sign}&nbsp;</b></td><td>{action.does}</td></tr>"
+            for action in (*self.by_key.values(), CLOSE)
+        )
 
 
 def _action(choice: Choice, method: str, *, says: bool = False) -> Action:

@@ -77,6 +77,12 @@ class Instruction(QScrollArea):
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # arrow keys are answers
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
+    def say(self, text: str) -> None:
+        """Show another instruction, from its start."""
+        self.label.say(text)
+        self.verticalScrollBar().setValue(0)
+        self.fit()
+
     def page(self, pages: int) -> None:
         """Scroll by a number of pages."""
         bar = self.verticalScrollBar()

@@ -32,8 +32,8 @@ def shown_scale(width: int, height: int, room_across: int, room_down: int) -> fl
 class ClipView(QWidget):
     """Shows the current frame of a clip on black, with a line around it."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(accessibleName=name)  # it has no text
+    def __init__(self) -> None:
+        super().__init__()
         self.setMinimumSize(_SMALLEST, _SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)  # the background need not be painted
@@ -81,14 +81,14 @@ class ClipArea(QStackedWidget):
         """
         super().__init__()
         self.timeline = Timeline() if timeline else None
-        self.views = [ClipView(f"{title} clip".strip()) for title in titles]
+        self.views = [ClipView() for _ in titles]
+        self._captions = [_caption() for _ in titles]
         side_by_side = QGridLayout()
         side_by_side.setHorizontalSpacing(2 * _MARGIN)
         side_by_side.setVerticalSpacing(2)
         side_by_side.setContentsMargins(_MARGIN, 4, _MARGIN, _MARGIN)
-        for column, (name, view) in enumerate(zip(titles, self.views, strict=True)):
-            if name:
-                side_by_side.addWidget(_caption(name), 0, column)
+        for column, (caption, view) in enumerate(zip(self._captions, self.views, strict=True)):
+            side_by_side.addWidget(caption, 0, column)
             side_by_side.addWidget(view, 1, column)
             side_by_side.setColumnStretch(column, 1)
         side_by_side.setRowStretch(1, 1)
@@ -104,6 +104,14 @@ class ClipArea(QStackedWidget):
         self.message.setStyleSheet(f"{_BLACK}; color: #ddd; padding: 12px")
         self.addWidget(self.message)
         self.addWidget(clips)
+        self.name(titles)
+
+    def name(self, titles: Sequence[str]) -> None:
+        """Set the title of each clip; an empty one takes no room."""
+        for title, caption, view in zip(titles, self._captions, self.views, strict=True):
+            caption.setText(title)
+            caption.setHidden(not title)
+            view.setAccessibleName(f"{title} clip".strip())  # it has no text
 
     def show_frames(self, images: Iterable[QImage]) -> None:
         """Show one frame of each clip."""
@@ -124,8 +132,8 @@ class ClipArea(QStackedWidget):
             view.repaint()
 
 
-def _caption(name: str) -> QLabel:
-    caption = QLabel(name)
+def _caption() -> QLabel:
+    caption = QLabel(textFormat=Qt.TextFormat.PlainText)
     caption.setAlignment(Qt.AlignmentFlag.AlignCenter)
     caption.setStyleSheet(f"{_BLACK}; color: #ddd; font-size: 16px; font-weight: bold")
     return caption

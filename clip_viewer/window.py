@@ -82,7 +82,7 @@ class LabelWindow(QMainWindow):
         self._shown_at = self._ticked_at = time.monotonic()
         self._kinds = session.kinds
         self._kind: FeedbackKind = next(iter(self._kinds.values()))
-        self._build(printable(config.instruction, 10_000))
+        self._build()
         self.setWindowTitle(printable(f"{config.task} - {session.run.root}", 200))
         self._clock = QTimer(self)
         self._clock.setTimerType(Qt.TimerType.PreciseTimer)
@@ -93,8 +93,8 @@ class LabelWindow(QMainWindow):
         fetcher.failed.connect(self.panel.news)
         fetcher.start()
 
-    def _build(self, instruction: str) -> None:
-        self.instruction, self.panel = Instruction(instruction), StatusPanel()
+    def _build(self) -> None:
+        self.instruction, self.panel = Instruction(self._instruction()), StatusPanel()
         self.keys, self.clips = Keys(self._kind), _clip_area(self._kind)
         self._answers, self._others = answer_buttons(self.keys, self._perform), other_buttons(self._perform)
         whole = self._whole = QVBoxLayout()
@@ -111,9 +111,14 @@ class LabelWindow(QMainWindow):
         self.resize(min(_SIZE[0], screen.width()), min(_SIZE[1], screen.height() - _TITLE_BAR))
         self._show_what_can_be_done()
 
+    def _instruction(self) -> str:
+        config = self._session.run.config
+        return printable(self._kind.instruct(config.instruction, config.aim), 10_000)
+
     def _ask_for(self, kind: FeedbackKind) -> None:
-        """Switch clips, keys and buttons to another feedback kind."""
+        """Switch instruction, clips, keys and buttons to another feedback kind."""
         self._kind, self.keys = kind, Keys(kind)
+        self.instruction.say(self._instruction())
         clips, answers = _clip_area(kind), answer_buttons(self.keys, self._perform)
         for old, new in ((self.clips, clips), (self._answers, answers)):
             self._whole.replaceWidget(old, new)

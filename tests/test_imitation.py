@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,25 +91,42 @@ def test_the_chance_rises_with_the_rating():
 
 class Agent:
     def __init__(self):
-        self.shown = []
+        self.shown, self.tasks = [], []
 
     def clone(self, shown, settings, rng, tell, *, known):
         assert known == len(shown.episodes)  # their observations are in the normalisation already
         self.shown.append([episode.name for episode in shown.episodes])
+        self.tasks.append((shown.env_id, shown.env_kwargs))
+
+
+class Labels:
+    """The labels of a store with these changes; row `10 * round + step` is the last of a round."""
+
+    def __init__(self, changes):
+        self._changes = changes
+
+    def changes(self, after, upto):
+        return [change for change in self._changes if after < change.id <= (upto or np.inf)]
+
+    def standing(self, upto):
+        read = self.changes(0, upto)
+        undone = {change.answer for change in read if isinstance(change, Undone)}
+        return [change for change in read if isinstance(change, Label) and change.id not in undone]
+
+    def last_row(self, round_, step):
+        return 10 * round_ + step
 
 
 def learner_of(changes, **settings):
     """A learner whose label store gives these changes, and the agent that it lets imitate."""
     agent = Agent()
-    learner = object.__new__(ImitationLearner)
     config = resolve("reacher", feedback="rating", learner="imitation", settings={"imitation.share": 0.5} | settings)
-    clips = SimpleNamespace(load=lambda number: type("Clip", (), {"name": number, "__len__": lambda self: 5})())
-    labels = SimpleNamespace(
-        changes=lambda after, upto: [change for change in changes if change.id > after],
-        standing=lambda upto: [change for change in changes if isinstance(change, Label) and change.id <= upto],
+    run = SimpleNamespace(config=config, clips=Path("clips"))
+    learner = ImitationLearner(
+        run, SimpleNamespace(database=SimpleNamespace(read=None, write=None)), None, lambda: agent
     )
-    learner.__dict__ |= {"_config": config, "_agent": lambda: agent, "_labels": labels, "_clips": clips}
-    learner.__dict__ |= {"_ratings": {}, "_segments": {}, "_last_id": 0, "_version": 0, "_imitated": 0, "_begun": False}
+    learner._labels = Labels(changes)
+    learner._clips = SimpleNamespace(load=lambda n: type("Clip", (), {"name": n, "__len__": lambda self: 5})())
     return learner, agent
 
 
@@ -155,6 +173,55 @@ def test_ratings_are_read_again_after_a_resume():
     learner.fit(0, None)
     again.fit(0, None)
     assert other.shown == agent.shown[1:] == [[14, 15, 16]]
+
+
+def rated(*ratings):
+    """Labels 1, 2, 3, ... about the segments 11, 12, 13, ..."""
+    return [Label(number, (10 + number,), float(rating), "rating") for number, rating in enumerate(ratings, start=1)]
+
+
+def test_each_imitation_is_counted_and_draws_by_its_number():
+    changes = rated(1, 3, 4, 5, 6, 7)
+    learner, agent = learner_of(changes, **{"imitation.rule": "chance"})
+    assert learner.state_dict() == {"last_id": 0, "version": 0, "imitated": 0}
+    for number in (1, 2, 3):
+        learner.fit(0, None)
+        settings, seed = learner._config.imitation, learner._config.seed
+        ratings = np.array([label.target for label in changes])
+        drawn = rules.chance(ratings, 7, settings, stream(seed, "imitation", number))
+        assert agent.shown[-1] == [label.segments[0] for label, kept in zip(changes, drawn, strict=True) if kept]
+        assert learner.state_dict() == {"last_id": len(changes), "version": number, "imitated": len(agent.shown[-1])}
+        changes.append(Label(len(changes) + 1, (11 + len(changes),), 4.0, "rating"))
+    assert agent.tasks == [("prefrl/Reacher-v0", {})] * 3
+
+
+def test_a_fit_reads_as_far_as_its_round_goes():
+    learner, agent = learner_of([*rated(7, 2), Label(13, (23,), 7.0, "rating"), Label(31, (41,), 7.0, "rating")])
+    learner.fit(3, 1)  # up to row 13, and not to 31
+    assert learner.state_dict()["last_id"] == 13
+    assert agent.shown == [[11, 23]]
+
+
+def test_a_state_is_restored_without_what_was_read_before():
+    changes = [*rated(7, 2), Undone(3, 1)]
+    learner, agent = learner_of(changes)
+    learner._labels = Labels(changes[:2])
+    learner.fit(0, None)
+    learner._labels = Labels(changes)
+    agent.shown.clear()
+    learner.load_state_dict({"last_id": 3, "version": 4, "imitated": 1})
+    changes.append(Label(4, (14,), 1.0, "rating"))
+    learner.fit(0, None)
+    assert agent.shown == [[12]]  # one of two: the seven was taken back
+    assert learner.state_dict()["version"] == 5
+
+
+def test_a_rule_that_leaves_a_rating_out_is_noticed(monkeypatch):
+    monkeypatch.setitem(learner_module.IMITATION_RULES, "share", lambda ratings, *others: np.ones(1, bool))
+    learner, agent = learner_of(rated(7, 2))
+    with pytest.raises(ValueError, match="zip"):
+        learner.fit(0, None)
+    assert agent.shown == []
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -22,7 +23,7 @@ from prefrl.feedback.run_store import run_store
 from prefrl.probing.clips import highest, sums
 from prefrl.probing.judged import first_episodes
 from prefrl.probing.request import probe_request
-from prefrl.probing.results import Outcome, ProbeResults, figure, read_results
+from prefrl.probing.results import Outcome, ProbeResults, draw, figure, read_results
 from prefrl.recipes import resolve
 from prefrl.registry import ALGORITHMS, located
 from prefrl.reward.ensemble import RewardEnsemble
@@ -132,11 +133,28 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_results(tmp_path) == RESULTS
     rows = list(csv.DictReader((tmp_path / "probe.csv").read_text().splitlines()))
     assert [(row["agent"], float(row["sqrt_kl"])) for row in rows] == [("reference", 0.0), ("kl-0-seed-0", 2.0)]
-    assert figure(RESULTS).startswith(b"\x89PNG")
     assert [path.name for path in paths] == ["probe.json", "probe.csv", "probe.png"]
     (tmp_path / "probe.json").write_text(json.dumps({"run": 5}))
     with pytest.raises(Exception, match="damaged"):
         read_results(tmp_path)
+
+
+def test_the_figure_has_a_panel_for_each_scale_and_marks_the_reference() -> None:
+    agents = [Outcome(f"kl-{kl:g}", kl, 0, kl, 8.0 + kl, 0.5, -6.0 - kl, 1.0, None) for kl in (4.0, 1.0)]
+    drawn = draw(dataclasses.replace(RESULTS, outcomes=[RESULTS.outcomes[0], *agents]))
+    predicted, true = drawn.axes
+    assert (predicted.get_ylabel(), true.get_ylabel()) == ("predicted return", "true return")
+    assert predicted.get_position().y0 > true.get_position().y1  # above it
+    assert predicted.get_shared_x_axes().joined(predicted, true)
+    for panel, shown, usual in ((predicted, [9.0, 12.0], -1.0), (true, [-7.0, -10.0], -5.0)):
+        lines = {held.get_label(): held.lines[0] for held in panel.containers}
+        assert lines["agents"].get_xdata().tolist() == [1, 2]  # square roots, sorted
+        assert lines["agents"].get_ydata().tolist() == shown
+        assert (lines["reference"].get_xdata().tolist(), lines["reference"].get_ydata().tolist()) == ([0], [usual])
+        assert lines["reference"].get_marker() != lines["agents"].get_marker()
+        assert usual in [line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == ":"]
+    assert [text.get_text() for text in predicted.get_legend().get_texts()] == ["agents", "reference"]
+    assert figure(RESULTS).startswith(b"\x89PNG")
 
 
 def test_a_probe_trains_judges_and_fills_the_queue(finished: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ TAKEN = {
     JUDGE: "judge.source",
 }
 """What a run can take from another one, as options of `prefrl train` or its teacher, with the setting that names it."""
-_NOT_COMPUTED = {"playback_fps", "instruction", "checkpoint_seconds", "device"}
+_NOT_COMPUTED = {"playback_fps", "instruction", "aim", "checkpoint_seconds", "device"}
 """Settings that do not affect the results of a run with a synthetic teacher."""
 
 

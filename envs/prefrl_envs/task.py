@@ -28,7 +28,9 @@ class Task:
     playback_fps: int
     """Steps shown per second when a clip is played; a playback rate, not the simulator's 1/dt."""
     instruction: str
-    """What a labeller is told."""
+    """What a labeller is told who compares clips."""
+    aim: str = ""
+    """What a labeller is told who answers another question: sentences that begin in "Good means that"."""
     frame_stack: int = 1
     """How many of the newest frames an observation is a stack of; each is the stack before, rolled on by one."""
     vector_entry_point: str | None = None

@@ -1,20 +1,24 @@
 """Commands that other packages add to `prefrl`: the entry points of the group `prefrl.commands`.
 
-An entry point names a function or a `tyro.extras.SubcommandApp`. It is loaded at every start, `prefrl --help` included,
-so its module must import anything slow inside the commands.
+The group `prefrl.windows` has the windows that `prefrl`'s own commands open.
+
+An entry point of a command names a function or a `tyro.extras.SubcommandApp`. It is loaded at every start,
+`prefrl --help` included, so its module must import anything slow inside the commands.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
 from tyro.extras import SubcommandApp
 
-from prefrl.errors import explain
+from prefrl.errors import PrefrlError, explain
 from prefrl.printable import LONGEST_LINE, complain, printable
 
 GROUP = "prefrl.commands"
+_WINDOWS = "prefrl.windows"
 
 
 def mount_plugins(app: SubcommandApp) -> None:
@@ -29,6 +33,18 @@ def mount_plugins(app: SubcommandApp) -> None:
         except Exception as error:  # any package may be installed: a broken one must not break the others
             line = f"prefrl: the command {entry_point.name} ({entry_point.value}) cannot be loaded: {explain(error)}"
             complain(printable(line, LONGEST_LINE))
+
+
+def window(name: str) -> Callable[..., None]:
+    """Return the function that opens a window.
+
+    Raises:
+        PrefrlError: if no package offers it.
+    """
+    for entry_point in entry_points(group=_WINDOWS, name=name):
+        opens: Callable[..., None] = entry_point.load()
+        return opens
+    raise PrefrlError(f"no installed package offers the window {name}: reinstall prefrl")
 
 
 def _mount(app: SubcommandApp, entry_point: EntryPoint) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from prefrl.commands.arguments import Trust
-from prefrl.printable import command, complain, say
+from prefrl.printable import complain, say
+
+if TYPE_CHECKING:
+    from prefrl.probing.request import ProbeRequest
+    from prefrl.runs.control import Control
 
 reward_app = tyro.extras.SubcommandApp()
+_STOPPED = "prefrl: stopped; the same command goes on"
 
 
 @reward_app.command
@@ -61,6 +67,7 @@ def probe(
     episodes: int = 10,
     clips: int = 10,
     queue: bool = False,
+    watch: bool = False,
     out: Path | None = None,
     trust: Trust = (),
 ) -> int:
@@ -77,6 +84,7 @@ def probe(
         episodes: Episodes that each policy is judged by.
         clips: Number of clips to keep, those with the highest predicted excess over the reference.
         queue: Put these clips into the run's queue, each next to a clip of the reference.
+        watch: Show these clips in a window, each next to a clip of the reference.
         out: Folder for the agents and the results (default: the run's name with -probe added).
         trust: A module that a run made by someone else may import to create its environment.
     """
@@ -86,24 +94,37 @@ def probe(
 
     initial = reference == "initial"
     wanted = probe_request(
-        run, kl=kl, seeds=seeds, steps=steps, initial=initial, episodes=episodes, clips=clips, out=out
+        run, kl=kl, seeds=seeds, steps=steps, initial=initial, episodes=episodes, clips=clips, watch=watch, out=out
     )
     wanted.run.admit(trust)
     control = Control(warn=complain)
     with stop_on_signals(control), CountDisplay("steps") as display:
         display.say(f"{run}: {len(wanted.agents)} agents of {wanted.steps:,} steps, in {wanted.out}")
         from prefrl.probing.probe import probe as probe_run
-        from prefrl.probing.queueing import queue_clips
+        from prefrl.probing.queueing import queue_clips, queued_line
 
         try:
             results = probe_run(wanted, display.report, control=control, trust=trust)
         except StopTraining:
-            complain("prefrl: stopped; the same command goes on")
+            complain(_STOPPED)
             return 1
         added = queue_clips(wanted) if queue else 0
     say([*results.lines(), f"results: {wanted.out}"])
     if added:
-        config = wanted.run.config
-        budget = ("--labels", config.queries.labels + added, "--steps", "N")
-        say([f"{added} queries are in the queue of {run}; to ask them: {command('resume', run, *map(str, budget))}"])
+        say([queued_line(wanted, added)])
+    return _watch(wanted, control) if watch else 0
+
+
+def _watch(request: ProbeRequest, control: Control) -> int:
+    """Show the clips of a probe, and return the exit status."""
+    from prefrl.commands.plugins import window
+    from prefrl.runs.control import StopTraining, stop_on_signals
+
+    sys.stdout.flush()  # Qt may end the process
+    try:
+        with stop_on_signals(control):
+            window("probe")(request, control)
+    except StopTraining:
+        complain(_STOPPED)
+        return 1
     return 0

@@ -238,6 +238,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "learner", "reward-model"),
     Add("config", 5, "imitation", _IMITATION),
     Add("config", 5, "judge", {"source": None, "confidence": 0.8, "share": None}),
+    Add("config", 6, "aim", ""),
 )
 """All migrations; those of one kind are sorted by format number."""
 

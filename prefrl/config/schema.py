@@ -155,7 +155,10 @@ class RunConfig:
     playback_fps: int = 30
     """Steps per second at which a clip is played."""
     instruction: str = "Prefer the clip in which the agent does better."
-    """Instruction that is shown to people."""
+    """Instruction that is shown to people who compare clips."""
+    aim: str = ""
+    """What is good, for people who are asked something else: sentences that begin in "Good means that". If empty,
+    they see the instruction."""
     teacher: str = "oracle"
     """Who answers; see `Request.teacher`."""
     reward_model: str | None = None

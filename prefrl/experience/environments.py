@@ -95,14 +95,19 @@ def ended_episodes(infos: list[dict[str, Any]]) -> int:
     return sum("episode" in info for info in infos)
 
 
-def make_stack(config: RunConfig) -> EnvStack:
+def make_stack(config: RunConfig, *, shown: bool | None = None) -> EnvStack:
     """Create the environments of a run.
 
     The monitor of true returns is the innermost wrapper. The recorder is inside the normalisation, so that the reward
     model's inputs do not depend on the agent's running statistics.
+
+    Args:
+        config: The run.
+        shown: Whether what is needed to show its segments is recorded; default: if it asks people.
     """
     agent = config.agent
-    simulators = _make_simulators(config, agent.n_envs, show=config.asks_people)
+    shown = config.asks_people if shown is None else shown
+    simulators = _make_simulators(config, agent.n_envs, show=shown)
     space = simulators.observation_space
     monitor = _monitored(simulators)
     top: VecEnv = monitor
@@ -113,7 +118,7 @@ def make_stack(config: RunConfig) -> EnvStack:
     if config.computes_reward or config.imitates:
         queries = config.queries
         length, pool = queries.segment_length, queries.pool
-        scenes = Scenes(_single(simulators), length) if config.asks_people else None
+        scenes = Scenes(_single(simulators), length) if shown else None
         top = recorder = SegmentRecorder(
             top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings, scenes=scenes
         )

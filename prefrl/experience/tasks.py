@@ -38,7 +38,7 @@ class TaskFacts(Protocol):
 
     @property
     def instruction(self) -> str:
-        """Instruction for labellers."""
+        """Instruction for labellers who compare clips."""
 
     @property
     def frame_stack(self) -> int:
@@ -63,6 +63,7 @@ class GymnasiumTask:
     segment_length: int
     playback_fps: int
     instruction: str = "Prefer the clip in which better things happen; judge only what you see."
+    aim: str = "good things happen; judge only what you see."
     frame_stack: int = 1
     images: bool = False
     native_engine: bool = False
@@ -87,6 +88,14 @@ def lack_of(task: TaskFacts) -> Lack | None:
     """
     found = getattr(task, "lack", None)
     return Lack(*found) if found else None
+
+
+def aim_of(task: TaskFacts) -> str:
+    """Return what is good in a task, for labellers who do not compare clips: sentences that begin in "Good means that".
+
+    The task's attribute `aim` is optional; without it, the aim is empty.
+    """
+    return str(getattr(task, "aim", ""))
 
 
 @cache

@@ -12,24 +12,9 @@ import torch
 from prefrl.arrays import Floats
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
-from prefrl.feedback.kinds import KINDS
+from prefrl.probing.found import Found
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import stream
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A clip of a probe, and the clips of the reference that it is compared with."""
-
-    agent: str
-    """Name of the agent's run."""
-    excess: float
-    """Its predicted sum of rewards, less the mean of the reference's clips."""
-    true_excess: float
-    """The same of the true rewards."""
-    segments: tuple[int, ...]
-    """Numbers of the clip and of the reference's clips, in the folder of the probe, in the order to show them."""
 
 
 def sums(segments: Sequence[Segment], ensemble: RewardEnsemble) -> Floats:
@@ -83,8 +68,3 @@ def highest(
         excess = float(segment.true_rewards.sum()) - true
         chosen.append(Found(name, float(scores[place]), excess, order))
     return chosen
-
-
-def arity_of(run: RunDirectory) -> int:
-    """Return the number of clips that a query of a run shows."""
-    return KINDS[run.config.feedback].arity

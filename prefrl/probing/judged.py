@@ -16,6 +16,7 @@ from prefrl.experience.environments import make_stack
 from prefrl.experience.evaluation import undisturbed
 from prefrl.experience.recorder import Experience
 from prefrl.experience.segment import Segment
+from prefrl.probing.results import Outcome
 from prefrl.reward.ensemble import RewardEnsemble
 
 _LONGEST = 1000
@@ -37,11 +38,18 @@ class Judged:
     occupancy: float | None
     """Divergence of the states from those of the reference, in nats."""
     segments: tuple[Segment, ...]
-    """The clips that the episodes consist of, with what is needed to show them if people label."""
+    """The clips that the episodes consist of, with what is needed to show them if that was asked for."""
 
 
 def judge(
-    policy: Reference, reference: Reference, ensemble: RewardEnsemble, config: RunConfig, *, episodes: int, seed: int
+    policy: Reference,
+    reference: Reference,
+    ensemble: RewardEnsemble,
+    config: RunConfig,
+    *,
+    episodes: int,
+    seed: int,
+    shown: bool,
 ) -> Judged:
     """Play whole episodes of a policy, with sampled actions, and judge them.
 
@@ -52,11 +60,12 @@ def judge(
         config: The run whose environments are used.
         episodes: E, played at once.
         seed: Seed of the environments and of the actions.
+        shown: Whether the clips can be shown. It takes time, and the environments that run in a native engine cannot.
 
     Raises:
         UsageError: if the environments cannot be created.
     """
-    experience, segments = _played(policy, config, episodes, seed)
+    experience, segments = _played(policy, config, episodes, seed, shown=shown)
     seen = experience.observations.reshape(-1, *experience.observations.shape[2:])
     features = experience.features.reshape(-1, *experience.features.shape[2:])
     predicted = ensemble.score(np.ascontiguousarray(features)).reshape(experience.rewards.shape)
@@ -80,11 +89,29 @@ def first_episodes(dones: Array) -> Array:
     return np.asarray(ended == 0)
 
 
-def _played(policy: Reference, config: RunConfig, episodes: int, seed: int) -> tuple[Experience, tuple[Segment, ...]]:
+def outcome(agent: str, beta: float | None, seed: int | None, judged: Judged) -> Outcome:
+    """Summarise the episodes of a policy."""
+    return Outcome(
+        agent,
+        beta,
+        seed,
+        judged.kl,
+        predicted_return=float(judged.predicted.mean()),
+        predicted_return_std=float(judged.predicted.std()),
+        true_return=float(judged.true.mean()),
+        true_return_std=float(judged.true.std()),
+        occupancy_divergence=judged.occupancy,
+    )
+
+
+def _played(
+    policy: Reference, config: RunConfig, episodes: int, seed: int, *, shown: bool
+) -> tuple[Experience, tuple[Segment, ...]]:
     steps = min(config.horizon or _LONGEST, config.evaluation.max_steps, _LONGEST)
     pool = episodes * (steps // config.queries.segment_length + 1) * 2
+    settings = {"agent.n_envs": episodes, "queries.pool": pool, "native_engine": config.native_engine and not shown}
     with undisturbed(seed):
-        stack = make_stack(replace(config, {"agent.n_envs": episodes, "queries.pool": pool}))
+        stack = make_stack(replace(config, settings), shown=shown)
         recorder = stack.recorder
         assert recorder is not None
         try:

@@ -16,10 +16,12 @@ from prefrl.config.schema import SYNC
 from prefrl.errors import UsageError
 from prefrl.experience.environments import reward_inputs
 from prefrl.experience.segment import Segment
-from prefrl.probing.clips import arity_of, highest
-from prefrl.probing.judged import Judged, judge
+from prefrl.probing.clips import highest
+from prefrl.probing.earlier import inputs_of, still_valid, with_what_was_queued
+from prefrl.probing.judged import Judged, judge, outcome
 from prefrl.probing.request import ProbeRequest
-from prefrl.probing.results import Outcome, ProbeResults, outcome, read_results
+from prefrl.probing.results import Outcome, ProbeResults
+from prefrl.rendering.renderer import make_segment_renderer
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import load_published
 from prefrl.runs.control import Control, StopTraining
@@ -32,7 +34,6 @@ from prefrl.trained.borrowing import borrow_reference, open_policy
 Report = Callable[[str, int, int], None]
 """Called with what is done, and with how many of how many steps."""
 _REFERENCE = "reference"
-_CLIPS = "clips"
 
 
 def probe(
@@ -43,6 +44,8 @@ def probe(
     trust: Sequence[str] = (),
 ) -> ProbeResults:
     """Train the agents that are not trained yet, judge them, and write the results.
+
+    The results of an earlier call are returned if nothing has changed since.
 
     Args:
         request: The sweep.
@@ -56,6 +59,10 @@ def probe(
         PrefrlError: for other errors that a user can cause.
     """
     run = request.run.admit(trust)
+    if (before := still_valid(request)) is not None:
+        return before
+    if request.watch:
+        make_segment_renderer(run.config.env_id, run.config.env_kwargs).close()  # fails before agents are trained
     make_folder(request.out)
     for beta, seed in request.agents:
         _train(request, beta, seed, report, control or Control())
@@ -66,24 +73,16 @@ def probe(
     ensemble = RewardEnsemble(config.reward, reward_inputs(config))
     load_published(run.weights, ensemble)
     outcomes, usual, found = _judged(request, config, reference, ensemble)
-    clips, folder = [], request.out / _CLIPS
+    clips, folder, arity = [], request.clip_folder, request.kind.arity
     shutil.rmtree(folder, ignore_errors=True)
     if request.clips:
-        clips = highest(found, usual, ensemble, folder, count=request.clips, arity=arity_of(run), seed=run.config.seed)
+        clips = highest(found, usual, ensemble, folder, count=request.clips, arity=arity, seed=run.config.seed)
     rows = read_metrics(run.metrics)
     labels = int(rows[-1]["labels"] or 0) if rows else 0
     results = ProbeResults(str(run.root), config.task, labels, request.steps, which, outcomes, clips)
-    results = dataclasses.replace(results, queued=_were_queued(results, request.out))
+    results = with_what_was_queued(request, dataclasses.replace(results, inputs=inputs_of(request)))
     results.write(request.out)
     return results
-
-
-def _were_queued(results: ProbeResults, folder: Path) -> bool:
-    """Return whether the same clips were queued after an earlier call."""
-    if not (folder / "probe.json").exists():
-        return False
-    before = read_results(folder)
-    return before.queued and before.clips == results.clips
 
 
 def _judged(
@@ -101,6 +100,7 @@ def _judged(
             config,
             episodes=request.episodes,
             seed=environment_seed(config.seed, "probe"),
+            shown=request.watch or config.asks_people,
         )
         outcomes.append(outcome(name, beta, seed, judged))
         if name == _REFERENCE:

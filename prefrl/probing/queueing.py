@@ -9,6 +9,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.terms import Query
+from prefrl.printable import command, printable
 from prefrl.probing.request import ProbeRequest
 from prefrl.probing.results import read_results
 
@@ -32,13 +33,13 @@ def queue_clips(request: ProbeRequest) -> int:
     results, run = read_results(request.out), request.run
     if results.queued:
         raise UsageError(f"the clips of {request.out} are in the queue already")
-    source, target, lock = ClipFolder(request.out / "clips"), ClipFolder(run.clips), run.lock()
+    source, target, lock = ClipFolder(request.clip_folder), ClipFolder(run.clips), run.lock()
     try:
         with run_store(run) as store:
             number, round_, queries = max(_FIRST_ID, store.last_segment() + 1), store.last_round() + 1, []
             for rank, each in enumerate(results.clips):
                 segments = tuple(_renumbered(source, old, number + place) for place, old in enumerate(each.segments))
-                queries.append(Query(run.config.feedback, segments, round_, rank, run.config.steps))
+                queries.append(Query(request.kind.name, segments, round_, rank, run.config.steps))
                 number += len(segments)
             for segment in (segment for query in queries for segment in query.segments):
                 target.save(segment)
@@ -49,6 +50,14 @@ def queue_clips(request: ProbeRequest) -> int:
     finally:
         lock.release()
     return len(queries)
+
+
+def queued_line(request: ProbeRequest, count: int) -> str:
+    """Tell that so many queries are in the queue, and how they are asked."""
+    run = request.run
+    budget = ("--labels", str(run.config.queries.labels + count), "--steps", "N")
+    asked = f"to ask them: {command('resume', run.root, *budget)}"
+    return f"{count} {'query is' if count == 1 else 'queries are'} in the queue of {printable(run.root)}; {asked}"
 
 
 def _renumbered(clips: ClipFolder, number: int, new: int) -> Segment:

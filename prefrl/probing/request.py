@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefrl.errors import PrefrlError, UsageError
+from prefrl.feedback.kinds import FeedbackKind, kinds_of
 from prefrl.printable import printable
 from prefrl.registry import ALGORITHMS
 from prefrl.runs.directory import RunDirectory
@@ -34,11 +35,23 @@ class ProbeRequest:
     """Episodes that each policy is judged by."""
     clips: int
     """Number of clips with the highest predicted excess to keep."""
+    watch: bool = False
+    """Whether what is needed to show these clips is kept, also if no people label."""
 
     @property
     def agents(self) -> list[tuple[float, int]]:
         """The coefficient and the seed of each agent."""
         return [(beta, seed) for beta in self.betas for seed in self.seeds]
+
+    @property
+    def clip_folder(self) -> Path:
+        """Folder of the kept clips."""
+        return self.out / "clips"
+
+    @property
+    def kind(self) -> FeedbackKind:
+        """The kind of query that the clips are asked with: of several, the first that shows the most clips."""
+        return max(kinds_of(self.run.config).values(), key=lambda kind: kind.arity)
 
     def root(self, beta: float, seed: int) -> Path:
         """Return the run directory of an agent."""
@@ -54,6 +67,7 @@ def probe_request(
     initial: bool = False,
     episodes: int = 10,
     clips: int = 10,
+    watch: bool = False,
     out: Path | None = None,
 ) -> ProbeRequest:
     """Check the arguments.
@@ -66,6 +80,7 @@ def probe_request(
         initial: Whether the reference is the run's untrained policy.
         episodes: Episodes that each policy is judged by.
         clips: Number of clips to keep.
+        watch: Whether they are to be watched.
         out: Folder for the results; None for the run's name with `-probe` added.
 
     Raises:
@@ -86,12 +101,14 @@ def probe_request(
             raise UsageError(f"{name} must be at least 1")
     if not 0 <= clips <= 10_000:
         raise UsageError("--clips must be in [0, 10000]")
+    if watch and not clips:
+        raise UsageError("--watch needs --clips of at least 1")
     if len(betas) * len(chosen) > _MOST_AGENTS:
         raise UsageError(f"--kl and --seeds ask for more than {_MOST_AGENTS} agents")
     out = root.with_name(f"{root.resolve().name}-probe") if out is None else out.expanduser()
     if out.exists() and not _is_probe(out):
         raise UsageError(f"{printable(out)} holds other files than a probe's: choose another --out")
-    return ProbeRequest(run, out, betas, chosen, steps or run.config.steps, initial, episodes, clips)
+    return ProbeRequest(run, out, betas, chosen, steps or run.config.steps, initial, episodes, clips, watch)
 
 
 def _is_probe(folder: Path) -> bool:

@@ -10,13 +10,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError
 from prefrl.printable import printable
-from prefrl.probing.clips import Found
-from prefrl.probing.judged import Judged
+from prefrl.probing.found import Found
 from prefrl.storage.files import read_json, write_atomically, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -43,21 +47,6 @@ class Outcome:
         return math.sqrt(max(self.kl, 0.0))
 
 
-def outcome(agent: str, beta: float | None, seed: int | None, judged: Judged) -> Outcome:
-    """Summarise the episodes of a policy."""
-    return Outcome(
-        agent,
-        beta,
-        seed,
-        judged.kl,
-        predicted_return=float(judged.predicted.mean()),
-        predicted_return_std=float(judged.predicted.std()),
-        true_return=float(judged.true.mean()),
-        true_return_std=float(judged.true.std()),
-        occupancy_divergence=judged.occupancy,
-    )
-
-
 @dataclass(frozen=True)
 class ProbeResults:
     """The results of a probe, as in `probe.json`."""
@@ -76,6 +65,8 @@ class ProbeResults:
     """The clips with the highest predicted excess over the reference."""
     queued: bool = False
     """Whether they have been put into the run's queue."""
+    inputs: str = ""
+    """Checksum of what the results were computed from, see `prefrl.probing.earlier`; empty in older files."""
 
     def write(self, folder: Path) -> list[Path]:
         """Write `probe.json`, `probe.csv` and, if matplotlib is installed, `probe.png`; return their paths."""
@@ -123,21 +114,37 @@ def _table(outcomes: Sequence[Outcome]) -> str:
 
 
 def figure(results: ProbeResults) -> bytes:
-    """Draw predicted and true return against the square root of the divergence: a PNG image."""
+    """Draw the results: a PNG image, see `draw`."""
+    content = io.BytesIO()
+    draw(results).savefig(content, format="png", dpi=150)
+    return content.getvalue()
+
+
+def draw(results: ProbeResults) -> Figure:
+    """Draw predicted return, and below it true return, against the square root of the divergence.
+
+    The reference is a diamond, and a line to compare the agents with.
+    """
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    drawn = Figure(figsize=(6, 4), layout="constrained")
-    predicted = drawn.add_subplot()
-    true = predicted.twinx()
-    ordered = sorted(results.outcomes, key=lambda each: each.distance)
-    distances = [each.distance for each in ordered]
-    for axes, name, colour, mark in ((predicted, "predicted", "tab:orange", "o"), (true, "true", "tab:blue", "s")):
-        means = [getattr(each, f"{name}_return") for each in ordered]
-        spread = [getattr(each, f"{name}_return_std") for each in ordered]
-        axes.errorbar(distances, means, spread, color=colour, marker=mark, linestyle="-", capsize=2)
-        axes.set_ylabel(f"{name} return", color=colour)
-    predicted.set_xlabel("square root of the KL divergence from the reference, per step")
-    predicted.set_title(f"{results.task}: agents on a reward model of {results.labels} labels")
-    content = io.BytesIO()
-    drawn.savefig(content, format="png", dpi=150)
-    return content.getvalue()
+    drawn = Figure(figsize=(6, 5.5), layout="constrained")
+    panels = drawn.subplots(2, sharex=True)
+    for axes, name, colour in zip(panels, ("predicted", "true"), ("tab:orange", "tab:blue"), strict=True):
+        _draw(axes, results.outcomes, name, colour)
+    panels[0].legend(loc="best", fontsize="small")
+    panels[1].set_xlabel("square root of the KL divergence from the reference, per step")
+    drawn.align_ylabels()
+    drawn.suptitle(f"{results.task}: agents on a reward model of {results.labels} labels")
+    return drawn
+
+
+def _draw(axes: Axes, outcomes: Sequence[Outcome], name: str, colour: str) -> None:
+    """Draw the predicted or the true returns into a panel."""
+    agents = sorted(outcomes[1:], key=lambda each: each.distance)
+    for told, shown, mark, tone in (("agents", agents, "o-", colour), ("reference", outcomes[:1], "D", "black")):
+        means = [getattr(each, f"{name}_return") for each in shown]
+        spread = [getattr(each, f"{name}_return_std") for each in shown]
+        axes.errorbar([each.distance for each in shown], means, spread, fmt=mark, color=tone, capsize=2, label=told)
+    for reference in outcomes[:1]:
+        axes.axhline(getattr(reference, f"{name}_return"), color="black", linewidth=0.8, linestyle=":")
+    axes.set_ylabel(f"{name} return")

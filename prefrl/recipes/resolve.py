@@ -9,7 +9,7 @@ from prefrl.config.feedback_shares import feedback_shares
 from prefrl.config.request import Request
 from prefrl.errors import UsageError
 from prefrl.experience.find_task import find_task
-from prefrl.experience.tasks import GymnasiumTask, TaskFacts
+from prefrl.experience.tasks import GymnasiumTask, TaskFacts, aim_of
 from prefrl.feedback.feasibility import check_feedback
 from prefrl.feedback.kinds import KINDS
 from prefrl.recipes.ablations import ABLATIONS
@@ -72,6 +72,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
             "hide_endings": isinstance(facts, GymnasiumTask),
             "playback_fps": facts.playback_fps,
             "instruction": facts.instruction,
+            "aim": "" if "instruction" in request.chosen else aim_of(facts),  # one's own words fit what one asks
             "queries.segment_length": facts.segment_length,
             # A native engine has neither snapshots nor colours, which people need.
             "native_engine": facts.native_engine and not base.asks_people,

@@ -225,7 +225,7 @@ def make_segment_renderer(env_id: str, env_kwargs: Mapping[str, Any] | None = No
 def render_clip(
     segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int, queue: LabelQueue
 ) -> None:
-    """Render a segment, write its video, verify it, and mark the segment as rendered.
+    """Render a segment, write its video, and mark the segment as rendered.
 
     Args:
         segment: Id of the segment.
@@ -237,6 +237,15 @@ def render_clip(
     Raises:
         PrefrlError: if it cannot be rendered.
     """
+    queue.rendered(segment, render_video(segment, clips, segment_renderer, fps))
+
+
+def render_video(segment: int, clips: ClipFolder, segment_renderer: SegmentRenderer, fps: int) -> int:
+    """Render a segment, write its video, and verify it; arguments and errors as for `render_clip`.
+
+    Returns:
+        The number of frames.
+    """
     scene, actions = clips.load_scene(segment)
     frames = segment_renderer.render(scene, actions)
     if len(frames) != len(actions):
@@ -244,4 +253,4 @@ def render_clip(
     write_clip_video(clips.video(segment), frames, fps)
     read_clip_video(clips.video(segment), len(actions))
     sync([clips.video(segment)])
-    queue.rendered(segment, len(actions))
+    return len(actions)

@@ -27,6 +27,11 @@ class Choice(NamedTuple):
     """Message after the answer is stored, if it does not count."""
 
 
+def what_is_good(instruction: str, aim: str) -> str:
+    """Return the aim as sentences; without one, the instruction."""
+    return f"Good means that {aim}" if aim else instruction
+
+
 class FeedbackKind(Protocol):
     """A type of question. A `value` is the content of an answer, in a form that JSON can represent.
 
@@ -60,6 +65,15 @@ class FeedbackKind(Protocol):
     @property
     def question(self) -> str:
         """The question for people, in a few words."""
+
+    def instruct(self, instruction: str, aim: str) -> str:
+        """Return what people read above the clips; by default, the run's instruction.
+
+        Args:
+            instruction: The instruction for comparisons.
+            aim: What is good, see `RunConfig.aim`; may be empty.
+        """
+        return instruction
 
     @property
     def titles(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from prefrl.arrays import Array, Floats
 from prefrl.config import QueryConfig
-from prefrl.feedback.kinds.kind import Choice, FeedbackKind
+from prefrl.feedback.kinds.kind import Choice, FeedbackKind, what_is_good
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, Watched, undiscounted
 
 Marks = list[list[int]]
@@ -49,6 +49,10 @@ class MarksKind(FeedbackKind):
             length: L, the number of steps in a segment.
         """
         self._length = length
+
+    def instruct(self, instruction: str, aim: str) -> str:
+        """See `FeedbackKind`."""
+        return f"Mark good and bad moments. {what_is_good(instruction, aim)}"
 
     def said(self, value: Marks) -> str:
         """Return the number of marks."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from prefrl.arrays import Array, Floats
 from prefrl.config import QueryConfig
-from prefrl.feedback.kinds.kind import Choice, FeedbackKind
+from prefrl.feedback.kinds.kind import Choice, FeedbackKind, what_is_good
 from prefrl.feedback.kinds.simulation import TeacherConfiguration, Watched, discounted, undiscounted
 
 UNCLEAR = "unclear"
@@ -64,6 +64,10 @@ class RatingKind(FeedbackKind):
             Choice(n, str(n), str(n), _name(n, self.steps), _meaning(n, self.steps)) for n in range(1, self.steps + 1)
         ]
         return (*steps, _CANNOT_TELL)
+
+    def instruct(self, instruction: str, aim: str) -> str:
+        """See `FeedbackKind`."""
+        return f"Rate how good the clip is. {what_is_good(instruction, aim)}"
 
     def said(self, value: Rating) -> str:
         """Return the number, or "can't tell"."""
