@@ -7,7 +7,9 @@ ensemble has changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 import torch
@@ -67,30 +69,34 @@ def input_prior(width: int, arity: int) -> Array:
     return prior
 
 
-def query_inputs(sums: Array, summaries: Array, queries: Array) -> Array:
+def query_inputs(segments: Array, queries: Array) -> Array:
     """Return the inputs of queries, whichever segment is shown first.
 
     Args:
-        sums: (S,) predicted sum of the rewards of each segment.
-        summaries: (S, F) summary of each segment.
+        segments: (S, 1 + F) of each segment; see `segment_inputs`.
         queries: (B, A) indices of segments.
 
     Returns:
         (B, A + F): the sums, sorted, and the mean of the summaries.
     """
-    return np.concatenate([np.sort(sums[queries], axis=1), summaries[queries].mean(axis=1)], axis=1)
+    each = segments[queries]
+    return np.concatenate([np.sort(each[..., 0], axis=1), each[..., 1:].mean(axis=1)], axis=1)
 
 
-def inputs_of_queries(ensemble: RewardEnsemble, features: Sequence[Array], queries: Array) -> Array:
-    """Return the inputs of queries, (B, D), from an ensemble and the features of segments; see `query_inputs`."""
-    sums = [_sums(ensemble, features[begin : begin + _AT_ONCE]) for begin in range(0, len(features), _AT_ONCE)]
-    return query_inputs(np.concatenate(sums), np.stack([summary(each) for each in features]), queries)
+def segment_inputs(ensemble: RewardEnsemble, features: Iterable[Array]) -> Array:
+    """Return the predicted sum of rewards and the summary of each segment, (S, 1 + F).
 
-
-def _sums(ensemble: RewardEnsemble, features: Sequence[Array]) -> Array:
-    steps = ensemble.inputs.steps(torch.from_numpy(np.stack(features)))
-    rewards = ensemble.reward(steps.flatten(0, 1)).reshape(steps.shape[:2])
-    return rewards.sum(dim=1, dtype=torch.float64).cpu().numpy()
+    Args:
+        ensemble: The reward model.
+        features: Features of S segments, read a few at a time.
+    """
+    remaining, rows = iter(features), [np.zeros((0, input_width(ensemble.inputs, 1)))]
+    while few := list(islice(remaining, _AT_ONCE)):
+        steps = ensemble.inputs.steps(torch.from_numpy(np.stack(few)))
+        rewards = ensemble.reward(steps.flatten(0, 1)).reshape(steps.shape[:2])
+        sums = rewards.sum(dim=1, dtype=torch.float64).cpu().numpy()
+        rows.append(np.column_stack([sums, np.stack([summary(each) for each in few])]))
+    return np.concatenate(rows)
 
 
 def fit_to_answers(
@@ -113,22 +119,20 @@ def fit_to_answers(
         return None
     if not can_fit(untold):
         return Answerable(rate_of(untold), {})
-    known = _readable({segment for answer in given for segment in answer.segments}, features)
-    given = [answer for answer in given if known.keys() >= set(answer.segments)]
+    place: dict[int, int] = {}
+
+    def readable() -> Iterator[Array]:
+        for segment in sorted({segment for answer in given for segment in answer.segments}):
+            with contextlib.suppress(PrefrlError):
+                found = features(segment)
+                place[segment] = len(place)
+                yield found
+
+    segments = segment_inputs(ensemble, readable())
+    given = [answer for answer in given if place.keys() >= set(answer.segments)]
     untold = np.array([not answer.told for answer in given], bool)
     if not can_fit(untold):
         return Answerable(rate_of(untold), {})
-    place = {segment: index for index, segment in enumerate(known)}
     queries = np.array([[place[segment] for segment in answer.segments] for answer in given])
-    inputs = inputs_of_queries(ensemble, list(known.values()), queries)
+    inputs = query_inputs(segments, queries)
     return fit(inputs, untold, input_prior(inputs.shape[1], queries.shape[1]), seed)
-
-
-def _readable(segments: Iterable[int], features: Callable[[int], Array]) -> dict[int, Array]:
-    known = {}
-    for segment in sorted(segments):
-        try:
-            known[segment] = features(segment)
-        except PrefrlError:
-            continue
-    return known

@@ -14,7 +14,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.outcomes import outcome_probabilities
 from prefrl.feedback.terms import GivenAnswer
-from prefrl.reward.answerable_inputs import fit_to_answers, inputs_of_queries
+from prefrl.reward.answerable_inputs import fit_to_answers, query_inputs, segment_inputs
 from prefrl.reward.outcome_request import OutcomeRequest, outcome_request, split_folds
 from prefrl.reward.outcome_results import OutcomeResults, Prediction, outcome_of
 from prefrl.reward.refit import LabelledClips, Report, fitted_learner, labelled_clips
@@ -96,7 +96,7 @@ def _predicted(
         first = ensemble.predict_preferences(segments, queries).mean(axis=0, dtype=np.float64)
         untold = np.zeros(len(asked))
         if answerable is not None:
-            features = [segment.features for segment in segments]
-            untold = answerable.predict(inputs_of_queries(ensemble, features, queries))
+            inputs = segment_inputs(ensemble, (segment.features for segment in segments))
+            untold = answerable.predict(query_inputs(inputs, queries))
         rows.append(outcome_probabilities(first, untold))
     return np.concatenate(rows)

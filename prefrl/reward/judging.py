@@ -19,7 +19,7 @@ from prefrl.feedback.terms import GivenAnswer, Query
 from prefrl.machine.devices import choose_device
 from prefrl.printable import printable
 from prefrl.reward.answerable import Answerable
-from prefrl.reward.answerable_inputs import fit_to_answers, input_width, inputs_of_queries
+from prefrl.reward.answerable_inputs import fit_to_answers, input_width, query_inputs, segment_inputs
 from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.label_reader import LabelReader
@@ -27,8 +27,11 @@ from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import LARGEST_TREE, DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.teachers import Setting, make_other
-from prefrl.teachers.judge import ANSWERS, CANNOT_TELL, JudgeTeacher, Predict, all_told, predictor
+from prefrl.teachers.judge import ANSWERS, UNTOLD, JudgeTeacher, Predict, all_told, predictor
 from prefrl.teachers.teacher import Teacher
+
+_NEWEST = 2000
+"""Answers from which a judge learns which queries can be told, the newest ones. It bounds the time with images."""
 
 
 class JudgeModel(NamedTuple):
@@ -75,9 +78,8 @@ class JudgeModel(NamedTuple):
             model = Answerable.from_tree(self.answerable, width)
 
         def predict(queries: Sequence[Query]) -> Array:
-            segments = [segment.features for query in queries for segment in query.segments]
-            places = np.arange(len(segments)).reshape(len(queries), -1)
-            return model.predict(inputs_of_queries(ensemble, segments, places))
+            segments = segment_inputs(ensemble, (segment.features for query in queries for segment in query.segments))
+            return model.predict(query_inputs(segments, np.arange(len(segments)).reshape(len(queries), -1)))
 
         return predict
 
@@ -102,7 +104,7 @@ def learned_answerable(
     Returns:
         None if all queries were told, or a judge does not answer the run's kind of feedback.
     """
-    if config.feedback not in CANNOT_TELL:
+    if config.feedback not in UNTOLD:
         return None
     own = [answer for answer in given if answer.kind == config.feedback]
     model = fit_to_answers(own, lambda segment: read(segment)[0], ensemble, config.seed)
@@ -171,7 +173,7 @@ def _learned_of_run(root: Path, ensemble: RewardEnsemble) -> Tree | None:
         return None
     with run_store(run) as store:
         reader = LabelReader(run, store, ensemble.inputs)
-        return learned_answerable(run.config, reader.given(), reader.read, ensemble)
+        return learned_answerable(run.config, reader.given(most=_NEWEST), reader.read, ensemble)
 
 
 def _check(found: JudgeModel, config: RunConfig) -> None:

@@ -57,13 +57,15 @@ class LabelReader:
             elif self._is_whole(change):
                 yield change
 
-    def given(self, whole: Container[int] = ()) -> list[GivenAnswer]:
+    def given(self, whole: Container[int] = (), *, most: int | None = None) -> list[GivenAnswer]:
         """Return the usable answers that stand, including "can't tell"; see `LabelChanges.given`.
 
         Args:
             whole: Ids of answers whose clips were read before.
+            most: Return only so many of the newest answers.
         """
-        return [answer for answer in self._changes.given() if answer.id in whole or self._is_whole(answer)]
+        given = self._changes.given(most=most)
+        return [answer for answer in given if answer.id in whole or self._is_whole(answer)]
 
     def last_row(self, round_: int, step: int) -> int:
         """See `LabelChanges.last_row`."""

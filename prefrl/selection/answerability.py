@@ -12,7 +12,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.store import LabelStore
-from prefrl.reward.answerable_inputs import fit_to_answers, inputs_of_queries
+from prefrl.reward.answerable_inputs import fit_to_answers, query_inputs, segment_inputs
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.selection.rules import all_answerable
 
@@ -64,8 +64,8 @@ class Answerability:
         if model is None:
             return all_answerable(segments, queries)
         used, places = np.unique(queries, return_inverse=True)
-        candidates = [segments[index].features for index in used]
-        return 1 - model.predict(inputs_of_queries(ensemble, candidates, places.reshape(queries.shape)))
+        candidates = segment_inputs(ensemble, (segments[index].features for index in used))
+        return 1 - model.predict(query_inputs(candidates, places.reshape(queries.shape)))
 
     def _features(self, number: int) -> Array:
         if number in self._kept:

@@ -25,7 +25,7 @@ ANSWERS: Registry[Callable[[float], Any]] = Registry(
     "feedback kind of a judge", {COMPARISON: lambda first: Judgement.LEFT if first > 0.5 else Judgement.RIGHT}
 )
 """The answer for a probability that the first segment is preferred, by feedback kind."""
-CANNOT_TELL: dict[str, Any] = {COMPARISON: Judgement.INCOMPARABLE}
+UNTOLD: dict[str, Any] = {COMPARISON: Judgement.INCOMPARABLE}
 """The answer of a labeller who cannot tell, by feedback kind."""
 
 
@@ -115,8 +115,8 @@ def most_likely(kind: str, first: float, untold: float) -> Any:
         first: Probability that the first segment is preferred if the labeller can tell.
         untold: Probability that the labeller cannot tell.
     """
-    if kind in CANNOT_TELL and untold > sureness(first, untold):
-        return CANNOT_TELL[kind]
+    if kind in UNTOLD and untold > sureness(first, untold):
+        return UNTOLD[kind]
     return ANSWERS[kind](first)
 
 
