@@ -96,7 +96,7 @@ TESTS = {
     "prefrl/selection/automatic_labels.py": ("demonstrations",),
     "prefrl/agents/cloning.py": ("cloning",),
     "prefrl/teachers/judge.py": ("judge", "answerable"),
-    "prefrl/feedback/outcomes.py": ("outcomes", "answerable"),
+    "prefrl/feedback/outcomes.py": ("outcomes",),
     "prefrl/reward/answerable.py": ("answerable",),
     "prefrl/reward/answerable_inputs.py": ("answerable",),
     "prefrl/reward/cross_validation.py": ("outcomes",),

@@ -180,28 +180,24 @@ def figure(results: OutcomeResults) -> bytes:
     """Draw risk against coverage, and the calibration: a PNG image."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
-    drawn = Figure(figsize=(9, 4), layout="constrained")
+    drawn = Figure(figsize=(9, 4.5), layout="constrained")
     risks, calibrated = drawn.subplots(1, 2)
-    for name, curve, colour in (
-        ("with can't tell", results.curve, "tab:blue"),
-        ("sides alone", results.curve_of_sides, "tab:orange"),
-    ):
-        risks.plot(curve.coverage, curve.risk, color=colour, label=name)
+    for name, curve in (("with can't tell", results.curve), ("sides alone", results.curve_of_sides)):
+        risks.plot(curve.coverage, curve.risk, label=f"{name}: area {curve.area:.3f}")
     risks.set(xlabel="coverage: share of queries answered", ylabel="risk: share of wrong answers", xlim=(0, 1))
     risks.set_ylim(bottom=0)
-    risks.legend()
-    for name, found, colour in (
-        ("most likely outcome", results.calibration, "tab:blue"),
-        ("can't tell", results.calibration_of_untold, "tab:green"),
+    for name, found in (
+        ("most likely outcome", results.calibration),
+        ("can't tell", results.calibration_of_untold),
     ):
-        label = f"{name}: error {found.error:.3f}"
         filled = found.number > 0
-        sizes = 10 + 200 * found.number[filled] / found.number.sum()
-        calibrated.plot(found.predicted[filled], found.true[filled], color=colour, label=label)
-        calibrated.scatter(found.predicted[filled], found.true[filled], sizes, color=colour)
+        sizes = 10 + 300 * found.number[filled] / found.number.sum()
+        label = f"{name}: error {found.error:.3f}"
+        calibrated.scatter(found.predicted[filled], found.true[filled], sizes, alpha=0.7, label=label)
     calibrated.plot([0, 1], [0, 1], color="grey", linestyle=":")
-    calibrated.set(xlabel="predicted probability", ylabel="share that came true")
-    calibrated.legend()
+    calibrated.set(xlabel="predicted probability (size: number of predictions)", ylabel="share that came true")
+    for axes in (risks, calibrated):
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize="small")
     answers = results.answers
     drawn.suptitle(f"{results.task}: {sum(answers.values())} answers, {answers['incomparable']} of them can't tell")
     content = io.BytesIO()
