@@ -58,7 +58,7 @@ def risk_coverage(sure: Array, wrong: Array) -> Curve:
         sure: (N,) sureness of each answer, N > 0.
         wrong: (N,) whether it is wrong.
     """
-    order = np.argsort(-sure, kind="stable")
+    order = np.argsort(-sure)
     answered = np.arange(1, len(sure) + 1)
     last = np.append(np.diff(sure[order]) != 0, True)
     risk = np.cumsum(wrong[order]) / answered
