@@ -8,6 +8,7 @@ from helpers import film, segments, through_file, tiny_reward
 from prefrl.errors import PrefrlError
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.terms import GivenAnswer
+from prefrl.reward import answerable as model_module
 from prefrl.reward.answerable import Answerable, can_fit, fit, rate_of
 from prefrl.reward.answerable_inputs import (
     fit_to_answers,
@@ -78,6 +79,17 @@ def test_the_fit_depends_on_nothing_but_answers_and_seed():
     assert not np.array_equal(one.weights["hidden"], other.weights["hidden"])
 
 
+def test_the_fit_starts_from_small_weights_and_the_rate(monkeypatch):
+    monkeypatch.setattr(model_module, "_ITERATIONS", 0)
+    inputs, untold = pairs_of_sums(40)
+    weights = fit(inputs, untold, PRIOR, 0).weights
+    for array in (weights["hidden"] / PRIOR[:, None], weights["output"]):
+        assert 0.5 < array.std() * np.sqrt(6) < 1.5
+    assert not weights["hidden_bias"].any()
+    assert not weights["linear"].any()
+    assert weights["bias"] == pytest.approx(np.log(untold.mean() / (1 - untold.mean())))
+
+
 @pytest.mark.parametrize("few", [4, 36])
 def test_too_few_answers_of_a_class_give_a_rate(few):
     inputs, _ = pairs_of_sums(40)
@@ -110,7 +122,7 @@ def test_nothing_is_extrapolated_beyond_four_deviations():
 
 def test_a_model_in_a_file_predicts_the_same(tmp_path):
     inputs, untold = pairs_of_sums(40)
-    for model in (fit(inputs, untold, PRIOR, 0), Answerable(0.25, {})):
+    for model in (fit(inputs, untold, PRIOR, 0), *(Answerable(rate, {}) for rate in (0.0, 0.25, 1.0))):
         again = Answerable.from_tree(through_file(tmp_path, {"x": model.to_tree()})["x"], 6)
         assert again.rate == model.rate
         np.testing.assert_array_equal(again.predict(inputs), model.predict(inputs))
@@ -230,6 +242,13 @@ def test_answers_with_unreadable_clips_are_left_out():
     again = fit_to_answers(left, features, ensemble, 0)
     np.testing.assert_array_equal(lacking.weights["output"], again.weights["output"])
     assert without(*range(2, 31)).weights == {}
+
+
+def test_clips_are_read_in_the_order_of_their_ids():
+    pool, read = segments(31), []
+    given_ = [GivenAnswer(n + 1, (4096 * n, 4096 * n + 4096), None if n % 3 == 0 else 1.0) for n in range(30)]
+    fit_to_answers(given_, lambda number: read.append(number) or pool[number // 4096].features, ensemble_of(), 0)
+    assert read == [4096 * n for n in range(31)]
 
 
 def test_without_cannot_tell_there_is_no_model_and_no_clip_is_read():

@@ -11,6 +11,7 @@ from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 from labelled import add_labels, better, make_run
+from matplotlib.figure import Figure
 from runs import error_line, prefrl
 
 from prefrl.errors import UsageError
@@ -25,7 +26,7 @@ from prefrl.feedback.outcomes import (
 )
 from prefrl.feedback.terms import GivenAnswer
 from prefrl.reward.outcome_request import outcome_request, split_folds
-from prefrl.reward.outcome_results import OutcomeResults, Prediction, outcome_of
+from prefrl.reward.outcome_results import OutcomeResults, Prediction, figure, outcome_of
 
 # -- pure functions, worked by hand -----------------------------------------------------------------------------------
 
@@ -177,6 +178,29 @@ def test_without_matplotlib_there_is_no_figure(tmp_path, monkeypatch):
     assert [path.name for path in results().write(tmp_path)] == ["outcomes.json", "outcomes.csv"]
 
 
+def test_the_figure_has_the_curves_and_the_calibration_side_by_side(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    figure(results())
+    (found,) = drawn
+    risks, calibrated = found.axes
+    assert (risks.get_subplotspec().colspan.start, calibrated.get_subplotspec().colspan.start) == (0, 1)
+    assert [axes.get_xlabel().split(":")[0] for axes in found.axes] == [
+        "coverage",
+        "predicted probability (size",
+    ]
+    assert risks.get_ylabel() == "risk: share of wrong answers"
+    for line, curve in zip(risks.lines, (results().curve, results().curve_of_sides), strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), curve.risk)
+    assert [text.get_text() for text in risks.get_legend().get_texts()] == [
+        "with can't tell: area 0.208",
+        "sides alone: area 0.583",
+    ]
+    first, second = calibrated.collections
+    assert first.get_sizes().tolist() == [10 + 300 / 4] * 4
+    assert second.get_sizes().tolist() == pytest.approx([10 + 300 * number / 5 for number in (2, 1, 1, 1)])
+
+
 def test_results_in_lines():
     assert results().lines() == [
         "runs/one: 5 answers (2 left, 1 right, 1 equal, 1 can't tell), predicted in 2 folds",
@@ -267,7 +291,7 @@ def test_arguments_and_runs_that_cannot_be_used(run, tmp_path):
     (tmp_path / "used" / "file").write_text("x")
     (tmp_path / "file").write_text("x")
     empty = make_run(tmp_path / "empty")
-    rating = make_run(tmp_path / "rating", feedback="rating")
+    mixed = make_run(tmp_path / "mixed", feedback="rating,marks")
     true = make_run(tmp_path / "true", teacher="none")
     cases = [
         ((run.root, "--folds", "1"), "--folds must be at least 2"),
@@ -279,7 +303,7 @@ def test_arguments_and_runs_that_cannot_be_used(run, tmp_path):
         ((run.root, "--out", tmp_path / "file"), "is in use: choose another --out"),
         ((tmp_path / "nothing",), "nothing"),
         ((empty.root,), "has no answers yet"),
-        ((rating.root,), "asks for ratings, but outcomes are those of comparisons"),
+        ((mixed.root,), "has the feedback rating and marks: only outcomes of comparisons are predicted"),
         ((true.root,), "learns no reward"),
     ]
     for words, told in cases:

@@ -57,8 +57,8 @@ def outcome_request(
     if not run.config.learns_reward:
         raise UsageError(f"{printable(root)} learns no reward: it predicts no outcomes")
     if COMPARISON not in run.config.shares:
-        asked = " and ".join(f"{kind}s" for kind in run.config.shares)
-        raise UsageError(f"{printable(root)} asks for {asked}, but outcomes are those of comparisons")
+        asked = " and ".join(run.config.shares)
+        raise UsageError(f"{printable(root)} has the feedback {asked}: only outcomes of comparisons are predicted")
     if folds < 2:
         raise UsageError("--folds must be at least 2")
     if not 0 <= seed < 2**32:
