@@ -34,6 +34,7 @@ Purpose = Literal[
     "probe",
     "demonstrations",
     "imitation",
+    "can't tell",
 ]
 """What a stream is used for. The first three seed their generators as older versions do, so that runs are reproducible.
 
@@ -51,7 +52,8 @@ Purpose = Literal[
 - reference: the environments in which the reference policy of a KL penalty is played;
 - probe: the clips of the reference that a probe compares with, and their order; its environments;
 - demonstrations: the batches of behaviour cloning, and (key: 1) the pairs of automatic labels;
-- imitation: the segments that are imitated and the batches (key: the number of the imitation).
+- imitation: the segments that are imitated and the batches (key: the number of the imitation);
+- can't tell: the initial weights of the model of which queries can be told, and the folds of cross-validation.
 """
 
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -27,6 +28,10 @@ from prefrl.commands import cli
 from prefrl.commands.wording import in_words
 from prefrl.runs.directory import read_progress
 from prefrl.storage.files import load_tree
+
+if TYPE_CHECKING:
+    from prefrl.config.request import Request
+    from prefrl.runs.progress import Progress
 
 _T = TypeVar("_T")
 
@@ -254,6 +259,25 @@ def figures(root: Path) -> list[tuple[str, ...]]:
         header, *rows = csv.reader(file)
     kept = [index for index, name in enumerate(header) if not name.startswith("time_")]
     return [tuple(row[index] for index in kept) for row in [header, *rows]]
+
+
+def trained(root: Path, request: Request, stop: int = 10**9) -> list[list[str]]:
+    """Train a run that is stopped once at a report of its progress, and its metrics without clocks."""
+    from prefrl.api import create_run  # with torch, which most helpers here do without
+    from prefrl.runs.control import Control
+    from prefrl.training import train_run
+
+    run, control = create_run(dataclasses.replace(request, out=root)), Control()
+    reports: list[Progress] = []
+
+    def told(progress: Progress) -> None:
+        reports.append(progress)
+        control.stop = len(reports) == stop
+
+    control.report = told
+    while train_run(run, control) is None:
+        control.stop = False
+    return [list(row) for row in figures(root)]
 
 
 def checkpoints(root: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import pytest
 from helpers import segment
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import prefrl, tiny
+from runs import prefrl, tiny, trained
 
 from prefrl.api import create_run
 from prefrl.config.judge_config import JudgeConfig
@@ -22,13 +22,11 @@ from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer
 from prefrl.recipes import resolve
 from prefrl.reward.judging import judge_for, load_judge
-from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
 from prefrl.teachers import MAKERS, check_teacher, parse_teacher, uses_true_reward
 from prefrl.teachers.judge import JudgeTeacher, choose_unsure, predictor, sureness
 from prefrl.teachers.naming import passed_on_to, split_source
-from prefrl.training import train_run
 
 # -- names ------------------------------------------------------------------------------------------------------------
 
@@ -240,22 +238,6 @@ def test_a_damaged_judge_is_one_line(judging, tmp_path):
     save_tree(path, tree)
     with pytest.raises(DamagedFileError):
         load_judge(path)
-
-
-def trained(root, request, stop=10**9):
-    """Train a run that is stopped once at a report of its progress, and its metrics without clocks."""
-    run, control, reports = create_run(dataclasses.replace(request, out=root)), Control(), []
-
-    def told(progress):
-        reports.append(progress)
-        control.stop = len(reports) == stop
-
-    control.report = told
-    while train_run(run, control) is None:
-        control.stop = False
-    lines = [line.split(",") for line in (root / "metrics.csv").read_text().splitlines()]
-    kept = [n for n, name in enumerate(lines[0]) if not name.startswith("time_")]
-    return [[line[n] for n in kept] for line in lines]
 
 
 def test_a_judge_that_defers_to_an_oracle_resumes_exactly_and_is_counted_apart(judging, tmp_path):

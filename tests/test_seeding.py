@@ -84,6 +84,7 @@ def test_purposes_are_those_that_the_package_draws_for():
         "probe",
         "demonstrations",
         "imitation",
+        "can't tell",
     ]
     assert list(PURPOSES) == [*kept, *later]
 

@@ -112,7 +112,8 @@ def fingerprint(config: RunConfig) -> str:
     published manifests. Of other runs that a run has taken something from, only their names count.
     """
     left_out = _NOT_COMPUTED if config.takes_labels else _NOT_COMPUTED | {"reward", "queries"}
-    data = downgraded("config", replace(config, _names(config)).to_json())
+    named = replace(config, names) if (names := _names(config)) else config
+    data = downgraded("config", named.to_json())
     kept = {name: value for name, value in data.items() if name not in left_out}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -56,6 +56,41 @@ def fit(
 
 
 @reward_app.command
+def outcomes(
+    run: Positional[Path],
+    /,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    comparisons: int | None = None,
+    out: Path | None = None,
+    trust: Trust = (),
+) -> None:
+    """Cross-validate how well left, right and can't tell are predicted: risk against coverage, and calibration.
+
+    Args:
+        run: The run directory; the run may be running.
+        folds: Number of parts of the answers, each of which is predicted from the others.
+        seed: Seed of the folds, and of the fits.
+        comparisons: Number of comparisons to fit for each fold (default: as many as in the run, at most 40,000).
+        out: A new or empty folder for the results (default: the run's name with -outcomes added).
+        trust: A module that a run made by someone else may import to create its environment.
+    """
+    from prefrl.commands.display import CountDisplay
+    from prefrl.reward.outcome_request import outcome_request
+
+    wanted = outcome_request(run, folds=folds, seed=seed, comparisons=comparisons, out=out)
+    wanted.run.admit(trust)
+    with CountDisplay("comparisons") as display:
+        display.say(f"{run}: reading {wanted.answers} answers")
+        from prefrl.reward.cross_validation import cross_validate
+
+        told = display.report
+        found = cross_validate(run, folds=folds, seed=seed, comparisons=comparisons, out=out, report=told, trust=trust)
+    say([*found.lines(), f"results: {wanted.out}"])
+
+
+@reward_app.command
 def probe(
     run: Positional[Path],
     /,

@@ -14,8 +14,8 @@ class JudgeConfig:
     source: str | None = None
     """The run or file whose reward model judges; see `Request.teacher`. The run keeps a copy; null for no judge."""
     confidence: float = 0.8
-    """The judge passes on a query if its probability of the answer, averaged over the members, is below this. In
-    [0.5, 1]: 0.5 passes on nothing, 1 everything."""
+    """The judge passes on a query if its probability of the likelier side, averaged over the members, is below this. In
+    [0.5, 1]: 0.5 passes on nothing (but what cannot be told), 1 everything."""
     share: float | None = None
     """Share of the queries that the judge passes on, those of which it is least sure in each round; null to decide by
     `confidence`."""

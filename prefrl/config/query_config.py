@@ -27,11 +27,14 @@ class QueryConfig:
     """Labels of each session; null for as many in each as `initial_fraction` gives the first."""
     segment_length: int = 30
     """L, the number of steps in a segment."""
-    selection: Literal["variance", "entropy", "random", "kcentre", "kcentre-variance", "same-stage"] = "variance"
+    selection: Literal[
+        "variance", "entropy", "random", "kcentre", "kcentre-variance", "same-stage", "answerable-variance"
+    ] = "variance"
     """Selection rule, a name in `rules.RULES`. `variance`: highest variance of the predicted preference over the
     members; `entropy`: highest entropy of the predicted preference, as in B-Pref; `random`: uniform; `kcentre`:
     farthest from the pairs asked before, as in B-Pref; `kcentre-variance`: the same among the half with the highest
-    variance; `same-stage`: segments of the same stage of an episode, after STAIR."""
+    variance; `same-stage`: segments of the same stage of an episode, after STAIR; `answerable-variance`: highest
+    variance times the predicted probability that the pair can be told."""
     candidate_clips: int | None = None
     """Number of clips per query from which the candidate pairs are drawn; null for the whole pool. With images, most of
     the cost of selection is predicting these clips."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from prefrl.feedback.answers import READABLE
+from prefrl.feedback.answers import READABLE, damaged
 from prefrl.feedback.database import ANSWERS, META, QUERIES, REPEATS, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.store import LabelStore, label_of
-from prefrl.feedback.terms import Label, Undone
+from prefrl.feedback.terms import DEMONSTRATIONS, GivenAnswer, Label, Undone
 
 _LAST = 2**63 - 1
 
@@ -34,22 +34,38 @@ class LabelChanges:
             to `after`. Answers that were given and undone in between are left out.
         """
         last = _LAST if upto is None else upto
-        undo = ANSWERS.alias()
-        undone = sa.exists().where(undo.c.undoes == ANSWERS.c.id, undo.c.id <= last)
-        said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, READABLE)
-        asked = sa.and_(QUERIES.c.kind.in_(self._kinds), QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
-        query = (
-            sa.select(ANSWERS.c.id, ANSWERS.c.query_id, QUERIES.c.kind, ANSWERS.c.value, ANSWERS.c.undoes)
-            .join(QUERIES, QUERIES.c.id == ANSWERS.c.query_id)
-            .where(asked, ANSWERS.c.id > after, ANSWERS.c.id <= last)
-            .where(sa.or_(ANSWERS.c.undoes <= after, sa.and_(said, ~undone)))
-            .order_by(ANSWERS.c.id)
-        )
+        query = self._rows(last).where(ANSWERS.c.id > after)
+        query = query.where(sa.or_(ANSWERS.c.undoes <= after, _stands(last))).order_by(ANSWERS.c.id)
         with self._read() as connection:
             rows = connection.execute(query).all()
             about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > after)) if rows else {}
         changes = (_change(row, about[row.query_id]) for row in rows)
         return [change for change in changes if change is not None]
+
+    def given(self, *, upto: int | None = None, most: int | None = None) -> list[GivenAnswer]:
+        """Return the answers that stand now, or stood as of a row of the history, including "can't tell", in order.
+
+        Automatic labels are left out, because nobody was asked, and so are damaged answers.
+
+        Args:
+            upto: The last row to read; None for the newest.
+            most: Return only so many of the newest answers.
+        """
+        last = _LAST if upto is None else upto
+        query = self._rows(last).where(_stands(last), ANSWERS.c.teacher != DEMONSTRATIONS)
+        with self._read() as connection:
+            rows = connection.execute(query.order_by(ANSWERS.c.id.desc()).limit(most)).all()[::-1]
+            before = rows[0].id - 1 if rows else _LAST
+            about = segments_of(connection, sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id > before))
+            corrupt = damaged(connection, before)
+        answers = (_given(row, about[row.query_id]) for row in rows if row.id not in corrupt)
+        return [answer for answer in answers if answer is not None]
+
+    def _rows(self, last: int) -> sa.Select[Any]:
+        """Select the rows of the history up to one that are about queries of the feedback kinds, without repeats."""
+        columns = (ANSWERS.c.id, ANSWERS.c.query_id, QUERIES.c.kind, ANSWERS.c.value, ANSWERS.c.undoes)
+        asked = sa.and_(QUERIES.c.kind.in_(self._kinds), QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id)))
+        return sa.select(*columns).join(QUERIES, QUERIES.c.id == ANSWERS.c.query_id).where(asked, ANSWERS.c.id <= last)
 
     def last_row(self, round_: int, step: int) -> int:
         """Return the last row that a synchronous run's learner processes in a selection round.
@@ -72,6 +88,23 @@ class LabelChanges:
             if connection.scalar(sa.select(ANSWERS.c.id).where(ANSWERS.c.labeller.is_not(None)).limit(1)) is not None:
                 connection.execute(META.insert().values(key=key, value=str(row)))
         return row
+
+
+def _stands(last: int) -> sa.ColumnElement[bool]:
+    """Whether a row of the history is an answer that stands as of a row."""
+    undo = ANSWERS.alias()
+    undone = sa.exists().where(undo.c.undoes == ANSWERS.c.id, undo.c.id <= last)
+    said = sa.and_(ANSWERS.c.undoes.is_(None), ANSWERS.c.value.is_not(None), ANSWERS.c.late == 0, READABLE)
+    return sa.and_(said, ~undone)
+
+
+def _given(row: Any, segments: Sequence[int]) -> GivenAnswer | None:
+    """Convert a row to an answer; None if its value is not one of its kind."""
+    kind = KINDS[row.kind]
+    try:
+        return GivenAnswer(row.id, tuple(segments), kind.target(from_json(kind, row.value)), row.kind)
+    except ValueError:  # of a kind whose values cannot be enumerated
+        return None
 
 
 def _change(row: Any, segments: Sequence[int]) -> Label | Undone | None:

@@ -176,17 +176,18 @@ class LabelStore:
         with self._write() as connection:
             undo(connection, answer_id)
 
-    def counts(self, max_round: int | None = None) -> dict[str, int]:
+    def counts(self, max_round: int | None = None, teacher: str | None = None) -> dict[str, int]:
         """Count the standing answers by value, the labels among them, and the pending answers.
 
         Args:
             max_round: Count only queries up to this selection round.
+            teacher: Count only answers of this teacher; pending ones are of any.
 
         Returns:
             Counts by the kinds' tallies; `answered`: answers that count as labels; `pending`: answers that open queries
             still want.
         """
-        counted = STANDING.c.teacher != DEMONSTRATIONS
+        counted = STANDING.c.teacher != DEMONSTRATIONS if teacher is None else STANDING.c.teacher == teacher
         upto = _NO_REPEAT if max_round is None else _NO_REPEAT & (QUERIES.c.round <= max_round)
         joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
         said = sa.select(STANDING.c.kind, STANDING.c.value, sa.func.count()).select_from(joined).where(upto, counted)

@@ -87,6 +87,24 @@ class Label(NamedTuple):
     """The feedback kind of the answer."""
 
 
+class GivenAnswer(NamedTuple):
+    """A standing answer, which may be "can't tell"."""
+
+    id: int
+    """The answer's id."""
+    segments: tuple[int, ...]
+    """Segment ids, in the order shown."""
+    target: Target | None
+    """The answer as a number, see `FeedbackKind.target`; None for "can't tell"."""
+    kind: str = "comparison"
+    """The feedback kind of the answer."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the labeller could tell."""
+        return self.target is not None
+
+
 class Undone(NamedTuple):
     """An answer that was undone."""
 

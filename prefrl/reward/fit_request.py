@@ -54,7 +54,7 @@ def fit_request(
         raise PrefrlError(f"{root} has no labels yet")
     with run_store(run) as store:
         labels = store.labels(*run.config.shares)
-    request = FitRequest(run, holdout, seed, comparisons or _work(run, len(labels)), weights, len(labels))
+    request = FitRequest(run, holdout, seed, comparisons or default_comparisons(run, len(labels)), weights, len(labels))
     request.split(labels)
     return request
 
@@ -97,7 +97,7 @@ def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: 
     return out
 
 
-def _work(run: RunDirectory, labels: int) -> int:
+def default_comparisons(run: RunDirectory, labels: int) -> int:
     """Return the number of comparisons that the run has fitted so far, or that a session on all labels fits at most."""
     progress = run.read_progress()
     step = progress.step if progress else run.config.steps

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
 from prefrl.config.migrations import current_format, opened, stamped, upgraded
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.environments import reward_inputs
+from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.run_store import run_store
+from prefrl.feedback.terms import GivenAnswer, Query
 from prefrl.machine.devices import choose_device
 from prefrl.printable import printable
+from prefrl.reward.answerable import Answerable
+from prefrl.reward.answerable_inputs import fit_to_answers, input_width, query_inputs, segment_inputs
+from prefrl.reward.dataset import ReadSegment
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import LARGEST_TREE, DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.teachers import Setting, make_other
-from prefrl.teachers.judge import ANSWERS, JudgeTeacher, predictor
+from prefrl.teachers.judge import ANSWERS, UNTOLD, JudgeTeacher, Predict, all_told, predictor
 from prefrl.teachers.teacher import Teacher
+
+_NEWEST = 2000
+"""Answers from which a judge learns which queries can be told, the newest ones. It bounds the time with images."""
 
 
 class JudgeModel(NamedTuple):
@@ -27,10 +41,13 @@ class JudgeModel(NamedTuple):
     config: RunConfig
     weights: Tree
     """The ensemble's arrays."""
+    answerable: Tree | None = None
+    """The content of the model that predicts which queries can be told; None if nothing is known of that."""
 
     def save(self, path: Path) -> None:
         """Write a file like that of `prefrl reward fit`."""
-        save_tree(path, stamped("weights", {"weights": self.weights, "metrics": {}} | described(self.config)))
+        about = described(self.config, self.answerable)
+        save_tree(path, stamped("weights", {"weights": self.weights, "metrics": {}} | about))
 
     def ensemble(self) -> RewardEnsemble:
         """Return the reward model.
@@ -45,10 +62,53 @@ class JudgeModel(NamedTuple):
             ensemble.load_arrays(self.weights)
         return ensemble.to(choose_device(self.config.device) if self.config.images else "cpu").eval()
 
+    def untold(self, ensemble: RewardEnsemble) -> Predict:
+        """Return what predicts the probability that a query cannot be told; zero if nothing is known of that.
 
-def described(config: RunConfig) -> Tree:
-    """Return the entries of a file of weights that say for which run they were fitted."""
-    return {"config": config.to_json(), "config_format": current_format("config")}
+        Args:
+            ensemble: The reward model.
+
+        Raises:
+            DamagedFileError: if the content is not that of such a model.
+        """
+        if self.answerable is None:
+            return all_told
+        with taken_from(self.path):
+            width = input_width(ensemble.inputs, KINDS[self.config.feedback].arity)
+            model = Answerable.from_tree(self.answerable, width)
+
+        def predict(queries: Sequence[Query]) -> Array:
+            segments = segment_inputs(ensemble, (segment.features for query in queries for segment in query.segments))
+            return model.predict(query_inputs(segments, np.arange(len(segments)).reshape(len(queries), -1)))
+
+        return predict
+
+
+def described(config: RunConfig, answerable: Tree | None = None) -> Tree:
+    """Return the entries of a file of weights that a judge needs; see `JudgeModel`."""
+    about = {"config": config.to_json(), "config_format": current_format("config")}
+    return about | ({} if answerable is None else {"answerable": answerable})
+
+
+def learned_answerable(
+    config: RunConfig, given: Sequence[GivenAnswer], read: ReadSegment, ensemble: RewardEnsemble
+) -> Tree | None:
+    """Learn from a run's answers which queries can be told, and return the content of the model.
+
+    Args:
+        config: The run.
+        given: Its answers.
+        read: Reads their clips.
+        ensemble: Its reward model.
+
+    Returns:
+        None if all queries were told, or a judge does not answer the run's kind of feedback.
+    """
+    if config.feedback not in UNTOLD:
+        return None
+    own = [answer for answer in given if answer.kind == config.feedback]
+    model = fit_to_answers(own, lambda segment: read(segment)[0], ensemble, config.seed)
+    return None if model is None else model.to_tree()
 
 
 def judge_for(config: RunConfig) -> JudgeModel:
@@ -66,7 +126,9 @@ def judge_for(config: RunConfig) -> JudgeModel:
         raise UsageError(f"--teacher judge:{path}: there is no such run or file")
     found = _of_run(path) if path.is_dir() else load_judge(path)
     _check(found, config)
-    found.ensemble()
+    ensemble = found.ensemble()
+    found = found._replace(answerable=_learned_of_run(path, ensemble)) if path.is_dir() else found
+    found.untold(ensemble)
     return found
 
 
@@ -89,7 +151,7 @@ def load_judge(path: Path) -> JudgeModel:
         config = upgraded("config", tree["config"], int(tree["config_format"]), path)
         weights = dict(tree["weights"])
     try:
-        return JudgeModel(path, RunConfig.from_json(config), weights)
+        return JudgeModel(path, RunConfig.from_json(config), weights, tree.get("answerable"))
     except UsageError as error:
         raise DamagedFileError(f"{printable(path)} is damaged: {error}") from None
 
@@ -103,6 +165,15 @@ def _of_run(root: Path) -> JudgeModel:
     tree = opened("weights", load_tree(run.weights, LARGEST_TREE), run.weights)
     with taken_from(run.weights):
         return JudgeModel(run.weights, run.config, dict(tree["weights"]))
+
+
+def _learned_of_run(root: Path, ensemble: RewardEnsemble) -> Tree | None:
+    run = RunDirectory.open(root)
+    if not run.labels.exists():
+        return None
+    with run_store(run) as store:
+        reader = LabelReader(run, store, ensemble.inputs)
+        return learned_answerable(run.config, reader.given(most=_NEWEST), reader.read, ensemble)
 
 
 def _check(found: JudgeModel, config: RunConfig) -> None:
@@ -122,5 +193,6 @@ def make_judge(setting: Setting) -> Teacher:
     run, notes = setting.run, setting.notes
     if run is None or notes is None:
         raise UsageError("a judge answers in runs only")
-    predict = predictor(load_judge(run.judge).ensemble().predict_preferences)
-    return JudgeTeacher(predict, run.config.judge, notes, make_other(setting))
+    judge = load_judge(run.judge)
+    predict = predictor((ensemble := judge.ensemble()).predict_preferences)
+    return JudgeTeacher(predict, run.config.judge, notes, make_other(setting), judge.untold(ensemble))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.store import LabelStore
-from prefrl.feedback.terms import Label, Undone
+from prefrl.feedback.terms import GivenAnswer, Label, Undone
 from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory
 
@@ -57,6 +57,16 @@ class LabelReader:
             elif self._is_whole(change):
                 yield change
 
+    def given(self, whole: Container[int] = (), *, most: int | None = None) -> list[GivenAnswer]:
+        """Return the usable answers that stand, including "can't tell"; see `LabelChanges.given`.
+
+        Args:
+            whole: Ids of answers whose clips were read before.
+            most: Return only so many of the newest answers.
+        """
+        given = self._changes.given(most=most)
+        return [answer for answer in given if answer.id in whole or self._is_whole(answer)]
+
     def last_row(self, round_: int, step: int) -> int:
         """See `LabelChanges.last_row`."""
         return self._changes.last_row(round_, step)
@@ -65,7 +75,7 @@ class LabelReader:
         """Return a segment's features and true rewards; those of the newest label are cached."""
         return self._newest[segment] if segment in self._newest else self._encoded(segment)
 
-    def _is_whole(self, label: Label) -> bool:
+    def _is_whole(self, label: Label | GivenAnswer) -> bool:
         try:
             self._newest = {segment: self._load(segment) for segment in label.segments}
         except PrefrlError as error:
@@ -85,7 +95,7 @@ class LabelReader:
         kept = self._clips.load(segment)
         return kept.features, kept.true_rewards
 
-    def _leave_out(self, label: Label, why: str) -> None:
+    def _leave_out(self, label: Label | GivenAnswer, why: str) -> None:
         if label.id not in self._flaws:
             print(f"reward learner: a label is left out: {printable(why)}", file=sys.stderr)
             self._flaws.add(label.id)

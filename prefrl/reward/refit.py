@@ -19,14 +19,14 @@ from prefrl.experience.environments import reward_inputs
 from prefrl.experience.inputs import Inputs
 from prefrl.feedback.kinds import FeedbackKind, kinds_of
 from prefrl.feedback.run_store import run_store
-from prefrl.feedback.terms import Label
+from prefrl.feedback.terms import GivenAnswer, Label
 from prefrl.machine.devices import choose_device
 from prefrl.registry import LOSSES, LossKind
 from prefrl.reward.batch import Batch
 from prefrl.reward.dataset import ReadSegment, target_rows
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.fit_request import fit_request
-from prefrl.reward.judging import described
+from prefrl.reward.judging import described, learned_answerable
 from prefrl.reward.label_reader import LabelReader
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.loss import Loss
@@ -130,7 +130,10 @@ def refit(
     clips = labelled_clips(run)
     training, held_out = request.split(clips.labels)
     learner = fitted_learner(config, clips, training, request.comparisons, report)
-    learner.publish(request.weights, described(config))
+    left_out = {label.id for label in held_out}
+    given = [answer for answer in clips.given if answer.id not in left_out]
+    answerable = learned_answerable(config, given, clips.read, learner.ensemble)
+    learner.publish(request.weights, described(config, answerable))
     kinds = []
     for name, kind in kinds_of(config).items():
         parts = {"held-out": held_out, "training": training}
@@ -151,6 +154,8 @@ class LabelledClips(NamedTuple):
 
     labels: list[Label]
     """The standing labels, in order."""
+    given: list[GivenAnswer]
+    """The standing answers, including "can't tell", in order."""
     read: ReadSegment
     inputs: Inputs
 
@@ -160,7 +165,8 @@ def labelled_clips(run: RunDirectory) -> LabelledClips:
     inputs = reward_inputs(run.config)
     with run_store(run) as store:
         source = LabelReader(run, store, inputs)
-        return LabelledClips(list(source.standing()), source.read, inputs)
+        labels = list(source.standing())
+        return LabelledClips(labels, source.given({label.id for label in labels}), source.read, inputs)
 
 
 def fitted_learner(

@@ -6,9 +6,9 @@ import copy
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from prefrl.arrays import Floats
+from prefrl.arrays import Array, Floats
 from prefrl.config import RunConfig
 from prefrl.config.feedback_shares import allotted
 from prefrl.errors import PrefrlError, explain
@@ -17,11 +17,12 @@ from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.leases import LabelQueue
 from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answers_given
-from prefrl.feedback.terms import Query
+from prefrl.feedback.terms import JUDGE, Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.feedback.watched import WatchedRewards
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.seeding import stream
+from prefrl.selection.answerability import Answerability
 from prefrl.selection.asked_features import AskedFeatures
 from prefrl.selection.rules import RULES, choose, of_newest_episodes
 from prefrl.selection.schedule import labels_due, labels_due_in_sessions
@@ -64,11 +65,13 @@ class Asker:
         self._store, self._clips, self._pool, self._teacher = store, clips, pool, teacher
         self._rng = stream(config.seed, "queries")
         self._skips_count = skips_count(config.teacher)
+        self._has_judge = config.judge.source is not None
         self._kinds = kinds_of(config)
         self._asked: dict[str, set[tuple[int, ...]]] = {kind: set() for kind in self._kinds}
         """Segment ids of the queries of each kind that were asked."""
         self._watched = {kind: WatchedRewards(clips) for kind in self._kinds}
         self._asked_features = AskedFeatures(clips)
+        self._answerability = {kind: Answerability(store, clips, kind, config.seed) for kind in self._kinds}
         self._imported = 0
         """Number of imported labels."""
         self.round = 0
@@ -80,9 +83,16 @@ class Asker:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Label counts by judgement, up to the current round, and `spent`: answers that count towards the budget."""
+        """Label counts by judgement, up to the current round, and `spent`: answers that count towards the budget.
+
+        These include a judge's "can't tell".
+        """
         counts = self._store.counts(self.replayed_round)
-        return counts | {"spent": answers_given(counts) if self._skips_count else counts["answered"]}
+        spent = answers_given(counts) if self._skips_count else counts["answered"]
+        if self._has_judge:  # which always says the same of a pair, so that asking on could go on without end
+            said = self._store.counts(self.replayed_round, JUDGE)
+            spent += answers_given(said) - said["answered"]
+        return counts | {"spent": spent}
 
     @property
     def asking(self) -> bool:
@@ -205,12 +215,20 @@ class Asker:
             Queries, best first; fewer than `count` if the pool has no more.
         """
         counts = allotted(count, self.config.shares, {kind: len(asked) for kind, asked in self._asked.items()})
-        chosen = [(kind, segments) for kind, share in counts.items() for segments in self._choose(kind, share)]
+        chosen = [(kind, segments) for kind, share in counts.items() for segments in self._choose(kind, share, step)]
         return [Query(kind, segments, self.round, rank, step) for rank, (kind, segments) in enumerate(chosen)]
 
-    def _choose(self, kind: str, count: int) -> list[tuple[Segment, ...]]:
+    def _choose(self, kind: str, count: int, step: int) -> list[tuple[Segment, ...]]:
         """Select the segments of the most informative queries of a kind."""
         queries, asked, ensemble = self.config.queries, self._asked[kind], self._ensemble()
+
+        def answerable(segments: Sequence[Segment], chosen: Array) -> Array:
+            assert ensemble is not None
+            known = self._answerability[kind]
+            # A replayed round uses the answers that there were, whatever was answered or undone since.
+            upto = known.last_row(self.round - 1, step) if self._replays else None
+            return known.predict(ensemble, segments, chosen, upto)
+
         rule, pool = RULES.get(queries.selection), of_newest_episodes(self._pool, queries.pool_episodes)
         return choose(
             pool,
@@ -223,6 +241,7 @@ class Asker:
             predict=ensemble.predictor(self.config.losses[kind]) if rule and ensemble else None,
             rule=rule or RULES["variance"],
             asked_features=lambda: self._asked_features(asked, self._pool),
+            answerable=answerable,
         )
 
     def watched(self, kind: str) -> Floats:
@@ -290,7 +309,7 @@ class Asker:
         The allowed backlog shrinks to zero by the end of the run, because the agent needs steps to learn from labels.
         """
         lead = self.config.queries.lead * max(0.0, 1 - step / self.config.steps)
-        while (counts := self.counts)["pending"] and counts["answered"] + lead < self.due(step):
+        while (counts := self.counts)["pending"] and counts["spent"] + lead < self.due(step):
             waiting(counts)
             time.sleep(_POLL_SECONDS)
 

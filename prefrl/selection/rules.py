@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -21,6 +21,14 @@ _FEWEST_CLIPS = 8
 PredictPreferences = Callable[[Sequence[Segment], Array], Array]
 """(segments, (B, A) queries) -> (K, B): each member's probability that the first segment is preferred."""
 
+PredictAnswerable = Callable[[Sequence[Segment], Array], Array]
+"""(segments, (B, A) queries) -> (B,): the probability that a query can be told, i.e. is not answered "can't tell"."""
+
+
+def all_answerable(segments: Sequence[Segment], queries: Array) -> Array:
+    """Predict that every query can be told."""
+    return np.ones(len(queries))
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -33,6 +41,8 @@ class Candidates:
     """The ensemble's predicted preferences."""
     asked: Callable[[], Array] = lambda: np.zeros((0, 0), np.float32)
     """Returns the features of the queries that were asked before, (N, D); see `features`."""
+    predict_answerable: PredictAnswerable = all_answerable
+    """Which queries are predicted to be answered otherwise than by "can't tell"."""
 
     def __len__(self) -> int:
         """Return B, the number of candidates."""
@@ -42,6 +52,11 @@ class Candidates:
     def probabilities(self) -> Array:
         """(K, B) each member's probability that the first segment is preferred."""
         return self.predict(self.segments, self.queries)
+
+    @property
+    def answerable(self) -> Array:
+        """(B,) the probability that a query can be told."""
+        return self.predict_answerable(self.segments, self.queries)
 
     @property
     def features(self) -> Array:
@@ -54,7 +69,7 @@ class Candidates:
 
     def among(self, places: Array) -> Candidates:
         """Return some of the candidates."""
-        return Candidates(self.segments, self.queries[places], self.predict, self.asked)
+        return replace(self, queries=self.queries[places])
 
 
 Rule = Callable[[Candidates, int], Array]
@@ -152,8 +167,15 @@ def same_stage(candidates: Candidates, count: int) -> Array:
     return np.asarray(near[highest(disagreement)(candidates.among(near), count)])
 
 
+def answerable_variance(candidates: Candidates, count: int) -> Array:
+    """Choose the candidates with the highest variance times the probability that they can be told."""
+    score = disagreement(candidates.probabilities) * candidates.answerable
+    return np.argsort(-score, kind="stable")[:count]
+
+
 RULES: dict[str, Rule] = {
     "variance": highest(disagreement),
+    "answerable-variance": answerable_variance,
     "entropy": highest(uncertainty),
     "kcentre": kcentre,
     "kcentre-variance": kcentre_variance,
@@ -187,6 +209,7 @@ def choose(
     predict: PredictPreferences | None = None,
     rule: Rule = RULES["variance"],
     asked_features: Callable[[], Array] = lambda: np.zeros((0, 0), np.float32),
+    answerable: PredictAnswerable = all_answerable,
 ) -> list[tuple[Segment, ...]]:
     """Choose queries to ask.
 
@@ -202,6 +225,7 @@ def choose(
         predict: The ensemble's predicted preferences; None for a uniform choice.
         rule: Chooses among the candidates.
         asked_features: Returns the features of the queries that were asked before; see `Candidates`.
+        answerable: Predicts which queries can be told; see `Candidates`.
 
     Returns:
         Each query's segments in the order shown, best first; fewer than `count` only if the pool has no more.
@@ -222,6 +246,7 @@ def choose(
             predict=predict,
             rule=rule,
             asked_features=asked_features,
+            answerable=answerable,
         )
         if len(found) == count:
             return found  # otherwise, most queries of these segments were already asked
@@ -230,5 +255,5 @@ def choose(
     fresh = [tuple(query) not in asked for query in np.sort(ids[drawn], axis=1).tolist()]
     candidates = drawn[fresh][: count * candidate_factor]
     if predict is not None and len(candidates) > count:
-        candidates = candidates[rule(Candidates(segments, candidates, predict, asked_features), count)]
+        candidates = candidates[rule(Candidates(segments, candidates, predict, asked_features, answerable), count)]
     return [tuple(segments[place] for place in query) for query in candidates[:count].tolist()]
