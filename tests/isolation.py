@@ -27,7 +27,7 @@ _MAPPINGS: tuple[MutableMapping[str, Any], ...] = (
 
 @contextmanager
 def unchanged_process(temporary: Path) -> Iterator[None]:
-    """Put back registries, environment variables, the import path, the working folder, trust and torch's threads.
+    """Put back registries, environment variables, the import path, the working folder, trust, torch's threads, theme.
 
     Modules that were imported from a temporary folder are forgotten, with the environments that they registered.
 
@@ -47,6 +47,8 @@ def unchanged_process(temporary: Path) -> Iterator[None]:
     sys.path[:] = path
     os.chdir(folder)
     torch.set_num_threads(threads)
+    if (theme := sys.modules.get("clip_viewer.theme")) and theme.QApplication.instance():
+        theme.set_theme("light")
     forgotten = {name for name in set(sys.modules) - modules if _is_from(temporary, sys.modules[name])}
     for name in forgotten:
         del sys.modules[name]
