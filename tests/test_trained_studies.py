@@ -12,7 +12,7 @@ from prefrl_benchmarks.studies.judge.analysis import answered_by_person
 from prefrl_benchmarks.studies.label_what_it_finds.experiment import Failures, clip_mean, fails, nearest_neighbour
 from prefrl_benchmarks.studies.over_optimisation.analysis import Climb, fall
 from prefrl_benchmarks.studies.study import Measured, Verdict, find_study
-from prefrl_benchmarks.studies.trained import Trained, spread
+from prefrl_benchmarks.studies.trained import Trained, overlap, spread
 from runs import prefrl
 
 from prefrl.feedback.terms import Label
@@ -86,6 +86,13 @@ def test_what_is_not_finished_is_not_judged(tmp_path):
     assert "24 of 36 runs are not finished: go on with prefrl bench run judge" in refused.err
 
 
+def test_intervals_overlap_or_not():
+    low, high = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0])
+    assert not overlap(low, high)
+    assert not overlap(high, low)
+    assert overlap(low, high - 2.5)
+
+
 def test_a_spread_has_its_interval():
     assert spread(np.array([1.0, 1.0, 1.0])) == "1.00 (1.00 to 1.00)"
     assert spread(np.empty(0)) == "-"
@@ -104,7 +111,7 @@ def test_ratings_are_judged_by_their_bound_and_by_a_quarter_of_the_time(tmp_path
     found = ran("ratings-or-pairs", tmp_path / "out", {"true": 1.0} | scores)
     assert found.verdict is verdict
     better = "ratings" if scores["ratings"] > scores["pairs"] else "comparisons"
-    assert f"the mean of {better} is higher" in found.findings
+    assert f"{better} have the higher mean" in found.findings
     row = next(row for row in found.table if (row["task"], row["variant"]) == ("hopper", "ratings"))
     assert (row["labels"], row["minutes"]) == (933, "46.6")
 

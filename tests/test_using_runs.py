@@ -5,6 +5,7 @@ import json
 import pytest
 from prefrl_benchmarks.cells import fingerprint, fingerprint_of
 from prefrl_benchmarks.executors.nodes import take_along, unpack
+from prefrl_benchmarks.publish import without_folders
 from prefrl_benchmarks.suites import find_suite
 from runs import prefrl
 
@@ -64,9 +65,22 @@ def test_runs_of_a_suite_use_each_other(tmp_path):
     assert summaries["judged"]["labels_by_teacher"] == {"judge": 6, "oracle": 6}
     again = prefrl("bench", "run", path, "--out", out)
     assert "4 of 4 cells are already finished" in again.err
-    report = prefrl("bench", "report", out)
+    copy = tmp_path / "copy"
+    assert prefrl("bench", "publish", out, copy).code == 0
+    assert not [file for file in copy.rglob("*") if file.is_file() and str(tmp_path) in file.read_text()]
+    for cell in cells.values():
+        assert fingerprint_of(copy / cell.name) == fingerprint(cell.config)
+    report = prefrl("bench", "report", copy)
     assert report.code == 0, report.err
     assert "other settings" not in report.err
+
+
+def test_a_published_command_says_nothing_about_a_machine():
+    words = "prefrl bench run kl --out /home/ada/my runs/kl --jobs 2"
+    assert without_folders("prefrl bench run kl --out '/home/ada/my runs/kl' --jobs 2") == words.replace(
+        "/home/ada/my ", ""
+    )
+    assert without_folders("prefrl bench run ./own.toml --out kl") == "prefrl bench run ./own.toml --out kl"
 
 
 def test_a_cell_s_run_on_another_machine_has_what_it_uses(tmp_path):

@@ -32,7 +32,7 @@ from prefrl_benchmarks.suites import Suite
 
 MANIFEST = "suite.json"
 NOT_BEGUN = "not begun"
-_LARGEST_MANIFEST = 8 * MEBIBYTE
+LARGEST_MANIFEST = 8 * MEBIBYTE
 """An entry of a cell has about 500 bytes."""
 _NAMED = 8
 """Maximum number of cells that one line lists."""
@@ -186,7 +186,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise UsageError(f"{folder} holds no suite's results: it has no {MANIFEST}")
-    data = read_json(path, _LARGEST_MANIFEST)
+    data = read_json(path, LARGEST_MANIFEST)
     said = data if isinstance(data, dict) else {}
     found = check_format("suite", said.get("format"), path, said.get("prefrl"))
     data = upgraded("suite", data, found, path)

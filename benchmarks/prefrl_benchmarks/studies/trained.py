@@ -90,6 +90,12 @@ def spread(values: Array, digits: int = 2) -> str:
     return f"{known.mean():,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
+def overlap(ours: Array, theirs: Array) -> bool:
+    """Return whether the 95 % intervals of two means overlap."""
+    (low, high), (other_low, other_high) = (interval(mean, values[:, None]) for values in (ours, theirs))
+    return low <= other_high and other_low <= high
+
+
 def score_rows(trained: Trained, variants: Sequence[str], more: Callable[[str, str], Row] | None = None) -> list[Row]:
     """Return a table of all tasks and variants: scores with intervals, and the return of each seed."""
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from prefrl_benchmarks.studies.study import Measured, Outcome, Row, judged
-from prefrl_benchmarks.studies.trained import Trained, bars, score_rows, spread
+from prefrl_benchmarks.studies.trained import Trained, bars, overlap, score_rows, spread
 
 VARIANTS = ("pairs", "ratings", "pairs-quarter", "ratings-quarter")
 
@@ -17,11 +17,13 @@ def analyse(measured: Measured) -> Outcome:
     whole = [bool(trained.scores(task, "ratings").mean() >= measured.settings["bound"]) for task in trained.tasks]
     quarter = bool(scores["pairs-quarter"].mean() > scores["ratings-quarter"].mean())
     better = "ratings" if scores["ratings"].mean() > scores["pairs"].mean() else "comparisons"
+    also = ", but the intervals overlap" if overlap(scores["pairs"], scores["ratings"]) else ""
     said = {variant: spread(found) for variant, found in scores.items()}
     findings = (
-        f"Means over {' and '.join(trained.tasks)} of the score (random policy 0, true reward 1): in "
-        f"the time of 700 comparisons, comparisons {said['pairs']} and ratings {said['ratings']}; in a quarter of it, "
-        f"{said['pairs-quarter']} and {said['ratings-quarter']}. In the whole time, the mean of {better} is higher."
+        f"Means over {' and '.join(trained.tasks)} of the score (random policy 0, true reward 1): in the "
+        f"time of 700 comparisons, comparisons {said['pairs']} and ratings {said['ratings']}; in a quarter of it, "
+        f"{said['pairs-quarter']} and {said['ratings-quarter']}. In the whole time, {better} have the higher "
+        f"mean{also}."
     )
 
     def minutes(task: str, variant: str) -> Row:
