@@ -1,6 +1,7 @@
 """The report's figure of returns against a labeller's minutes, for variants of several feedback kinds."""
 
 import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,7 +36,7 @@ def test_a_variant_has_its_feedback_and_its_folder_a_plain_name():
     assert cells["rated"].config.feedback == "rating"
     assert cells["mixed"].config.shares == {"comparison": 0.25, "rating": 0.75}
     assert cells["mixed"].name == "cheetah_ppo_oracle-sync-80-comparison1+rating3_s0"
-    assert "--feedback" not in cells["full"].arguments(cells["full"].name)
+    assert "--feedback" not in cells["full"].arguments(Path("runs"))
 
 
 def test_the_figure_has_a_point_for_each_variant_and_a_line_for_each_choice_of_kinds(folder):
