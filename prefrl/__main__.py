@@ -7,7 +7,7 @@ import sys
 if __name__ == "__main__" and not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]):
     del sys.path[0]
 
-from prefrl.commands.cli import main
+from prefrl.commands.start import main
 
 if __name__ == "__main__":  # a spawned learner process imports this module again
     main()

@@ -409,6 +409,8 @@ def test_the_hash_of_a_cell_that_uses_runs_is_that_of_its_run_wherever_these_are
         ('judge = "held"', 'judge = "judged"', "use each other's runs: judged"),
         ('reference = "true"', 'reference = "judged"', "use each other's runs: "),
         ("steps = 2048", 'tasks = ["cheetah"]', "unknown"),
+        ('teacher = "judge+oracle"', "", 'variants.judged.uses.judge needs teacher = "judge"'),
+        ('teacher = "none"\nuses', "uses", 'variants.frozen.uses.reward needs teacher = "none"'),
     ],
 )
 def test_a_variant_that_uses_what_is_not_there_is_refused_in_a_line(tmp_path, old, new, said):

@@ -19,12 +19,16 @@ from prefrl.config.schema import NO_TEACHER, Mode
 from prefrl.config.typed import conform
 from prefrl.errors import DamagedFileError, UsageError, unknown
 from prefrl.experience.tasks import known_tasks
+from prefrl.feedback.terms import JUDGE
 from prefrl.printable import printable
 from prefrl.safety.trust import module_of
 from prefrl.storage.reading import read_toml
+from prefrl.teachers.naming import base_name
 from prefrl_benchmarks.cells import TAKEN, Cell
 
 _FOLDER = Path(__file__).parent / "suites"
+_TEACHERS = {"reward": NO_TEACHER, JUDGE: JUDGE}
+"""The teacher, or the first one, of variants that use what is named so; for the rest of `TAKEN`, it may be any."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,8 @@ class Suite:
             raise unknown(f"entry under {place}", what, list(TAKEN))
         if (name := variant.uses[what]) not in known:
             raise unknown(f"variant of {task} under {place}", name, list(known))
+        if base_name(variant.teacher) != (needed := _TEACHERS.get(what, base_name(variant.teacher))):
+            raise UsageError(f'{place}.{what} needs teacher = "{needed}"')
         return self._cell(task, known[name], seed, users)
 
     def _variants_of(self, task: str) -> list[Variant]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def bars(title: str, vertical: str, values: dict[str, Array], line: float | None
     """
 
     def draw(axes: Axes) -> None:
-        for place, (colour, found) in enumerate(zip(_cycle(len(values)), values.values(), strict=True)):
+        for place, (colour, found) in enumerate(zip(cycle(COLOURS), values.values(), strict=False)):
             if len(found):
                 axes.bar(place, np.mean(found), color=colour, alpha=0.5)
                 axes.plot(np.full(len(found), place), found, "o", color=colour, markersize=4)
@@ -132,7 +133,3 @@ def bars(title: str, vertical: str, values: dict[str, Array], line: float | None
         finish(axes, title, vertical)
 
     return draw
-
-
-def _cycle(number: int) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(number)]
