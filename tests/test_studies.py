@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -16,14 +17,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prefrl_benchmarks.studies import study as study_module
+from prefrl_benchmarks.studies import folder as folder_module
 from prefrl_benchmarks.studies.abstaining import experiment as abstaining
 from prefrl_benchmarks.studies.command import report_study, study_of
+from prefrl_benchmarks.studies.folder import known_studies
 from prefrl_benchmarks.studies.graph import methods
 from prefrl_benchmarks.studies.horizon_one import experiment as horizon_one
 from prefrl_benchmarks.studies.imitation_of_the_best import experiment as imitation
 from prefrl_benchmarks.studies.negative_feedback import experiment as grid
-from prefrl_benchmarks.studies.study import Outcome, Verdict, find_study, judged, known_studies
+from prefrl_benchmarks.studies.study import Outcome, Verdict, find_study, judged
 from runs import prefrl
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,6 +112,44 @@ def test_what_cannot_be_is_refused_in_a_line(tmp_path):
         done = prefrl("bench", *words)
         assert (done.code, done.err.count("\n")) == (code, 1), done.err
         assert said in done.err
+
+
+WITHOUT_EXTRA = """
+import sys
+class Missing:
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("scipy", "matplotlib", "jinja2"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Missing())
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in ("scipy", "matplotlib", "jinja2") else found(name, *rest)
+from prefrl.commands.cli import main
+main()
+"""
+
+
+def without_extra(*words):
+    """The command in a process whose environment lacks the extra `bench`."""
+    script = [sys.executable, "-P", "-c", WITHOUT_EXTRA]
+    done = subprocess.run([*script, *map(str, words)], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_suites_run_without_the_extra_and_studies_say_what_is_missing(tmp_path):
+    """The extra is for reports, and for studies, which have some of their parts."""
+    assert without_extra("bench", "run", "qick", "--out", tmp_path / "x") == (
+        2,
+        ["prefrl: unknown suite or study 'qick'; did you mean quick?"],
+    )
+    (tmp_path / "small.toml").write_text(SUITE)
+    code, said = without_extra("bench", "run", tmp_path / "small.toml", "--out", tmp_path / "suite")
+    assert (code, "[1/1] reacher_ppo_none-true_s0" in said[0]) == (0, True)
+    assert without_extra("bench", "run", "graph", "--out", tmp_path / "graph") == (
+        1,
+        ["prefrl: this needs jinja2: pip install 'prefrl[bench]'"],
+    )
+    assert not (tmp_path / "graph").exists()
 
 
 def test_a_study_s_folder_is_found_by_its_name():
@@ -286,7 +326,7 @@ def test_a_study_of_training_runs_is_run_reported_and_published(tmp_path, monkey
     words = "".join(f'{name} = "x"\n' for name in ("title", "claim", "source", "expectation"))
     (folder / "study.toml").write_text(f"{words}[settings]\nsteps = 512\n")
     (folder / "suite.toml").write_text(SUITE)
-    monkeypatch.setattr(study_module, "FOLDER", folder.parent)
+    monkeypatch.setattr(folder_module, "FOLDER", folder.parent)
     analysis = ModuleType("analysis")
     analysis.analyse = judged_by_steps
     monkeypatch.setitem(sys.modules, "prefrl_benchmarks.studies.of_runs.analysis", analysis)

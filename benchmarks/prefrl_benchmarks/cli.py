@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -24,6 +24,9 @@ from prefrl_benchmarks.gpu_command import gpu
 from prefrl_benchmarks.measure.anatomy.command import anatomy
 from prefrl_benchmarks.requirements import need_libraries, need_writable
 from prefrl_benchmarks.result_commands import compare, publish, report
+
+if TYPE_CHECKING:
+    from prefrl_benchmarks.studies.study import Study
 
 bench = tyro.extras.SubcommandApp()
 
@@ -54,19 +57,16 @@ def run(
     """
     from prefrl_benchmarks.executors.registry import find_executor
     from prefrl_benchmarks.runner import run_suite
-    from prefrl_benchmarks.studies.command import begin, find_study, known_studies, measure
+    from prefrl_benchmarks.studies.folder import known_studies
     from prefrl_benchmarks.suites import find_suite, known_suites
 
     if not (suite.endswith(".toml") or suite in (names := [*known_suites(), *known_studies()])):
         raise unknown("suite or study", suite, names)
-    study = find_study(suite) if suite in known_studies() else None
-    if study:
-        need_libraries()
-        begin(study, out)
+    study = _begun(suite, out) if suite in known_studies() else None
     found = study.suite if study else find_suite(suite, trust)
     if found is None:
         assert study
-        measure(study, out)
+        _measure(study, out)
         say([f"{out}: measured; create a report with: {command('bench', 'report', out)}"])
         return 0
     where = find_executor(executor, address=address, slurm=parse_settings("slurm", slurm))
@@ -78,9 +78,24 @@ def run(
     if outcome.failed or outcome.stopped:
         return 1
     if study and study.has_experiment:
-        measure(study, out)
+        _measure(study, out)
     say([f"{out}: {len(outcome.finished)} cells finished; create a report with: {command('bench', 'report', out)}"])
     return 0
+
+
+def _begun(name: str, out: Path) -> Study:
+    """Begin a study in a folder. Only studies need the extra `bench` to run."""
+    need_libraries()
+    from prefrl_benchmarks.studies.command import begin, find_study
+
+    begin(study := find_study(name), out)
+    return study
+
+
+def _measure(study: Study, out: Path) -> None:
+    from prefrl_benchmarks.studies.command import measure
+
+    measure(study, out)
 
 
 for _command in (report, publish, compare):

@@ -15,9 +15,9 @@ from prefrl_benchmarks.report.tables import write_table
 from prefrl_benchmarks.results import read_results
 from prefrl_benchmarks.studies.folder import MANIFEST, is_study
 from prefrl_benchmarks.studies.page import write_page
-from prefrl_benchmarks.studies.study import Outcome, Row, Study, find_study, known_studies
+from prefrl_benchmarks.studies.study import Outcome, Row, Study, find_study
 
-__all__ = ["begin", "find_study", "known_studies", "measure", "publish_study", "report_study", "study_of"]
+__all__ = ["begin", "find_study", "measure", "publish_study", "report_study", "study_of"]
 
 _ROWS = "measured.csv"
 

@@ -20,10 +20,10 @@ from prefrl.errors import unknown
 from prefrl.storage.reading import read_toml
 from prefrl_benchmarks.report.style import Draw
 from prefrl_benchmarks.results import Results, read_results
+from prefrl_benchmarks.studies.folder import known_studies, place_of
 from prefrl_benchmarks.suites import Suite, find_suite
 
 Row = dict[str, Any]
-FOLDER = Path(__file__).parent
 
 
 class Verdict(StrEnum):
@@ -92,13 +92,13 @@ class Study:
     @property
     def suite(self) -> Suite | None:
         """The suite of training runs; None for a toy."""
-        path = FOLDER / _module(self.name) / "suite.toml"
+        path = place_of(self.name) / "suite.toml"
         return find_suite(str(path)) if path.exists() else None
 
     @property
     def has_experiment(self) -> bool:
         """Whether there is more to measure than its suite's runs."""
-        return (FOLDER / _module(self.name) / "experiment.py").exists()
+        return (place_of(self.name) / "experiment.py").exists()
 
     def measure(self, folder: Path) -> list[Row]:
         """Run the experiment; the suite in the folder, if any, is finished."""
@@ -116,12 +116,7 @@ class Study:
         return outcome
 
     def _module(self, name: str) -> Any:
-        return importlib.import_module(f"{__package__}.{_module(self.name)}.{name}")
-
-
-def known_studies() -> list[str]:
-    """Names of all studies."""
-    return sorted(path.parent.name.replace("_", "-") for path in FOLDER.glob("*/study.toml"))
+        return importlib.import_module(f"{__package__}.{place_of(self.name).name}.{name}")
 
 
 def find_study(name: str) -> Study:
@@ -132,9 +127,5 @@ def find_study(name: str) -> Study:
     """
     if name not in known_studies():
         raise unknown("study", name, known_studies())
-    study: Study = conform(Study, {"name": name} | read_toml(FOLDER / _module(name) / "study.toml"), "")
+    study: Study = conform(Study, {"name": name} | read_toml(place_of(name) / "study.toml"), "")
     return study
-
-
-def _module(name: str) -> str:
-    return name.replace("-", "_")
