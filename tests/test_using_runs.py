@@ -1,6 +1,8 @@
 """A suite whose cells take something from each other's runs, from its first cell to its report."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from prefrl_benchmarks.cells import fingerprint, fingerprint_of
@@ -9,6 +11,8 @@ from prefrl_benchmarks.publish import without_folders
 from prefrl_benchmarks.suites import find_suite
 from runs import prefrl
 
+from prefrl import recipes
+from prefrl.errors import UsageError
 from prefrl.runs.directory import RunDirectory
 
 SUITE = """
@@ -94,3 +98,91 @@ def test_a_cell_s_run_on_another_machine_has_what_it_uses(tmp_path):
     assert run.demonstrations.exists()
     assert (run.reference / "policy.safetensors").exists()
     assert fingerprint_of(run.root) == fingerprint(held.config)
+
+
+# -- planned cells ----------------------------------------------------------------------------------------------------
+
+USING = """
+tasks = ["reacher"]
+seeds = [0, 1]
+steps = 1024
+labels = 20
+
+[variants.held]
+uses = { reference = "true", demonstrations = "true" }
+settings = { "kl.beta" = 0.5 }
+later = true
+
+[variants.true]
+teacher = "none"
+steps = 2048
+
+[variants.frozen]
+teacher = "none"
+uses = { reward = "held" }
+
+[variants.judged]
+teacher = "judge+oracle"
+uses = { judge = "held" }
+"""
+
+
+def using(tmp_path, text=USING):
+    path = tmp_path / "using.toml"
+    path.write_text(text)
+    return find_suite(str(path))
+
+
+def test_a_variant_may_use_the_runs_of_others_which_come_first(tmp_path):
+    cells = using(tmp_path).cells()
+    assert [(cell.variant, cell.seed) for cell in cells] == [
+        ("true", 0), ("held", 0), ("frozen", 0), ("judged", 0),
+        ("true", 1), ("held", 1), ("frozen", 1), ("judged", 1),
+    ]  # fmt: skip
+    true, held, frozen, judged = cells[4:]
+    assert held.uses == {"reference": true.name, "demonstrations": true.name}
+    assert frozen.name == "reacher_ppo_none-frozen_s1"
+    assert [cell.is_baseline for cell in (true, held, frozen, judged)] == [True, False, False, False]
+    assert (true.labels, held.labels, frozen.labels) == (0, 20, 20)  # those that its reward model has learned
+    assert (frozen.config.reward_model, frozen.config.takes_labels) == (held.name, False)
+    assert (judged.config.teacher, judged.config.judge.source) == ("judge+oracle", held.name)
+    folder = Path("some/suite")
+    words = held.arguments(folder)
+    assert (
+        words[words.index("--reference") + 1] == words[words.index("--demonstrations") + 1] == f"{folder / true.name}"
+    )
+    assert frozen.request_in(folder).reward == folder / held.name
+    assert judged.request_in(folder).teacher == f"judge:{folder / held.name}+oracle"
+
+
+def test_the_hash_of_a_cell_that_uses_runs_is_that_of_its_run_wherever_these_are(tmp_path):
+    true, held, frozen, judged = using(tmp_path).cells()[:4]
+    for cell in (held, judged):
+        config = recipes.resolve(dataclasses.replace(cell.request_in(tmp_path / "elsewhere")))
+        assert fingerprint(config) == fingerprint(cell.config)
+    frozen_at = dataclasses.replace(frozen.request_in(tmp_path), settings={"reward.members": 2})
+    assert fingerprint(recipes.resolve(frozen_at)) == fingerprint(frozen.config)
+    again = using(tmp_path).cells()[5]
+    assert (again.variant, again.seed, again.seedless.uses) == ("held", 1, held.uses)
+    assert fingerprint(again.seedless.config) == fingerprint(held.seedless.config) == fingerprint(held.config)
+    other = dataclasses.replace(held, uses={"reference": judged.name, "demonstrations": true.name})
+    assert fingerprint(other.config) != fingerprint(held.config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('judge = "held"', 'judge = "hold"', "did you mean held?"),
+        ('judge = "held"', 'jugde = "held"', "did you mean judge?"),
+        ('judge = "held"', 'judge = "judged"', "use each other's runs: judged"),
+        ('reference = "true"', 'reference = "judged"', "use each other's runs: "),
+        ("steps = 2048", 'tasks = ["cheetah"]', "unknown"),
+        ('teacher = "judge+oracle"', "", 'variants.judged.uses.judge needs teacher = "judge"'),
+        ('teacher = "none"\nuses', "uses", 'variants.frozen.uses.reward needs teacher = "none"'),
+    ],
+)
+def test_a_variant_that_uses_what_is_not_there_is_refused_in_a_line(tmp_path, old, new, said):
+    text = USING.replace('tasks = ["reacher"]\nseeds', 'tasks = ["reacher", "cheetah"]\nseeds')
+    with pytest.raises(UsageError, match=said) as error:
+        using(tmp_path, text.replace(old, new))
+    assert "\n" not in str(error.value)

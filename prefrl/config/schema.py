@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from prefrl.config.checks import at_most, check_widths, require
 from prefrl.config.demonstration_config import DemonstrationConfig
+from prefrl.config.evaluation_config import EvaluationConfig
 from prefrl.config.exploration_config import ExplorationConfig
 from prefrl.config.feedback_shares import feedback_shares, losses_by_kind
 from prefrl.config.imitation_config import ImitationConfig
@@ -107,27 +108,6 @@ class AgentConfig:
         require(0 <= self.learning_rate_end <= 1, "agent.learning_rate_end must be in [0, 1]")
         require(0 <= self.gamma <= 1 and 0 <= self.gae_lambda <= 1, "agent.gamma and gae_lambda must be in [0, 1]")
         check_widths("agent.net_arch", self.net_arch, copies=2)
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """Evaluation of the policy: full episodes of its mean action, in separate environments."""
-
-    episodes: int = 10
-    """Episodes at the end of the run; 0 for no evaluation."""
-    every: int | None = None
-    """Minimum number of agent steps between two evaluations during training; null to evaluate only at the end."""
-    every_episodes: int = 3
-    """Episodes of each evaluation during training."""
-    max_steps: int = 27_000
-    """Largest number of steps in an episode: 30 minutes of an Atari game. No episode is longer than the run either."""
-
-    def validate(self) -> None:
-        """Raise UsageError for invalid values."""
-        require(self.episodes >= 0, "evaluation.episodes must not be negative")
-        require(self.every is None or self.every >= 1, "evaluation.every must be at least 1, or null")
-        for name in ("every_episodes", "max_steps"):
-            require(getattr(self, name) >= 1, f"evaluation.{name} must be at least 1")
 
 
 @dataclass(frozen=True)
