@@ -1,4 +1,5 @@
 import gymnasium
+import mujoco
 import numpy as np
 import prefrl_envs
 import pytest
@@ -7,6 +8,7 @@ from gymnasium import spaces
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import unsuitable
 from prefrl.experience.find_task import find_task
+from prefrl.experience.frames import make_render_env, prepare
 from prefrl.experience.make_env import make_env
 from prefrl.experience.tasks import GymnasiumTask, known_tasks
 
@@ -127,6 +129,24 @@ def test_torque_costs_nothing(name):
     assert costs
     assert max(costs) == 0
     env.close()
+
+
+@pytest.mark.parametrize("name", ["hopper", "walker", "ant", "cheetah", "swimmer", "hopper-backflip", "HalfCheetah-v5"])
+def test_the_floor_has_no_end_that_an_agent_could_run_over(name):
+    env = make_render_env(find_task(name).env_id)
+    prepare(env)
+    env.reset(seed=0)
+    base = env.unwrapped
+    contrast = []
+    for metres in (0, 600):
+        base.data.qpos[0] += metres
+        mujoco.mj_forward(base.model, base.data)
+        contrast.append(env.render()[-60:].std())
+    size = base.model.geom("floor").size[0]
+    prepare(env)
+    assert base.model.geom("floor").size[0] == size
+    env.close()
+    assert contrast[1] > 0.8 * contrast[0] > 40  # of a floor with tiles; of the sky, below 20
 
 
 @pytest.mark.parametrize("name", FACTS)

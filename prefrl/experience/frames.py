@@ -17,6 +17,10 @@ from prefrl.experience.make_env import RENDERED, make_env
 
 SIZE = 320
 """Width and height of MuJoCo frames in pixels; rendering in software takes 6 ms per frame."""
+_NARROW = (10.0, 500.0)
+"""Floors that an agent could run over, by the metres from their middle to their edge; what is smaller is a board or a
+table."""
+_WIDER = 50
 
 
 def make_render_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Adapter:
@@ -33,7 +37,7 @@ def make_render_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) ->
 
 
 def prepare(env: gymnasium.Env[Any, Any]) -> None:
-    """Select a tracking camera, and disable MuJoCo's shadows and reflections, which are slow in software.
+    """Select a tracking camera, widen floors, and disable MuJoCo's shadows and reflections, which are slow in software.
 
     Call this before the first frame. It has no effect on environments without MuJoCo.
 
@@ -52,6 +56,7 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
     track = mujoco.mj_name2id(base.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if track >= 0:
         base.mujoco_renderer.camera_id = track
+    widen_floors(base.model)
     base.model.vis.quality.offsamples = 0
     try:
         viewer = base.mujoco_renderer._get_viewer("rgb_array")
@@ -59,6 +64,23 @@ def prepare(env: gymnasium.Env[Any, Any]) -> None:
         raise UsageError(f"this machine cannot render ({error}); `prefrl doctor` lists what is missing") from None
     for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
         viewer.scn.flags[flag] = 0
+
+
+def widen_floors(model: Any) -> None:
+    """Draw a MuJoCo model's floors wider, with tiles of the same size. Doing so again changes nothing.
+
+    A fast agent runs over the edge of what is drawn, where people cannot see how fast it moves. Physics does not
+    change: a plane has no edge there.
+    """
+    import mujoco  # noqa: PLC0415 - not every task needs it
+
+    for plane in np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE):
+        half = model.geom_size[plane, :2]
+        wider = np.where((half >= _NARROW[0]) & (half < _NARROW[1]), _WIDER, 1)
+        model.geom_size[plane, :2] *= wider
+        material = model.geom_matid[plane]
+        if material >= 0 and not model.mat_texuniform[material]:
+            model.mat_texrepeat[material] *= wider
 
 
 def render(env: gymnasium.Env[Any, Any]) -> Array:
