@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from prefrl.agents.algorithms import make_policy
 from prefrl.agents.distributions import ActionDistribution, Gaussian, executed_entropy
@@ -41,6 +41,9 @@ class Reference:
     """(M, D) features of states that it visits, see `state_features`."""
     entropy: float
     """Mean entropy of its actions in these states, executed in [-1, 1] if they are continuous."""
+    reward_scale: float | None = None
+    """What the task's rewards were divided by before its value function learned them; None if it has no value function,
+    or one of another reward."""
 
     def distribution(self, observations: Array) -> ActionDistribution:
         """Return the distribution of its action for (N, *observation) raw observations, without gradients."""
@@ -49,6 +52,14 @@ class Reference:
             tensor = torch.as_tensor(np.ascontiguousarray(seen), device=self.network.device)
             found: ActionDistribution = located(distribution_of(self.config))(self.network, tensor)
         return found
+
+    def values(self, observations: Array) -> Floats:
+        """Return its values, (N,), of (N, *observation) raw observations: see `reward_scale`."""
+        assert isinstance(self.network, ActorCriticPolicy)
+        seen = standardised(observations, self.normaliser)
+        with torch.no_grad():
+            tensor = torch.as_tensor(np.ascontiguousarray(seen), device=self.network.device)
+            return np.asarray(self.network.predict_values(tensor).squeeze(-1).cpu().numpy())
 
     def act(self, observations: Array) -> Array:
         """Draw actions for (N, *observation) raw observations from torch's global generator."""
@@ -64,7 +75,7 @@ class Reference:
         folder.mkdir()
         write_atomically(folder / "config.json", source.read_bytes(), durable=True)
         tree: Tree = {"policy": dict(self.network.state_dict()), "normaliser": self.normaliser}
-        tree |= {"states": self.states, "entropy": self.entropy}
+        tree |= {"states": self.states, "entropy": self.entropy, "reward_scale": self.reward_scale}
         save_tree(folder / "policy.safetensors", stamped("reference", tree), durable=True)
 
 
@@ -75,7 +86,7 @@ def make_reference(
 
     Args:
         config: The run that it comes from.
-        state: Its `policy` and `normaliser`, and if known its `states` and `entropy`.
+        state: Its `policy` and `normaliser`, and if known its `states`, `entropy` and `reward_scale`.
         space: Space of the observations that the agent gets.
         actions: The agent's action space.
         device: Device of its network.
@@ -88,7 +99,9 @@ def make_reference(
     network.set_training_mode(False)
     network.requires_grad_(False)
     states = np.asarray(state.get("states", np.zeros((0, 1))), np.float32)
-    return Reference(config, network.to(device), state.get("normaliser", {}), states, float(state.get("entropy", 0.0)))
+    entropy, scale = float(state.get("entropy", 0.0)), state.get("reward_scale")
+    normaliser = state.get("normaliser", {})
+    return Reference(config, network.to(device), normaliser, states, entropy, None if scale is None else float(scale))
 
 
 def load_reference(run: RunDirectory, space: spaces.Space[Any], actions: spaces.Space[Any], device: str) -> Reference:

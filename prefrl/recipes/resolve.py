@@ -32,7 +32,7 @@ from prefrl.recipes.tables import (
     Settings,
 )
 from prefrl.registry import ALGORITHMS, NETWORKS
-from prefrl.teachers import JUDGE, check_teacher, parse_teacher, uses_true_reward
+from prefrl.teachers import JUDGE, check_teacher, judges_by_advantage, parse_teacher, uses_true_reward
 from prefrl.teachers.naming import base_name
 
 
@@ -108,9 +108,19 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     check_feedback(config)
     if not config.true_reward and (not config.takes_labels or uses_true_reward(config.teacher)):
         raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
+    if judges_by_advantage(config.teacher):
+        _check_advantage(config)
     if base_name(config.teacher) == JUDGE and config.judge.source is None:
         raise UsageError(f"--teacher {request.teacher} does not say which model judges: write judge:RUN or judge:FILE")
     return config
+
+
+def _check_advantage(config: RunConfig) -> None:
+    """Raise UsageError unless a run has what its teacher `advantage` needs, and asks what that can answer."""
+    if config.kl.reference is None:
+        raise UsageError(f"--teacher {config.teacher} judges by the values of another run: add --reference RUN")
+    if "rating" in config.shares:
+        raise UsageError(f"--teacher {config.teacher} answers comparisons and marks; ratings are of rewards")
 
 
 def affordable(request: Request) -> int:

@@ -33,6 +33,7 @@ __all__ = [
     "TEACHERS",
     "Setting",
     "check_teacher",
+    "judges_by_advantage",
     "make_other",
     "make_teacher",
     "parse_teacher",
@@ -53,6 +54,7 @@ TEACHERS: dict[str, TeacherConfiguration] = {
     # People called 2 to 15 % of MuJoCo pairs equal, and mislabelled 5 to 10 %.
     # In a clip of 30 steps they set three marks: more than two a second cannot be said of what is seen.
     "people-like": TeacherConfiguration(noticeable=0.1, mistake=0.075, attention=0.1),
+    "advantage": TeacherConfiguration(advantage=True),
     # A quarter of a second, at the 20 to 30 steps a second at which clips are played.
     "late": TeacherConfiguration(delay=6),
 }
@@ -89,14 +91,19 @@ Maker = Callable[[Setting], Teacher] | str
 
 
 def _simulated(setting: Setting) -> Teacher:
-    configuration = _configuration(setting.name)
-    return SimulatedTeacher(setting.name, configuration, setting.seed, setting.episodes, setting.kinds, setting.watched)
+    configuration, common = (
+        _configuration(setting.name),
+        (setting.seed, setting.episodes, setting.kinds, setting.watched),
+    )
+    judged = located(_ADVANTAGES)(setting) if configuration.advantage else None
+    return SimulatedTeacher(setting.name, configuration, *common, judged)
 
 
 def _configuration(name: str) -> TeacherConfiguration:
     return reduce(TeacherConfiguration.__add__, (TEACHERS[part] for part in name.split("+")))
 
 
+_ADVANTAGES = "prefrl.agents.advantages:advantages_of"
 _MAKERS: dict[str, Maker] = dict.fromkeys(TEACHERS, _simulated)
 _MAKERS |= {HUMAN: lambda setting: HumanTeacher(), JUDGE: "prefrl.reward.judging:make_judge"}
 MAKERS: Registry[Maker] = Registry("teacher", _MAKERS)
@@ -141,6 +148,12 @@ def check_teacher(name: str) -> str:
 def uses_true_reward(name: str) -> bool:
     """Return whether a teacher answers from the true reward."""
     return base_name(passed_on_to(name) or name) in TEACHERS
+
+
+def judges_by_advantage(name: str) -> bool:
+    """Return whether a teacher judges by the true advantage over the run's reference policy, and so needs one."""
+    simulated = passed_on_to(name) or name
+    return base_name(simulated) in TEACHERS and _configuration(simulated).advantage
 
 
 def skips_count(name: str) -> bool:

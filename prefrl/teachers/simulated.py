@@ -13,11 +13,14 @@ import numpy as np
 
 from prefrl.arrays import Floats
 from prefrl.experience.episodes import Episodes
+from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds import KINDS, FeedbackKind
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.terms import Answer, Query
 from prefrl.seeding import stream
 
+Judged = Callable[[Segment], Floats]
+"""Segment -> (L,) numbers of its steps, of which the usual one is 0."""
 WatchedOfKind = Callable[[str], Floats]
 """Feedback kind -> (N, L) true rewards of the segments that it was asked about."""
 NOTHING = np.zeros((0, 0), np.float32)
@@ -34,6 +37,7 @@ class SimulatedTeacher:
         episodes: Callable[[], Episodes | None],
         kinds: Mapping[str, FeedbackKind] = KINDS,
         watched: WatchedOfKind = lambda kind: NOTHING,
+        judged: Judged | None = None,
     ) -> None:
         """Initialise the teacher.
 
@@ -46,7 +50,9 @@ class SimulatedTeacher:
             kinds: The feedback kinds, as the run asks them.
             watched: Returns the true rewards of the segments of all queries of a kind so far; see
                 `FeedbackKind.simulate`.
+            judged: Returns what is judged in place of the true rewards; None for these.
         """
+        self._judged = judged
         self._kinds, self._watched = kinds, watched
         self._name, self._configuration, self._seed, self._episodes = name, configuration, seed, episodes
         self._answers: list[Answer] = []
@@ -55,8 +61,9 @@ class SimulatedTeacher:
         """Answer queries, given by their ids in the store."""
         episodes = self._episodes()
         for query_id, query in queries.items():
-            rewards = [segment.true_rewards for segment in query.segments]
-            usual = None if episodes is None else len(rewards[0]) / episodes.mean_length * episodes.mean_return
+            judged = self._judged or (lambda segment: segment.true_rewards)
+            rewards = [judged(segment) for segment in query.segments]
+            usual = 0.0 if self._judged else _usual(episodes, len(rewards[0]))
             chance = stream(self._seed, "teacher", query.round, query.rank).random(2 + 2 * len(rewards[0]))
             teacher, watched = self._configuration.in_round(query.round), partial(self._watched, query.kind)
             value = self._kinds[query.kind].simulate(rewards, teacher, usual, chance, watched)
@@ -66,3 +73,8 @@ class SimulatedTeacher:
         """Return the answers since the last call."""
         answers, self._answers = self._answers, []
         return answers
+
+
+def _usual(episodes: Episodes | None, length: int) -> float | None:
+    """Return the mean return of episodes, scaled to a number of steps."""
+    return None if episodes is None else length / episodes.mean_length * episodes.mean_return

@@ -6,13 +6,15 @@ The new run keeps a copy, so that it does not change, and can be resumed, whatev
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
+from prefrl.agents.advantages import check_values
 from prefrl.agents.reference import Reference, distribution_of, make_reference, untrained, usual_entropy
 from prefrl.agents.state_statistics import state_features
 from prefrl.arrays import Array
@@ -28,6 +30,7 @@ from prefrl.reward.published import load_published
 from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import environment_seed
 from prefrl.storage.files import WRONG_CONTENT, Tree
+from prefrl.teachers import judges_by_advantage
 from prefrl.trained.playing import policy_of
 
 _ENVS, _STEPS, _EVERY = 4, 1000, 4
@@ -44,11 +47,15 @@ def borrow_reference(root: Path, config: RunConfig) -> Reference:
         config: The new run.
 
     Raises:
-        UsageError: if it is not a run, is of another task or other spaces, or has no distribution of actions.
+        UsageError: if it is not a run, is of another task or other spaces, has no distribution of actions, or lacks the
+            values that the new run's teacher judges by.
         PrefrlError: if it has no policy yet, or its files are damaged.
     """
     set_activity("playing the reference policy")
-    return _played(open_policy(root, config, config.kl.policy, "--reference"), config)
+    reference = open_policy(root, config, config.kl.policy, "--reference")
+    if judges_by_advantage(config.teacher):
+        check_values(reference, printable(root))
+    return _played(reference, config)
 
 
 def open_policy(root: Path, config: RunConfig, which: str = "newest", option: str = "the run") -> Reference:
@@ -69,7 +76,8 @@ def open_policy(root: Path, config: RunConfig, which: str = "newest", option: st
     network = untrained(run.config, space, actions)
     state = policy_of(run, network)
     try:
-        own = {"policy": _POLICIES[which](network, state), "normaliser": state["env"].get("normaliser", {})}
+        own: Tree = {"policy": _POLICIES[which](network, state), "normaliser": state["env"].get("normaliser", {})}
+        own["reward_scale"] = _reward_scale(run.config, network, own["normaliser"]) if which == "newest" else None
         reference = make_reference(run.config, own, space, actions)
         reference.distribution(np.zeros((1, *(space.shape or ())), space.dtype))
     except WRONG_CONTENT as error:
@@ -78,6 +86,13 @@ def open_policy(root: Path, config: RunConfig, which: str = "newest", option: st
             f"{printable(str(error).splitlines()[-1].strip(), 120)}"
         ) from None
     return reference
+
+
+def _reward_scale(config: RunConfig, network: BasePolicy, normaliser: Tree) -> float | None:
+    """Return `Reference.reward_scale` of a run's newest policy."""
+    if config.reward_source != "task" or config.computes_reward or not isinstance(network, ActorCriticPolicy):
+        return None
+    return math.sqrt(float(normaliser["return"]["var"]) + 1e-8) if config.agent.normalise_reward else 1.0
 
 
 _POLICIES: dict[str, Callable[[BasePolicy, Tree], Tree]] = {

@@ -3,6 +3,7 @@
 A folder has experiments of one or both of two kinds. `suite.toml` is a suite of training runs. `experiment.py` has a
 function `measure(settings)` that returns rows of numbers, for toys that take seconds, or `measure_runs(settings,
 folder)`, which measures the runs of the suite. `analysis.py` has a function `analyse(measured)` that judges the claim.
+Environments that only the study's suite uses are registered by `environments.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from prefrl.config.typed import conform
 from prefrl.errors import unknown
+from prefrl.safety.trust import import_named
 from prefrl.storage.reading import read_toml
 from prefrl_benchmarks.report.style import Draw
 from prefrl_benchmarks.results import Results, read_results
@@ -93,7 +95,7 @@ class Study:
     def suite(self) -> Suite | None:
         """The suite of training runs; None for a toy."""
         path = place_of(self.name) / "suite.toml"
-        return find_suite(str(path)) if path.exists() else None
+        return find_suite(str(path), own_environments(self.name)) if path.exists() else None
 
     @property
     def has_experiment(self) -> bool:
@@ -119,8 +121,14 @@ class Study:
         return importlib.import_module(f"{__package__}.{place_of(self.name).name}.{name}")
 
 
+def own_environments(name: str) -> tuple[str, ...]:
+    """Return the module of environments that belongs to a study, if there is one."""
+    place = place_of(name)
+    return (f"{__package__}.{place.name}.environments",) if (place / "environments.py").exists() else ()
+
+
 def find_study(name: str) -> Study:
-    """Read a study.
+    """Read a study, and register its own environments.
 
     Raises:
         UsageError: if there is no study of this name, with the nearest names.
@@ -128,4 +136,6 @@ def find_study(name: str) -> Study:
     if name not in known_studies():
         raise unknown("study", name, known_studies())
     study: Study = conform(Study, {"name": name} | read_toml(place_of(name) / "study.toml"), "")
+    for module in own_environments(name):
+        import_named(module)
     return study

@@ -39,6 +39,10 @@ class TeacherConfiguration:
     """Share of the steps that are marked, those that differ most from what is usual."""
     delay: int = 0
     """Steps by which marks come late, after the correction for the reaction time."""
+    advantage: bool = False
+    """Whether steps are judged by their true advantage over the run's reference policy instead of their reward: people
+    judge clips rather by regret (Knox et al., 2022), and mark steps that are better than expected (MacGlashan et al.,
+    2017)."""
 
     def in_round(self, round_: int) -> TeacherConfiguration:
         """Return the parameters in a round of queries; the first is 1."""

@@ -1,4 +1,4 @@
-"""Which method reaches the end from which marks, and what a horizon of one changes."""
+"""Which method reaches the end from which marks, and what a horizon of one changes, there and on tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from prefrl.arrays import Array
 from prefrl_benchmarks.report.style import COLOURS, finish
 from prefrl_benchmarks.studies.horizon_one.experiment import MARKS, METHODS, reaches_the_end
 from prefrl_benchmarks.studies.study import Measured, Outcome, Row, judged
+from prefrl_benchmarks.studies.trained import Trained, bars, spread
 
 _SHORT = ("COACH", "TAMER", "reward, γ = 0")
 """Methods that look no step ahead."""
 _ADVANTAGE, _REWARD, _COSTS = MARKS
+_VARIANTS = ("true", "true-one", "marks", "marks-one", "advantage-one", "advantage-late-one")
+_BOUND, _FAILS = 0.8, 0.5
+"""Scores from which a task is learned, and below which it is not."""
 
 
 def analyse(measured: Measured) -> Outcome:
@@ -38,8 +42,52 @@ def analyse(measured: Measured) -> Outcome:
         "From the sign of the reward, methods without foresight change no state but the last: their probabilities of "
         f"moving forward stay within {same:.2f} of the initial 0.50 there, and become {last:.2f} or more in the last."
     )
+    trained = Trained(measured)
+    parts, said_of_tasks = _on_tasks(trained)
     panels = [partial(_draw, title=f"Marks: {marks}", marks=marks, forward=forward) for marks in MARKS]
-    return Outcome(judged(learned, ahead, same < 0.05 < last - 0.5), findings, _table(reached), panels)
+    return Outcome(
+        judged(learned, ahead, same < 0.05 < last - 0.5, *parts),
+        f"{findings} {said_of_tasks}",
+        _table(reached),
+        [*panels, *(bars(_short(task), "score", _scores(trained, task), _BOUND) for task in trained.tasks)],
+    )
+
+
+def _on_tasks(trained: Trained) -> tuple[list[bool], str]:
+    """Return which expectations of the tasks came true, and the scores in words."""
+    scores = {_short(task): _scores(trained, task) for task in trained.tasks}
+    learns = {
+        (task, name): bool(found.mean() >= _BOUND) for task, named in scores.items() for name, found in named.items()
+    }
+    fails = {
+        (task, name): bool(found.mean() < _FAILS) for task, named in scores.items() for name, found in named.items()
+    }
+    parts = [
+        learns["point", "true-one"],
+        learns["point", "advantage-one"],
+        fails["point", "marks-one"],
+        fails["point", "advantage-late-one"],
+        fails["reacher", "true-one"],
+        fails["reacher", "marks-one"],
+        learns["moving-dot", "true-one"],
+        fails["moving-dot", "marks-one"],
+    ]
+    said = "; ".join(
+        f"{task}: {', '.join(f'{name} {spread(found)}' for name, found in named.items())}"
+        for task, named in scores.items()
+    )
+    return parts, f"Scores of trained agents, with a random policy at 0 and the true reward at 1: {said}."
+
+
+def _short(task: str) -> str:
+    """Return the name of a task in texts."""
+    return task.rpartition(":")[2].partition("-v")[0].lower()
+
+
+def _scores(trained: Trained, task: str) -> dict[str, Array]:
+    """Return the scores of a task by the variants that it has."""
+    found = {name: trained.scores(task, name) for name in _VARIANTS}
+    return {name: scores for name, scores in found.items() if len(scores)}
 
 
 def _forward(measured: Measured, marks: str, method: str) -> Array:
