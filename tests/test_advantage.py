@@ -69,7 +69,7 @@ def test_steps_are_marked_and_clips_compared_by_the_advantage():
     def asked(name, kind, shown):
         teacher = SimulatedTeacher(name, TEACHERS[name], 0, lambda: None, judged=lambda clip: told[clip.id])
         teacher.submit({7: Query(kind, shown, 1, 0, 0)})
-        return [answer.value for answer in teacher.collect()][0]
+        return next(answer.value for answer in teacher.collect())
 
     clips = tuple(Segment(**(vars(clip) | {"id": number})) for number, clip in enumerate(clips, 1))
     assert asked("advantage", "marks", clips[:1]) == [[0, 1], [1, -1]]
