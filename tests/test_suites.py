@@ -132,7 +132,7 @@ tasks = ["hopper"]
 
 def test_no_ablation_teacher_or_rule_is_forgotten():
     assert {v.ablation for v in find_suite("ablations").variants if v.ablation} == set(PAPER_ABLATIONS)
-    left_out = {"people-like", "late", "bpref-skip", "bpref-equal"}
+    left_out = {"people-like", "late", "advantage", "bpref-skip", "bpref-equal"}
     assert {v.teacher for v in find_suite("teachers").variants} == {"none", *TEACHERS} - left_out
 
 

@@ -8,6 +8,7 @@ import pytest
 from prefrl_benchmarks.results import write_manifest
 from prefrl_benchmarks.studies.command import begin
 from prefrl_benchmarks.studies.distilling.experiment import QUESTIONS
+from prefrl_benchmarks.studies.horizon_one.analysis import on_tasks
 from prefrl_benchmarks.studies.judge.analysis import answered_by_person
 from prefrl_benchmarks.studies.label_what_it_finds.experiment import Failures, clip_mean, fails, nearest_neighbour
 from prefrl_benchmarks.studies.over_optimisation.analysis import Climb, fall
@@ -15,12 +16,14 @@ from prefrl_benchmarks.studies.study import Measured, Verdict, find_study
 from prefrl_benchmarks.studies.trained import Trained, overlap, spread
 from runs import prefrl
 
+from prefrl.experience.make_env import make_env
 from prefrl.feedback.terms import Label
 from prefrl.runs.directory import RunDirectory
 from prefrl.runs.metrics import MetricsFile
 
-RANDOM = {"cheetah": -100.0, "hopper": 0.0, "walker": 0.0, "reacher": -10.0}
-TRUE = {"cheetah": 900.0, "hopper": 1000.0, "walker": 1000.0, "reacher": 0.0}
+POINT = "prefrl_benchmarks.studies.horizon_one.environments:Point-v0"
+RANDOM = {"cheetah": -100.0, "hopper": 0.0, "walker": 0.0, "reacher": -10.0, "moving-dot": -40.0, POINT: -38.0}
+TRUE = {"cheetah": 900.0, "hopper": 1000.0, "walker": 1000.0, "reacher": 0.0, "moving-dot": 960.0, POINT: 962.0}
 
 
 def return_at(task, score):
@@ -259,6 +262,58 @@ def test_imitation_is_compared_with_a_reward_model_on_cheetah(tmp_path):
     scores = {"true": 1.0, "reward-model": 0.9, "share": 0.4, "bucket": 0.3, "chance": 0.5}
     assert ran("imitation-of-the-best", tmp_path / "below", scores).verdict is Verdict.HELD
     assert ran("imitation-of-the-best", tmp_path / "above", scores | {"share": 0.95}).verdict is Verdict.PARTLY
+
+
+# -- horizon one ------------------------------------------------------------------------------------------------------
+
+HORIZON_ONE = {
+    POINT: {"true-one": 1.1, "marks": 0.9, "marks-one": 0.2, "advantage-one": 0.85, "advantage-late-one": -0.3},
+    "reacher": {"true-one": 0.15, "marks": 0.8, "marks-one": 0.0},
+    "moving-dot": {"true-one": 1.2, "marks": 1.1, "marks-one": 0.1},
+}
+WRONG = {
+    POINT: {"true-one": 0.7, "marks-one": 0.6, "advantage-one": 0.75, "advantage-late-one": 0.5},
+    "reacher": {"true-one": 0.5, "marks-one": 0.6},
+    "moving-dot": {"true-one": 0.7, "marks-one": 0.5},
+}
+"""Scores with which an expectation fails, each of them alone."""
+
+
+def test_a_horizon_of_one_is_judged_on_tasks(tmp_path):
+    told = {task: scores | {"true": 1.0, "values": 0.8} for task, scores in HORIZON_ONE.items()}
+    folder = finished("horizon-one", tmp_path / "out", lambda cell: told[cell.task][cell.variant])
+    found = find_study("horizon-one").analyse(rows_of("horizon-one"), folder)
+    assert found.verdict is Verdict.HELD
+    assert "point: true 1.00 (1.00 to 1.00), true-one 1.10 (1.10 to 1.10), marks 0.90" in found.findings
+    assert "reacher: true 1." in found.findings
+    assert len(found.panels) == 3 + 3
+
+
+@pytest.mark.parametrize("task", WRONG)
+def test_every_expectation_of_a_horizon_of_one_can_fail(task):
+    def parts(changed):
+        told = {each: scores | changed.get(each, {}) for each, scores in HORIZON_ONE.items()}
+        scores = lambda each, name: np.array([told[each][name]] if name in told[each] else [])  # noqa: E731
+        return on_tasks(SimpleNamespace(tasks=list(told), scores=scores))[0]
+
+    assert all(parts({}))
+    for name, score in WRONG[task].items():
+        assert parts({task: {name: score}}).count(False) == 1, name
+
+
+def test_a_point_is_moved_and_stops_at_the_edge():
+    find_study("horizon-one")  # which registers it
+    env = make_env(POINT)
+    env.reset(seed=0)
+    point = env.unwrapped
+    point._place = np.array([0.3, 0.95])
+    seen, reward, *ends, _ = env.step(np.array([1.0, 2.0]))
+    np.testing.assert_allclose(seen, [0.4, 1.0])
+    assert reward == pytest.approx(-np.hypot(0.4, 1.0))
+    assert ends == [False, False]
+    for _ in range(49):
+        *_, terminated, truncated, _ = env.step(np.zeros(2))
+    assert (terminated, truncated) == (False, True)
 
 
 # -- distilling -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
@@ -86,7 +87,7 @@ class Cell(Request):
             given["demonstrations"] = str(given["demonstrations"])
         return dataclasses.replace(self.request, settings=self.settings, out=folder / self.name, **given)
 
-    @property
+    @cached_property
     def config(self) -> RunConfig:
         """The configuration that `prefrl train` resolves from the arguments on this machine.
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -179,7 +180,7 @@ class RunDirectory:
 
     def write_config(self) -> None:
         """Write `config.json`."""
-        packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+        packages = {name: _installed(name) for name in _PACKAGES}
         content = {
             "format": current_format("config"),
             "prefrl": version(),
@@ -310,9 +311,16 @@ def is_finished(root: Path) -> bool:
 
 def version() -> str:
     """Return the version of this package."""
-    return importlib.metadata.version("prefrl")
+    return _installed("prefrl")
 
 
+@cache
+def _installed(package: str) -> str:
+    """Return the version of an installed package; parsing its metadata takes milliseconds."""
+    return importlib.metadata.version(package)
+
+
+@cache
 def commit() -> str | None:
     """Return the Git commit of this package's checkout, or None if it does not run from a checkout."""
     checkout = Path(__file__).parents[2]

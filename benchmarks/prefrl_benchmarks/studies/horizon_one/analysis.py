@@ -43,7 +43,7 @@ def analyse(measured: Measured) -> Outcome:
         f"moving forward stay within {same:.2f} of the initial 0.50 there, and become {last:.2f} or more in the last."
     )
     trained = Trained(measured)
-    parts, said_of_tasks = _on_tasks(trained)
+    parts, said_of_tasks = on_tasks(trained)
     panels = [partial(_draw, title=f"Marks: {marks}", marks=marks, forward=forward) for marks in MARKS]
     return Outcome(
         judged(learned, ahead, same < 0.05 < last - 0.5, *parts),
@@ -53,7 +53,7 @@ def analyse(measured: Measured) -> Outcome:
     )
 
 
-def _on_tasks(trained: Trained) -> tuple[list[bool], str]:
+def on_tasks(trained: Trained) -> tuple[list[bool], str]:
     """Return which expectations of the tasks came true, and the scores in words."""
     scores = {_short(task): _scores(trained, task) for task in trained.tasks}
     learns = {
