@@ -294,7 +294,7 @@ def test_people_s_answers_do_not_pass_through_their_teacher():
 
 def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
     plain = {"rationality": math.inf, "discount": 1.0, "mistake": 0.0, "skip": 0.0, "equal": 0.0, "noticeable": 0.0}
-    plain |= {"attention": 1.0, "delay": 0}
+    plain |= {"attention": 1.0, "delay": 0, "advantage": False}
     plain |= {"squares": False, "skips_count": False}
     ways = {
         "oracle": {},
@@ -307,6 +307,7 @@ def test_teachers_are_those_of_b_pref_with_its_settings_and_one_like_people():
         "bpref-equal": {"equal": 0.1, "squares": True},
         "people-like": {"noticeable": 0.1, "mistake": 0.075, "attention": 0.1},
         "late": {"delay": 6},
+        "advantage": {"advantage": True},
     }
     assert {name: vars(found) for name, found in TEACHERS.items()} == {name: plain | way for name, way in ways.items()}
 
