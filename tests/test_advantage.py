@@ -10,16 +10,19 @@ from runs import prefrl as prefrl_cli
 from test_kl import PPO, Target, made
 
 import prefrl
+from prefrl.agents import advantages
 from prefrl.agents.advantages import true_advantages
 from prefrl.agents.reference import load_reference
 from prefrl.config import RunConfig
-from prefrl.errors import UsageError
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.make_env import run_env
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.simulation import TeacherConfiguration
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.terms import Query
-from prefrl.storage.files import load_tree
-from prefrl.teachers import TEACHERS, SimulatedTeacher, judges_by_advantage
+from prefrl.runs.directory import RunDirectory
+from prefrl.storage.files import load_tree, save_tree
+from prefrl.teachers import TEACHERS, SimulatedTeacher, judges_by_advantage, make_teacher
 from prefrl.trained.borrowing import _reward_scale
 
 TINY = PPO | {
@@ -98,7 +101,7 @@ def test_a_run_keeps_the_values_and_can_be_resumed(tmp_path, valued):
     train(tmp_path / "stopped", valued, steps=512)
     again = prefrl.resume(tmp_path / "stopped", steps=1024)
     assert again.summary["labels_answered"] == 12
-    with run_store(prefrl.runs.directory.RunDirectory.open(whole.root)) as store:
+    with run_store(RunDirectory.open(whole.root)) as store:
         assert any(label.target for label in store.labels("marks"))
     kept = load_tree(whole.root / "reference" / "policy.safetensors")
     var = load_tree(sorted((valued / "checkpoints").iterdir())[-1])["env"]["normaliser"]["return"]["var"]
@@ -106,11 +109,40 @@ def test_a_run_keeps_the_values_and_can_be_resumed(tmp_path, valued):
 
 
 def test_values_are_those_of_the_run_s_own_policy(tmp_path, valued):
-    run = prefrl.runs.directory.RunDirectory.open(train(tmp_path / "run", valued).root)
+    run = RunDirectory.open(train(tmp_path / "run", valued).root)
     loaded = load_reference(run, Target.observation_space, Target.action_space, "cpu")
     weights = load_tree(sorted((valued / "checkpoints").iterdir())[-1])["agent"]["policy"]
     assert same_tree({name: tensor.numpy() for name, tensor in loaded.network.state_dict().items()}, weights)
     assert loaded.values(np.array([[0.5], [-0.5], [0.1]], np.float32)).shape == (3,)
+
+
+def test_a_run_s_teacher_judges_by_its_reference(tmp_path, valued, monkeypatch):
+    run = RunDirectory.open(train(tmp_path / "run", valued).root)
+    closed = []
+    monkeypatch.setattr(advantages, "run_env", lambda config: closing(run_env(config), closed))
+    teacher = make_teacher("advantage", 0, lambda: None, run=run)
+    assert closed == [True]
+    shown = steps([-0.1, -0.2, -0.1, 0.0, -0.3], [0.5, -0.4, 0.1, 0.9, -0.8])
+    teacher.submit({1: Query("marks", (shown,), 1, 0, 0)})
+    loaded = load_reference(run, Target.observation_space, Target.action_space, "cpu")
+    signs = np.sign(true_advantages(loaded, shown)).astype(int)
+    assert [answer.value for answer in teacher.collect()] == [[[at, sign] for at, sign in enumerate(signs) if sign]]
+
+
+def closing(env, closed):
+    close = env.close
+    env.close = lambda: closed.append(True) or close()
+    return env
+
+
+def test_it_answers_in_runs_that_still_have_the_values(tmp_path, valued):
+    with pytest.raises(UsageError, match="answers in runs only"):
+        make_teacher("advantage", 0, lambda: None)
+    run = RunDirectory.open(train(tmp_path / "run", valued).root)
+    path = run.reference / "policy.safetensors"
+    save_tree(path, load_tree(path) | {"reward_scale": None})
+    with pytest.raises(PrefrlError, match="has no value function of the task's reward"):
+        make_teacher("advantage", 0, lambda: None, run=run)
 
 
 def test_what_lacks_values_of_the_task_s_reward_is_refused(tmp_path, valued):
@@ -125,7 +157,7 @@ def test_what_lacks_values_of_the_task_s_reward_is_refused(tmp_path, valued):
 
 
 def test_rewards_that_were_not_scaled_have_the_scale_one(valued):
-    config = RunConfig.from_json(prefrl.runs.directory.RunDirectory.open(valued).config.to_json())
+    config = RunConfig.from_json(RunDirectory.open(valued).config.to_json())
     plain = prefrl.config.replace(config, {"agent.normalise_reward": False})
     network = prefrl.agents.reference.untrained(config, Target.observation_space, Target.action_space)
     assert _reward_scale(plain, network, {}) == 1.0

@@ -246,11 +246,11 @@ def test_answers_of_a_judge_are_no_person_s():
     ("shift", "verdict", "said"),
     [
         (0.31, Verdict.HELD, "on cheetah, hopper."),
-        (0.0, Verdict.FAILED, "on no task; not with 50 against 100 on cheetah"),
+        (0.0, Verdict.FAILED, "on no task; not with 12 against 25 on cheetah"),
     ],
 )
 def test_half_of_the_labels_must_be_enough(tmp_path, shift, verdict, said):
-    budgets = {50: 0.2, 100: 0.5, 200: 0.8, 400: 0.9}
+    budgets = {12: 0.05, 25: 0.1, 50: 0.2, 100: 0.5, 200: 0.8, 400: 0.9}
     told = {"true": 1.0, "demonstrator": 0.4} | {str(labels): score for labels, score in budgets.items()}
     told |= {f"shown-{labels}": score + shift for labels, score in budgets.items()}
     found = ran("demonstrations", tmp_path / "out", told)
