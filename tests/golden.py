@@ -2,7 +2,7 @@
 
 Some processors round the last digit of some functions differently, whatever instructions they are held to. So the
 results are kept by kind of processor, in `tests/data/golden/KIND`: a checksum of what the functions give, but for the
-first kind, of which it is not known (AMD and Intel approximate reciprocals differently).
+first kind, of which it is not known. (AMD and Intel approximate reciprocals differently, which may be the cause.)
 
 `python tests/golden.py` writes what they give now, and removes the other kinds' results of the same runs. Run it only
 after a change that is meant to change results, and say in the commit which of them changed and why.
