@@ -128,7 +128,7 @@ TESTS = {
     "prefrl/teachers/__init__.py": ("teachers", "advantage"),
     "prefrl/teachers/simulated.py": ("teachers", "advantage"),
     "prefrl/agents/advantages.py": ("advantage",),
-    "prefrl/experience/frames.py": ("tasks", "renderer"),
+    "prefrl/experience/frames.py": ("tasks", "renderer", "user_environments", "video"),
     "benchmarks/prefrl_benchmarks/studies/horizon_one/environments.py": ("trained_studies",),
     "prefrl/teachers/human.py": ("teachers",),
     "prefrl/experience/episodes.py": ("episodes",),

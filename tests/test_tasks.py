@@ -8,7 +8,7 @@ from gymnasium import spaces
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import unsuitable
 from prefrl.experience.find_task import find_task
-from prefrl.experience.frames import make_render_env, prepare
+from prefrl.experience.frames import make_render_env, prepare, widen_floors
 from prefrl.experience.make_env import make_env
 from prefrl.experience.tasks import GymnasiumTask, known_tasks
 
@@ -147,6 +147,41 @@ def test_the_floor_has_no_end_that_an_agent_could_run_over(name):
     assert base.model.geom("floor").size[0] == size
     env.close()
     assert contrast[1] > 0.8 * contrast[0] > 40  # of a floor with tiles; of the sky, below 20
+
+
+PLANES = """
+<mujoco><asset>
+  <texture name="t" type="2d" builtin="checker" rgb1="0 0 0" rgb2="1 1 1" width="8" height="8"/>
+  <material name="tiles" texture="t" texrepeat="60 30"/>
+  <material name="by the metre" texture="t" texrepeat="2 2" texuniform="true"/>
+  <material name="board" texture="t" texrepeat="5 5"/>
+</asset><worldbody>
+  <geom name="floor" type="plane" size="40 10 1" material="tiles"/>
+  <geom name="uniform" type="plane" size="40 40 1" material="by the metre"/>
+  <geom name="lane" type="plane" size="100 0.8 1"/>
+  <geom name="table" type="plane" size="9.9 9.9 1" material="board"/>
+  <geom name="wide" type="plane" size="500 500 1"/>
+  <geom name="endless" type="plane" size="0 0 1"/>
+  <geom name="box" type="box" size="40 40 1"/>
+</worldbody></mujoco>
+"""
+
+
+def test_only_floors_are_widened_and_their_tiles_keep_their_size():
+    model = mujoco.MjModel.from_xml_string(PLANES)
+    for _ in range(2):
+        widen_floors(model)
+        sizes = {model.geom(each).name: model.geom(each).size[:2].tolist() for each in range(model.ngeom)}
+        assert sizes == {
+            "floor": [2000, 500],
+            "uniform": [2000, 2000],
+            "lane": [5000, 0.8],
+            "table": [9.9, 9.9],
+            "wide": [500, 500],
+            "endless": [0, 0],
+            "box": [40, 40],
+        }
+        assert model.mat_texrepeat.tolist() == [[3000, 1500], [2, 2], [5, 5]]
 
 
 @pytest.mark.parametrize("name", FACTS)
