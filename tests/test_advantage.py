@@ -1,6 +1,7 @@
 """The teacher `advantage`: what it judges by, where that comes from, and what it refuses."""
 
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -95,6 +96,12 @@ def train(root, valued, **changes):
     return prefrl.train(Target, teacher="advantage", reference=valued, out=root, settings=TINY, **(ASKED | changes))
 
 
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, valued):
+    """A run whose teacher judged by those values."""
+    return train(tmp_path_factory.mktemp("judged") / "run", valued).root
+
+
 def test_a_run_keeps_the_values_and_can_be_resumed(tmp_path, valued):
     whole = train(tmp_path / "whole", valued)
     assert whole.summary["labels_by_teacher"] == {"advantage": 12}
@@ -108,16 +115,16 @@ def test_a_run_keeps_the_values_and_can_be_resumed(tmp_path, valued):
     assert kept["reward_scale"] == pytest.approx(math.sqrt(var + 1e-8))
 
 
-def test_values_are_those_of_the_run_s_own_policy(tmp_path, valued):
-    run = RunDirectory.open(train(tmp_path / "run", valued).root)
+def test_values_are_those_of_the_run_s_own_policy(judged, valued):
+    run = RunDirectory.open(judged)
     loaded = load_reference(run, Target.observation_space, Target.action_space, "cpu")
     weights = load_tree(sorted((valued / "checkpoints").iterdir())[-1])["agent"]["policy"]
     assert same_tree({name: tensor.numpy() for name, tensor in loaded.network.state_dict().items()}, weights)
     assert loaded.values(np.array([[0.5], [-0.5], [0.1]], np.float32)).shape == (3,)
 
 
-def test_a_run_s_teacher_judges_by_its_reference(tmp_path, valued, monkeypatch):
-    run = RunDirectory.open(train(tmp_path / "run", valued).root)
+def test_a_run_s_teacher_judges_by_its_reference(judged, monkeypatch):
+    run = RunDirectory.open(judged)
     closed = []
     monkeypatch.setattr(advantages, "run_env", lambda config: closing(run_env(config), closed))
     teacher = make_teacher("advantage", 0, lambda: None, run=run)
@@ -135,20 +142,19 @@ def closing(env, closed):
     return env
 
 
-def test_it_answers_in_runs_that_still_have_the_values(tmp_path, valued):
+def test_it_answers_in_runs_that_still_have_the_values(tmp_path, judged):
     with pytest.raises(UsageError, match="answers in runs only"):
         make_teacher("advantage", 0, lambda: None)
-    run = RunDirectory.open(train(tmp_path / "run", valued).root)
+    run = RunDirectory.open(shutil.copytree(judged, tmp_path / "run"))
     path = run.reference / "policy.safetensors"
     save_tree(path, load_tree(path) | {"reward_scale": None})
     with pytest.raises(PrefrlError, match="has no value function of the task's reward"):
         make_teacher("advantage", 0, lambda: None, run=run)
 
 
-def test_what_lacks_values_of_the_task_s_reward_is_refused(tmp_path, valued):
-    learned = train(tmp_path / "learned", valued).root
+def test_what_lacks_values_of_the_task_s_reward_is_refused(tmp_path, judged, valued):
     lacks = "needs a value function of the task's own reward"
-    for source, settings in ((learned, {}), (valued, {"kl.policy": "initial"})):
+    for source, settings in ((judged, {}), (valued, {"kl.policy": "initial"})):
         with pytest.raises(UsageError, match=lacks):
             prefrl.train(
                 Target, teacher="advantage", reference=source, out=tmp_path / "no", settings=TINY | settings, **ASKED
