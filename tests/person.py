@@ -114,7 +114,8 @@ class Person:
         """Which pair is on the screen, once it is another than `besides`."""
         guess_at = time.monotonic() + self.patience
         what = "a pair that can be told from the others"
-        return until(lambda: self._look(besides, guess=time.monotonic() > guess_at), what)
+        # The first clips wait for the renderer, which gives way to everything else at work.
+        return until(lambda: self._look(besides, guess=time.monotonic() > guess_at), what, 3 * DEADLINE)
 
     def _look(self, besides: int | None, guess: bool) -> Seen | None:
         assert self.viewer is not None

@@ -29,20 +29,18 @@ def random_returns(env_id: str, episodes: int = 20) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
-def test_reacher_is_learned_from_labels(mode: str, tmp_path: Path) -> None:
+def test_a_cheetah_learns_to_run_from_labels(mode: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
-    flags = ("--mode", mode, "--steps", "60000", "--labels", "200", "--out", root)
-    done = prefrl("train", "reacher", *flags)
+    done = prefrl("train", "cheetah", "--mode", mode, "--steps", "40000", "--labels", "100", "--out", root)
     assert done.code == 0, done.err
-    by_chance = random_returns("prefrl/Reacher-v0", 50)
-    figures = summary(root)
-    assert label_counts(root) == (200, 200)
-    assert figures["reward_correlation"] > 0.7
-    played = [float(word) for word in prefrl("play", root, "--episodes", "20").out.rpartition(":")[2].split()]
-    assert len(played) == 20
-    # Random actions get about -10 with a spread of 4; no episode can get more than 0.
-    assert np.mean(played) > by_chance.mean() / 1.5
-    assert np.mean(played) > by_chance.mean() + 3 * by_chance.std() / np.sqrt(20)
+    by_chance = random_returns("prefrl/Cheetah-v0", 5)
+    assert label_counts(root) == (100, 100)
+    assert summary(root)["reward_correlation"] > 0.4
+    played = [float(word) for word in prefrl("play", root, "--episodes", "5").out.rpartition(":")[2].split()]
+    assert len(played) == 5
+    # Random actions get about -80 with a spread of 60. Three seeds in both modes got 860 to 1,090.
+    assert by_chance.max() < 100
+    assert min(played) > 400
 
 
 def test_the_dot_is_steered_from_pixels(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_suites_run_without_the_extra_and_studies_say_what_is_missing(tmp_path):
 
 def test_a_study_s_folder_is_found_by_its_name():
     assert study_of(RESULTS / "graph").title.startswith("Imitation of the best")
-    assert find_study("horizon-one").suite is None
+    assert find_study("negative-feedback").suite is None
 
 
 @pytest.mark.parametrize(
