@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 LABELS, STEPS = 80, 8000
 KILLS = ["labeller"] * 9 + ["renderer"] * 3 + ["learner"] * 2 + ["training"] * 3
-"""In each of the three runs."""
+"""In each of the two runs."""
 
 
 class Scene:
@@ -85,7 +85,7 @@ def leases_end(root: Path, pid: int) -> float:
         return float(connection.execute(query, (f"%:{pid}:%",)).fetchone()[0])
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_no_answer_is_lost_whichever_process_is_killed(tmp_path: Path, seed: int) -> None:
     moments, scene = random.Random(seed), Scene(tmp_path / "run")
     to_kill = moments.sample(KILLS, len(KILLS))
