@@ -89,7 +89,7 @@ def leases_end(root: Path, pid: int) -> float:
 def test_no_answer_is_lost_whichever_process_is_killed(tmp_path: Path, seed: int) -> None:
     moments, scene = random.Random(seed), Scene(tmp_path / "run")
     to_kill = moments.sample(KILLS, len(KILLS))
-    deadline = time.monotonic() + 3 * DEADLINE
+    deadline = time.monotonic() + 5 * DEADLINE
     try:
         while not scene.finished:
             assert time.monotonic() < deadline, scene.log.read_text()
