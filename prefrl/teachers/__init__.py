@@ -91,12 +91,10 @@ Maker = Callable[[Setting], Teacher] | str
 
 
 def _simulated(setting: Setting) -> Teacher:
-    configuration, common = (
-        _configuration(setting.name),
-        (setting.seed, setting.episodes, setting.kinds, setting.watched),
-    )
+    configuration = _configuration(setting.name)
     judged = located(_ADVANTAGES)(setting) if configuration.advantage else None
-    return SimulatedTeacher(setting.name, configuration, *common, judged)
+    seed, episodes, kinds, watched = setting.seed, setting.episodes, setting.kinds, setting.watched
+    return SimulatedTeacher(setting.name, configuration, seed, episodes, kinds, watched, judged)
 
 
 def _configuration(name: str) -> TeacherConfiguration:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
@@ -52,8 +53,7 @@ class SimulatedTeacher:
                 `FeedbackKind.simulate`.
             judged: Returns what is judged in place of the true rewards; None for these.
         """
-        self._judged = judged
-        self._kinds, self._watched = kinds, watched
+        self._kinds, self._watched, self._judged = kinds, watched, judged
         self._name, self._configuration, self._seed, self._episodes = name, configuration, seed, episodes
         self._answers: list[Answer] = []
 
@@ -61,7 +61,7 @@ class SimulatedTeacher:
         """Answer queries, given by their ids in the store."""
         episodes = self._episodes()
         for query_id, query in queries.items():
-            judged = self._judged or (lambda segment: segment.true_rewards)
+            judged = self._judged or attrgetter("true_rewards")
             rewards = [judged(segment) for segment in query.segments]
             usual = 0.0 if self._judged else _usual(episodes, len(rewards[0]))
             chance = stream(self._seed, "teacher", query.round, query.rank).random(2 + 2 * len(rewards[0]))
