@@ -243,19 +243,24 @@ def test_answers_of_a_judge_are_no_person_s():
 
 
 @pytest.mark.parametrize(
-    ("shift", "verdict", "said"),
+    ("shown", "expert", "verdict", "said"),
     [
-        (0.31, Verdict.HELD, "on cheetah, hopper."),
-        (0.0, Verdict.FAILED, "on no task; not with 12 against 25 on cheetah"),
+        (0.31, 0.31, Verdict.HELD, "in 12 of 12 cases with the demonstrator's, in 8 of 8 cases with the expert's."),
+        (0.31, 0.0, Verdict.PARTLY, "in 0 of 8 cases with the expert's; not expert-6 against 12 on cheetah, "),
+        (0.0, 0.31, Verdict.PARTLY, "in 0 of 12 cases with the demonstrator's, in 8 of 8 cases"),
+        (0.0, 0.0, Verdict.FAILED, "; not shown-6 against 12 on cheetah, "),
     ],
 )
-def test_half_of_the_labels_must_be_enough(tmp_path, shift, verdict, said):
-    budgets = {12: 0.05, 25: 0.1, 50: 0.2, 100: 0.5, 200: 0.8, 400: 0.9}
+def test_half_of_the_labels_must_be_enough(tmp_path, shown, expert, verdict, said):
+    budgets = {6: 0.02, 12: 0.05, 25: 0.1, 50: 0.2, 100: 0.5, 200: 0.8, 400: 0.9}
     told = {"true": 1.0, "demonstrator": 0.4} | {str(labels): score for labels, score in budgets.items()}
-    told |= {f"shown-{labels}": score + shift for labels, score in budgets.items()}
+    told |= {f"shown-{labels}": score + shown for labels, score in budgets.items()}
+    told |= {f"expert-{labels}": budgets[labels] + expert for labels in (6, 12, 25, 50)}
     found = ran("demonstrations", tmp_path / "out", told)
     assert found.verdict is verdict
     assert said in found.findings
+    assert f"cheetah: 6 labels 0.02 / {0.02 + shown:.2f} / {0.02 + expert:.2f}, 12 labels" in found.findings
+    assert f"100 labels 0.50 / {0.5 + shown:.2f}, 200" in found.findings
 
 
 def test_imitation_is_compared_with_a_reward_model_on_cheetah(tmp_path):

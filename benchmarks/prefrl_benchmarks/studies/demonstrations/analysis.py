@@ -12,44 +12,65 @@ from prefrl_benchmarks.report.style import COLOURS, finish
 from prefrl_benchmarks.studies.study import Measured, Outcome, judged
 from prefrl_benchmarks.studies.trained import Trained, score_rows, spread
 
+STARTS = {"": "comparisons", "shown-": "with demonstrations", "expert-": "with an expert's"}
+"""What the names of variants begin with, before the number of labels."""
+
 
 def analyse(measured: Measured) -> Outcome:
     """Judge the claim; see `prefrl_benchmarks.studies.study`."""
-    trained, budgets = Trained(measured), measured.settings["budgets"]
+    trained, settings = Trained(measured), measured.settings
+    budgets = {"": settings["budgets"], "shown-": settings["budgets"], "expert-": settings["expert_budgets"]}
     pairs = [
-        (task, few, many, bool(trained.scores(task, f"shown-{few}").mean() >= trained.scores(task, str(many)).mean()))
+        (task, f"{start}{few}", many)
         for task in trained.tasks
-        for few, many in pairwise(budgets)
+        for start in ("shown-", "expert-")
+        for few, many in pairwise(settings["budgets"])
+        if few in budgets[start]
     ]
-    shifted = [task for task in trained.tasks if all(held for each, _, _, held in pairs if each == task)]
-    missed = ", ".join(f"{few} against {many} on {task}" for task, few, many, held in pairs if not held)
+    held = [_mean(trained, task, few) >= _mean(trained, task, str(many)) for task, few, many in pairs]
     said = "; ".join(
-        f"{task}: {', '.join(f'{n} labels {_pair(trained, task, n)}' for n in budgets)}; the demonstrator "
-        f"{spread(trained.scores(task, 'demonstrator'))}"
+        f"{task}: "
+        + ", ".join(f"{labels} labels {_scores(trained, task, labels, budgets)}" for labels in settings["budgets"])
+        + f"; the demonstrator {spread(trained.scores(task, 'demonstrator'))}"
         for task in trained.tasks
     )
-    findings = (
-        f"Scores without and with demonstrations: {said}. Half of the labels with demonstrations give at least the "
-        f"return of all without at every budget on {', '.join(shifted) or 'no task'}"
-        f"{f'; not with {missed}' if missed else ''}."
+    counts = ", ".join(
+        f"in {sum(kept)} of {len(kept)} cases {name}"
+        for start, name in (("shown-", "with the demonstrator's"), ("expert-", "with the expert's"))
+        if (kept := [good for (_, few, _), good in zip(pairs, held, strict=True) if few.startswith(start)])
     )
-    variants = ["demonstrator", *(f"{start}{n}" for n in budgets for start in ("", "shown-"))]
-    panels = [partial(_draw, trained=trained, task=task) for task in trained.tasks]
-    return Outcome(judged(*(held for *_, held in pairs)), findings, score_rows(trained, variants), panels)
+    missed = ", ".join(
+        f"{few} against {many} on {task}" for (task, few, many), good in zip(pairs, held, strict=True) if not good
+    )
+    failed = f"; not {missed}" if missed else ""
+    findings = (
+        f"Scores without demonstrations, with the demonstrator's and with the expert's: {said}. About half of the "
+        f"labels with demonstrations give at least the return of all without {counts}{failed}."
+    )
+    variants = ["demonstrator", *(f"{start}{n}" for n in budgets[""] for start in budgets if n in budgets[start])]
+    panels = [partial(_draw, trained=trained, task=task, budgets=budgets) for task in trained.tasks]
+    return Outcome(judged(*map(bool, held)), findings, score_rows(trained, variants), panels)
 
 
-def _pair(trained: Trained, task: str, labels: int) -> str:
-    without, shown = (trained.scores(task, name) for name in (str(labels), f"shown-{labels}"))
-    return f"{without.mean():.2f} and {shown.mean():.2f}" if len(without) and len(shown) else "-"
+def _mean(trained: Trained, task: str, variant: str) -> float:
+    """Mean score; NaN, which is no less and no more than anything, without a finished run."""
+    scores = trained.scores(task, variant)
+    return float(scores.mean()) if len(scores) else np.nan
 
 
-def _draw(axes: Axes, trained: Trained, task: str) -> None:
-    budgets = trained.measured.settings["budgets"]
-    for colour, start, name in zip(COLOURS, ("", "shown-"), ("comparisons", "with demonstrations"), strict=False):
-        found = [trained.scores(task, f"{start}{labels}") for labels in budgets]
-        axes.plot(budgets, [scores.mean() for scores in found], "o-", color=colour, label=name)
-        for labels, scores in zip(budgets, found, strict=True):
+def _scores(trained: Trained, task: str, labels: int, budgets: dict[str, list[int]]) -> str:
+    return " / ".join(
+        f"{_mean(trained, task, f'{start}{labels}'):.2f}" for start in budgets if labels in budgets[start]
+    )
+
+
+def _draw(axes: Axes, trained: Trained, task: str, budgets: dict[str, list[int]]) -> None:
+    for colour, (start, name) in zip(COLOURS, STARTS.items(), strict=False):
+        found = [trained.scores(task, f"{start}{labels}") for labels in budgets[start]]
+        means = [_mean(trained, task, f"{start}{labels}") for labels in budgets[start]]
+        axes.plot(budgets[start], means, "o-", color=colour, label=name)
+        for labels, scores in zip(budgets[start], found, strict=True):
             axes.plot(np.full(len(scores), labels), scores, ".", color=colour, alpha=0.6)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(budgets, [str(labels) for labels in budgets])
+    axes.set_xticks(budgets[""], [str(labels) for labels in budgets[""]])
     finish(axes, f"{task}: score by labels", "score", "labels")
