@@ -111,6 +111,7 @@ TESTS = {
     "prefrl/selection/asker.py": ("asker", "asker_resumed", "untold", "judge_untold"),
     "prefrl/experience/recorder.py": ("segments", "segment_scenes", "buffers", "pixels", "agents", "snapshots"),
     "prefrl/feedback/store.py": ("store", "undo", "leases", "repeats", "archive", "quality", "kinds"),
+    "prefrl/feedback/rows.py": ("store", "undo", "leases", "repeats", "archive", "quality", "kinds"),
     "prefrl/feedback/leases.py": ("leases", "kinds", "repeats"),
     "prefrl/feedback/label_changes.py": ("undo", "untold"),
     "prefrl/feedback/kinds/comparison.py": ("teachers", "kinds", "quality", "reward_fit"),

@@ -25,8 +25,8 @@ from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.label_history import RecordedAnswer
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import IMPORTED_ROUND, Answer
 from prefrl.feedback.transfer import export_labels, import_labels
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory

@@ -20,8 +20,8 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.demonstrations import Demonstrations, EpisodeTape
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import IMPORTED_ROUND, Answer
 from prefrl.recipes import resolve
 from prefrl.runs.control import Control
 from prefrl.selection.automatic_labels import AutomaticLabels

@@ -28,8 +28,9 @@ from prefrl.feedback.database import (
     segments_of,
 )
 from prefrl.feedback.kinds import KINDS, from_json
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, is_closed, is_open, undo
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.rows import is_closed, is_open, undo
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import IMPORTED_ROUND, Answer
 
 LEASE_SECONDS = 60.0
 """Time until a lease expires. Viewers renew their leases much more often."""

@@ -43,8 +43,9 @@ from prefrl.feedback.label_history import (
     history_rows,
 )
 from prefrl.feedback.leases import reinstate
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answer_row, place_segments, undo
-from prefrl.feedback.terms import Answer
+from prefrl.feedback.rows import answer_row, place_segments, undo
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import IMPORTED_ROUND, Answer
 
 _UNKNOWN = -1
 """Stands for the id of a flag that the run never had."""

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from prefrl.feedback.database import QUERIES, REPEATS, STANDING, now, segments_of
 from prefrl.feedback.kinds import KINDS, from_json
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import LabelStore, is_closed, is_open, place_segments
+from prefrl.feedback.rows import is_closed, is_open, place_segments
+from prefrl.feedback.store import LabelStore
 from prefrl.seeding import stream
 
 REPEAT_ROUND = -1

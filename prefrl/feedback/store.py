@@ -6,7 +6,6 @@ Answers are never changed or deleted: undoing an answer adds a row. The view `an
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,27 +18,35 @@ from prefrl.feedback.database import (
     ANSWERS,
     META,
     QUERIES,
-    QUERY_SEGMENTS,
-    REPEATS,
     SEGMENTS,
     STANDING,
     UNREADABLE,
-    WITHDRAWN,
     Database,
     now,
     segments_of,
 )
-from prefrl.feedback.kinds import KINDS, from_json, to_json
-from prefrl.feedback.terms import DEMONSTRATIONS, JUDGE, Answer, Label, Pending, Query, StandingAnswer
+from prefrl.feedback.kinds import KINDS, from_json
+from prefrl.feedback.rows import (
+    ASKED_HERE,
+    ASKING,
+    CLOSED,
+    NO_REPEAT,
+    add_segments,
+    answer_row,
+    check_fit,
+    complete,
+    is_closed,
+    is_open,
+    lengths_of,
+    place_segments,
+    query_row,
+    standing_answers,
+    undo,
+)
+from prefrl.feedback.terms import DEMONSTRATIONS, IMPORTED_ROUND, JUDGE, Answer, Label, Pending, Query, StandingAnswer
 from prefrl.feedback.waiting import Waiting
 
-IMPORTED_ROUND = 0
-"""Selection round of imported labels. It is before all rounds of the run, so a replay always includes them."""
-_NO_REPEAT = QUERIES.c.id.not_in(sa.select(REPEATS.c.query_id))
-"""Queries that are not repeats. Repeats measure consistency; they neither train the model nor count as labels."""
-_ASKED_HERE = (QUERIES.c.round != IMPORTED_ROUND) & QUERIES.c.id.not_in(sa.select(WITHDRAWN.c.query_id))
-"""Queries that are neither imported nor withdrawn."""
-_ASKING, _CLOSED, _QUEUED = "asking", "closed", "queued"
+_QUEUED = "queued"
 
 
 class LabelStore:
@@ -72,11 +79,11 @@ class LabelStore:
         keys = QUERIES.c.round.in_({query.round for query in queries})
         columns = sa.select(QUERIES.c.round, QUERIES.c.rank, QUERIES.c.id).where(keys)
         with self._write() as connection:
-            _add_segments(connection, queries)
+            add_segments(connection, queries)
             there = {(row[0], row[1]) for row in connection.execute(columns)}
             new = [query for query in queries if (query.round, query.rank) not in there]
             if new:
-                connection.execute(QUERIES.insert(), [_query_row(query) for query in new])
+                connection.execute(QUERIES.insert(), [query_row(query) for query in new])
             ids = {(row[0], row[1]): int(row[2]) for row in connection.execute(columns)}
             for query in new:
                 place_segments(connection, ids[query.round, query.rank], [segment.id for segment in query.segments])
@@ -99,11 +106,11 @@ class LabelStore:
         """Return those of the queries that want more answers than they have."""
         asked = set(query_ids)
         with self._read() as connection:
-            return asked - set(connection.scalars(_complete().where(QUERIES.c.id.in_(asked))))
+            return asked - set(connection.scalars(complete().where(QUERIES.c.id.in_(asked))))
 
     def pending(self) -> list[Pending]:
         """Return the queries that still want answers, sorted by id."""
-        waiting = sa.select(QUERIES.c.id).where(is_open(QUERIES.c.id), _NO_REPEAT)
+        waiting = sa.select(QUERIES.c.id).where(is_open(QUERIES.c.id), NO_REPEAT)
         columns = (
             QUERIES.c.id,
             QUERIES.c.kind,
@@ -138,7 +145,7 @@ class LabelStore:
             if unknown := asked - queries.keys():
                 raise UsageError(f"there is no query {min(unknown)}")
             about = segments_of(connection, sa.select(QUERIES.c.id).where(QUERIES.c.id.in_(asked)))
-            lengths = _lengths(connection, about.values())
+            lengths = lengths_of(connection, about.values())
             given = sa.select(STANDING.c.query_id, STANDING.c.teacher, STANDING.c.labeller)
             who: dict[int, list[tuple[str, str | None]]] = {number: [] for number in asked}
             for query_id, teacher, labeller in connection.execute(given.where(STANDING.c.query_id.in_(asked))):
@@ -146,7 +153,7 @@ class LabelStore:
             at, taken, late = now(), [], []
             for answer in answers:
                 row = answer_row(answer, queries[answer.query_id].kind, about[answer.query_id], at)
-                _check_fit(answer, queries[answer.query_id].kind, [lengths[each] for each in about[answer.query_id]])
+                check_fit(answer, queries[answer.query_id].kind, [lengths[each] for each in about[answer.query_id]])
                 before, whoever = who[answer.query_id], (answer.teacher, answer.labeller)
                 if len(before) < queries[answer.query_id].wanted and whoever not in before:
                     taken.append(row)
@@ -188,12 +195,12 @@ class LabelStore:
             still want.
         """
         counted = STANDING.c.teacher != DEMONSTRATIONS if teacher is None else STANDING.c.teacher == teacher
-        upto = _NO_REPEAT if max_round is None else _NO_REPEAT & (QUERIES.c.round <= max_round)
+        upto = NO_REPEAT if max_round is None else NO_REPEAT & (QUERIES.c.round <= max_round)
         joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
         said = sa.select(STANDING.c.kind, STANDING.c.value, sa.func.count()).select_from(joined).where(upto, counted)
         missing = sa.select(QUERIES.c.wanted - sa.func.count(STANDING.c.id).label("missing"))
         missing = missing.select_from(sa.outerjoin(QUERIES, STANDING, QUERIES.c.id == STANDING.c.query_id))
-        missing = missing.where(_ASKED_HERE, upto).group_by(QUERIES.c.id)
+        missing = missing.where(ASKED_HERE, upto).group_by(QUERIES.c.id)
         missing = missing.having(sa.func.count(STANDING.c.id) < QUERIES.c.wanted)
         counts = dict.fromkeys((name for kind in KINDS.values() for name in kind.tallies), 0)
         counts |= {"pending": 0, "answered": 0}
@@ -211,7 +218,7 @@ class LabelStore:
     def by_teacher(self) -> dict[str, int]:
         """Count the standing answers by teacher, including the automatic labels of `DEMONSTRATIONS`."""
         joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
-        count = sa.select(STANDING.c.teacher, sa.func.count()).select_from(joined).where(_NO_REPEAT)
+        count = sa.select(STANDING.c.teacher, sa.func.count()).select_from(joined).where(NO_REPEAT)
         with self._read() as connection:
             return {row[0]: row[1] for row in connection.execute(count.group_by(STANDING.c.teacher))}
 
@@ -242,7 +249,7 @@ class LabelStore:
     def labels(self, *kinds: str) -> list[Label]:
         """Return the standing answers of some feedback kinds that can be learned from, sorted by id."""
         with self._read() as connection:
-            answers = _standing(connection, QUERIES.c.kind.in_(kinds))
+            answers = standing_answers(connection, QUERIES.c.kind.in_(kinds))
         labels = (label_of(answer.kind, answer.id, answer.segments, answer.value) for answer in answers)
         return [label for label in labels if label is not None]
 
@@ -255,9 +262,9 @@ class LabelStore:
     @closed.setter
     def closed(self, closed: bool) -> None:
         with self._write() as connection:
-            connection.execute(META.delete().where(META.c.key == _ASKING))
+            connection.execute(META.delete().where(META.c.key == ASKING))
             if closed:
-                connection.execute(META.insert().values(key=_ASKING, value=_CLOSED))
+                connection.execute(META.insert().values(key=ASKING, value=CLOSED))
 
     @property
     def queued(self) -> bool:
@@ -275,7 +282,7 @@ class LabelStore:
     def unreadable(self) -> set[int]:
         """Return the ids of unreadable standing labels whose queries were not answered again."""
         ids = sa.select(UNREADABLE.c.id).join(QUERIES, QUERIES.c.id == UNREADABLE.c.query_id)
-        ids = ids.where(_NO_REPEAT, QUERIES.c.id.not_in(_complete()))
+        ids = ids.where(NO_REPEAT, QUERIES.c.id.not_in(complete()))
         with self._read() as connection:
             return set(connection.scalars(ids))
 
@@ -286,7 +293,7 @@ class LabelStore:
         """
         with self._read() as connection:
             corrupt = damaged(connection)
-            return [answer for answer in _standing(connection, sa.true()) if answer.id not in corrupt]
+            return [answer for answer in standing_answers(connection, sa.true()) if answer.id not in corrupt]
 
     def imported_after(self, round_: int) -> bool:
         """Return whether labels were imported after the first answers of rounds later than this one."""
@@ -330,103 +337,3 @@ def label_of(kind: str, answer_id: int, segments: Sequence[int], value: Any) -> 
     """Convert an answer to a label for training; None if nothing is learned from it."""
     target = KINDS[kind].target(value)
     return None if target is None else Label(answer_id, tuple(segments), target, kind)
-
-
-def undo(connection: sa.Connection, answer_id: int, at: str | None = None) -> None:
-    """Undo an answer within a transaction, see `LabelStore.undo`; `at` is the time, by default now."""
-    if connection.scalar(sa.select(STANDING.c.id).where(STANDING.c.id == answer_id)) is None:
-        raise UsageError(f"there is no standing answer {answer_id}")
-    row = connection.execute(sa.select(ANSWERS).where(ANSWERS.c.id == answer_id)).mappings().one()
-    append(connection, [{**row, "value": None, "undoes": answer_id, "created_at": at or now()}])
-
-
-def is_open(query_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-    """Whether a query wants more answers: it is neither complete, withdrawn nor imported."""
-    imported = sa.select(QUERIES.c.id).where(QUERIES.c.round == IMPORTED_ROUND)
-    closed = (_complete(), sa.select(WITHDRAWN.c.query_id), imported)
-    return sa.and_(*(query_id.not_in(others) for others in closed))
-
-
-def is_closed(connection: sa.Connection) -> bool:
-    """Return `LabelStore.closed`, within a transaction."""
-    return connection.scalar(sa.select(META.c.value).where(META.c.key == _ASKING)) == _CLOSED
-
-
-def place_segments(connection: sa.Connection, query_id: int, segments: Sequence[int]) -> None:
-    """Store the segments of a query in the order shown, within a transaction."""
-    rows = [{"query_id": query_id, "place": place, "segment_id": segment} for place, segment in enumerate(segments)]
-    connection.execute(QUERY_SEGMENTS.insert(), rows)
-
-
-def answer_row(answer: Answer, kind: str, segments: Sequence[int], at: str) -> dict[str, Any]:
-    """Return the row of the history for an answer.
-
-    Raises:
-        UsageError: if the value is not valid for the kind.
-    """
-    try:
-        value = to_json(KINDS[kind], answer.value)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{answer.value!r:.80} is not a valid answer of kind {kind}: {error}") from None
-    shown = {"shown": json.dumps(list(segments)), "created_at": at, "late": 0, "undoes": None}
-    return answer._asdict() | {"value": value} | shown
-
-
-def _check_fit(answer: Answer, kind: str, lengths: Sequence[int]) -> None:
-    """Raise UsageError if a value does not fit the segments of its query."""
-    try:
-        KINDS[kind].check(KINDS[kind].parse(answer.value), lengths)
-    except ValueError as error:
-        raise UsageError(f"{answer.value!r:.80} is not a valid answer to query {answer.query_id}: {error}") from None
-
-
-def _lengths(connection: sa.Connection, asked: Iterable[Sequence[int]]) -> dict[int, int]:
-    """Return the numbers of steps of segments, by their ids."""
-    wanted = {segment for segments in asked for segment in segments}
-    rows = connection.execute(sa.select(SEGMENTS.c.id, SEGMENTS.c.length).where(SEGMENTS.c.id.in_(wanted)))
-    return {row.id: row.length for row in rows}
-
-
-def _complete() -> sa.Select[tuple[int]]:
-    """Select the queries that have as many answers as they want."""
-    joined = sa.join(STANDING, QUERIES, QUERIES.c.id == STANDING.c.query_id)
-    answered = sa.select(STANDING.c.query_id).select_from(joined)
-    return answered.group_by(STANDING.c.query_id).having(sa.func.count() >= sa.func.min(QUERIES.c.wanted))
-
-
-def _standing(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> list[StandingAnswer]:
-    """Return standing answers, without those to repeats, sorted by id."""
-    columns = [STANDING.c[name] for name in StandingAnswer._fields if name != "segments"]
-    rows = sa.select(*columns).join(QUERIES, QUERIES.c.id == STANDING.c.query_id).where(_NO_REPEAT, chosen)
-    found = connection.execute(rows.order_by(STANDING.c.id)).all()
-    asked = sa.select(ANSWERS.c.query_id).where(ANSWERS.c.id >= found[0].id) if found else None
-    about = segments_of(connection, asked) if found else {}
-    values: dict[tuple[str, str], Any] = {}  # parsed values; most answers have the same few
-    answers = []
-    for number, query_id, kind, text, *given in found:
-        with contextlib.suppress(ValueError):  # of a kind whose values cannot be enumerated
-            if (kind, text) not in values:
-                values[kind, text] = from_json(KINDS[kind], text)
-            answers.append(StandingAnswer(number, query_id, kind, about[query_id], values[kind, text], *given))
-    return answers
-
-
-def _add_segments(connection: sa.Connection, queries: Sequence[Query]) -> None:
-    steps = {segment.id: query.agent_step for query in queries for segment in query.segments}
-    lengths = {segment.id: len(segment) for query in queries for segment in query.segments}
-    known = set(connection.scalars(sa.select(SEGMENTS.c.id).where(SEGMENTS.c.id.in_(steps))))
-    rows = [
-        {"id": number, "length": lengths[number], "agent_step": step}
-        for number, step in steps.items()
-        if number not in known
-    ]
-    if rows:
-        connection.execute(SEGMENTS.insert(), rows)
-
-
-def _query_row(query: Query) -> dict[str, Any]:
-    kind = KINDS[query.kind]
-    if len(query.segments) != kind.arity:
-        raise UsageError(f"a query of kind {kind.name} has {kind.arity} segments, not {len(query.segments)}")
-    row = {name: getattr(query, name) for name in ("kind", "round", "rank", "agent_step", "wanted")}
-    return row | {"created_at": now()}

@@ -12,6 +12,8 @@ JUDGE = "judge"
 """The teacher that is a learned reward model."""
 DEMONSTRATIONS = "demonstrations"
 """The teacher of automatic labels, which prefer demonstrated clips. They are not part of the label budget."""
+IMPORTED_ROUND = 0
+"""Selection round of imported labels. It is before all rounds of the run, so a replay always includes them."""
 
 
 class Query(NamedTuple):

@@ -16,8 +16,8 @@ from prefrl.experience.clips import ClipFolder
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds import kinds_of
 from prefrl.feedback.leases import LabelQueue
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore, answers_given
-from prefrl.feedback.terms import JUDGE, Query
+from prefrl.feedback.store import LabelStore, answers_given
+from prefrl.feedback.terms import IMPORTED_ROUND, JUDGE, Query
 from prefrl.feedback.usable import unusable_labels
 from prefrl.feedback.watched import WatchedRewards
 from prefrl.reward.ensemble import RewardEnsemble

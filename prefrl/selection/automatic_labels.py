@@ -18,8 +18,8 @@ from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.segment import Segment
 from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.merge import free_segments
-from prefrl.feedback.store import IMPORTED_ROUND, LabelStore
-from prefrl.feedback.terms import DEMONSTRATIONS, Answer
+from prefrl.feedback.store import LabelStore
+from prefrl.feedback.terms import DEMONSTRATIONS, IMPORTED_ROUND, Answer
 from prefrl.seeding import stream
 
 
