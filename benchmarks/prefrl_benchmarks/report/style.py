@@ -65,6 +65,7 @@ def finish(axes: Axes, title: str, vertical: str, horizontal: str | None = None)
 
 def _figure(draws: Sequence[Draw], columns: int, size: tuple[float, float] = _PANEL) -> Figure:
     rows = math.ceil(len(draws) / columns)
+    columns = math.ceil(len(draws) / rows)  # four panels are two rows of two, not three and one
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         for index, draw in enumerate(draws):

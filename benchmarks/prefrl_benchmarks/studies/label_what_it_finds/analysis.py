@@ -72,9 +72,12 @@ def _table(measured: Measured, trained: Trained) -> list[Row]:
 def _panel(measured: Measured, task: str, what: str) -> Draw:
     def draw(axes: Axes) -> None:
         rounds = range(measured.settings["rounds"])
+        axes.set_xticks([number + 1 for number in rounds])
         for colour, arm in zip(COLOURS, ARMS, strict=False):
             found = [_rates(measured, task, arm, what, _of_round(number)) for number in rounds]
             axes.plot([number + 1 for number in rounds], [each.mean() for each in found], "o-", color=colour, label=arm)
+            for number, rates in zip(rounds, found, strict=True):
+                axes.plot(np.full(len(rates), number + 1), rates, ".", color=colour, alpha=0.6)
         finish(
             axes,
             f"{task}: {'failures' if what == 'failures' else 'new kinds of failures'}",
