@@ -20,7 +20,7 @@ from prefrl.experience.user_envs import UserEnv, check_json, register_user_env, 
 from prefrl.feedback.archive import LabelArchive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.feasibility import check_feedback
-from prefrl.feedback.finishing import finish_asking, is_closed
+from prefrl.feedback.finishing import check_queue, finish_asking, is_closed
 from prefrl.feedback.transfer import add_labels, check_task
 from prefrl.machine.devices import choose_device
 from prefrl.machine.processes import leave_unguarded_import
@@ -238,6 +238,8 @@ def resume(
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
         have = f"{root} has --labels {run.config.queries.labels} --steps {run.config.steps}"
         raise UsageError(f"--labels and --steps can only be raised when a run is resumed: {have}")
+    if labels is not None:
+        check_queue(run, labels)
     if config != run.config or reopened:
         run = RunDirectory(run.root, config)
         lock = run.lock()

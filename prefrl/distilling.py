@@ -27,7 +27,7 @@ from prefrl.experience.demonstrations import Demonstrations
 from prefrl.experience.environments import make_evaluation_envs
 from prefrl.experience.evaluation import Act, Evaluation, evaluate, evaluation_seed, undisturbed
 from prefrl.experience.make_env import run_env
-from prefrl.experience.observed_parts import chosen_numbers
+from prefrl.experience.observed_parts import chosen_numbers, places_within
 from prefrl.experience.segment import Segment
 from prefrl.machine.memory import peak_rss_mb
 from prefrl.runs.control import Control
@@ -183,7 +183,7 @@ def _clone_in_rounds(
     agent: Agent, config: RunConfig, theirs: RunConfig, teacher: Policy, settings: DistilSettings, tell: Tell
 ) -> None:
     """Alternate between acting and cloning."""
-    places = np.array(_places(config, theirs))
+    places = places_within(config.observe, theirs.observe)
     episodes: list[Segment] = []
     for number in range(settings.rounds):
         tell(f"round {number + 1} of {settings.rounds}")
@@ -196,20 +196,14 @@ def _clone_in_rounds(
         agent.clone(shown, config.demonstrations, stream(config.seed, "demonstrations"), lambda: None, known=before)
 
 
-def _places(config: RunConfig, theirs: RunConfig) -> list[int]:
-    """Return the places of what a student observes in what its teacher observes."""
-    own = list(config.observe or ())
-    return own if theirs.observe is None else [theirs.observe.index(place) for place in own]
-
-
-def visited(theirs: RunConfig, act: Act, teacher: Act, places: Array, steps: int, seed: int) -> list[Segment]:
+def visited(theirs: RunConfig, act: Act, teacher: Act, places: Array | slice, steps: int, seed: int) -> list[Segment]:
     """Let a policy act, and record what the teacher would have done in the states that it visits.
 
     Args:
         theirs: The teacher's run.
         act: The policy that acts, on the teacher's observations.
         teacher: The teacher.
-        places: (P,) places of the numbers that are recorded.
+        places: (P,) places of the numbers that are recorded, or a slice.
         steps: Number of steps, rounded up to whole steps of all environments.
         seed: Seed of the first environment.
 

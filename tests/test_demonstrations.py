@@ -59,7 +59,7 @@ def test_a_damaged_file_and_another_kind_of_file_are_one_line(tmp_path):
     with pytest.raises(PrefrlError, match="damaged"):
         Demonstrations.load(path)
     ClipFolder(tmp_path).save(segment(7))
-    with pytest.raises(PrefrlError, match="damaged"):
+    with pytest.raises(UsageError, match="holds no demonstrations"):
         Demonstrations.load(ClipFolder(tmp_path).file(7))
     with pytest.raises(PrefrlError, match="missing"):
         Demonstrations.load(tmp_path / "nothing")

@@ -1,5 +1,6 @@
 """Distilling: students that observe less, as runs that everything else can open."""
 
+import dataclasses
 import json
 
 import gymnasium
@@ -7,17 +8,19 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from helpers import CountingEnv
-from runs import prefrl, tiny
+from runs import prefrl, refused, tiny
 
 from prefrl import adapt, load_policy
 from prefrl.config import replace
+from prefrl.config.request import Request
 from prefrl.distilling import DistilSettings, distil, visited
 from prefrl.errors import UsageError
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.make_env import run_env
-from prefrl.experience.observed_parts import chosen_numbers, part_names
+from prefrl.experience.observed_parts import chosen_numbers, part_names, places_within
 from prefrl.recipes import resolve
 from prefrl.runs.directory import RunDirectory
+from prefrl.trained.demonstration_sources import demonstrations_for
 
 QUICK = DistilSettings(steps=4000, rounds=4, batches=400, episodes=4)
 
@@ -71,6 +74,22 @@ def test_numbers_are_chosen_by_place_and_by_name(chosen, places):
 def test_what_cannot_be_observed_is_one_line(space, chosen, said):
     with pytest.raises(UsageError, match=said):
         chosen_numbers(Adapter(Parts(space), "Parts-v0"), chosen)
+
+
+@pytest.mark.parametrize(
+    ("observed", "available", "places"),
+    [((4, 2), None, [4, 2]), ((4, 2), (1, 2, 4), [2, 1]), ((1, 2), (1, 2), None), (None, None, None)],
+)
+def test_places_of_what_one_observes_in_what_another_does(observed, available, places):
+    numbers = np.arange(10 if available is None else len(available)) * 10
+    wanted = numbers if places is None else numbers[places]
+    assert numbers[places_within(observed, available)].tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize(("observed", "available"), [(None, (1, 2)), ((1, 3), (1, 2))])
+def test_what_the_other_does_not_observe_has_no_place(observed, available):
+    with pytest.raises(UsageError, match="does not"):
+        places_within(observed, available)
 
 
 def test_an_adapter_shows_only_the_chosen_numbers():
@@ -166,6 +185,31 @@ def test_a_student_of_a_student(teacher, tmp_path):
     found = distil(tmp_path / "one", ["1"], tmp_path / "two", quick)
     assert (found.observed, found.available) == ((2,), 2)
     assert run_env(RunDirectory.open(tmp_path / "two").config).observation_space.shape == (1,)
+
+
+def test_a_student_demonstrates_to_an_agent_that_observes_more(teacher, tmp_path):
+    distil(teacher, ["3", "2"], tmp_path / "student", DistilSettings(steps=2000, rounds=2, batches=200, episodes=1))
+    request = Request(
+        "CartPole-v1",
+        teacher="none",
+        demonstrations=str(tmp_path / "student"),
+        settings={"demonstrations.episodes": 2, "demonstrations.steps": 60},
+    )
+    shown = demonstrations_for(resolve(request))
+    student = load_policy(tmp_path / "student")
+    for episode in shown.episodes:
+        assert episode.observations.shape[1:] == (4,)
+        acts = student(episode.observations)
+        assert np.array_equal(episode.actions[:, 1], acts)  # one-hot: pushed to the right
+    whole = resolve(dataclasses.replace(request, demonstrations=str(teacher)))
+    with pytest.raises(UsageError, match="the other does not"):
+        demonstrations_for(replace(whole, {"observe": [2, 3]}))
+
+
+def test_a_student_is_no_reference_for_an_agent_that_observes_more(teacher, tmp_path):
+    distil(teacher, ["2"], tmp_path / "student", DistilSettings(steps=200, rounds=1, batches=20, episodes=1))
+    words = ("train", "CartPole-v1", "--teacher", "none", "--reference", tmp_path / "student", "--kl", "1")
+    assert "observes only some of the numbers" in refused(prefrl(*words, "--out", tmp_path / "run"), 2)
 
 
 def test_the_same_seed_gives_the_same_student(teacher, tmp_path):

@@ -87,7 +87,7 @@ def test_a_slow_environment_is_heard_of_before_its_first_rollout_has_ended(tmp_p
     paths = str(Path(__file__).parent)
     with live(tmp_path / "log", "train", "oddities:Slow-v0", *flags, loaded=False, PYTHONPATH=paths) as command:
         until(lambda: "starting: " in command.err, "the first word")
-        until(lambda: "recording the untrained policy: 0/2,000 steps" in command.err, "what it does")
+        until(lambda: "recording the first clips: 0/2,000 steps" in command.err, "what it does")
 
 
 WITHOUT_POSIX = """

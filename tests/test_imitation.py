@@ -287,7 +287,8 @@ def test_imitation_of_the_best_learns_to_reach(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({}, "--learner imitation chooses by ratings: add --feedback rating"),
+        ({}, "--learner imitation chooses by ratings: use --feedback rating"),
+        ({"feedback": "rating", "teacher": "none"}, "it needs a teacher, and no --reward"),
         ({"feedback": "rating,comparison"}, "chooses by ratings"),
         ({"feedback": "rating", "settings": {"imitation.rule": "shares"}}, "share"),
         ({"feedback": "rating", "settings": {"imitation.bucket": 8}}, "at most 7"),

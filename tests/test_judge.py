@@ -1,6 +1,5 @@
 """A learned judge as a teacher, its deferral, and teachers of other packages."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -215,15 +214,18 @@ def test_a_bad_judge_is_one_line(judging, tmp_path):
         "is for reacher, not Pendulum-v1": ("Pendulum-v1", judging),
         "does not say which task it is for": ("reacher", weights),
         "is not a run": ("reacher", tmp_path),
+        "does not say which model judges": ("reacher", ""),
+        "a judge passes queries on to people or to a simulated teacher": ("reacher", f"{judging}+none"),
     }
     for said, (task, source) in cases.items():
         done = prefrl("train", task, "--teacher", f"judge:{source}", "--out", tmp_path / "run")
         assert (done.code, len(done.err.splitlines())) == (2, 1), done.err
         assert said in done.err
-    with pytest.raises(UsageError, match="learned from comparisons, but the run asks for ratings"):
-        judge_for(dataclasses.replace(resolve("reacher", teacher=f"judge:{judging}"), feedback="rating"))
+    for asked, said in (("rating", "asks for rating"), ("marks,rating,comparison", "asks for marks and rating")):
+        with pytest.raises(UsageError, match=f"a judge answers comparison queries only, but the run {said}"):
+            judge_for(resolve("reacher", teacher=f"judge:{judging}", feedback=asked))
     baseline = create_run(Request("reacher", teacher="none", out=tmp_path / "baseline"))
-    with pytest.raises(UsageError, match="trains on the true reward"):
+    with pytest.raises(UsageError, match="learns from no labels: it has no reward model"):
         judge_for(resolve("reacher", teacher=f"judge:{baseline.root}"))
 
 

@@ -54,7 +54,7 @@ def test_a_run_trains_from_a_file_and_asks_nothing(mode: str, trained: Path, tmp
     run, said = train(tmp_path / "run", trained, mode=mode)
     figures = summary(run.root)
     assert figures["labels_answered"] == figures["labels_requested"] == run.config.queries.labels == 20
-    assert said[0] == "pretraining the reward model"
+    assert said[0] == "learning from the first labels"
     assert not any("recording" in state or "waiting" in state for state in said)
     assert query(run, "SELECT DISTINCT round FROM queries") == [(0,)]
     assert query(run, "SELECT max(id) FROM segments") == [(-1,)]
@@ -72,7 +72,7 @@ def test_a_run_trains_from_a_file_and_asks_nothing(mode: str, trained: Path, tmp
 def test_a_run_asks_only_for_the_labels_that_a_file_does_not_hold(mode: str, trained: Path, tmp_path: Path) -> None:
     run, said = train(tmp_path / "run", trained, mode=mode, labels=30)
     assert summary(run.root)["labels_answered"] == 30
-    assert "recording the untrained policy" not in said
+    assert "recording the first clips" not in said
     assert query(run, "SELECT count(*) FROM queries WHERE round > 0") == [(10,)]
     first = int(dict(zip(*figures(run.root)[:2], strict=True))["labels"])
     assert 20 < first < 30  # the rest is spread over the run
@@ -80,7 +80,7 @@ def test_a_run_asks_only_for_the_labels_that_a_file_does_not_hold(mode: str, tra
 
 def test_where_a_file_holds_too_few_the_untrained_policy_is_asked_about(trained: Path, tmp_path: Path) -> None:
     run, said = train(tmp_path / "run", trained, labels=100)
-    assert "recording the untrained policy" in said
+    assert "recording the first clips" in said
     assert query(run, "SELECT count(*) FROM queries WHERE round = 1") == [(5,)]  # a quarter of 100, less 20
     assert summary(run.root)["labels_answered"] == 100
 

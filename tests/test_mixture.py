@@ -240,6 +240,7 @@ def test_a_budget_in_minutes_is_as_many_labels_as_people_give(feedback, minutes,
         ({"minutes": 1, "labels": 9}, "--minutes and --labels are two ways"),
         ({"minutes": 0.05}, "--minutes 0.05 is too short for a label, which takes 4 seconds"),
         ({"minutes": -1}, "--minutes -1 is too short"),
+        ({"minutes": 10, "teacher": "none"}, "--minutes is a label budget: it needs a teacher"),
         ({"minutes": math.nan}, "--minutes nan is too short"),
         ({"minutes": math.inf}, "queries.labels must be at most"),
     ],
@@ -247,6 +248,13 @@ def test_a_budget_in_minutes_is_as_many_labels_as_people_give(feedback, minutes,
 def test_a_budget_in_minutes_that_cannot_be_is_refused(arguments, why):
     with pytest.raises(UsageError, match=why):
         resolve("hopper", **arguments)
+
+
+@pytest.mark.parametrize(("teacher", "feedback"), [("late", "comparison"), ("mistake+late", "rating")])
+def test_steps_are_marked_late_only_where_some_are_marked(teacher, feedback):
+    with pytest.raises(UsageError, match=f"marks steps late, and --feedback {feedback} asks for no marks"):
+        resolve("hopper", teacher=teacher, feedback=feedback)
+    assert resolve("hopper", teacher=teacher, feedback=f"{feedback},marks")
 
 
 def test_a_judge_and_automatic_labels_take_nobody_s_time(store):

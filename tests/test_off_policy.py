@@ -290,7 +290,7 @@ def test_a_run_from_labels_is_resumed_played_and_exported(tmp_path, task, algo, 
     assert (longer.summary["steps"], longer.summary["labels_answered"]) == (400, 8)
     policy = load_policy(out)
     exported = export(out, tmp_path / "agent.zip")
-    model = {"SoftActorCritic": SAC, "QRDQN": QRDQN}[exported.algorithm].load(exported.model)
+    model = {"SAC": SAC, "QRDQN": QRDQN}[exported.algorithm].load(exported.model)
     stack = make_stack(config_of(task, algo, teacher="none"))
     observation = stack.top.reset()
     np.testing.assert_allclose(

@@ -34,7 +34,8 @@ from prefrl.runs.directory import RunDirectory
     ("flags", "told"),
     [
         (["--kl", "0,x"], "--kl: 'x' is not a number"),
-        (["--kl", "-1"], "--kl must not be negative"),
+        (["--kl", "-1"], "--kl must be finite and not negative"),
+        (["--kl", "0,nan"], "--kl must be finite and not negative"),
         (["--seeds", "0.5"], "--seeds: '0.5' is not a whole number"),
         (["--steps", "0"], "--steps must be at least 1"),
         (["--episodes", "0"], "--episodes must be at least 1"),
@@ -184,6 +185,8 @@ def test_a_probe_trains_judges_and_fills_the_queue(finished: Path, tmp_path: Pat
     assert twice.code == 2
     assert "in the queue already" in twice.err.splitlines()[-1]
     labels, steps = label_counts(run)[0], summary(run)["steps"]
+    few = refused(prefrl("resume", run, "--labels", labels + 2, "--steps", steps + 1024), 2)
+    assert f"has {labels} labels and 3 queries in its queue: --labels must be at least {labels + 3}" in few
     resumed = prefrl("resume", run, "--labels", labels + 3, "--steps", steps + 1024)
     assert resumed.code == 0, resumed.err
     assert label_counts(run) == (labels + 3, labels + 3)

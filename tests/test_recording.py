@@ -21,7 +21,7 @@ from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree
 
-RECORDING = "recording the untrained policy"
+RECORDING, PRETRAINING = "recording the first clips", "learning from the first labels"
 
 
 def create(root: Path, task: str = "reacher", **settings: Any) -> RunDirectory:
@@ -69,7 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("state", "times"), [(RECORDING, 1), (RECORDING, 3), ("pretraining", 1), ("pretraining", 2)], ids=str
+    ("state", "times"), [(RECORDING, 1), (RECORDING, 3), (PRETRAINING, 1), (PRETRAINING, 2)], ids=str
 )
 def test_a_run_that_is_stopped_before_it_trains_equals_an_uninterrupted_one(
     state: str, times: int, whole: Path, tmp_path: Path
@@ -86,7 +86,7 @@ def test_a_run_that_is_stopped_before_it_trains_equals_an_uninterrupted_one(
 def test_a_run_that_records_once_and_is_stopped_again_and_again(whole: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     create(root, **{"queries.initial_fraction": 1.0, "queries.labels": 160})
-    for state in (RECORDING, RECORDING, "pretraining", "pretraining"):
+    for state in (RECORDING, RECORDING, PRETRAINING, PRETRAINING):
         stop_when(root, state)
     go_on(root)
     assert_equal_runs(whole, root)
@@ -164,7 +164,7 @@ def test_a_human_run_that_is_killed_while_people_label_records_nothing_again(tmp
 def test_a_damaged_recording_is_reported_and_recorded_again(whole: Path, tmp_path: Path) -> None:
     root = tmp_path / "run"
     run = create(root, **{"queries.initial_fraction": 1.0, "queries.labels": 160})
-    stop_when(root, "pretraining")
+    stop_when(root, PRETRAINING)
     flip(run.saved.recording)
     warned: list[str] = []
     assert RECORDING in go_on(root, warn=warned.append)
@@ -190,7 +190,7 @@ def test_the_first_checkpoint_takes_its_place(finished: Path, tmp_path: Path) ->
     assert not (finished / "checkpoints" / "recording.safetensors").exists()
     root = tmp_path / "run"
     run = create(root)
-    stop_when(root, "pretraining")
+    stop_when(root, PRETRAINING)
     assert run.saved.recording.exists()
     assert not run.begun
     shutil.copytree(root, tmp_path / "copy")
@@ -204,7 +204,7 @@ def test_where_simulators_cannot_be_saved_the_recorded_clips_stay(tmp_path: Path
     root = tmp_path / "run"
     small = {"agent.n_envs": 2, "agent.n_steps": 64, "reward.pretrain_comparisons": 16, "reward.batch_size": 4}
     run = create(root, "pong", **{"steps": 600, "queries.labels": 4, "queries.initial_fraction": 0.75} | small)
-    stop_when(root, "pretraining")
+    stop_when(root, PRETRAINING)
     recorded = load_tree(run.saved.recording)["env"]["recorder"]["recorded"]
     said = go_on(root)
     assert RECORDING not in said

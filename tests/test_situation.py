@@ -45,9 +45,9 @@ def test_what_became_of_the_agent(running, finished, said, life):
 TOLD = [
     (facts(has_store=False, said=""), State.STARTING, ["The run is starting", "The agent is starting"]),
     (
-        facts(has_store=False, said="recording the untrained policy"),
+        facts(has_store=False, said="recording the first clips"),
         State.STARTING,
-        ["recording the untrained policy at step 1,200 of 5,000"],
+        ["recording the first clips at step 1,200 of 5,000"],
     ),
     (facts(unrendered=4), State.RENDERING, ["rendered", "4 pairs"]),
     (facts(unrendered=1), State.RENDERING, ["1 pair will"]),

@@ -7,8 +7,8 @@ from prefrl.runs.progress import Phase, Progress
 
 _WORDS = {
     Phase.CLONING: "imitating demonstrations",
-    Phase.RECORDING: "recording the untrained policy",
-    Phase.PRETRAINING: "pretraining the reward model",
+    Phase.RECORDING: "recording the first clips",
+    Phase.PRETRAINING: "learning from the first labels",
     Phase.TRAINING: "training",
     Phase.STOPPED: "stopped; resumable",
     Phase.ABORTED: "stopped at once, by a second interrupt; resumable",

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from prefrl.config.kl_config import NEEDS_REFERENCE, ONE_COEFFICIENT
-from prefrl.config.schema import ASYNC, NO_TEACHER, ONE_REWARD, Device, Mode, includes_people
+from prefrl.config.schema import ASYNC, NO_TEACHER, ONE_REWARD, REWARD_MODEL, Device, Mode, includes_people
 from prefrl.errors import UsageError
 
 
@@ -131,9 +131,17 @@ class Request(Budget):
     def chosen(self) -> dict[str, Any]:
         """Settings that the request changes, by dotted names."""
         given: dict[str, Any] = {"seed": self.seed, "mode": self.mode, "device": self.device}
+        self._check_labels()
         if self.demonstrations is not None:
             given["demonstrations.source"] = self.demonstrations
         return super().chosen | given | self._source | self._penalty | self.settings
+
+    def _check_labels(self) -> None:
+        """Raise UsageError if there is no teacher for what needs labels."""
+        if self.answered_by == NO_TEACHER and self.learner != REWARD_MODEL:
+            raise UsageError("--learner imitation learns from labels: it needs a teacher, and no --reward")
+        if self.answered_by == NO_TEACHER and self.minutes is not None:
+            raise UsageError("--minutes is a label budget: it needs a teacher, and no --reward")
 
     @property
     def _source(self) -> dict[str, Any]:

@@ -206,6 +206,11 @@ class RunConfig:
         return self.takes_labels and self.learner != REWARD_MODEL
 
     @property
+    def unrewarded(self) -> str:
+        """Why a run that learns no reward has no reward model, in words that follow its name."""
+        return f"{'imitates its best clips' if self.imitates else 'learns from no labels'}: it has no reward model"
+
+    @property
     def shares(self) -> dict[str, float]:
         """The feedback kinds that are asked, each with its share of the labels."""
         return feedback_shares(self.feedback)
@@ -303,7 +308,7 @@ class RunConfig:
 
     def _validate_imitation(self) -> None:
         """Check that there are ratings to choose by, and nothing that only a reward can be used for."""
-        require(tuple(self.shares) == ("rating",), "--learner imitation chooses by ratings: add --feedback rating")
+        require(tuple(self.shares) == ("rating",), "--learner imitation chooses by ratings: use --feedback rating")
         bucket, steps = self.imitation.bucket, self.queries.rating_steps
         require(bucket is None or bucket <= steps, f"imitation.bucket must be at most {steps}, the highest rating")
         for given, unusable in (

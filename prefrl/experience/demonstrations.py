@@ -99,13 +99,16 @@ class Demonstrations:
         """Read a file.
 
         Raises:
-            PrefrlError: if it is missing, damaged, or not one of demonstrations.
-            UsageError: if it was written by a newer version.
+            PrefrlError: if it is missing or damaged.
+            UsageError: if it was written by a newer version, or is not one of demonstrations.
         """
         try:
-            tree = opened("demonstrations", load_tree(path, LARGEST_TREE), path)
+            tree = load_tree(path, LARGEST_TREE)
         except FileNotFoundError:
             raise PrefrlError(f"{printable(path)} is missing") from None
+        if "episodes" not in tree:
+            raise UsageError(f"{printable(path)} holds no demonstrations")
+        tree = opened("demonstrations", tree, path)
         with taken_from(path):
             kept = [segment_of(int(name), tree["episodes"][name], LARGEST_EPISODE) for name in sorted(tree["episodes"])]
             return cls(str(tree["env_id"]), dict(tree["env_kwargs"]), tuple(kept))

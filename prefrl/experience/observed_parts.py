@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 
+from prefrl.arrays import Array
 from prefrl.errors import UsageError, unknown
 from prefrl.experience.adapter import Adapter
 
@@ -45,6 +46,26 @@ def chosen_numbers(env: Adapter, chosen: Sequence[str]) -> list[int]:
     if not (kept := list(dict.fromkeys(places))):
         raise UsageError("--observe needs at least one number of the observation")
     return kept
+
+
+def places_within(observed: Sequence[int] | None, available: Sequence[int] | None) -> Array | slice:
+    """Return where the numbers that one policy observes are among those that another observes.
+
+    Args:
+        observed: Numbers of the observation that the first one observes; None for all.
+        available: Those that the second one observes.
+
+    Returns:
+        Places, (D,); a slice of all if both observe the same.
+
+    Raises:
+        UsageError: if the second one does not observe all of them.
+    """
+    if observed == available:
+        return slice(None)
+    if observed is None or (available is not None and not set(observed) <= set(available)):
+        raise UsageError("it observes numbers of the observation that the other does not")
+    return np.array(observed if available is None else [available.index(place) for place in observed])
 
 
 def part_names(env: Adapter) -> dict[str, range]:

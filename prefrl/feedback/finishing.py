@@ -1,4 +1,4 @@
-"""Close a run's labels: the run then asks no more queries and finishes with its current labels."""
+"""Close a run's labels, so that it asks no more queries, and check a label budget against what is queued."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefrl.errors import UsageError
 from prefrl.feedback.run_store import run_store
+from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory
 
 
@@ -36,3 +37,17 @@ def is_closed(run: RunDirectory) -> bool:
         return False
     with run_store(run) as store:
         return store.closed
+
+
+def check_queue(run: RunDirectory, labels: int) -> None:
+    """Raise UsageError if a label budget has no room for the queries that were queued from outside of the run."""
+    if not run.labels.exists():
+        return
+    with run_store(run) as store:
+        counts = store.counts()
+        needed = counts["answered"] + counts["pending"]
+        if store.queued and needed > labels:
+            raise UsageError(
+                f"{printable(run.root)} has {counts['answered']} labels and {counts['pending']} queries in its queue: "
+                f"--labels must be at least {needed}"
+            )

@@ -157,9 +157,10 @@ def _copy_clips(archive: LabelArchive, clips: ClipFolder, numbers: Mapping[int, 
 def archive_lines(archive: LabelArchive) -> list[str]:
     """Describe a file of labels, in lines of text."""
     who = Counter(f"{label.teacher} {label.labeller}" if label.labeller else label.teacher for label in archive.labels)
+    counts = ", ".join(f"{count} {name}" for name, count in tally(archive.labels).items() if count)
     return [
         f"{archive.path}: {len(archive.labels)} labels of {archive.task}; written by prefrl {archive.version}",
-        f"judgements: {', '.join(f'{count} {name}' for name, count in tally(archive.labels).items())}",
+        f"judgements: {counts or 'none'}",
         f"given by: {', '.join(f'{printable(name, 80)} {count}' for name, count in who.most_common())}",
         f"clips: {len(archive.digests)}, {len(archive.videos)} of them with a video",
         *_history_lines(archive.history),

@@ -28,7 +28,6 @@ from prefrl.runs.control import Control, StopTraining
 from prefrl.runs.directory import RunDirectory
 from prefrl.runs.metrics import read_metrics
 from prefrl.seeding import environment_seed
-from prefrl.storage.durable import make_folder
 from prefrl.trained.borrowing import borrow_reference, open_policy
 
 Report = Callable[[str, int, int], None]
@@ -63,7 +62,6 @@ def probe(
         return before
     if request.watch:
         make_segment_renderer(run.config.env_id, run.config.env_kwargs).close()  # fails before agents are trained
-    make_folder(request.out)
     for beta, seed in request.agents:
         _train(request, beta, seed, report, control or Control())
     report("judging the agents", 0, 0)
@@ -128,7 +126,7 @@ def _train(request: ProbeRequest, beta: float, seed: int, report: Report, contro
     """
     root, wanted = request.root(beta, seed), _agent(request, beta, seed, request.root(beta, seed))
     if not (root / "config.json").exists():
-        create_run(wanted)
+        create_run(wanted)  # which makes the folder of the probe too, but for an invalid request
     config = RunDirectory.open(root).config
     if (config.reward_model, config.kl.policy) != (wanted.chosen["reward_model"], wanted.chosen["kl.policy"]):
         raise UsageError(f"{root} is an agent of another probe: choose another --out")

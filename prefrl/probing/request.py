@@ -125,7 +125,7 @@ def _numbers(option: str, text: str, *, whole: bool = False) -> list[float]:
             number = int(word) if whole else float(word)
         except ValueError:
             raise UsageError(f"{option}: {printable(word, 40)!r} is not a {'whole ' if whole else ''}number") from None
-        if number < 0 or not math.isfinite(number):
-            raise UsageError(f"{option} must not be negative")
+        if not 0 <= number < math.inf:
+            raise UsageError(f"{option} must be finite and not negative")
         numbers += [] if number in numbers else [number]
     return numbers

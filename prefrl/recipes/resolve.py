@@ -32,7 +32,7 @@ from prefrl.recipes.tables import (
     Settings,
 )
 from prefrl.registry import ALGORITHMS, NETWORKS
-from prefrl.teachers import JUDGE, check_teacher, judges_by_advantage, parse_teacher, uses_true_reward
+from prefrl.teachers import JUDGE, check_teacher, judges_by_advantage, marks_late, parse_teacher, uses_true_reward
 from prefrl.teachers.naming import base_name
 
 
@@ -110,6 +110,10 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         raise UsageError(f"{facts.name} has no reward (None), so only people can compare: --teacher human")
     if judges_by_advantage(config.teacher):
         _check_advantage(config)
+    if marks_late(config.teacher) and "marks" not in config.shares:
+        raise UsageError(
+            f"--teacher {config.teacher} marks steps late, and --feedback {config.feedback} asks for no marks"
+        )
     if base_name(config.teacher) == JUDGE and config.judge.source is None:
         raise UsageError(f"--teacher {request.teacher} does not say which model judges: write judge:RUN or judge:FILE")
     return config

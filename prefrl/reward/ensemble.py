@@ -178,8 +178,13 @@ class RewardEnsemble(nn.Module):
         return np.asarray(rewards.cpu().numpy())
 
     def load_arrays(self, arrays: Tree) -> None:
-        """Load weights and statistics from the arrays of a `state_dict` of this or an older version."""
-        self.load_state_dict({_OLDER.get(name, name): torch.from_numpy(array) for name, array in arrays.items()})
+        """Load weights and statistics from the arrays of a `state_dict` of this or an older version.
+
+        Likelihoods that this ensemble does not have are left out: the reward does not depend on them.
+        """
+        named = {_OLDER.get(name, name): array for name, array in arrays.items()}
+        kept = {name: array for name, array in named.items() if self.likelihoods or not name.startswith("likelihoods.")}
+        self.load_state_dict({name: torch.from_numpy(array) for name, array in kept.items()})
 
 
 _OLDER = {

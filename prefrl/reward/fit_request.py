@@ -83,7 +83,7 @@ def _asked(label: Label) -> tuple[int, ...]:
 def _check_arguments(run: RunDirectory, holdout: float, seed: int, comparisons: int | None, out: Path | None) -> Path:
     """Check the arguments, and return the file for the weights."""
     if not run.config.takes_labels:
-        raise UsageError(f"{run.root} trains on the true reward: it has no reward model")
+        raise UsageError(f"{run.root} {run.config.unrewarded}")
     if not 0 < holdout < 1:
         raise UsageError("--holdout must be between 0 and 1")
     if not 0 <= seed < 2**32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from prefrl.config.migrations import current_format, opened, stamped, upgraded
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.environments import reward_inputs
 from prefrl.feedback.kinds import KINDS
+from prefrl.feedback.kinds.comparison import COMPARISON
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.terms import GivenAnswer, Query
 from prefrl.machine.devices import choose_device
@@ -27,7 +28,7 @@ from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import LARGEST_TREE, DamagedFileError, Tree, load_tree, save_tree, taken_from
 from prefrl.teachers import Setting, make_other
-from prefrl.teachers.judge import ANSWERS, UNTOLD, JudgeTeacher, Predict, all_told, predictor
+from prefrl.teachers.judge import ANSWERS, JudgeTeacher, Predict, all_told, predictor
 from prefrl.teachers.teacher import Teacher
 
 _NEWEST = 2000
@@ -74,7 +75,7 @@ class JudgeModel(NamedTuple):
         if self.answerable is None:
             return all_told
         with taken_from(self.path):
-            width = input_width(ensemble.inputs, KINDS[self.config.feedback].arity)
+            width = input_width(ensemble.inputs, KINDS[COMPARISON].arity)
             model = Answerable.from_tree(self.answerable, width)
 
         def predict(queries: Sequence[Query]) -> Array:
@@ -104,9 +105,9 @@ def learned_answerable(
     Returns:
         None if all queries were told, or a judge does not answer the run's kind of feedback.
     """
-    if config.feedback not in UNTOLD:
+    if COMPARISON not in config.shares:
         return None
-    own = [answer for answer in given if answer.kind == config.feedback]
+    own = [answer for answer in given if answer.kind == COMPARISON]
     model = fit_to_answers(own, lambda segment: read(segment)[0], ensemble, config.seed)
     return None if model is None else model.to_tree()
 
@@ -121,7 +122,9 @@ def judge_for(config: RunConfig) -> JudgeModel:
         UsageError: if there is no such run or file, or its task, kind of feedback or inputs are others.
         PrefrlError: if it has no reward model yet, or its files are damaged.
     """
-    path = Path(config.judge.source or "").expanduser()
+    if not config.judge.source:
+        raise UsageError("--teacher judge: does not say which model judges: write judge:RUN or judge:FILE")
+    path = Path(config.judge.source).expanduser()
     if not path.exists():
         raise UsageError(f"--teacher judge:{path}: there is no such run or file")
     found = _of_run(path) if path.is_dir() else load_judge(path)
@@ -140,10 +143,13 @@ def load_judge(path: Path) -> JudgeModel:
         PrefrlError: if it is missing or damaged.
     """
     try:
-        tree = opened("weights", load_tree(path, LARGEST_TREE), path)
+        tree = load_tree(path, LARGEST_TREE)
     except FileNotFoundError:
         raise PrefrlError(f"{printable(path)} is missing") from None
-    if "weights" in tree and "config" not in tree:
+    if "weights" not in tree:
+        raise UsageError(f"{printable(path)} holds no reward model")
+    tree = opened("weights", tree, path)
+    if "config" not in tree:
         raise UsageError(
             f"{path} does not say which task it is for: give the run, or a file of `prefrl reward fit --out FILE`"
         )
@@ -159,7 +165,7 @@ def load_judge(path: Path) -> JudgeModel:
 def _of_run(root: Path) -> JudgeModel:
     run = RunDirectory.open(root)
     if not run.config.learns_reward:
-        raise UsageError(f"{root} trains on the true reward: it has no reward model to judge")
+        raise UsageError(f"the judge {printable(root)} {run.config.unrewarded}")
     if not run.weights.exists():
         raise PrefrlError(f"{root} has no learned reward yet")
     tree = opened("weights", load_tree(run.weights, LARGEST_TREE), run.weights)
@@ -181,11 +187,16 @@ def _check(found: JudgeModel, config: RunConfig) -> None:
     theirs, source = found.config, config.judge.source
     if (theirs.env_id, theirs.env_kwargs) != (config.env_id, config.env_kwargs):
         raise UsageError(f"the judge {source} is for {theirs.task}, not {config.task}")
-    if theirs.feedback != config.feedback:
-        raise UsageError(f"the judge {source} learned from {theirs.feedback}s, but the run asks for {config.feedback}s")
-    ANSWERS.check(config.feedback)
+    if wrong := sorted(config.shares.keys() - ANSWERS.keys()):
+        raise UsageError(f"a judge answers {_and(ANSWERS)} queries only, but the run asks for {_and(wrong)}")
+    if missing := sorted(config.shares.keys() - theirs.shares.keys()):
+        raise UsageError(f"the judge {source} learned from {_and(theirs.shares)}, but the run asks for {_and(missing)}")
     if theirs.frame_stack != config.frame_stack or theirs.images != config.images:
         raise UsageError(f"the judge {source} reads other observations than {config.task} has")
+
+
+def _and(kinds: Iterable[str]) -> str:
+    return " and ".join(kinds)
 
 
 def make_judge(setting: Setting) -> Teacher:

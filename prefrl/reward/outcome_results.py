@@ -158,7 +158,7 @@ class OutcomeResults:
         return [
             *lines,
             f"calibration error: {self.calibration.error:.3f}; of can't tell: {self.calibration_of_untold.error:.3f}",
-            f"log loss of can't tell: {log_loss(predicted, true):.3f} nats; "
+            f"log loss of can't tell: {log_loss(predicted, true) + 0.0:.3f} nats; "
             f"of its rate: {log_loss(np.full(len(true), true.mean()), true):.3f}",
         ]
 

@@ -36,6 +36,7 @@ __all__ = [
     "judges_by_advantage",
     "make_other",
     "make_teacher",
+    "marks_late",
     "parse_teacher",
     "skips_count",
     "uses_true_reward",
@@ -117,7 +118,7 @@ def parse_teacher(text: str) -> tuple[str, str | None]:
     Raises:
         UsageError: if the name is unknown.
     """
-    name, source = split_source(text, MAKERS)
+    name, source = split_source(text, {*MAKERS, NO_TEACHER})
     return check_teacher(name), source
 
 
@@ -152,6 +153,12 @@ def judges_by_advantage(name: str) -> bool:
     """Return whether a teacher judges by the true advantage over the run's reference policy, and so needs one."""
     simulated = passed_on_to(name) or name
     return base_name(simulated) in TEACHERS and _configuration(simulated).advantage
+
+
+def marks_late(name: str) -> bool:
+    """Return whether a teacher marks later steps than those that it means."""
+    simulated = passed_on_to(name) or name
+    return base_name(simulated) in TEACHERS and _configuration(simulated).delay > 0
 
 
 def skips_count(name: str) -> bool:

@@ -70,6 +70,8 @@ def open_policy(root: Path, config: RunConfig, which: str = "newest", option: st
     run = RunDirectory.open(root)
     distribution_of(run.config)
     _check_task(option, run, config)
+    if run.config.observe is not None and run.config.observe != config.observe:
+        raise UsageError(f"{option} {printable(root)} observes only some of the numbers that the agent does (observe)")
     env = run_env(config)
     env.close()
     space, actions = observed_space(config, env.observation_space), env.action_space
@@ -119,7 +121,7 @@ def borrow_reward(root: Path, config: RunConfig) -> Tree:
     """
     run = RunDirectory.open(root)
     if not run.config.predicts_reward:
-        raise UsageError(f"--reward {printable(root)} trains on the task's own reward: it has no reward model")
+        raise UsageError(f"--reward {printable(root)} {run.config.unrewarded}")
     _check_task("--reward", run, config)
     return load_published(run.weights, RewardEnsemble(config.reward, reward_inputs(config)))
 
@@ -127,12 +129,14 @@ def borrow_reward(root: Path, config: RunConfig) -> Tree:
 def reward_settings(root: Path) -> dict[str, Any]:
     """Return the settings of another run's reward model, whose rewards are as they are published with its weights.
 
+    Losses are left out: a frozen model is not fitted, and there may be one for each kind of feedback of that run.
+
     Raises:
         UsageError: if it is not a run.
         PrefrlError: if its configuration is damaged.
     """
     reward = RunDirectory.open(root).config.reward
-    settings = {f"reward.{name}": value for name, value in dataclasses.asdict(reward).items()}
+    settings = {f"reward.{name}": value for name, value in dataclasses.asdict(reward).items() if name != "loss"}
     return settings | {"reward.normalise_over": "none" if reward.normalise_over == "none" else "comparisons"}
 
 

@@ -17,12 +17,14 @@ from prefrl.experience.action_spaces import as_numbers, from_environment
 from prefrl.experience.adapter import Adapter
 from prefrl.experience.demonstrations import Demonstrations, EpisodeTape, episode_of
 from prefrl.experience.environments import observed_space, recorded_step
-from prefrl.experience.evaluation import undisturbed
+from prefrl.experience.evaluation import Act, undisturbed
 from prefrl.experience.make_env import run_env
+from prefrl.experience.observed_parts import places_within
 from prefrl.experience.segment import Segment
+from prefrl.printable import printable
 from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import environment_seed
-from prefrl.trained.playing import Policy, policy_in
+from prefrl.trained.playing import policy_in
 
 
 def demonstrations_for(config: RunConfig, trust: Sequence[str] = ()) -> Demonstrations:
@@ -102,32 +104,45 @@ def _of_run(root: Path, config: RunConfig, trust: Sequence[str]) -> Demonstratio
     run = RunDirectory.open(root).admit(trust)
     if _task(run.config) != _task(config):
         raise UsageError(f"{root} was trained in {_task(run.config)}, not {_task(config)}")
-    env, settings = run_env(config), config.demonstrations
+    act, settings = _acting(run, config), config.demonstrations
+    env = run_env(config)
     try:
-        policy, seed = policy_in(run, env), environment_seed(config.seed, "demonstrations")
+        seed = environment_seed(config.seed, "demonstrations")
         episodes: list[Segment] = []
         with undisturbed(seed):
             while len(episodes) < settings.episodes and sum(map(len, episodes)) < settings.steps:
-                tape = played(env, policy, config, seed + len(episodes), settings.steps)
+                tape = played(env, act, config, seed + len(episodes), settings.steps)
                 episodes.append(tape.episode(len(episodes)))
     finally:
         env.close()
     return Demonstrations(config.env_id, config.env_kwargs, tuple(_arranged(episodes, config, env)))
 
 
-def played(env: Adapter, policy: Policy, config: RunConfig, seed: int, most_steps: int) -> EpisodeTape:
+def _acting(run: RunDirectory, config: RunConfig) -> Act:
+    """Load a run's policy, to act on what a new run observes, which may be more numbers than those of a student."""
+    try:
+        places = places_within(run.config.observe, config.observe)
+    except UsageError as error:
+        raise UsageError(f"--demonstrations {printable(run.root)}: {error}") from None
+    env = run_env(run.config)
+    env.close()
+    policy = policy_in(run, env)
+    return lambda seen: policy.choose(seen[..., places])
+
+
+def played(env: Adapter, act: Act, config: RunConfig, seed: int, most_steps: int) -> EpisodeTape:
     """Play an episode of a policy's mean action, and record it.
 
     Args:
         env: The environment.
-        policy: The policy.
+        act: The policy.
         config: The run, whose limit of an evaluation's episode applies.
         seed: Seed of the episode.
         most_steps: Another limit of its steps.
     """
     tape, (observation, _) = EpisodeTape(config.frame_stack), env.reset(seed=seed)
     for _ in range(min(config.evaluation.max_steps, most_steps)):
-        action = policy.choose(observation)
+        action = act(observation)
         following, reward, terminated, truncated, _ = env.step(action)
         numbers = as_numbers(env.action_space, np.asarray(action))
         tape.add(observation, numbers, reward, terminated=terminated, truncated=truncated)

@@ -24,11 +24,11 @@ class Exported:
     """The files of an exported agent."""
 
     model: Path
-    """For `load` of the class in `algorithm`, or of the algorithm of Stable-Baselines3 that it derives from."""
+    """For `load` of the class in `algorithm`."""
     normalisation: Path | None
     """For `VecNormalize.load`; None where observations are not normalised."""
     algorithm: str
-    """The name of the algorithm's class."""
+    """The name of the algorithm's class in Stable-Baselines3 or sb3-contrib."""
 
 
 def export(root: str | Path, path: str | Path, env: UserEnv | None = None, *, trust: Sequence[str] = ()) -> Exported:
@@ -67,7 +67,12 @@ def export(root: str | Path, path: str | Path, env: UserEnv | None = None, *, tr
         raise UsageError(f"{target} cannot be written: {error.strerror}") from None
     finally:
         stack.top.close()
-    return Exported(target, beside if normaliser else None, type(model).__name__)
+    return Exported(target, beside if normaliser else None, _public_name(type(model)))
+
+
+def _public_name(algorithm: type) -> str:
+    """Return the name of the class that a user has: the first one that is not prefrl's."""
+    return next(base.__name__ for base in algorithm.__mro__ if not base.__module__.startswith("prefrl"))
 
 
 def _check_target(target: Path) -> Path:

@@ -195,7 +195,7 @@ def load_reward(
     run = RunDirectory.open(Path(root).expanduser()).admit(trust)
     restore_user_env(run.config, env)
     if not run.config.predicts_reward:
-        raise UsageError(f"{root} trains on the true reward: it has no reward model")
+        raise UsageError(f"{root} {run.config.unrewarded}")
     path = Path(weights).expanduser() if weights else run.weights
     if not path.exists():
         raise PrefrlError(f"{path} is missing" if weights else f"{root} has no learned reward yet")
