@@ -202,7 +202,7 @@ def test_a_student_demonstrates_to_an_agent_that_observes_more(teacher, tmp_path
         acts = student(episode.observations)
         assert np.array_equal(episode.actions[:, 1], acts)  # one-hot: pushed to the right
     whole = resolve(dataclasses.replace(request, demonstrations=str(teacher)))
-    with pytest.raises(UsageError, match="the other does not"):
+    with pytest.raises(UsageError, match="the agent does not"):
         demonstrations_for(replace(whole, {"observe": [2, 3]}))
 
 

@@ -64,7 +64,7 @@ def places_within(observed: Sequence[int] | None, available: Sequence[int] | Non
     if observed == available:
         return slice(None)
     if observed is None or (available is not None and not set(observed) <= set(available)):
-        raise UsageError("it observes numbers of the observation that the other does not")
+        raise UsageError("observes numbers of the observation that the agent does not")
     return np.array(observed if available is None else [available.index(place) for place in observed])
 
 

@@ -123,7 +123,7 @@ def _acting(run: RunDirectory, config: RunConfig) -> Act:
     try:
         places = places_within(run.config.observe, config.observe)
     except UsageError as error:
-        raise UsageError(f"--demonstrations {printable(run.root)}: {error}") from None
+        raise UsageError(f"--demonstrations {printable(run.root)} {error}") from None
     env = run_env(run.config)
     env.close()
     policy = policy_in(run, env)
