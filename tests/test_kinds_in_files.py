@@ -132,8 +132,24 @@ def test_ratings_and_all_that_happened_to_them_go_through_a_file(rated: Any, tmp
     assert [(flag.segments, flag.reason) for flag in history.flags] == [((7,), "it is black")]
     assert [(flag.segments, flag.reason) for flag in history.flags_taken_back] == [((6,), "it flickers")]
     lines = "\n".join(archive_lines(archive))
-    assert "judgements: 0 stars 1, 2 stars 2, 1 stars 3, 2 stars 4, 1 stars 5\n" in lines
+    assert "judgements: 2 stars 2, 1 stars 3, 2 stars 4, 1 stars 5\n" in lines
     assert "given by: human ann 5, oracle 1" in lines
+
+
+def test_marks_beyond_the_segment_make_no_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "marked", feedback="marks")
+    with run_store(run, create=True) as store:
+        (number,) = ask(store, ClipFolder(run.clips), 1, "marks")
+        last = len(random_segment(0)) - 1
+        store.add_answers([Answer(number, [[last, 1]], "oracle", 0)])
+    export_labels(run.root, tmp_path / "good.zip")
+    assert read_archive(tmp_path / "good.zip").labels[0].value == [[last, 1]]
+
+    def later(contents: Any, members: Any) -> None:
+        contents["labels"][0]["value"] = [[last + 1, 1]]
+
+    with pytest.raises(DamagedFileError, match=f"step {last + 1} is beyond the segment"):
+        read_archive(forged(tmp_path / "good.zip", tmp_path / "bad.zip", later))
 
 
 @pytest.mark.usefixtures("asks_ratings")

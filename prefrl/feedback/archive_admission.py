@@ -121,6 +121,8 @@ def _checked(path: Path, file: zipfile.ZipFile) -> LabelArchive:
     task = _task(about)
     labels, history = _entries(path, contents)
     _check_ids(labels, history)
+    for answer in (*labels, *history.answers, *history.late):
+        KINDS[answer.kind].check(answer.value, [about["segment_length"]] * len(answer.segments))
     segments = segments_of(labels, history)
     videos = frozenset(segment for segment in segments if video_name(segment) in file.NameToInfo)
     if Counter(about["counts"]) != counts_of(labels, len(videos), history):
