@@ -253,7 +253,8 @@ def test_answers_of_a_judge_are_no_person_s():
 )
 def test_half_of_the_labels_must_be_enough(tmp_path, shown, expert, verdict, said):
     budgets = {6: 0.02, 12: 0.05, 25: 0.1, 50: 0.2, 100: 0.5, 200: 0.8, 400: 0.9}
-    told = {"true": 1.0, "demonstrator": 0.4} | {str(labels): score for labels, score in budgets.items()}
+    told = {"true": 1.0, "demonstrator": 0.4, "cloned": 0.3}
+    told |= {str(labels): score for labels, score in budgets.items()}
     told |= {f"shown-{labels}": score + shown for labels, score in budgets.items()}
     told |= {f"expert-{labels}": budgets[labels] + expert for labels in (6, 12, 25, 50)}
     found = ran("demonstrations", tmp_path / "out", told)

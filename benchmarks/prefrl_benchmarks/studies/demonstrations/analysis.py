@@ -31,7 +31,8 @@ def analyse(measured: Measured) -> Outcome:
     said = "; ".join(
         f"{task}: "
         + ", ".join(f"{labels} labels {_scores(trained, task, labels, budgets)}" for labels in settings["budgets"])
-        + f"; the demonstrator {spread(trained.scores(task, 'demonstrator'))}"
+        + f"; the demonstrator {spread(trained.scores(task, 'demonstrator'))}, "
+        f"a clone of the expert {spread(trained.scores(task, 'cloned'))}"
         for task in trained.tasks
     )
     counts = ", ".join(
@@ -47,7 +48,11 @@ def analyse(measured: Measured) -> Outcome:
         f"Scores without demonstrations, with the demonstrator's and with the expert's: {said}. About half of the "
         f"labels with demonstrations give at least the return of all without {counts}{failed}."
     )
-    variants = ["demonstrator", *(f"{start}{n}" for n in budgets[""] for start in budgets if n in budgets[start])]
+    variants = [
+        "demonstrator",
+        "cloned",
+        *(f"{start}{n}" for n in budgets[""] for start in budgets if n in budgets[start]),
+    ]
     panels = [partial(_draw, trained=trained, task=task, budgets=budgets) for task in trained.tasks]
     return Outcome(judged(*map(bool, held)), findings, score_rows(trained, variants), panels)
 
