@@ -227,7 +227,8 @@ def resume(
         env: The environment, for a run that was created with one from Python.
 
     Raises:
-        UsageError: if the folder is not a run or is in use, or the new budget is lower than the old one.
+        UsageError: if the folder is not a run or is in use, or the new budget is lower than the old one, or has no
+            room for the queries in the run's queue.
         PrefrlError: for other errors that a user can cause.
     """
     leave_unguarded_import()
@@ -238,8 +239,8 @@ def resume(
     if config.queries.labels < run.config.queries.labels or config.steps < run.config.steps:
         have = f"{root} has --labels {run.config.queries.labels} --steps {run.config.steps}"
         raise UsageError(f"--labels and --steps can only be raised when a run is resumed: {have}")
-    if labels is not None:
-        check_queue(run, labels)
+    if config != run.config or reopened or not run.finished:
+        check_queue(run, config.queries.labels)
     if config != run.config or reopened:
         run = RunDirectory(run.root, config)
         lock = run.lock()

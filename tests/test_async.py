@@ -100,11 +100,11 @@ def test_a_killed_learner_is_noticed_and_the_run_continues_when_resumed(tmp_path
         assert stored_labels(root)[: len(before)] == before
 
 
-@pytest.mark.parametrize("state", ["recording", "learning from"])
+@pytest.mark.parametrize("state", ["recording", "pretraining"])
 def test_a_learner_killed_before_training_is_noticed(state: str, tmp_path: Path) -> None:
     root = tmp_path / "run"
     # Pretraining that takes for ever, or recording that does: labels enough to need many segments.
-    changes = {"recording": "queries.initial_fraction=0.9", "learning from": "reward.pretrain_comparisons=100000000"}
+    changes = {"recording": "queries.initial_fraction=0.9", "pretraining": "reward.pretrain_comparisons=100000000"}
     with live(tmp_path / "log", *training(root, settings=(changes[state],))) as command:
         command.learner().kill()
         assert command.wait(SECONDS) == 1

@@ -11,8 +11,6 @@ from runs import SETTINGS, prefrl, refused, summary, tiny
 
 from prefrl import load_reward
 from prefrl.probing.results import read_results
-from prefrl.recipes import resolve
-from prefrl.reward.judging import judge_for
 from prefrl.runs.directory import RunDirectory
 
 MIXED = "comparison:1,rating:2,marks:1"
@@ -33,8 +31,10 @@ def learned(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return root
 
 
-def test_an_agent_is_trained_on_a_frozen_reward(learned: Path, tmp_path: Path) -> None:
-    done = prefrl("train", "reacher", "--reward", learned, "--out", tmp_path / "frozen", *FROZEN)
+@pytest.mark.parametrize("feedback", ["comparison", "rating"])
+def test_an_agent_is_trained_on_a_frozen_reward(learned: Path, feedback: str, tmp_path: Path) -> None:
+    words = ["--reward", learned, "--feedback", feedback, "--out", tmp_path / "frozen"]
+    done = prefrl("train", "reacher", *words, *FROZEN)
     assert done.code == 0, done.err
     assert summary(tmp_path / "frozen")["labels_answered"] == 0
     first, frozen = load_reward(learned), load_reward(tmp_path / "frozen")
@@ -69,21 +69,13 @@ def test_it_judges_comparisons_if_it_learned_from_some(learned: Path, tmp_path: 
             assert "but the run asks for comparison" in said
 
 
-def test_a_judge_of_several_kinds_knows_what_cannot_be_told(learned: Path) -> None:
-    if "comparison" not in RunDirectory.open(learned).config.shares:
-        return
-    found = judge_for(resolve("reacher", teacher=f"judge:{learned}"))
-    assert found.answerable is None  # an oracle can tell all
-    assert found.untold(found.ensemble())([]).shape == (0,)
-
-
 def test_a_run_without_a_reward_model_says_what_it_does_instead(tmp_path: Path) -> None:
     imitates = prefrl(*quick("reacher", tmp_path / "best", "--feedback", "rating", "--learner", "imitation"))
     assert imitates.code == 0, imitates.err
     for flag, value in (("--reward", ""), ("--teacher", "judge:")):
         words = [flag, f"{value}{tmp_path / 'best'}", "--out", tmp_path / "no"]
         said = refused(prefrl("train", "reacher", *words, *FROZEN), 2)
-        assert said.endswith("imitates its best clips: it has no reward model")
+        assert said.endswith("imitates its best clips: it has learned no reward model")
     assert not (tmp_path / "no").exists()
 
 

@@ -225,7 +225,7 @@ def test_a_bad_judge_is_one_line(judging, tmp_path):
         with pytest.raises(UsageError, match=f"a judge answers comparison queries only, but the run {said}"):
             judge_for(resolve("reacher", teacher=f"judge:{judging}", feedback=asked))
     baseline = create_run(Request("reacher", teacher="none", out=tmp_path / "baseline"))
-    with pytest.raises(UsageError, match="learns from no labels: it has no reward model"):
+    with pytest.raises(UsageError, match="learns from no labels: it has learned no reward model"):
         judge_for(resolve("reacher", teacher=f"judge:{baseline.root}"))
 
 

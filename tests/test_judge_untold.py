@@ -73,10 +73,10 @@ def unsure(left, right):
     return NEITHER if max(both) < 0 else better(left, right)
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
+@pytest.fixture(scope="module", params=["comparison", "rating,comparison"])
+def source(tmp_path_factory, request):
     """A run with answers of which some are "can't tell", and a model fitted to it as the run's own."""
-    run = make_run(tmp_path_factory.mktemp("source") / "run")
+    run = make_run(tmp_path_factory.mktemp("source") / "run", feedback=request.param)
     add_labels(run, 40, judge=unsure)
     done = prefrl("reward", "fit", run.root, "--comparisons", "640", "--out", run.root / "fitted.safetensors")
     assert done.code == 0, done.err

@@ -187,6 +187,10 @@ def test_a_probe_trains_judges_and_fills_the_queue(finished: Path, tmp_path: Pat
     labels, steps = label_counts(run)[0], summary(run)["steps"]
     few = refused(prefrl("resume", run, "--labels", labels + 2, "--steps", steps + 1024), 2)
     assert f"has {labels} labels and 3 queries in its queue: --labels must be at least {labels + 3}" in few
+    with run_store(RunDirectory.open(run)) as store:
+        store.closed = True  # which does not empty the queue
+    for budget in ([], ["--labels", labels + 2]):
+        refused(prefrl("resume", run, *budget, "--steps", steps + 1024), 2)
     resumed = prefrl("resume", run, "--labels", labels + 3, "--steps", steps + 1024)
     assert resumed.code == 0, resumed.err
     assert label_counts(run) == (labels + 3, labels + 3)

@@ -245,10 +245,15 @@ def test_answers_of_a_judge_are_no_person_s():
 @pytest.mark.parametrize(
     ("shown", "expert", "verdict", "said"),
     [
-        (0.31, 0.31, Verdict.HELD, "in 12 of 12 cases with the demonstrator's, in 8 of 8 cases with the expert's."),
-        (0.31, 0.0, Verdict.PARTLY, "in 0 of 8 cases with the expert's; not expert-6 against 12 on cheetah, "),
-        (0.0, 0.31, Verdict.PARTLY, "in 0 of 12 cases with the demonstrator's, in 8 of 8 cases"),
-        (0.0, 0.0, Verdict.FAILED, "; not shown-6 against 12 on cheetah, "),
+        (
+            0.31,
+            0.31,
+            Verdict.HELD,
+            "In 12 of 12 cases with the demonstrator's and 8 of 8 cases with the expert's demonstrations, ",
+        ),
+        (0.31, 0.0, Verdict.PARTLY, "0 of 8 cases with the expert's demonstrations, "),
+        (0.0, 0.31, Verdict.PARTLY, "In 0 of 12 cases with the demonstrator's and 8 of 8 cases"),
+        (0.0, 0.0, Verdict.FAILED, "labels without; not shown-6 against 12 on cheetah, "),
     ],
 )
 def test_half_of_the_labels_must_be_enough(tmp_path, shown, expert, verdict, said):

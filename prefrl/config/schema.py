@@ -208,7 +208,9 @@ class RunConfig:
     @property
     def unrewarded(self) -> str:
         """Why a run that learns no reward has no reward model, in words that follow its name."""
-        return f"{'imitates its best clips' if self.imitates else 'learns from no labels'}: it has no reward model"
+        return (
+            f"{'imitates its best clips' if self.imitates else 'learns from no labels'}: it has learned no reward model"
+        )
 
     @property
     def shares(self) -> dict[str, float]:

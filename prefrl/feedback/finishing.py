@@ -44,10 +44,9 @@ def check_queue(run: RunDirectory, labels: int) -> None:
     if not run.labels.exists():
         return
     with run_store(run) as store:
-        counts = store.counts()
-        needed = counts["answered"] + counts["pending"]
-        if store.queued and needed > labels:
+        have, waiting = store.counts()["answered"], len(store.pending())  # also if the labels are closed
+        if store.queued and have + waiting > labels:
             raise UsageError(
-                f"{printable(run.root)} has {counts['answered']} labels and {counts['pending']} queries in its queue: "
-                f"--labels must be at least {needed}"
+                f"{printable(run.root)} has {have} labels and {waiting} queries in its queue: "
+                f"--labels must be at least {have + waiting}"
             )

@@ -126,7 +126,7 @@ def _train(request: ProbeRequest, beta: float, seed: int, report: Report, contro
     """
     root, wanted = request.root(beta, seed), _agent(request, beta, seed, request.root(beta, seed))
     if not (root / "config.json").exists():
-        create_run(wanted)  # which makes the folder of the probe too, but for an invalid request
+        create_run(wanted)  # which also makes the folder of the probe, unless the request is invalid
     config = RunDirectory.open(root).config
     if (config.reward_model, config.kl.policy) != (wanted.chosen["reward_model"], wanted.chosen["kl.policy"]):
         raise UsageError(f"{root} is an agent of another probe: choose another --out")

@@ -103,7 +103,7 @@ def learned_answerable(
         ensemble: Its reward model.
 
     Returns:
-        None if all queries were told, or a judge does not answer the run's kind of feedback.
+        None if all queries were told, or the run asks for no comparisons.
     """
     if COMPARISON not in config.shares:
         return None
@@ -188,9 +188,11 @@ def _check(found: JudgeModel, config: RunConfig) -> None:
     if (theirs.env_id, theirs.env_kwargs) != (config.env_id, config.env_kwargs):
         raise UsageError(f"the judge {source} is for {theirs.task}, not {config.task}")
     if wrong := sorted(config.shares.keys() - ANSWERS.keys()):
-        raise UsageError(f"a judge answers {_and(ANSWERS)} queries only, but the run asks for {_and(wrong)}")
+        raise UsageError(f"a judge answers {_and(ANSWERS)} queries only, but the run asks for {_and(wrong)} queries")
     if missing := sorted(config.shares.keys() - theirs.shares.keys()):
-        raise UsageError(f"the judge {source} learned from {_and(theirs.shares)}, but the run asks for {_and(missing)}")
+        raise UsageError(
+            f"the judge {source} learned from {_and(theirs.shares)}, but the run asks for {_and(missing)} queries"
+        )
     if theirs.frame_stack != config.frame_stack or theirs.images != config.images:
         raise UsageError(f"the judge {source} reads other observations than {config.task} has")
 

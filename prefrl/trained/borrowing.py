@@ -71,7 +71,9 @@ def open_policy(root: Path, config: RunConfig, which: str = "newest", option: st
     distribution_of(run.config)
     _check_task(option, run, config)
     if run.config.observe is not None and run.config.observe != config.observe:
-        raise UsageError(f"{option} {printable(root)} observes only some of the numbers that the agent does (observe)")
+        raise UsageError(
+            f"{option} {printable(root)} observes other numbers of the observation than the agent (observe)"
+        )
     env = run_env(config)
     env.close()
     space, actions = observed_space(config, env.observation_space), env.action_space

@@ -31,7 +31,6 @@ from prefrl.experience.make_env import RENDERED, run_env
 from prefrl.experience.user_envs import UserEnv, restore_user_env
 from prefrl.machine.activity import set_activity
 from prefrl.reward.ensemble import RewardEnsemble
-from prefrl.reward.likelihood import likelihoods_of
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
@@ -203,7 +202,7 @@ def load_reward(
     made.close()
     observations = observed_space(run.config, made.observation_space).shape or ()
     inputs = inputs_of(run.config, observations, spaces.flatdim(made.action_space))
-    ensemble = RewardEnsemble(run.config.reward, inputs, likelihoods_of(run.config))
+    ensemble = RewardEnsemble(run.config.reward, inputs)
     tree = opened("weights", load_tree(path, largest_weights(ensemble)), path)
     try:
         ensemble.load_arrays(tree["weights"])

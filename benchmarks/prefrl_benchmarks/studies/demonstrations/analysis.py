@@ -35,9 +35,9 @@ def analyse(measured: Measured) -> Outcome:
         f"a clone of the expert {spread(trained.scores(task, 'cloned'))}"
         for task in trained.tasks
     )
-    counts = ", ".join(
-        f"in {sum(kept)} of {len(kept)} cases {name}"
-        for start, name in (("shown-", "with the demonstrator's"), ("expert-", "with the expert's"))
+    counts = " and ".join(
+        f"{sum(kept)} of {len(kept)} cases with the {name}'s"
+        for start, name in (("shown-", "demonstrator"), ("expert-", "expert"))
         if (kept := [good for (_, few, _), good in zip(pairs, held, strict=True) if few.startswith(start)])
     )
     missed = ", ".join(
@@ -45,8 +45,8 @@ def analyse(measured: Measured) -> Outcome:
     )
     failed = f"; not {missed}" if missed else ""
     findings = (
-        f"Scores without demonstrations, with the demonstrator's and with the expert's: {said}. About half of the "
-        f"labels with demonstrations give at least the return of all without {counts}{failed}."
+        f"Scores without demonstrations, with the demonstrator's and with the expert's: {said}. In {counts} "
+        f"demonstrations, about half of the labels give at least the return of all labels without{failed}."
     )
     variants = [
         "demonstrator",
