@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import Library, same_tree, segments, through_file, tiny_reward
+from torch import nn
 
 from prefrl.config import migrations
 from prefrl.experience.inputs import Inputs, Recorded, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
+from prefrl.reward.likelihood import Likelihood
 from prefrl.reward.loss import preference_logit
 from prefrl.reward.networks import StackedMLP
 from prefrl.reward.published import PublishedReward, largest_weights
@@ -267,3 +269,24 @@ def test_weights_of_older_versions_are_read():
     assert {"input_mean", "input_std", "member_mean", "member_std", "scale"} < arrays.keys()
     other.load_arrays(arrays)
     assert same_tree(dict(one.state_dict()), dict(other.state_dict()))
+
+
+class OfLayers(Likelihood):
+    """A likelihood whose parameters are those of a module in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.odds = nn.Linear(2, 1)
+
+
+def test_likelihoods_are_loaded_whole_by_those_who_have_them():
+    made = RewardEnsemble(tiny_reward(), Inputs((4,)), {"layered": OfLayers()})
+    arrays = {name: tensor.numpy().copy() for name, tensor in made.state_dict().items()}
+    again = RewardEnsemble(tiny_reward(), Inputs((4,)), {"layered": OfLayers()})
+    again.load_arrays(arrays)
+    assert all(torch.equal(tensor, made.state_dict()[name]) for name, tensor in again.state_dict().items())
+    without = ensemble(seed=1)
+    without.load_arrays(arrays)
+    assert torch.equal(without.reward(rows()), made.reward(rows()))
+    with pytest.raises(RuntimeError, match="Missing"):
+        again.load_arrays({name: array for name, array in arrays.items() if "odds" not in name})

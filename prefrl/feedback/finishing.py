@@ -44,8 +44,10 @@ def check_queue(run: RunDirectory, labels: int) -> None:
     if not run.labels.exists():
         return
     with run_store(run) as store:
+        if not store.queued:
+            return
         have, waiting = store.counts()["answered"], len(store.pending())  # also if the labels are closed
-        if store.queued and have + waiting > labels:
+        if have + waiting > labels:
             raise UsageError(
                 f"{printable(run.root)} has {have} labels and {waiting} queries in its queue: "
                 f"--labels must be at least {have + waiting}"

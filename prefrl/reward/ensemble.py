@@ -183,9 +183,8 @@ class RewardEnsemble(nn.Module):
         Likelihoods that this ensemble does not have are left out: the reward does not depend on them.
         """
         named = {_OLDER.get(name, name): array for name, array in arrays.items()}
-        own = {f"likelihoods.{name}" for name in self.likelihoods}
-        others = {name for name in named if name.startswith("likelihoods.") and name.rpartition(".")[0] not in own}
-        self.load_state_dict({name: torch.from_numpy(named[name]) for name in named.keys() - others})
+        kept = (name for name in named if not name.startswith("likelihoods.") or name.split(".")[1] in self.likelihoods)
+        self.load_state_dict({name: torch.from_numpy(named[name]) for name in kept})
 
 
 _OLDER = {

@@ -151,20 +151,23 @@ def uses_true_reward(name: str) -> bool:
 
 def judges_by_advantage(name: str) -> bool:
     """Return whether a teacher judges by the true advantage over the run's reference policy, and so needs one."""
-    simulated = passed_on_to(name) or name
-    return base_name(simulated) in TEACHERS and _configuration(simulated).advantage
+    return _simulation(name).advantage
 
 
 def marks_late(name: str) -> bool:
     """Return whether a teacher marks later steps than those that it means."""
-    simulated = passed_on_to(name) or name
-    return base_name(simulated) in TEACHERS and _configuration(simulated).delay > 0
+    return _simulation(name).delay > 0
 
 
 def skips_count(name: str) -> bool:
     """Return whether queries that a teacher skips count towards the label budget; a person's never do."""
+    return _simulation(name).skips_count
+
+
+def _simulation(name: str) -> TeacherConfiguration:
+    """Return the configuration of a simulated teacher, or of the one to whom a judge passes on; else of none."""
     simulated = passed_on_to(name) or name
-    return base_name(simulated) in TEACHERS and _configuration(simulated).skips_count
+    return _configuration(simulated) if base_name(simulated) in TEACHERS else TeacherConfiguration()
 
 
 def make_teacher(
