@@ -67,7 +67,7 @@ def trained(root: Path, *flags: str | Path, **more: object) -> Path:
         (["--kl", "1", "--reference", "VALUES"], "dqn has no distribution of actions"),
         (["--reward", "RUN", "--teacher", "human"], "trains without labels"),
         (["--reward", "RUN", "--labels", "9"], "trains without labels"),
-        (["--reward", "TRUE"], "it has no reward model"),
+        (["--reward", "TRUE"], "learns from no labels: it has learned no reward model"),
         (["--reward", "EMPTY"], "there is no learned reward"),
         (["--reward", "OTHER"], "is a run of cheetah"),
     ],
