@@ -318,7 +318,9 @@ def test_the_run_s_own_weights_are_never_replaced(tmp_path: Path) -> None:
 
 def test_runs_that_have_nothing_to_fit(tmp_path: Path) -> None:
     assert "not a run" in refused(prefrl("reward", "fit", tmp_path), 2)
-    assert "true reward" in refused(prefrl("reward", "fit", make_run(tmp_path / "true", teacher="none").root), 2)
+    assert "learns from no labels" in refused(
+        prefrl("reward", "fit", make_run(tmp_path / "true", teacher="none").root), 2
+    )
     made = make_run(tmp_path / "run")
     assert "no labels yet" in refused(prefrl("reward", "fit", made.root), 1)
     add_labels(made, 1)

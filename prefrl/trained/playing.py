@@ -31,6 +31,7 @@ from prefrl.experience.make_env import RENDERED, run_env
 from prefrl.experience.user_envs import UserEnv, restore_user_env
 from prefrl.machine.activity import set_activity
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.likelihood import likelihoods_of
 from prefrl.reward.published import largest_weights
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import WRONG_CONTENT, DamagedFileError, Tree, load_tree, taken_from
@@ -202,7 +203,8 @@ def load_reward(
     made.close()
     observations = observed_space(run.config, made.observation_space).shape or ()
     inputs = inputs_of(run.config, observations, spaces.flatdim(made.action_space))
-    ensemble = RewardEnsemble(run.config.reward, inputs)
+    likelihoods = likelihoods_of(run.config) if run.config.learns_reward else {}  # those that it was fitted with
+    ensemble = RewardEnsemble(run.config.reward, inputs, likelihoods)
     tree = opened("weights", load_tree(path, largest_weights(ensemble)), path)
     try:
         ensemble.load_arrays(tree["weights"])
