@@ -240,6 +240,10 @@ def test_a_damaged_judge_is_one_line(judging, tmp_path):
     save_tree(path, tree)
     with pytest.raises(DamagedFileError):
         load_judge(path)
+    del tree["config_format"]
+    save_tree(path, tree)
+    with pytest.raises(DamagedFileError, match="config_format"):
+        load_judge(path)
 
 
 def test_a_judge_that_defers_to_an_oracle_resumes_exactly_and_is_counted_apart(judging, tmp_path):

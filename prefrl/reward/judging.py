@@ -189,7 +189,7 @@ def _check(found: JudgeModel, config: RunConfig) -> None:
         raise UsageError(f"the judge {source} is for {theirs.task}, not {config.task}")
     if wrong := sorted(config.shares.keys() - ANSWERS.keys()):
         raise UsageError(f"a judge answers {_and(ANSWERS)} queries only, but the run asks for {_and(wrong)} queries")
-    if missing := sorted(config.shares.keys() - theirs.shares.keys()):
+    if missing := config.shares.keys() - theirs.shares.keys():
         raise UsageError(
             f"the judge {source} learned from {_and(theirs.shares)}, but the run asks for {_and(missing)} queries"
         )
