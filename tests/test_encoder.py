@@ -42,3 +42,27 @@ def test_features_of_images_are_the_images_and_of_anything_else_rows_of_single_p
     rows = encode(grids, np.full((2, 3, 2), 0.5, np.float32), 2)
     assert (rows.shape, rows.dtype) == ((2, 3, 6), np.float32)
     assert rows[1, 2].tolist() == [20.0, 21.0, 22.0, 23.0, 0.5, 0.5]
+
+
+def test_actions_are_drawn_beside_images_where_they_are_to_be_read():
+    """Two numbers on five columns: the first has the first three; tanh(-1) to 30.4 of 255, 0 to the middle."""
+    images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    encoded = encode(images, np.array([[-1.0, 0.0], [9.0, 1.0]], np.float32), reads_actions=True)
+    assert (encoded.dtype, encoded.shape) == (np.uint8, (2, 4, 4, 5))
+    np.testing.assert_array_equal(encoded[:, :3], images)
+    assert encoded[0, 3].tolist() == [[30, 30, 30, 128, 128]] * 4
+    assert encoded[1, 3].tolist() == [[255, 255, 255, 225, 225]] * 4
+
+
+def test_actions_are_drawn_in_a_rollout_as_in_its_environments():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 2, 4, 6, 7), dtype=np.uint8)
+    actions = rng.normal(size=(5, 2, 3)).astype(np.float32)
+    encoded = encode(images, actions, axes=2, reads_actions=True)
+    for env in range(2):
+        np.testing.assert_array_equal(encoded[:, env], encode(images[:, env], actions[:, env], reads_actions=True))
+
+
+def test_vectors_are_read_with_the_action_in_any_case():
+    observations, actions = np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)
+    np.testing.assert_array_equal(encode(observations, actions, reads_actions=True), encode(observations, actions))

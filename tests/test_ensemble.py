@@ -1,11 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from helpers import Library, same_tree, segments, through_file, tiny_reward
+from helpers import Library, film, same_tree, segments, through_file, tiny_reward
 from torch import nn
 
 from prefrl.config import migrations
-from prefrl.experience.inputs import Inputs, Recorded, inputs_of
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.inputs import Inputs, Recorded, feature_inputs, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.learner import RewardLearner
@@ -225,6 +228,31 @@ def test_recorded_steps_are_their_shapes_and_have_at_most_so_many_bytes():
 def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():
     assert inputs_of(resolve("hopper"), (2, 4), 3) == Inputs((11,))
     assert inputs_of(resolve("pong"), (4, 84, 84), 6) == Inputs((4, 84, 84), stack=4)
+    reading = resolve("pong", settings={"reward.reads_actions": True})
+    assert inputs_of(reading, (4, 84, 84), 6) == Inputs((5, 84, 84), reads_actions=True)
+    assert feature_inputs(reading, (4, 84, 84), 6) == Inputs((4, 84, 84), stack=4)
+
+
+def test_only_actions_that_fit_beside_images_can_be_read():
+    reading = resolve("pong", settings={"reward.reads_actions": True})
+    assert inputs_of(reading, (4, 84, 6), 6).step == (5, 84, 6)
+    with pytest.raises(UsageError, match="can show 5 numbers, and an action has 6"):
+        inputs_of(reading, (4, 84, 5), 6)
+    with pytest.raises(UsageError, match="reads_actions is for images"):
+        resolve("hopper", settings={"reward.reads_actions": True})
+
+
+def test_a_clip_of_an_older_version_has_no_actions_to_read():
+    reading = Inputs((5, 84, 84), reads_actions=True)
+    whole = dataclasses.replace(film(), actions=np.eye(6, dtype=np.float32)[np.arange(25) % 6])
+    features = reading.features(whole)
+    assert features.shape == reading.segment(len(whole))
+    np.testing.assert_array_equal(features[:, :4], whole.observations)
+    assert len({frame.tobytes() for frame in features[:, 4]}) == 6  # one for each action
+    older = dataclasses.replace(whole, actions=np.zeros((len(whole), 0), np.float32))
+    np.testing.assert_array_equal(Inputs((4, 84, 84), stack=4).features(older), whole.frames)
+    with pytest.raises(PrefrlError, match="kept no actions"):
+        reading.features(older)
 
 
 def test_weights_hold_all_statistics(tmp_path):

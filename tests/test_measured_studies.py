@@ -18,18 +18,31 @@ from prefrl.feedback.terms import Label
 HORIZON_ONE = {
     POINT: {"true-one": 1.1, "marks": 0.9, "marks-one": 0.2, "advantage-one": 0.85, "advantage-late-one": -0.3},
     "reacher": {"true-one": 0.15, "marks": 0.8, "marks-one": 0.0},
-    "moving-dot": {"true-one": 1.2, "marks": 1.1, "marks-one": 0.1},
+    "moving-dot": {
+        "true-one": 1.2,
+        "marks": 1.1,
+        "marks-one": 0.1,
+        "marks-read-one": 0.2,
+        "advantage-unread-one": 0.3,
+        "advantage-read-one": 0.9,
+    },
 }
 WRONG = {
     POINT: {"true-one": 0.7, "marks-one": 0.6, "advantage-one": 0.75, "advantage-late-one": 0.5},
     "reacher": {"true-one": 0.5, "marks-one": 0.6},
-    "moving-dot": {"true-one": 0.7, "marks-one": 0.5},
+    "moving-dot": {
+        "true-one": 0.7,
+        "marks-one": 0.5,
+        "marks-read-one": 0.6,
+        "advantage-unread-one": 0.5,
+        "advantage-read-one": 0.7,
+    },
 }
 """Scores with which an expectation fails, each of them alone."""
 
 
 def test_a_horizon_of_one_is_judged_on_tasks(tmp_path):
-    told = {task: scores | {"true": 1.0, "values": 0.8} for task, scores in HORIZON_ONE.items()}
+    told = {task: scores | {"true": 1.0, "values": 0.8, "random-values": 0.0} for task, scores in HORIZON_ONE.items()}
     folder = finished("horizon-one", tmp_path / "out", lambda cell: told[cell.task][cell.variant])
     found = find_study("horizon-one").analyse(rows_of("horizon-one"), folder)
     assert found.verdict is Verdict.HELD

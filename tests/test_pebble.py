@@ -298,7 +298,7 @@ def test_the_learner_s_process_holds_a_session_whenever_labels_come_and_reads_th
     settings = {"reward.epochs": 4, "reward.stop_accuracy": 1.0, "reward.batch_size": 2, "reward.pseudo_threshold": 0.5}
     run.config = replace(run.config, settings)
     run.saved.save(0, {"agent": {}})
-    save_pool(run.unlabelled, segments(9, rewards=np.arange(5.0)))
+    save_pool(run.unlabelled, segments(9, rewards=np.arange(5.0)), Inputs((4,)))
 
     def answer():
         (pending,) = store.pending()

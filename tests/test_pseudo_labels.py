@@ -146,13 +146,13 @@ def test_the_learner_s_process_gets_the_pool_by_a_file(tmp_path):
     path, table = tmp_path / "pool.safetensors", Unlabelled(Inputs((4,)), 5, 30, "cpu")
     file = PoolFile(path, table)
     file.refresh()
-    save_pool(path, [])
+    save_pool(path, [], Inputs((4,)))
     assert not len(table)
     assert not path.exists()
-    save_pool(path, POOL[:5])
+    save_pool(path, POOL[:5], Inputs((4,)))
     file.refresh()
     assert len(table) == 5
-    save_pool(path, POOL[2:9])
+    save_pool(path, POOL[2:9], Inputs((4,)))
     file.refresh()
     whole = Unlabelled(Inputs((4,)), 5, 30, "cpu")
     whole.update_from(POOL[2:9])
@@ -161,7 +161,7 @@ def test_the_learner_s_process_gets_the_pool_by_a_file(tmp_path):
     path.write_bytes(b"nonsense")
     file.refresh()
     assert len(table) == 7
-    save_pool(path, POOL)
+    save_pool(path, POOL, Inputs((4,)))
     file.refresh()
     assert len(table) == 30  # as many as there is room for
 
@@ -169,7 +169,7 @@ def test_the_learner_s_process_gets_the_pool_by_a_file(tmp_path):
 def test_the_file_is_read_once(tmp_path, monkeypatch):
     path, table, read = tmp_path / "pool.safetensors", Unlabelled(Inputs((4,)), 5, 30, "cpu"), []
     file = PoolFile(path, table)
-    save_pool(path, POOL[:5])
+    save_pool(path, POOL[:5], Inputs((4,)))
     monkeypatch.setattr(pool_file, "load_tree", lambda path: read.append(path) or load_tree(path))
     file.refresh()
     file.refresh()
@@ -193,12 +193,12 @@ def test_the_file_is_read_once(tmp_path, monkeypatch):
 def test_a_file_that_is_no_pool_is_ignored(tree, tmp_path):
     path, table = tmp_path / "pool.safetensors", Unlabelled(Inputs((4,)), 5, 30, "cpu")
     file = PoolFile(path, table)
-    save_pool(path, POOL[:5])
+    save_pool(path, POOL[:5], Inputs((4,)))
     file.refresh()
     save_tree(path, tree)
     file.refresh()
     assert len(table) == 5
-    save_pool(path, POOL[:6])
+    save_pool(path, POOL[:6], Inputs((4,)))
     file.refresh()
     assert len(table) == 6
 

@@ -74,7 +74,11 @@ def make_algorithm(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
         "policy": policy,
         "env": env,
         "replay_buffer_class": ReplayMemory,
-        "replay_buffer_kwargs": {"n_steps": config.off_policy.return_steps, "gamma": config.agent.gamma},
+        "replay_buffer_kwargs": {
+            "n_steps": config.off_policy.return_steps,
+            "gamma": config.agent.gamma,
+            "reads_actions": config.reward.reads_actions,
+        },
         "policy_kwargs": policy_kwargs,
     }
     model: OffPolicyAlgorithm = located(ALGORITHMS[config.algo].make)(config, shared)

@@ -33,10 +33,26 @@ class ReplayMemory(NStepReplayBuffer):
     """
 
     def __init__(
-        self, buffer_size: int, observation_space: spaces.Space[Any], *args: Any, n_steps: int = 1, **kwargs: Any
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        *args: Any,
+        n_steps: int = 1,
+        reads_actions: bool = False,
+        **kwargs: Any,
     ) -> None:
-        """Initialise the memory; arguments as for Stable-Baselines3's `NStepReplayBuffer`."""
+        """Initialise the memory.
+
+        Args:
+            buffer_size: As for Stable-Baselines3's `NStepReplayBuffer`, like `observation_space`, `n_steps` and others.
+            observation_space: The space of observations.
+            *args: Further arguments.
+            n_steps: Rewards that a return sums.
+            reads_actions: Whether the features of images contain the action.
+            **kwargs: Further arguments.
+        """
         super().__init__(buffer_size, _single_precision(observation_space), *args, n_steps=n_steps, **kwargs)
+        self._reads_actions = reads_actions
         self.recent, self.recent_fraction = 0, 0.0
         """Number of newest steps from which a fraction of each batch is drawn, summed over the environments."""
         self.score: Callable[[Array], Floats] | None = None
@@ -111,7 +127,7 @@ class ReplayMemory(NStepReplayBuffer):
             actions = space.low + 0.5 * (stored + 1.0) * (space.high - space.low)
         else:
             actions = as_numbers(space, stored.reshape(*stored.shape[:2], *space.shape))  # type: ignore[misc]
-        return encode(self.observations[places, envs], actions, axes=2)
+        return encode(self.observations[places, envs], actions, axes=2, reads_actions=self._reads_actions)
 
     def parts(self, most: int | None = None) -> Iterator[Array]:
         """Iterate over the places of the steps that the memory holds, in parts of about 4,096 steps.

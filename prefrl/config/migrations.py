@@ -239,6 +239,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "imitation", _IMITATION),
     Add("config", 5, "judge", {"source": None, "confidence": 0.8, "share": None}),
     Add("config", 6, "aim", ""),
+    Add("config", 7, "reward.reads_actions", False),
 )
 """All migrations; those of one kind are sorted by format number."""
 

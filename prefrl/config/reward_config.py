@@ -17,6 +17,9 @@ class RewardConfig:
     network: str = "mlp"
     """A name in `registry.NETWORKS`: `mlp` for vectors (appendix A.1), `cnn` for images (appendix A.2);
     `small-cnn` is faster."""
+    reads_actions: bool = False
+    """Whether a network for images reads the action too, as one more channel. The paper's reads the frames alone
+    (appendix A.2), and those are from before the action. Networks for vectors always read it."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden units of each MLP (appendix A.1)."""
     dropout: float = 0.5

@@ -267,7 +267,7 @@ class RunConfig:
         require(self.frame_stack >= 1, "frame_stack must be at least 1")
         require(1 <= self.playback_fps <= 1000, "playback_fps must be in [1, 1000]")
         require(self.horizon is None or self.horizon >= 1, "horizon must be at least 1, or null")
-        self._validate_observed()
+        self._validate_read()
         ALGORITHMS.check(self.algo)
         NETWORKS.check(self.reward.network)
         for loss in self.losses.values():
@@ -319,8 +319,12 @@ class RunConfig:
         ):
             require(not given, f"--learner imitation maximises no reward, so {unusable} cannot be used")
 
-    def _validate_observed(self) -> None:
-        """Check the chosen parts of the observation."""
+    def _validate_read(self) -> None:
+        """Check what the reward model and the agent read of a step."""
+        require(
+            self.images or not self.reward.reads_actions,
+            "reward.reads_actions is for images: of vectors, the action is always read",
+        )
         if self.observe is None:
             return
         require(len(self.observe) > 0, "observe must name at least one number, or be null")

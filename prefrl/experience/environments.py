@@ -120,7 +120,13 @@ def make_stack(config: RunConfig, *, shown: bool | None = None) -> EnvStack:
         length, pool = queries.segment_length, queries.pool
         scenes = Scenes(_single(simulators), length) if shown else None
         top = recorder = SegmentRecorder(
-            top, length, pool, stack=config.frame_stack, hide_endings=config.hide_endings, scenes=scenes
+            top,
+            length,
+            pool,
+            stack=config.frame_stack,
+            hide_endings=config.hide_endings,
+            scenes=scenes,
+            reads_actions=config.reward.reads_actions,
         )
     normaliser = None
     scale_reward = agent.normalise_reward and not recorder

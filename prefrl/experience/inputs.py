@@ -1,6 +1,7 @@
 """The shapes of what a run records, and of the reward model's input.
 
-The input is observation and action for vectors, only the frames for images (appendix A).
+The input is observation and action for vectors, only the frames for images (appendix A), unless a run's reward model
+is to read the action too.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from prefrl.arrays import Array
 from prefrl.config import RunConfig
+from prefrl.encoder import encode
+from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.segment import Segment
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ class Inputs(NamedTuple):
     """(F,) float32, or (C, H, W) uint8."""
     stack: int = 1
     """Frames per step. If above 1, C equals this number, and each frame of a segment is stored once."""
+    reads_actions: bool = False
+    """Whether the last channel of images is the action; see `prefrl.encoder.action_channel`."""
 
     @property
     def images(self) -> bool:
@@ -43,6 +49,18 @@ class Inputs(NamedTuple):
             (L, F), (L, C, H, W), or (L + stack - 1, H, W) for stacked frames.
         """
         return (length, *self.step) if self.stack == 1 else (length + self.stack - 1, *self.step[1:])
+
+    def features(self, segment: Segment) -> Array:
+        """Return the steps of a segment, as they are stored: (*segment).
+
+        Raises:
+            PrefrlError: if the action is read, and the segment's actions are unknown.
+        """
+        if not self.reads_actions:
+            return segment.features
+        if segment.is_encoded:
+            raise PrefrlError(f"the clip of segment {segment.id} is of an older version, which kept no actions")
+        return encode(segment.observations, segment.actions, reads_actions=True)
 
     def empty(self, count: int, length: int, device: str) -> Tensor:
         """Return an uninitialised tensor for stored segments, (count, *segment)."""
@@ -87,7 +105,18 @@ def inputs_of(config: RunConfig, observation: tuple[int, ...], action: int) -> I
         config: The run.
         observation: Shape of a recorded observation.
         action: Size of an action; discrete actions are one-hot.
+
+    Raises:
+        UsageError: if the action is too large for the images that are to show it.
     """
-    if config.images:
-        return Inputs(observation, config.frame_stack)
-    return Inputs((math.prod(observation) + action,))
+    if not config.reward.reads_actions:
+        return feature_inputs(config, observation, action)
+    channels, height, width = observation
+    if action > width:
+        raise UsageError(f"reward.reads_actions can show {width} numbers, and an action has {action}")
+    return Inputs((channels + 1, height, width), reads_actions=True)  # frames are not shared between steps
+
+
+def feature_inputs(config: RunConfig, observation: tuple[int, ...], action: int) -> Inputs:
+    """Return the shape of the features of a run's segments, whatever its reward model reads; see `inputs_of`."""
+    return Inputs(observation, config.frame_stack) if config.images else Inputs((math.prod(observation) + action,))

@@ -72,6 +72,7 @@ class SegmentRecorder(VecEnvWrapper):
         stack: int = 1,
         hide_endings: bool = False,
         scenes: Scenes | None = None,
+        reads_actions: bool = False,
     ) -> None:
         """Wrap a vector environment.
 
@@ -82,6 +83,7 @@ class SegmentRecorder(VecEnvWrapper):
             stack: Number of stacked frames in an observation.
             hide_endings: Whether to report the end of every episode to the agent as a time limit.
             scenes: Records what is needed to render segments; None if no person labels.
+            reads_actions: Whether the features of images contain the action.
         """
         super().__init__(venv)
         self._scenes = scenes
@@ -92,7 +94,7 @@ class SegmentRecorder(VecEnvWrapper):
         space = venv.observation_space
         assert isinstance(space, spaces.Box)
         self._actions = venv.action_space
-        self._length, self._stack = length, stack
+        self._length, self._stack, self._reads_actions = length, stack, reads_actions
         self._nothing = _Steps(
             np.zeros((0, *space.shape), space.dtype),
             np.zeros((0, *numbers_shape(venv.action_space)), np.float32),
@@ -166,7 +168,7 @@ class SegmentRecorder(VecEnvWrapper):
     def look(self, start: int) -> Array:
         """Return the features of the current rollout from step `start`, without removing them."""
         observations, actions = (np.stack(arrays) for arrays in list(zip(*self._rollout[start:], strict=True))[:2])
-        return encode(observations, as_numbers(self._actions, actions), axes=2)
+        return encode(observations, as_numbers(self._actions, actions), axes=2, reads_actions=self._reads_actions)
 
     def take(self) -> Experience:
         """Return the steps since the last call, and start a new rollout."""
@@ -175,7 +177,7 @@ class SegmentRecorder(VecEnvWrapper):
         )
         self._rollout.clear()
         actions = as_numbers(self._actions, actions)
-        features = encode(observations, actions, axes=2)
+        features = encode(observations, actions, axes=2, reads_actions=self._reads_actions)
         return Experience(observations, actions, rewards.astype(np.float32), dones, terminated, features)
 
     def cut(self, experience: Experience) -> None:

@@ -11,7 +11,7 @@ from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import ClipFolder
 from prefrl.experience.environments import recorded_step
-from prefrl.experience.inputs import inputs_of
+from prefrl.experience.inputs import feature_inputs
 from prefrl.feedback.archive import LabelArchive, LabelledTask, segments_of, tally, write_archive
 from prefrl.feedback.archive_admission import read_archive
 from prefrl.feedback.kinds import kinds_of
@@ -97,7 +97,7 @@ def labelled_task(config: RunConfig) -> LabelledTask:
     if not config.takes_labels:
         raise UsageError(f"training {config.task} on the true reward takes no labels")
     length, recorded = config.queries.segment_length, recorded_step(config)
-    inputs = inputs_of(config, recorded.observation, math.prod(recorded.action))
+    inputs = feature_inputs(config, recorded.observation, math.prod(recorded.action))
     return LabelledTask(config.task, config.instruction, config.env_id, length, inputs, recorded)
 
 

@@ -19,7 +19,7 @@ from prefrl.seeding import stream
 
 def sums(segments: Sequence[Segment], ensemble: RewardEnsemble) -> Floats:
     """Return the predicted sum of rewards of each of N segments: (N,)."""
-    kept = torch.from_numpy(np.stack([segment.features for segment in segments]))
+    kept = torch.from_numpy(np.stack([ensemble.inputs.features(segment) for segment in segments]))
     steps = ensemble.inputs.steps(kept)
     rewards = ensemble.reward(steps.flatten(0, 1)).reshape(steps.shape[:2])
     return np.asarray(rewards.sum(dim=1).cpu().numpy())

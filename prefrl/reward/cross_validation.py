@@ -96,7 +96,7 @@ def _predicted(
         first = ensemble.predict_preferences(segments, queries).mean(axis=0, dtype=np.float64)
         untold = np.zeros(len(asked))
         if answerable is not None:
-            inputs = segment_inputs(ensemble, (segment.features for segment in segments))
+            inputs = segment_inputs(ensemble, (ensemble.inputs.features(segment) for segment in segments))
             untold = answerable.predict(query_inputs(inputs, queries))
         rows.append(outcome_probabilities(first, untold))
     return np.concatenate(rows)

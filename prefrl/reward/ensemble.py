@@ -148,7 +148,7 @@ class RewardEnsemble(nn.Module):
             (K, B)
         """
         used, places = np.unique(queries, return_inverse=True)
-        kept = torch.from_numpy(np.stack([segments[index].features for index in used]))
+        kept = torch.from_numpy(np.stack([self.inputs.features(segments[index]) for index in used]))
         steps = self.inputs.steps(kept)
         outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
         sums = outputs.sum(dim=-1, keepdim=True)  # once per segment, because a segment is in many queries
@@ -165,7 +165,7 @@ class RewardEnsemble(nn.Module):
     @torch.no_grad()
     def _predict_answers(self, loss: str, segments: Sequence[Segment], queries: Array) -> Array:
         used, places = np.unique(queries, return_inverse=True)
-        steps = self.inputs.steps(torch.from_numpy(np.stack([segments[index].features for index in used])))
+        steps = self.inputs.steps(torch.from_numpy(np.stack([self.inputs.features(segments[index]) for index in used])))
         outputs = self.predict(steps.flatten(0, 1)).reshape(-1, *steps.shape[:2])
         likelihood = self.likelihoods[loss]
         assert isinstance(likelihood, Likelihood)

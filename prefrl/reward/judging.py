@@ -79,7 +79,8 @@ class JudgeModel(NamedTuple):
             model = Answerable.from_tree(self.answerable, width)
 
         def predict(queries: Sequence[Query]) -> Array:
-            segments = segment_inputs(ensemble, (segment.features for query in queries for segment in query.segments))
+            shown = (ensemble.inputs.features(segment) for query in queries for segment in query.segments)
+            segments = segment_inputs(ensemble, shown)
             return model.predict(query_inputs(segments, np.arange(len(segments)).reshape(len(queries), -1)))
 
         return predict

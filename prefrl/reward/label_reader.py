@@ -93,7 +93,8 @@ class LabelReader:
 
     def _encoded(self, segment: int) -> tuple[Array, Floats]:
         kept = self._clips.load(segment)
-        return kept.features, kept.true_rewards
+        features = self._inputs.features(kept) if self._inputs else kept.features
+        return features, kept.true_rewards
 
     def _leave_out(self, label: Label | GivenAnswer, why: str) -> None:
         if label.id not in self._flaws:

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
 from prefrl.reward.pseudo_labels import Unlabelled
 from prefrl.storage.files import DamagedFileError, load_tree, save_tree, taken_from
 
 
-def save_pool(path: Path, pool: Sequence[Segment]) -> None:
+def save_pool(path: Path, pool: Sequence[Segment], inputs: Inputs) -> None:
     """Replace the file by one with the ids and features of the pool's segments."""
     if pool:
         ids = np.array([segment.id for segment in pool])
-        save_tree(path, {"ids": ids, "features": np.stack([segment.features for segment in pool])})
+        save_tree(path, {"ids": ids, "features": np.stack([inputs.features(segment) for segment in pool])})
 
 
 class PoolFile:

@@ -46,6 +46,7 @@ class Unlabelled:
         """
         self._table = SegmentTable(inputs, length, capacity, device)
         self._shape, self._dtype, self._capacity = inputs.segment(length), inputs.dtype, capacity
+        self._inputs = inputs
         self._unused = np.zeros(length, np.float32)
         self._device = device
         self._slots: dict[int, int] = {}
@@ -75,7 +76,7 @@ class Unlabelled:
 
     def update_from(self, pool: Sequence[Segment]) -> None:
         """Replace the segments by those of the pool."""
-        new = {segment.id: segment.features for segment in pool if segment.id not in self._slots}
+        new = {segment.id: self._inputs.features(segment) for segment in pool if segment.id not in self._slots}
         self.update([segment.id for segment in pool], new)
 
     def pairs(self, rng: np.random.Generator, members: int, count: int) -> Batch:

@@ -253,7 +253,7 @@ class LearnerProcess:
                 save_tree(self._run.learner_state, state, durable=True)
                 self._pretraining = None
         if self._run.config.reward.pseudo_threshold is not None:
-            save_pool(self._run.unlabelled, self._pool)
+            save_pool(self._run.unlabelled, self._pool, self.ensemble.inputs)
         self.refresh()
 
     def state_dict(self) -> Tree:

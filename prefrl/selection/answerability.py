@@ -9,6 +9,7 @@ import numpy as np
 from prefrl.arrays import Array
 from prefrl.errors import DamagedFileError
 from prefrl.experience.clips import ClipFolder
+from prefrl.experience.inputs import Inputs
 from prefrl.experience.segment import Segment
 from prefrl.feedback.label_changes import LabelChanges
 from prefrl.feedback.store import LabelStore
@@ -51,10 +52,11 @@ class Answerability:
             queries: (B, A) indices of segments.
             upto: The last row of the history of answers that is learned from; None for the newest.
         """
-        shape = segments[0].features.shape
+        inputs = ensemble.inputs
+        shape = inputs.features(segments[0]).shape
 
         def features(number: int) -> Array:
-            found = self._features(number)
+            found = self._features(number, inputs)
             if found.shape != shape:
                 raise DamagedFileError(f"the clip {self._clips.file(number)} is damaged: it has another shape")
             return found
@@ -64,13 +66,13 @@ class Answerability:
         if model is None:
             return all_answerable(segments, queries)
         used, places = np.unique(queries, return_inverse=True)
-        candidates = segment_inputs(ensemble, (segments[index].features for index in used))
+        candidates = segment_inputs(ensemble, (inputs.features(segments[index]) for index in used))
         return 1 - model.predict(query_inputs(candidates, places.reshape(queries.shape)))
 
-    def _features(self, number: int) -> Array:
+    def _features(self, number: int, inputs: Inputs) -> Array:
         if number in self._kept:
             return self._kept[number]
-        found = self._clips.load(number).features
+        found = inputs.features(self._clips.load(number))
         if found.nbytes <= self._room:
             self._kept[number] = found
             self._room -= found.nbytes

@@ -114,15 +114,13 @@ class Reward:
         many = self._transform.is_many(observations)
         seen = self._transform.many(observations) if many else self._transform(observations)[None]
         inputs = self.ensemble.inputs
-        if inputs.images:
-            if seen.shape[1:] != inputs.step:  # the environment's images have channels last
-                seen = np.moveaxis(seen, -1, 1)
-            scores = self.ensemble.score(np.ascontiguousarray(seen))
-        else:
-            taken = as_numbers(
-                self._actions, from_environment(self._own, actions if many else np.asarray(actions)[None])
-            )
-            scores = self.ensemble.score(encode(seen, taken))
+        if inputs.images and seen.shape[-2:] != inputs.step[-2:]:  # the environment's images have channels last
+            seen = np.moveaxis(seen, -1, 1)
+        if inputs.reads_actions or not inputs.images:
+            given = actions if many else np.asarray(actions)[None]
+            taken = as_numbers(self._actions, from_environment(self._own, given))
+            seen = encode(seen, taken, reads_actions=inputs.reads_actions)
+        scores = self.ensemble.score(np.ascontiguousarray(seen))
         return scores if many else float(scores[0])
 
 

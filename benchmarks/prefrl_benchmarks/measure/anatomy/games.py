@@ -90,10 +90,10 @@ class GameRecorder(VecEnvWrapper):
         lasting = [env for env, length in enumerate(self._lengths) if length is None or length > first]
         for env in lasting:
             numbers = as_numbers(self.venv.action_space, actions[:, env])
-            features = torch.from_numpy(encode(observations[:, env], numbers))
             self._true[env].append(rewards[:, env])
             for name, model in self._models.items():
-                self._outputs[env][name].append(model.predict(features).cpu())
+                read = encode(observations[:, env], numbers, reads_actions=model.inputs.reads_actions)
+                self._outputs[env][name].append(model.predict(torch.from_numpy(read)).cpu())
 
     def games(self, noise: float) -> list[Game]:
         """Return the first game of each environment."""

@@ -16,7 +16,17 @@ from prefrl_benchmarks.studies.trained import Trained, bars, spread
 _SHORT = ("COACH", "TAMER", "reward, γ = 0")
 """Methods that look no step ahead."""
 _ADVANTAGE, _REWARD, _COSTS = MARKS
-_VARIANTS = ("true", "true-one", "marks", "marks-one", "advantage-one", "advantage-late-one")
+_VARIANTS = (
+    "true",
+    "true-one",
+    "marks",
+    "marks-one",
+    "advantage-one",
+    "advantage-late-one",
+    "marks-read-one",
+    "advantage-unread-one",
+    "advantage-read-one",
+)
 _BOUND, _FAILS = 0.8, 0.5
 """Scores from which a task is learned, and below which it is not."""
 
@@ -71,6 +81,9 @@ def on_tasks(trained: Trained) -> tuple[list[bool], str]:
         fails["reacher", "marks-one"],
         learns["moving-dot", "true-one"],
         fails["moving-dot", "marks-one"],
+        fails["moving-dot", "marks-read-one"],
+        fails["moving-dot", "advantage-unread-one"],
+        learns["moving-dot", "advantage-read-one"],
     ]
     said = "; ".join(
         f"{task}: {', '.join(f'{name} {spread(found)}' for name, found in named.items())}"

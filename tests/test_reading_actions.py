@@ -1,0 +1,122 @@
+"""Reward models of images that read the action too: what they learn, and every way by which their steps come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+import prefrl
+from prefrl.api import create_run, resume
+from prefrl.config.request import Request
+from prefrl.feedback.transfer import export_labels
+from prefrl.runs.control import Control
+from prefrl.training import train_run
+
+SMALL = {
+    "agent.n_envs": 2,
+    "agent.n_steps": 64,
+    "agent.n_epochs": 1,
+    "reward.pretrain_comparisons": 800,
+    "reward.learning_rate": 3e-3,
+    "evaluation.episodes": 1,
+    "reward.reads_actions": True,
+    "queries.segment_length": 5,
+    "queries.pool": 40,
+    "round_steps": 128,
+}
+
+
+class Noise(gymnasium.Env[Any, Any]):
+    """Pictures that tell nothing; the reward is 1 for the second action."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (48, 48, 3), np.uint8)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._picture(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._picture(), float(action), False, False, {}
+
+    def _picture(self) -> Any:
+        return self.np_random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+
+
+gymnasium.register("Noise-v0", Noise, max_episode_steps=40)
+
+
+def preferred(root: Path) -> float:
+    """The predicted surplus of the second action over the first, in deviations over pictures."""
+    reward = prefrl.load_reward(root)
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 3), dtype=np.uint8)
+    worse, better = (reward(pictures, np.full(64, action)) for action in (0, 1))
+    return float((better - worse).mean() / np.concatenate([worse, better]).std())
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_what_only_the_action_tells_is_learned(tmp_path: Path, algo: str) -> None:
+    settings = SMALL | ({"off_policy.random_steps": 200} if algo == "dqn" else {})
+    run = prefrl.train(
+        "Noise-v0", algo=algo, mode="sync", steps=600, labels=40, out=tmp_path / "run", settings=settings
+    )
+    assert run.summary["labels_answered"] == 40
+    assert preferred(run.root) > 1
+
+
+def test_the_frames_alone_do_not_tell_it(tmp_path: Path) -> None:
+    settings = SMALL | {"reward.reads_actions": False, "reward.pretrain_comparisons": 64}
+    run = prefrl.train("Noise-v0", mode="sync", steps=600, labels=40, out=tmp_path / "run", settings=settings)
+    assert preferred(run.root) == 0
+
+
+def test_a_stopped_run_continues_to_the_same_end(tmp_path: Path) -> None:
+    settings = SMALL | {"reward.pretrain_comparisons": 64}
+    runs = []
+    for name in ("whole", "halves"):
+        control = Control()
+        if name == "halves":
+            control.report = lambda progress, control=control: setattr(control, "stop", progress.step >= 384)
+        request = Request("moving-dot", labels=12, steps=768, mode="sync", out=tmp_path / name, settings=settings)
+        run = create_run(request)
+        if train_run(run, control) is None:
+            assert name == "halves"
+            resume(run.root)
+        runs.append(prefrl.load_reward(run.root)(np.zeros((5, 4, 48, 48), np.uint8), np.arange(5)))
+    np.testing.assert_array_equal(*runs)
+    assert len(set(runs[0])) == 5  # one for each action
+
+
+def test_unlabelled_segments_reach_a_learner_of_its_own_process_with_their_actions(tmp_path: Path) -> None:
+    """Pseudo-labels: the agent hands over the pool's segments in a file."""
+    settings = SMALL | {"reward.pseudo_threshold": 0.5, "reward.pretrain_comparisons": 320}
+    run = prefrl.train("Noise-v0", mode="async", steps=900, labels=20, out=tmp_path / "run", settings=settings)
+    assert run.summary["labels_answered"] == 20
+    assert preferred(run.root) > 0
+
+
+def test_labels_serve_models_that_read_actions_and_those_that_do_not(tmp_path: Path) -> None:
+    """What is stored of a clip is the same."""
+    for reads in (True, False):
+        settings = SMALL | {"reward.reads_actions": reads, "reward.pretrain_comparisons": 64}
+        out = tmp_path / str(reads)
+        prefrl.train("Noise-v0", mode="sync", steps=400, labels=10, out=out, settings=settings)
+        export_labels(out, tmp_path / f"{reads}.zip")
+        other = settings | {"reward.reads_actions": not reads}
+        labels = {"labels_from": tmp_path / f"{reads}.zip", "labels": 10}
+        run = prefrl.train("Noise-v0", mode="sync", steps=400, out=tmp_path / f"from {reads}", settings=other, **labels)
+        assert run.summary["labels_answered"] == 10
+
+
+def test_a_judge_reads_the_actions_that_it_learned_from(tmp_path: Path) -> None:
+    prefrl.train("Noise-v0", mode="sync", steps=600, labels=40, out=tmp_path / "source", settings=SMALL)
+    plain = SMALL | {"reward.reads_actions": False, "reward.pretrain_comparisons": 64}
+    teacher = f"judge:{tmp_path / 'source'}"
+    run = prefrl.train(
+        "Noise-v0", teacher=teacher, mode="sync", steps=400, labels=10, out=tmp_path / "judged", settings=plain
+    )
+    assert run.summary["labels_answered"] == 10
