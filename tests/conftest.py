@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import forked_workers
 import pytest
 import torch
 from asking import make_run as make_asking_run
@@ -58,6 +59,22 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("state")
     with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder), "SB3_LOGDIR": str(folder)}):
         yield folder
+
+
+@pytest.fixture(scope="session")
+def helper() -> Iterator[forked_workers.Helper]:
+    """Forks worker processes."""
+    started = forked_workers.Helper(loaded=False)
+    yield started
+    started.close()
+
+
+@pytest.fixture(autouse=True)
+def workers(request: pytest.FixtureRequest, helper: forked_workers.Helper) -> Iterator[None]:
+    """Worker processes that tests start in this process are forked, unless a test is marked `spawned`."""
+    forked_workers.use(None if request.node.get_closest_marker("spawned") else helper)
+    yield
+    forked_workers.use(None)
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked_workers
+
 LIBRARIES = (
     *("torch._dynamo", "stable_baselines3", "sb3_contrib", "mujoco", "gymnasium.envs.mujoco", "prefrl_envs"),
     *("torch.utils.tensorboard", "prefrl.api", "prefrl.training", "prefrl.assembly", "prefrl.commands.cli"),
+    *forked_workers.LIBRARIES,
 )
 DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH"}
 """Variables that may be others when a command is forked than when its libraries were loaded."""
@@ -133,6 +136,7 @@ def _become(request: dict[str, Any]) -> None:
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [str(Path(sys.executable).parent), *(path for path in added if path and path not in sys.path)]
     sys.argv = request["words"]
+    forked_workers.use(forked_workers.Helper(loaded=True))
     from prefrl.commands import cli
 
     sys.exit(cli.main())

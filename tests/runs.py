@@ -22,6 +22,7 @@ from unittest import mock
 
 import numpy as np
 import psutil
+from forked_workers import NAME
 from forking import Forked, fork
 
 from prefrl.commands import cli
@@ -154,7 +155,7 @@ def learners(processes: list[psutil.Process]) -> list[psutil.Process]:
     found = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            if any("spawn_main" in word for word in process.cmdline()):
+            if process.name() == NAME or any("spawn_main" in word for word in process.cmdline()):
                 found.append(process)
     return found
 
