@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 OLD = Path(__file__).parent / "data" / "old" / "f460bb4.tar.xz"
 """Runs, an archive and published results that version 0.1.0 made at commit f460bb4."""
 PREFRL = str(Path(sys.executable).with_name("prefrl"))
-LABELS, STEPS = 20, 6000
+LABELS, STEPS = 20, 4000
 SETTINGS = (
     "round_steps=1024",
     "agent.n_steps=64",
