@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+DRAWN = 3.0
+"""The largest number of an action that can be drawn: the tangent of larger ones is the same brightness."""
+
 
 def is_image(shape: tuple[int, ...], dtype: Any) -> bool:
     """Whether arrays of this shape and type are images or frames, rather than feature vectors."""
@@ -32,15 +35,17 @@ def encode(
     if is_image(observations.shape[axes:], observations.dtype):
         if not reads_actions:
             return observations
-        return np.concatenate([observations, action_channel(actions, observations.shape[-2:])], axis=-3)
+        numbers = actions.reshape(*actions.shape[:axes], -1)
+        return np.concatenate([observations, action_channel(numbers, observations.shape[-2:])], axis=-3)
     parts = [part.reshape(*part.shape[:axes], -1) for part in (observations, actions)]
     return np.concatenate(parts, axis=axes, dtype=np.float32, casting="same_kind")
 
 
 def action_channel(actions: NDArray[Any], size: Sequence[int]) -> NDArray[np.uint8]:
-    """Draw actions as images: each number is a vertical band, 0 in the middle of the brightness.
+    """Draw actions as images: each number is a vertical band, whose brightness is its hyperbolic tangent.
 
-    A convolution thus meets the action beside what it sees, as in a layer of its own.
+    A convolution thus meets the action beside what it sees, as in a layer of its own. Numbers beyond `DRAWN` can hardly
+    be told apart.
 
     Args:
         actions: (..., A) numbers, with 1 <= A <= W.
@@ -50,7 +55,6 @@ def action_channel(actions: NDArray[Any], size: Sequence[int]) -> NDArray[np.uin
         (..., 1, H, W)
     """
     height, width = size
-    numbers = actions.reshape(*actions.shape[:-1], -1)
-    brightness = np.rint(127.5 * (1 + np.tanh(numbers))).astype(np.uint8)
-    row = brightness[..., np.arange(width) * numbers.shape[-1] // width]
+    brightness = np.rint(127.5 * (1 + np.tanh(actions))).astype(np.uint8)
+    row = brightness[..., np.arange(width) * actions.shape[-1] // width]
     return np.broadcast_to(row[..., None, None, :], (*row.shape[:-1], 1, height, width))

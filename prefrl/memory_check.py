@@ -18,8 +18,9 @@ from prefrl.agents.image_policy import IMAGE_NETWORKS
 from prefrl.config import RunConfig
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.clips import LARGEST_CLIP, LARGEST_FRAMES, too_large_clip
-from prefrl.experience.environments import recorded_step, reward_inputs
+from prefrl.experience.environments import recorded_step
 from prefrl.experience.frames import make_render_env, render
+from prefrl.experience.inputs import feature_inputs, inputs_of
 from prefrl.experience.make_env import run_env
 from prefrl.feedback.kinds import kinds_of
 from prefrl.registry import ALGORITHMS
@@ -54,14 +55,17 @@ def memory_use(config: RunConfig) -> dict[str, int]:
         "minibatches of the policy (agent.batch_size)": min(agent.batch_size, rollout) * _policy_step(config, space),
     }
     if config.learns_reward:
-        inputs = reward_inputs(config)
+        recorded = recorded_step(config)
+        shapes = config, recorded.observation, math.prod(recorded.action)
+        inputs, kept = inputs_of(*shapes), feature_inputs(*shapes)
         segment = math.prod(inputs.segment(queries.segment_length)) * inputs.dtype.itemsize
+        pool = math.prod(kept.segment(queries.segment_length)) * inputs.dtype.itemsize
         labels, arity = min(queries.labels, reward.buffer), max(kind.arity for kind in kinds_of(config).values())
         steps = reward.batch_size * arity * queries.segment_length * reward.members
-        copies = 1 if reward.pseudo_threshold is None else 2
+        pool += 0 if reward.pseudo_threshold is None else segment
         steps *= 1 if reward.pseudo_threshold is None else 1 + reward.pseudo_ratio
         needs |= {
-            "clips to choose from (queries.pool, queries.segment_length)": copies * queries.pool * segment,
+            "clips to choose from (queries.pool, queries.segment_length)": queries.pool * pool,
             f"{labels} labels (--labels, reward.buffer)": arity * labels * segment,
             "gradient steps of the reward model (reward.batch_size, reward.members)": steps * _reward_step(inputs.step),
         }

@@ -19,7 +19,7 @@ from asking import make_run as make_asking_run
 from isolation import unchanged_process
 from labelled import LABELS as IN_FILE
 from labelled import People, add_labels, make_run, people
-from runs import LABELS, OLD, SETTINGS, checkpoints, content, prefrl, tiny
+from runs import LABELS, OLD, SETTINGS, STEPS, checkpoints, content, prefrl, tiny
 
 from clip_viewer.session import Session
 from prefrl.feedback.kinds.comparison import Judgement
@@ -164,12 +164,12 @@ def stopped(root: Path, mode: str) -> Path:
     from prefrl.runs.control import Control
 
     chosen = {name: json.loads(value) for name, value in (pair.split("=") for pair in SETTINGS)}
-    chosen |= {"steps": 6000, "queries.labels": LABELS, "mode": mode, "checkpoint_seconds": 0.0}
+    chosen |= {"steps": STEPS, "queries.labels": LABELS, "mode": mode, "checkpoint_seconds": 0.0}
     RunDirectory.create(root, resolve("reacher", settings=chosen))
     control = Control()
 
     def report(progress: dict[str, object]) -> None:
-        control.stop = progress.step >= 3000
+        control.stop = progress.step >= STEPS // 2
 
     control.report = report
     assert resume(root, control=control).summary is None

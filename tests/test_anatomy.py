@@ -262,6 +262,9 @@ def test_images_are_played_and_drawn(tmp_path: Path) -> None:
     root, out = tmp_path / "run", tmp_path / "out"
     small = ("reward.network=small-cnn", "reward.pretrain_comparisons=64", "reward.comparisons_per_step=0.01")
     assert prefrl(*tiny("moving-dot", root, "--mode", "sync", steps=1024, settings=small)).code == 0
+    reading = ["--variant", "reading", "reward.reads_actions=true"]
+    said = refused(prefrl("bench", "anatomy", root, "--out", out, *reading), 2)
+    assert "variant reading: reward.reads_actions must be as in the run" in said
     flags = ["--labels", "12", "--comparisons", "32", "--episodes", "2", "--noise", "1", "0", "1"]
     done = prefrl("bench", "anatomy", root, "--out", out, *flags)
     assert done.code == 0, done.err

@@ -67,6 +67,7 @@ def all_gone(family: list[psutil.Process]) -> None:
     until(lambda: gone(family), f"the end of {family}", timeout=SECONDS)
 
 
+@pytest.mark.spawned
 def test_an_undisturbed_run_learns_in_parallel_with_the_agent(tmp_path: Path) -> None:
     root = tmp_path / "run"
     done = prefrl(*tiny("reacher", root, "--mode", "async", "--algo", "a2c"))

@@ -14,6 +14,7 @@ import pytest
 from runs import (
     LABELS,
     PREFRL,
+    STEPS,
     environment,
     error_line,
     label_counts,
@@ -164,7 +165,7 @@ def test_status_as_json(finished: Path) -> None:
     assert (status["task"], status["teacher"]) == ("reacher", "oracle")
     assert (status["finished"], status["running"], status["state"]) == (True, False, "finished")
     assert (status["labels"], status["labels_pending"], status["labels_budget"]) == (LABELS, 0, LABELS)
-    assert status["step"] >= status["steps"] == 6000
+    assert status["step"] >= status["steps"] == STEPS
     counts = status["label_counts"]
     assert counts["answered"] == counts["left"] + counts["right"] + counts["equal"] == LABELS
     assert (counts["pending"], counts["incomparable"]) == (0, 0)

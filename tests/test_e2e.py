@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 import prefrl_envs  # noqa: F401 - registers the tasks
 import pytest
-from runs import LABELS, label_counts, policy, prefrl, spawned, stored_labels, summary, tiny
+from runs import LABELS, STEPS, label_counts, policy, prefrl, spawned, stored_labels, summary, tiny
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -55,7 +55,7 @@ def test_summary_has_exactly_the_fields_of_the_contract(run: Path) -> None:
     assert (figures["labels_requested"], figures["labels_answered"]) == (LABELS, LABELS)
     assert label_counts(run) == (LABELS, LABELS)
     assert figures["labels_incomparable"] == 0
-    assert 6000 <= figures["steps"] < 6000 + 512
+    assert STEPS <= figures["steps"] < STEPS + 512
     assert -60 < figures["true_return_mean"] < 0
     assert -1 <= figures["reward_correlation"] <= 1
     assert figures["reward_updates"] >= 10

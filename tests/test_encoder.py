@@ -66,3 +66,12 @@ def test_actions_are_drawn_in_a_rollout_as_in_its_environments():
 def test_vectors_are_read_with_the_action_in_any_case():
     observations, actions = np.ones((2, 3), np.float32), np.zeros((2, 1), np.float32)
     np.testing.assert_array_equal(encode(observations, actions, reads_actions=True), encode(observations, actions))
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_actions_of_several_dimensions_are_drawn_number_by_number(axes):
+    shape, actions = (5, 2)[:axes], np.array([[0.0, 1.0, -1.0], [0.5, 2.0, 3.0]], np.float32)
+    images = np.zeros((*shape, 3, 4, 6), np.uint8)
+    encoded = encode(images, np.broadcast_to(actions, (*shape, 2, 3)), axes, reads_actions=True)
+    assert encoded.shape == (*shape, 4, 4, 6)
+    assert encoded.reshape(-1, 4, 4, 6)[-1, 3, 0].tolist() == [128, 225, 30, 186, 250, 254]

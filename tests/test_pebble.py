@@ -236,7 +236,7 @@ def words(settings):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(name, tmp_path):
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    done = prefrl(*tiny("reacher", whole, "--mode", "sync", settings=words(RUNS[name])))
+    done = prefrl(*tiny("reacher", whole, "--mode", "sync", settings=words(RUNS[name]), steps=6000))
     assert done.code == 0, done.err
     assert summary(whole)["labels_answered"] == 20
     RunDirectory.create(pieces, RunDirectory.open(whole).config)
@@ -249,7 +249,7 @@ def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(name, tmp_pat
 @pytest.mark.parametrize("name", ["all"])
 def test_an_asynchronous_run_ends_with_all_labels_and_can_be_resumed(name, tmp_path):
     root = tmp_path / "run"
-    done = prefrl(*tiny("reacher", root, settings=words(RUNS[name])))
+    done = prefrl(*tiny("reacher", root, settings=words(RUNS[name]), steps=6000))
     assert done.code == 0, done.err
     assert summary(root)["labels_answered"] == 20
     assert summary(root)["reward_updates"] >= 20

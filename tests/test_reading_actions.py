@@ -1,7 +1,8 @@
-"""Reward models of images that read the action too: what they learn, and every way by which their steps come."""
+"""Reward models of images that read the action too: what they learn, how their steps come, what is refused."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ import pytest
 import prefrl
 from prefrl.api import create_run, resume
 from prefrl.config.request import Request
-from prefrl.feedback.transfer import export_labels
+from prefrl.errors import PrefrlError, UsageError
+from prefrl.experience.clips import ClipFolder
+from prefrl.feedback.archive_admission import read_archive
+from prefrl.feedback.transfer import check_task, export_labels
+from prefrl.memory_check import memory_use
+from prefrl.recipes import resolve
 from prefrl.runs.control import Control
+from prefrl.runs.directory import RunDirectory
 from prefrl.training import train_run
 
 SMALL = {
@@ -56,6 +63,18 @@ def preferred(root: Path) -> float:
     pictures = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 3), dtype=np.uint8)
     worse, better = (reward(pictures, np.full(64, action)) for action in (0, 1))
     return float((better - worse).mean() / np.concatenate([worse, better]).std())
+
+
+class Table(Noise):
+    """Actions are tables of numbers; the reward is the first one."""
+
+    action_space = gymnasium.spaces.Box(-1, 1, (2, 3), np.float32)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._picture(), float(action[0, 0]), False, False, {}
+
+
+gymnasium.register("Table-v0", Table, max_episode_steps=40)
 
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
@@ -120,3 +139,53 @@ def test_a_judge_reads_the_actions_that_it_learned_from(tmp_path: Path) -> None:
         "Noise-v0", teacher=teacher, mode="sync", steps=400, labels=10, out=tmp_path / "judged", settings=plain
     )
     assert run.summary["labels_answered"] == 10
+
+
+def test_actions_that_are_tables_of_numbers_are_read(tmp_path: Path) -> None:
+    run = prefrl.train("Table-v0", mode="sync", steps=600, labels=40, out=tmp_path / "run", settings=SMALL)
+    reward = prefrl.load_reward(run.root)
+    pictures, actions = np.full((16, 48, 48, 3), 128, np.uint8), np.zeros((16, 2, 3), np.float32)
+    actions[:, 0, 0] = np.linspace(-1, 1, 16)
+    assert np.corrcoef(reward(pictures, actions), actions[:, 0, 0])[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(("low", "high"), [(-4, 1), (0, 100), (-0.05, 0.05)])
+def test_actions_that_cannot_be_told_apart_when_drawn_are_refused(
+    low: float, high: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Table, "action_space", gymnasium.spaces.Box(low, high, (2, 3), np.float32))
+    with pytest.raises(UsageError, match=r"within -3 and 3, in ranges of 0\.2 or more: .*RescaleAction"):
+        prefrl.train("Table-v0", mode="sync", steps=600, labels=40, out=tmp_path / "run", settings=SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_none_of_whose_labels_can_be_used_ends_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Such as clips without actions, which older versions wrote."""
+    load = ClipFolder.load
+    older = lambda segment: replace(segment, actions=np.zeros((len(segment), 0), np.float32))  # noqa: E731
+    monkeypatch.setattr(ClipFolder, "load", lambda self, *given: older(load(self, *given)))
+    with pytest.raises(PrefrlError, match="no label can be used for training"):
+        prefrl.train("Noise-v0", mode="sync", steps=400, labels=10, out=tmp_path / "run", settings=SMALL)
+    assert "which kept no actions" in capfd.readouterr().err
+
+
+def test_labels_of_an_older_version_are_refused_where_actions_are_read(tmp_path: Path) -> None:
+    settings = SMALL | {"reward.pretrain_comparisons": 64}
+    run = prefrl.train("Noise-v0", mode="sync", steps=400, labels=10, out=tmp_path / "run", settings=settings)
+    export_labels(run.root, tmp_path / "labels.zip")
+    archive, config = read_archive(tmp_path / "labels.zip"), RunDirectory.open(run.root).config
+    check_task(archive, config)
+    older = replace(archive, task=replace(archive.task, recorded=None))
+    with pytest.raises(UsageError, match="kept no actions, and reward"):
+        check_task(older, config)
+    check_task(older, replace(config, reward=replace(config.reward, reads_actions=False)))
+
+
+def test_the_memory_of_labels_is_that_of_frames_kept_for_each_step() -> None:
+    """Of Pong: 25 steps of 5 images, instead of 28 frames; the pool holds frames in either case."""
+    plain, reading = (memory_use(resolve("pong", settings={"reward.reads_actions": reads})) for reads in (False, True))
+    labels, pool = (next(name for name in plain if word in name) for word in ("labels", "clips to choose from"))
+    assert reading[labels] / plain[labels] == 125 / 28
+    assert reading[pool] == plain[pool]

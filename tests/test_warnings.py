@@ -15,7 +15,7 @@ def test_a_reward_model_that_guesses_is_reported_once_and_early_and_in_the_end(t
     root = tmp_path / "run"
     # So strong a penalty leaves all weights at zero.
     settings = ("round_steps=512", "reward.l2=1000.0", "reward.l2_rate=0.0", "reward.learning_rate=0.01")
-    done = prefrl(*tiny("reacher", root, "--mode", "sync", settings=settings))
+    done = prefrl(*tiny("reacher", root, "--mode", "sync", settings=settings, steps=6000))
     assert done.code == 0, done.err
     (said,) = (place for place, line in enumerate(done.err.splitlines()) if GUESS in line)
     assert said < len(done.err.splitlines()) - 1  # before its end

@@ -19,7 +19,8 @@ class RewardConfig:
     `small-cnn` is faster."""
     reads_actions: bool = False
     """Whether a network for images reads the action too, as one more channel. The paper's reads the frames alone
-    (appendix A.2), and those are from before the action. Networks for vectors always read it."""
+    (appendix A.2), and those are from before the action. Networks for vectors always read it. The frames of a stack are
+    then kept once for each step that has them: labels take about four times the memory."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden units of each MLP (appendix A.1)."""
     dropout: float = 0.5

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import (
 
 from prefrl.arrays import Array
 from prefrl.config import RunConfig
-from prefrl.encoder import is_image
+from prefrl.encoder import DRAWN, is_image
 from prefrl.errors import UsageError
 from prefrl.experience.action_spaces import numbers_shape
 from prefrl.experience.engines import EngineVecEnv
@@ -192,7 +192,7 @@ def recorded_step(config: RunConfig) -> Recorded:
 
 
 def check_actions(config: RunConfig) -> None:
-    """Check that a run's algorithm can act in its environment.
+    """Check that a run's algorithm can act in its environment, and that its reward model can read the actions.
 
     Raises:
         UsageError: if it cannot, or the environment cannot be created.
@@ -206,6 +206,24 @@ def check_actions(config: RunConfig) -> None:
             f"{config.algo} needs actions of a {' or '.join(usable)} space, and those of {config.task} are {found}: "
             f"use --algo {' or '.join(others)}"
         )
+    if config.reward.reads_actions:
+        _check_drawn(env.action_space)
+
+
+def _check_drawn(space: spaces.Space[Any]) -> None:
+    """Raise UsageError if actions cannot be told apart when they are drawn; see `prefrl.encoder.action_channel`."""
+    if not isinstance(space, spaces.Box):
+        return
+    largest, narrowest = max(abs(space.low).max(), abs(space.high).max()), (space.high - space.low).min()
+    if largest > DRAWN or narrowest < _NARROWEST:
+        raise UsageError(
+            f"reward.reads_actions draws actions within {-DRAWN:g} and {DRAWN:g}, in ranges of {_NARROWEST:g} or more: "
+            "wrap the environment in gymnasium's RescaleAction"
+        )
+
+
+_NARROWEST = 0.2
+"""Smallest range of a number of an action that is drawn: it has about 25 shades."""
 
 
 def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:

@@ -57,7 +57,10 @@ class Segment:
 
     @property
     def features(self) -> Array:
-        """Input of the reward model: the `frames` of images, or (L, F) flattened observations and actions."""
+        """Input of most reward models: the `frames` of images, or (L, F) flattened observations and actions.
+
+        A model that reads the action beside images reads `Inputs.features`.
+        """
         with np.errstate(over="ignore"):  # a file may hold numbers that float32 cannot: they become infinite
             return encode(self.frames, self.actions)
 

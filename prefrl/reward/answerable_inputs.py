@@ -31,7 +31,7 @@ def summary(features: Array) -> Array:
     """Return a summary of a segment's steps: their mean; of images, over 7 x 7 cells.
 
     Args:
-        features: (L, F) features, or the (..., H, W) frames of images; see `Segment.features`.
+        features: (L, F) features, or the (..., H, W) frames of images.
 
     Returns:
         (F,), or one number for each cell.
@@ -95,7 +95,8 @@ def segment_inputs(ensemble: RewardEnsemble, features: Iterable[Array]) -> Array
         steps = ensemble.inputs.steps(torch.from_numpy(np.stack(few)))
         rewards = ensemble.reward(steps.flatten(0, 1)).reshape(steps.shape[:2])
         sums = rewards.sum(dim=1, dtype=torch.float64).cpu().numpy()
-        rows.append(np.column_stack([sums, np.stack([summary(each) for each in few])]))
+        seen = [each[:, :-1] for each in few] if ensemble.inputs.reads_actions else few
+        rows.append(np.column_stack([sums, np.stack([summary(each) for each in seen])]))
     return np.concatenate(rows)
 
 

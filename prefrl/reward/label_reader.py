@@ -39,6 +39,11 @@ class LabelReader:
         self._flaws: set[int] = set()
         """Ids of labels that are left out."""
 
+    @property
+    def left_out(self) -> int:
+        """Number of labels that were left out."""
+        return len(self._flaws)
+
     def standing(self, *, upto: int | None = None) -> Iterator[Label]:
         """Return the usable comparisons that stand now, or stood as of a row of the history, in order."""
         return (change for change in self.changes(upto=upto) if isinstance(change, Label))

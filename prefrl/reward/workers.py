@@ -156,6 +156,8 @@ class InlineLearner:
         learner = self._learner
         upto = None if max_round is None else self._labels.last_row(max_round, agent_step)
         learner.add(self._labels.changes(after=learner.last_id, upto=upto), self._labels.read)
+        if self._labels.left_out and not len(learner) and not self.ready:
+            raise PrefrlError("no label can be used for training: for each, a line above says why")
         learner.watch(self.pool)
         if due := learner.due(agent_step):
             # All cores are free while the agent waits. The agent's own networks may be faster on fewer threads.
