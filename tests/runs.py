@@ -124,9 +124,9 @@ class Live:
 
     def learner(self) -> psutil.Process:
         """The reward learner's process."""
-        until(lambda: self.ended() or learners(self.family()), "a learner process")
-        assert not self.ended(), self.err
-        return learners(self.family())[0]
+        found = until(lambda: learners(self.family()) or self.ended(), "a learner process")
+        assert isinstance(found, list), self.err
+        return found[0]  # found once: one that is just being forked changes its parent
 
     def wait(self, timeout: float = DEADLINE) -> int:
         return self.process.wait(timeout)
