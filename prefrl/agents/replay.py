@@ -44,12 +44,12 @@ class ReplayMemory(NStepReplayBuffer):
         """Initialise the memory.
 
         Args:
-            buffer_size: As for Stable-Baselines3's `NStepReplayBuffer`, like `observation_space`, `n_steps` and others.
+            buffer_size: Number of steps, of all environments together.
             observation_space: The space of observations.
-            *args: Further arguments.
-            n_steps: Rewards that a return sums.
+            *args: Further arguments of Stable-Baselines3's `NStepReplayBuffer`.
+            n_steps: Number of rewards that a return sums.
             reads_actions: Whether the features of images contain the action.
-            **kwargs: Further arguments.
+            **kwargs: Further arguments of `NStepReplayBuffer`.
         """
         super().__init__(buffer_size, _single_precision(observation_space), *args, n_steps=n_steps, **kwargs)
         self._reads_actions = reads_actions

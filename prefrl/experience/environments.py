@@ -37,6 +37,8 @@ from prefrl.storage.files import Tree
 OBSERVATION_CLIP = 10.0
 STATES = 512
 """Number of visited states that each row of the metrics is about, at most."""
+_NARROWEST = 0.2
+"""Smallest range of a number of an action that is drawn beside images: it has about 25 shades."""
 
 
 @dataclass(frozen=True)
@@ -214,16 +216,12 @@ def _check_drawn(space: spaces.Space[Any]) -> None:
     """Raise UsageError if actions cannot be told apart when they are drawn; see `prefrl.encoder.action_channel`."""
     if not isinstance(space, spaces.Box):
         return
-    largest, narrowest = max(abs(space.low).max(), abs(space.high).max()), (space.high - space.low).min()
-    if largest > DRAWN or narrowest < _NARROWEST:
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    if low.min() < -DRAWN or high.max() > DRAWN or (high - low).min() < _NARROWEST:
         raise UsageError(
             f"reward.reads_actions draws actions within {-DRAWN:g} and {DRAWN:g}, in ranges of {_NARROWEST:g} or more: "
             "wrap the environment in gymnasium's RescaleAction"
         )
-
-
-_NARROWEST = 0.2
-"""Smallest range of a number of an action that is drawn: it has about 25 shades."""
 
 
 def observed_space(config: RunConfig, space: spaces.Space[Any]) -> spaces.Space[Any]:
