@@ -16,9 +16,12 @@ import forked_workers
 import pytest
 import torch
 from asking import make_run as make_asking_run
+from forking import SUBPROCESS
 from isolation import unchanged_process
 from labelled import LABELS as IN_FILE
 from labelled import People, add_labels, make_run, people
+from prefrl_benchmarks import cells
+from prefrl_benchmarks.measure import speed
 from runs import LABELS, OLD, SETTINGS, STEPS, checkpoints, content, prefrl, tiny
 
 from clip_viewer.session import Session
@@ -75,6 +78,14 @@ def workers(request: pytest.FixtureRequest, helper: forked_workers.Helper) -> It
     forked_workers.use(None if request.node.get_closest_marker("spawned") else helper)
     yield
     forked_workers.use(None)
+
+
+@pytest.fixture(autouse=True)
+def modules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of suites and modules that are measured are forked too, unless a test is marked `spawned`."""
+    if request.node.get_closest_marker("spawned") is None:
+        for module in (cells, speed):
+            monkeypatch.setattr(module, "subprocess", SUBPROCESS)
 
 
 @pytest.fixture(autouse=True)

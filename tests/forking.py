@@ -1,4 +1,4 @@
-"""Commands forked from a process that has the libraries loaded, which costs 3 s of processor time to do.
+"""Commands and modules forked from a process that has the libraries loaded, which costs 3 s of processor time to do.
 
 A forked command is a process of its own, in a process group of its own, that ends as the interpreter ends. What it does
 before its libraries are there, it does not show.
@@ -10,13 +10,15 @@ import contextlib
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any, Self
 
 import forked_workers
 
@@ -25,16 +27,16 @@ LIBRARIES = (
     *("torch.utils.tensorboard", "prefrl.api", "prefrl.training", "prefrl.assembly", "prefrl.commands.cli"),
     *forked_workers.LIBRARIES,
 )
-DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH"}
-"""Variables that may be others when a command is forked than when its libraries were loaded."""
+DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
+"""Variables that may be others when a command is forked than when its libraries were loaded: it has one thread."""
 _PATH = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
 
 
 class Forked:
     """A command's process: what the tests use of `subprocess.Popen`."""
 
-    def __init__(self, answers: socket.socket) -> None:
-        self._answers = answers
+    def __init__(self, answers: socket.socket, stdin: IO[bytes] | None) -> None:
+        self._answers, self.stdin = answers, stdin
         self._reader = answers.makefile()
         self.pid = int(self._reader.readline())
         self.returncode: int | None = None
@@ -59,8 +61,19 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.stdin:
+            self.stdin.close()
+        self.wait()
 
 
 class Loaded:
@@ -77,31 +90,62 @@ class Loaded:
         """Whether a command would be the same with these variables from its start."""
         return {name: value for name, value in environment.items() if name not in DYNAMIC} == self.environment
 
-    def fork(self, words: list[str], environment: dict[str, str], log: Path) -> Forked:
-        """Start a command whose output is appended to a file."""
-        request = {"words": words, "environment": environment, "folder": os.getcwd()}
+    def fork(
+        self, words: list[str], environment: dict[str, str], log: IO[bytes], module: str | None, *, stdin: bool
+    ) -> Forked:
+        """Start a command, or a module with arguments, whose output goes to a file."""
+        request = {"words": words, "module": module, "environment": environment, "folder": os.getcwd()}
         ours, theirs = socket.socketpair()
-        with theirs, log.open("ab") as file:
-            socket.send_fds(self._requests, [json.dumps(request).encode()], [file.fileno(), theirs.fileno()])
+        reader, writer = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
+        with theirs:
+            passed = [log.fileno(), theirs.fileno(), reader]
+            socket.send_fds(self._requests, [json.dumps(request).encode()], passed)
             self._requests.recv(1)  # it has them
-        return Forked(ours)
+        os.close(reader)
+        return Forked(ours, None if writer is None else os.fdopen(writer, "wb"))
 
 
 _loaded: list[Loaded] = []
 
 
-def fork(words: list[str], environment: dict[str, str], log: Path) -> Forked | None:
-    """Start a command; None if one with these variables must load its libraries itself."""
+def fork(
+    words: list[str], environment: dict[str, str], log: IO[bytes], module: str | None = None, *, stdin: bool = False
+) -> Forked | None:
+    """Start a command, or a module; None if one with these variables must load its libraries itself.
+
+    Args:
+        words: The command and its arguments, or the module's arguments.
+        environment: Its variables.
+        log: File for its output.
+        module: Name of the module to run as a program.
+        stdin: Whether its standard input is a pipe that the caller holds, instead of empty.
+    """
     if not _loaded:
         _loaded.append(Loaded(environment))
-    return _loaded[0].fork(words, environment, log) if _loaded[0].serves(environment) else None
+    loaded = _loaded[0]
+    return loaded.fork(words, environment, log, module, stdin=stdin) if loaded.serves(environment) else None
+
+
+def popen(command: list[str], **options: Any) -> subprocess.Popen[Any] | Forked:
+    """`subprocess.Popen`, which forks modules of this interpreter that lead a process group of their own."""
+    if command[0] == sys.executable and "-m" in command and {*options} == _OPTIONS:
+        module = command.index("-m") + 1
+        words, pipe = command[module + 1 :], options["stdin"] is subprocess.PIPE
+        if forked := fork(words, dict(options["env"]), options["stdout"], command[module], stdin=pipe):
+            return forked
+    return subprocess.Popen(command, **options)
+
+
+_OPTIONS = {"env", "stdin", "stdout", "stderr", "process_group"}
+SUBPROCESS = SimpleNamespace(**vars(subprocess) | {"Popen": popen})
+"""The module `subprocess` with this."""
 
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
     """Fork a command for each request; returns the request in the command's process, None in this one at the end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 2)
+        message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 3)
         if not message:
             return None
         if os.fork() == 0:
@@ -112,31 +156,36 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
         requests.send(b".")
 
 
-def _attend(request: dict[str, Any], output: int, answers: int) -> dict[str, Any]:
+def _attend(request: dict[str, Any], output: int, answers: int, stdin: int) -> dict[str, Any]:
     """Fork the command, and tell its process id and how it ended; returns in the command's process alone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if pid := os.fork():
+        os.close(stdin)
         os.write(answers, f"{pid}\n".encode())
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.write(answers, f"{status}\n".encode())
         os._exit(0)
     os.setsid()
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
-    os.close(answers)
+    for number, descriptor in enumerate((stdin, output, output)):
+        os.dup2(descriptor, number)
+    for descriptor in (stdin, output, answers):
+        os.close(descriptor)
     return request
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Run the command as its script does."""
+    """Run the command as its script does, or the module as the interpreter does."""
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [str(Path(sys.executable).parent), *(path for path in added if path and path not in sys.path)]
-    sys.argv = request["words"]
     forked_workers.use(forked_workers.Helper(loaded=True))
+    if module := request["module"]:
+        sys.argv = [module, *request["words"]]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        sys.exit()
+    sys.argv = request["words"]
     from prefrl.commands import cli
 
     sys.exit(cli.main())

@@ -170,9 +170,9 @@ def start(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -
         variables: Of its environment.
     """
     words = [PREFRL, *map(str, args)]
-    if loaded and (forked := fork(words, environment(**variables), log)):
-        return forked
-    with log.open("a") as file:
+    with log.open("ab") as file:
+        if loaded and (forked := fork(words, environment(**variables), file)):
+            return forked
         return subprocess.Popen(
             words, stdout=file, stderr=file, text=True, start_new_session=True, env=environment(**variables)
         )

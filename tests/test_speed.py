@@ -9,7 +9,7 @@ import pytest
 from prefrl_benchmarks.cells import Cell
 from prefrl_benchmarks.measure import defaults, engines, growth, plain, speed
 from prefrl_benchmarks.measure.profile import LOOP, PARTS, REST, Clock
-from runs import prefrl, refused
+from runs import SETTINGS, prefrl, refused
 from stable_baselines3 import SAC
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer, RolloutBuffer
@@ -266,8 +266,8 @@ def test_the_profile_of_a_run_adds_up_and_names_its_parts(mode, tmp_path):
 @pytest.mark.slow
 def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     out = tmp_path / "speed.json"
-    words = ("--task", "reacher", "--steps", "4000", "--labels", "20", "--alternations", "1", "--out", out)
-    done = prefrl("bench", "speed", *words)
+    words = ("--task", "reacher", "--steps", "3000", "--labels", "20", "--alternations", "1", "--out", out)
+    done = prefrl("bench", "speed", *words, "--set", *SETTINGS)
     assert done.code == 0, done.err
     result = json.loads(out.read_text())
     assert set(result["runs"]) == {"plain", "sync", "async"}
@@ -305,6 +305,8 @@ def test_every_point_of_growth_is_over_as_many_labels():
         (("speed", "--algo", "dqn"), "add --against true"),
         (("speed", "--algo", "sac", "--task", "pong", "--against", "wrappers"), "add --against true"),
         (("speed", "--also", "plain"), "plain twice"),
+        (("speed", "--set", "agent.n_env=2"), "agent.n_envs"),
+        (("speed", "--set", "agent.n_envs=0"), "agent.n_envs"),
         (("speed", "--task", "pong", "--against", "true", "--also", "wrappers", "wrappers"), "wrappers twice"),
         (("speed", "--against", "wrappers"), "not for cheetah: beamrider, breakout"),
         (("speed", "--imitation", "/no/such/python"), "no such Python"),

@@ -117,6 +117,7 @@ def speed(
     imitation: Path | None = None,
     split: bool = True,
     turns: float | None = None,
+    settings: Annotated[tuple[str, ...], arg(name="set", metavar="KEY=VALUE ...")] = (),
     out: Path | None = None,
 ) -> None:
     """Measure the speed of preference training relative to plain Stable-Baselines3, and profile it.
@@ -136,8 +137,10 @@ def speed(
         split: Profile one additional run of each mode and one on the true reward.
         turns: Length in seconds, for example 1, of the slices in which the runs of an alternation are interleaved. Use
             it on machines whose speed changes from minute to minute.
+        settings: Single settings that override the recipe in all runs, e.g. agent.n_envs=32.
         out: JSON file for the results.
     """
+    from prefrl.config.request import parse_settings
     from prefrl_benchmarks.measure.speed import measure, report_lines
 
     options: dict[str, Any] = {
@@ -147,7 +150,7 @@ def speed(
         "imitation": imitation,
         "profile": split,
     }
-    options["interleave"] = turns
+    options |= {"interleave": turns, "settings": parse_settings("set", settings)}
     _tell(
         partial(
             measure, task, algo=algo, steps=steps, labels=labels, alternations=alternations, modes=modes, **options

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from prefrl_envs.atari import GAMES
@@ -84,6 +85,7 @@ def measure(
     imitation: Path | None = None,
     profile: bool = True,
     interleave: float | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Run the alternations.
 
@@ -102,6 +104,7 @@ def measure(
         profile: Whether to profile one additional run of each mode and one on the true reward.
         interleave: Seconds after which one run of an alternation is paused and the next continues; None runs each to
             completion.
+        settings: Settings that override the recipe in all runs.
 
     Returns:
         The machine, the summary of each run, the ratios of steps per second of each mode (over whole runs, and from the
@@ -111,7 +114,8 @@ def measure(
         UsageError: for arguments with which nothing can be measured.
         PrefrlError: if a run fails.
     """
-    _check(task, algo, steps, alternations, (against, *also, *modes), imitation, interleave)
+    made = partial(_cell, task, algo, steps=steps, labels=labels, settings={**_UNEVALUATED, **settings})
+    _check(made(PLAIN, 0), alternations, (against, *also, *modes), imitation, interleave)
     kinds = (against, *also, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     profiles = {}
@@ -122,17 +126,17 @@ def measure(
         ):
             timed = []
             for kind in group:
-                cell = _cell(task, algo, kind, seed, steps, labels)
+                cell = made(kind, seed)
                 if len(group) > 1:  # paused runs keep ageing: keep the number of checkpoints the same
                     seconds = cell.config.checkpoint_seconds * len(group)
-                    cell = replace(cell, settings=_UNEVALUATED | {"checkpoint_seconds": seconds})
+                    cell = replace(cell, settings=cell.settings | {"checkpoint_seconds": seconds})
                 timed.append(prepare(kind, cell, folder, threads, imitation))
             for kind, summary in zip(group, _run(timed, interleave), strict=True):
                 runs[kind].append(summary)
                 rate = summary["steps_per_second"]
                 print(printable(f"{seed + 1}/{alternations} {kind}: {rate:.0f} steps/s"), flush=True)
         for kind in (TRUE, *modes) if profile else ():
-            cell = _cell(task, algo, kind, alternations, steps, labels)
+            cell = made(kind, alternations)
             profiles[kind] = read_json(run_module(PROFILE, cell, folder, threads) / "profile.json")
     compared = [kind for kind in runs if kind != against]
     ratios, steady = (
@@ -148,20 +152,13 @@ def measure(
     return about | {"ratios": ratios, "steady_ratios": steady, "split": profiles, "runs": runs}
 
 
-def _cell(task: str, algo: str, kind: str, seed: int, steps: int, labels: int) -> Cell:
+def _cell(task: str, algo: str, kind: str, seed: int, **budget: Any) -> Cell:
     teacher, mode = KINDS.get(kind, ("oracle", "sync"))
-    own = _UNEVALUATED
-    return Cell(task, teacher=teacher, algo=algo, labels=labels, steps=steps, seed=seed, mode=mode, settings=own)
+    return Cell(task, teacher=teacher, algo=algo, seed=seed, mode=mode, **budget)
 
 
 def _check(
-    task: str,
-    algo: str,
-    steps: int,
-    alternations: int,
-    kinds: tuple[str, ...],
-    imitation: Path | None,
-    interleave: float | None,
+    asked: Cell, alternations: int, kinds: tuple[str, ...], imitation: Path | None, interleave: float | None
 ) -> None:
     """Check the arguments before hours of work.
 
@@ -169,6 +166,7 @@ def _check(
         UsageError: for an argument that would fail later.
     """
     check_count("alternations", alternations)
+    task, algo = asked.task, asked.algo
     find_task(task)
     if twice := [kind for kind, count in Counter(kinds).items() if count > 1]:
         raise UsageError(f"--against, --also and --modes name {twice[0]} twice")
@@ -178,7 +176,8 @@ def _check(
     if ALGORITHMS[algo].family.replays and {PLAIN, WRAPPERS} & set(kinds):
         if algo not in off_policy.ALGORITHMS or WRAPPERS in kinds:
             raise UsageError(f"--algo {algo} is measured against prefrl on the true reward only: add --against true")
-        off_policy.gradient_steps(_cell(task, algo, PLAIN, seed=0, steps=steps, labels=0).config)
+        off_policy.gradient_steps(asked.config)
+    _ = asked.config  # which refuses settings that there are not
     if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:
