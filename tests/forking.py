@@ -29,6 +29,7 @@ LIBRARIES = (
 )
 DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 """Variables that may be others when a command is forked than when its libraries were loaded: it has one thread."""
+_Files = tuple[IO[bytes], IO[bytes]]
 _PATH = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
 
 
@@ -91,14 +92,14 @@ class Loaded:
         return {name: value for name, value in environment.items() if name not in DYNAMIC} == self.environment
 
     def fork(
-        self, words: list[str], environment: dict[str, str], log: IO[bytes], module: str | None, *, stdin: bool
+        self, words: list[str], environment: dict[str, str], files: _Files, module: str | None, *, stdin: bool
     ) -> Forked:
-        """Start a command, or a module with arguments, whose output goes to a file."""
+        """Start a command, or a module with arguments, whose output and errors go to files."""
         request = {"words": words, "module": module, "environment": environment, "folder": os.getcwd()}
         ours, theirs = socket.socketpair()
         reader, writer = os.pipe() if stdin else (os.open(os.devnull, os.O_RDONLY), None)
         with theirs:
-            passed = [log.fileno(), theirs.fileno(), reader]
+            passed = [theirs.fileno(), reader, *(file.fileno() for file in files)]
             socket.send_fds(self._requests, [json.dumps(request).encode()], passed)
             self._requests.recv(1)  # it has them
         os.close(reader)
@@ -109,21 +110,21 @@ _loaded: list[Loaded] = []
 
 
 def fork(
-    words: list[str], environment: dict[str, str], log: IO[bytes], module: str | None = None, *, stdin: bool = False
+    words: list[str], environment: dict[str, str], files: _Files, module: str | None = None, *, stdin: bool = False
 ) -> Forked | None:
     """Start a command, or a module; None if one with these variables must load its libraries itself.
 
     Args:
         words: The command and its arguments, or the module's arguments.
         environment: Its variables.
-        log: File for its output.
+        files: For its output, and for its errors.
         module: Name of the module to run as a program.
         stdin: Whether its standard input is a pipe that the caller holds, instead of empty.
     """
     if not _loaded:
         _loaded.append(Loaded(environment))
     loaded = _loaded[0]
-    return loaded.fork(words, environment, log, module, stdin=stdin) if loaded.serves(environment) else None
+    return loaded.fork(words, environment, files, module, stdin=stdin) if loaded.serves(environment) else None
 
 
 def popen(command: list[str], **options: Any) -> subprocess.Popen[Any] | Forked:
@@ -131,7 +132,8 @@ def popen(command: list[str], **options: Any) -> subprocess.Popen[Any] | Forked:
     if command[0] == sys.executable and "-m" in command and {*options} == _OPTIONS:
         module = command.index("-m") + 1
         words, pipe = command[module + 1 :], options["stdin"] is subprocess.PIPE
-        if forked := fork(words, dict(options["env"]), options["stdout"], command[module], stdin=pipe):
+        files = (options["stdout"], options["stderr"])
+        if forked := fork(words, dict(options["env"]), files, command[module], stdin=pipe):
             return forked
     return subprocess.Popen(command, **options)
 
@@ -145,7 +147,7 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
     """Fork a command for each request; returns the request in the command's process, None in this one at the end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 3)
+        message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 4)
         if not message:
             return None
         if os.fork() == 0:
@@ -156,19 +158,19 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
         requests.send(b".")
 
 
-def _attend(request: dict[str, Any], output: int, answers: int, stdin: int) -> dict[str, Any]:
+def _attend(request: dict[str, Any], answers: int, *files: int) -> dict[str, Any]:
     """Fork the command, and tell its process id and how it ended; returns in the command's process alone."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if pid := os.fork():
-        os.close(stdin)
+        os.close(files[0])  # so that its other end alone holds it
         os.write(answers, f"{pid}\n".encode())
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         os.write(answers, f"{status}\n".encode())
         os._exit(0)
     os.setsid()
-    for number, descriptor in enumerate((stdin, output, output)):
+    for number, descriptor in enumerate(files):
         os.dup2(descriptor, number)
-    for descriptor in (stdin, output, answers):
+    for descriptor in (answers, *files):
         os.close(descriptor)
     return request
 
@@ -179,7 +181,8 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:1] = [str(Path(sys.executable).parent), *(path for path in added if path and path not in sys.path)]
+    del sys.path[0]  # of this file
+    sys.path[:0] = [str(Path(sys.executable).parent), *(path for path in added if path and path not in sys.path)]
     forked_workers.use(forked_workers.Helper(loaded=True))
     if module := request["module"]:
         sys.argv = [module, *request["words"]]

@@ -171,7 +171,7 @@ def start(log: Path, *args: str | Path, loaded: bool = True, **variables: str) -
     """
     words = [PREFRL, *map(str, args)]
     with log.open("ab") as file:
-        if loaded and (forked := fork(words, environment(**variables), file)):
+        if loaded and (forked := fork(words, environment(**variables), (file, file))):
             return forked
         return subprocess.Popen(
             words, stdout=file, stderr=file, text=True, start_new_session=True, env=environment(**variables)

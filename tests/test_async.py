@@ -203,7 +203,7 @@ def test_an_interrupt_is_looked_after_before_libraries_start_up(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.5, 0.8, 1.1, 1.4, 1.7, 2.0, 2.5, 3.0])
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.5, 2.0, 3.0])
 def test_ctrl_c_at_any_moment_of_the_start_stops_the_run(seconds: float, tmp_path: Path) -> None:
     with live(tmp_path / "log", *training(tmp_path / "run"), loaded=False) as command:
         time.sleep(seconds)

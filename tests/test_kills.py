@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import labeller
 import psutil
 import pytest
-from forking import Forked
+from forking import Forked, fork
 from person import standing
 from runs import DEADLINE, environment, label_counts, learners, start, summary
 from test_human import SMALL
@@ -22,6 +22,7 @@ from prefrl.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 
+TESTS = str(Path(__file__).parent)
 LABELS, STEPS = 80, 8000
 KILLS = ["labeller"] * 9 + ["renderer"] * 3 + ["learner"] * 2 + ["training"] * 3
 """In each of the two runs."""
@@ -34,7 +35,7 @@ class Scene:
         self.root = root
         self.said, self.log = root.with_suffix(".said"), root.with_suffix(".log")
         self.training: subprocess.Popen[str] | Forked | None = None
-        self.labeller: subprocess.Popen[bytes] | None = None
+        self.labeller: Forked | None = None
 
     @property
     def finished(self) -> bool:
@@ -50,9 +51,9 @@ class Scene:
             self.training = start(self.log, *map(str, arguments))
         ready = (self.root / "config.json").exists() and not self.finished
         if ready and (self.labeller is None or self.labeller.poll() is not None):
-            command = [sys.executable, labeller.__file__, str(self.root), "ann"]
+            variables = environment(PYTHONPATH=os.pathsep.join((TESTS, os.environ.get("PYTHONPATH", ""))))
             with self.said.open("ab") as said, self.log.open("ab") as log:
-                self.labeller = subprocess.Popen(command, stdout=said, stderr=log, env=environment())
+                self.labeller = fork([str(self.root), "ann"], variables, (said, log), labeller.__name__)
 
     def victims(self) -> dict[str, psutil.Process]:
         """What is at work now and can be killed."""
