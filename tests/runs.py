@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,9 +40,9 @@ _T = TypeVar("_T")
 OLD = Path(__file__).parent / "data" / "old" / "f460bb4.tar.xz"
 """Runs, an archive and published results that version 0.1.0 made at commit f460bb4."""
 PREFRL = str(Path(sys.executable).with_name("prefrl"))
-LABELS, STEPS = 20, 4000
+LABELS, STEPS = 20, 2048
 SETTINGS = (
-    "round_steps=1024",
+    "round_steps=512",
     "agent.n_steps=64",
     "checkpoint_seconds=0.5",
     "reward.pretrain_comparisons=640",
@@ -97,6 +98,23 @@ def spawned(*args: str | Path, timeout: float = DEADLINE, **variables: str) -> R
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def apart(*args: str | Path, **variables: str) -> Result:
+    """The installed command in a process of its own that has the libraries from its start."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        forked = fork([PREFRL, *map(str, args)], environment(**variables), (out, err))
+        if forked is None:
+            return spawned(*args, **variables)
+        try:
+            code = forked.wait(DEADLINE)
+        finally:
+            forked.kill()
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read().decode())
+    return Result(code, *said)
 
 
 class Live:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from runs import (
     LABELS,
+    STEPS,
     assert_equal_runs,
     error_line,
     label_counts,
@@ -75,7 +76,7 @@ def test_a_full_disk_loses_nothing(mode: str, leave: int, small_disk: Path, fini
     root = small_disk / "run"
     settings = ("checkpoint_seconds=0.0",) if leave else ()
     with live(tmp_path / "log", *tiny("reacher", root, "--mode", mode, settings=settings)) as command:
-        command.until_step(root, 1500)
+        command.until_step(root, STEPS // 2)
         filler = fill(small_disk, leave)
         code = command.wait()
         err = command.err

@@ -116,9 +116,12 @@ def test_a_reference_is_a_copy_that_visits_states_of_its_own(finished: Path, tmp
     assert "has lost its reference policy" in refused(prefrl("resume", root, "--steps", "2560"), 1)
 
 
+LIGHT_SAC = ("off_policy.random_steps=64", "agent.n_steps=8", "agent.net_arch=[16]", "agent.batch_size=32")
+
+
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_a_run_with_an_adaptive_penalty_resumes_exactly(algo: str, finished: Path, tmp_path: Path) -> None:
-    settings = ("kl.horizon=500",) + (("off_policy.random_steps=64", "agent.n_steps=8") if algo == "sac" else ())
+    settings = ("kl.horizon=500", *(LIGHT_SAC if algo == "sac" else ()))
     flags = ("--algo", algo, "--teacher", "none", "--kl-target", "0.2", "--reference", finished)
     whole = trained(tmp_path / "whole", *flags, settings=settings)
     stopped, control = tmp_path / "stopped", Control()

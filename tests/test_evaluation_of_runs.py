@@ -16,7 +16,7 @@ import numpy as np
 import prefrl_envs  # noqa: F401 - registers the tasks
 import pytest
 from gymnasium import spaces
-from runs import LABELS, SETTINGS, assert_equal_runs, checkpoints, policy, prefrl, summary, tiny
+from runs import LABELS, SETTINGS, STEPS, assert_equal_runs, checkpoints, policy, prefrl, summary, tiny
 
 import prefrl as package
 from prefrl.api import resume
@@ -27,7 +27,7 @@ from prefrl.runs.control import Control
 from prefrl.runs.directory import RunDirectory
 from prefrl.runs.metrics import read_metrics
 
-ON = ("evaluation.every=1024", "evaluation.every_episodes=2", "evaluation.episodes=3")
+ON = ("evaluation.every=512", "evaluation.every_episodes=2", "evaluation.episodes=3")
 OFF = ("evaluation.episodes=0",)
 COLUMNS = ("evaluation_return_mean", "evaluation_return_std", "evaluation_episodes")
 
@@ -74,7 +74,7 @@ def without(found: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name not in COLUMNS} for row in found]
 
 
-def create(root: Path, *more: str, task: str = "reacher", steps: int = 4000) -> RunDirectory:
+def create(root: Path, *more: str, task: str = "reacher", steps: int = STEPS) -> RunDirectory:
     pairs = (setting.split("=") for setting in (*SETTINGS, *more))
     settings: dict[str, Any] = {name: float(value) if "." in value else int(value) for name, value in pairs}
     settings |= {"steps": steps, "queries.labels": LABELS, "mode": "sync"}
@@ -132,7 +132,7 @@ def test_rows_are_evaluated_where_a_multiple_was_passed(evaluated: Path) -> None
     found = [(row["step"] or 0, row["evaluation_episodes"]) for row in read_metrics(evaluated / "metrics.csv")]
     before = 0
     for step, episodes in found[:-1]:
-        assert episodes == (2 if step // 1024 > before // 1024 else None)
+        assert episodes == (2 if step // 512 > before // 512 else None)
         before = int(step)
     assert [episodes for _, episodes in found].count(2) >= 2
 
@@ -155,7 +155,7 @@ def test_tensorboard_and_status_have_it(evaluated: Path) -> None:
 
 
 def test_an_evaluation_says_how_far_it_is(tmp_path: Path) -> None:
-    root = create(tmp_path / "run", "evaluation.episodes=10", steps=2000).root
+    root = create(tmp_path / "run", "evaluation.episodes=10", steps=1024).root
     said = finish(root)
     states = [in_words(progress) for progress in said if in_words(progress).startswith("evaluating")]
     assert states[0] == "evaluating the policy, 0 of 10 episodes"
@@ -209,7 +209,7 @@ def test_a_finished_run_with_more_labels_or_steps_is_evaluated_again(evaluated: 
     assert [summary(root)[name] for name in COLUMNS] == [summary(evaluated)[name] for name in COLUMNS]
     assert rows(root)[-1]["evaluation_episodes"] == "3"
     steps = summary(root)["steps"]
-    finish(root, steps=6000)
+    finish(root, steps=3072)
     assert summary(root)["evaluation_return_mean"] != summary(evaluated)["evaluation_return_mean"]
     (old,) = (row for row in rows(root) if row["step"] == str(steps))
     assert old["evaluation_return_mean"] == f"{summary(evaluated)['evaluation_return_mean']:.9g}"
@@ -218,7 +218,7 @@ def test_a_finished_run_with_more_labels_or_steps_is_evaluated_again(evaluated: 
 def test_a_task_that_cannot_be_evaluated_is_reported_and_the_run_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = create(tmp_path / "run", task="Noisy-v0", steps=2000).root
+    root = create(tmp_path / "run", task="Noisy-v0", steps=1024).root
     monkeypatch.setattr(Noisy, "made", 0)
     monkeypatch.setattr(Noisy, "most", 8)
     warned: list[str] = []
@@ -239,7 +239,7 @@ def test_episodes_that_do_not_end_are_cut_and_reported(tmp_path: Path) -> None:
 
 
 def test_a_task_without_a_true_reward_is_not_evaluated(tmp_path: Path) -> None:
-    run = create(tmp_path / "run", *ON, task="Noisy-v0", steps=2000)
+    run = create(tmp_path / "run", *ON, task="Noisy-v0", steps=1024)
     RunDirectory(run.root, dataclasses.replace(run.config, true_reward=False)).write_config()
     finish(run.root)
     assert [summary(run.root)[name] for name in COLUMNS] == [None, None, 0]

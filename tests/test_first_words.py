@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import live, prefrl, refused, spawned, until
+from runs import apart, live, prefrl, refused, spawned, until
 
 from prefrl import memory_check
 from prefrl.machine import activity
@@ -30,7 +30,7 @@ from prefrl.recipes import resolve
 )
 def test_a_name_that_there_is_not_gets_the_one_that_was_meant(name: str, meant: str, tmp_path: Path) -> None:
     # In a process of its own: other tests' libraries register names that would be suggested.
-    done = spawned("train", name, "--out", tmp_path / "run", PYTHONPATH=str(Path(__file__).parent))
+    done = apart("train", name, "--out", tmp_path / "run", PYTHONPATH=str(Path(__file__).parent))
     assert meant in refused(done, 2)
 
 

@@ -116,8 +116,8 @@ def test_other_processes_find_an_installed_kind(tmp_path: Path) -> None:
         return done
 
     run = tmp_path / "run"
-    installed(*tiny("cheetah", run, "--feedback", "stars", settings=("evaluation.episodes=0",), steps=16384))
-    installed("resume", run, "--steps", "24576", "--labels", "24")
+    installed(*tiny("cheetah", run, "--feedback", "stars", settings=("evaluation.episodes=0",), steps=8192))
+    installed("resume", run, "--steps", "12288", "--labels", "24")
     assert "feedback stars" in installed("status", run).out
     assert (summary(run)["feedback"], summary(run)["labels_answered"]) == ("stars", 24)
     assert summary(run)["reward_updates"] > 40  # pretraining took these; the learner's process the others

@@ -27,6 +27,7 @@ STEPS = 4000
 
 
 TINY = {name: float(value) if "." in value else int(value) for name, value in (pair.split("=") for pair in SETTINGS)}
+TINY["round_steps"] = 1024
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from asker_bench import LABELS, Bench, Moody
 from helpers import Library, answered_run, segments, through_file
 from learning import make
-from runs import assert_equal_runs, figures, prefrl, summary, tiny
+from runs import STEPS, assert_equal_runs, figures, prefrl, summary, tiny
 from test_resume import stop_at
 
 from prefrl.config import RunConfig, migrations, replace
@@ -212,7 +212,7 @@ def test_the_ablation_without_online_labels_has_no_sessions():
 
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
-SESSIONS = {"queries.session_steps": 2000, "queries.session_labels": 7}
+SESSIONS = {"queries.session_steps": 700, "queries.session_labels": 7}
 AUGMENTED = {"reward.crop": [8, 12], "reward.crop_copies": 3, "reward.pseudo_threshold": 0.6}
 SMALL = {"reward.hidden": [16, 16], "reward.batch_size": 8, "reward.epochs": 20}
 RUNS = {
@@ -236,11 +236,11 @@ def words(settings):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(name, tmp_path):
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    done = prefrl(*tiny("reacher", whole, "--mode", "sync", settings=words(RUNS[name]), steps=6000))
+    done = prefrl(*tiny("reacher", whole, "--mode", "sync", settings=words(RUNS[name])))
     assert done.code == 0, done.err
     assert summary(whole)["labels_answered"] == 20
     RunDirectory.create(pieces, RunDirectory.open(whole).config)
-    for step in (1, 2000, 4000):
+    for step in (1, STEPS // 3, STEPS * 2 // 3):
         stop_at(pieces, step)
     assert prefrl("resume", pieces).code == 0
     assert_equal_runs(whole, pieces)
@@ -249,11 +249,11 @@ def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(name, tmp_pat
 @pytest.mark.parametrize("name", ["all"])
 def test_an_asynchronous_run_ends_with_all_labels_and_can_be_resumed(name, tmp_path):
     root = tmp_path / "run"
-    done = prefrl(*tiny("reacher", root, settings=words(RUNS[name]), steps=6000))
+    done = prefrl(*tiny("reacher", root, settings=words(RUNS[name])))
     assert done.code == 0, done.err
     assert summary(root)["labels_answered"] == 20
     assert summary(root)["reward_updates"] >= 20
-    done = prefrl("resume", root, "--steps", "9000", "--labels", "27")
+    done = prefrl("resume", root, "--steps", "3072", "--labels", "27")
     assert done.code == 0, done.err
     assert summary(root)["labels_answered"] == 27
 

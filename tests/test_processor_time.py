@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from runs import prefrl, tiny
+from runs import STEPS, prefrl, tiny
 
 from prefrl.bookkeeping import records
 from prefrl.bookkeeping.records import Records
@@ -72,7 +72,7 @@ def test_the_metrics_have_processor_time_that_goes_on_after_a_resume(tmp_path, m
     root = tmp_path / "run"
     assert prefrl(*tiny("reacher", root, "--mode", mode)).code == 0
     before = read_metrics(root / "metrics.csv")
-    assert prefrl("resume", root, "--steps", "12000").code == 0
+    assert prefrl("resume", root, "--steps", str(2 * STEPS)).code == 0
     times = [row["time_processor_seconds"] for row in read_metrics(root / "metrics.csv")]
     assert len(times) > len(before)
     assert times == sorted(times)

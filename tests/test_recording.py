@@ -26,7 +26,7 @@ RECORDING, PRETRAINING = "recording the first clips", "learning from the first l
 
 def create(root: Path, task: str = "reacher", **settings: Any) -> RunDirectory:
     chosen = {name: float(value) if "." in value else int(value) for name, value in (s.split("=") for s in SETTINGS)}
-    chosen |= {"steps": STEPS, "queries.labels": LABELS, "mode": "sync"} | settings
+    chosen |= {"steps": 2 * STEPS, "round_steps": 1024, "queries.labels": LABELS, "mode": "sync"} | settings
     return RunDirectory.create(root, resolve(task, settings=chosen))
 
 

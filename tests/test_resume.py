@@ -111,7 +111,7 @@ def test_a_run_stopped_again_and_again_equals_an_uninterrupted_one(
     for root in (whole, pieces):
         create(root, task, algo=algo, teacher=teacher)
     assert resume(whole).summary is not None
-    for step in (1, 2000, 4000):  # 1: before the first labels are asked
+    for step in (1, STEPS // 3, STEPS * 2 // 3):  # 1: before the first labels are asked
         stop_at(pieces, step)
     assert resume(pieces).summary is not None
     assert_equal_runs(whole, pieces)
@@ -123,7 +123,7 @@ def test_ctrl_c_and_sigterm_stop_cleanly_and_resumably(
 ) -> None:
     root = tmp_path / "run"
     with live(tmp_path / "log", *tiny("reacher", root, "--mode", "sync")) as command:
-        command.until_step(root, 1500)
+        command.until_step(root, STEPS // 4)
         command.send(number)
         assert command.wait() == 1
         assert "Traceback" not in command.err
@@ -222,7 +222,7 @@ def test_labels_that_are_newer_than_the_checkpoint_are_met_not_asked_again(
 ) -> None:
     root = tmp_path / "run"
     create(root)
-    stop_at(root, 4000)
+    stop_at(root, STEPS * 3 // 4)
     newest, before = checkpoints(root)[-1], stored_labels(root)
     assert len(checkpoints(root)) == 2
     newest.unlink()
@@ -240,7 +240,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
 ) -> None:
     root = tmp_path / "run"
     create(root)
-    stop_at(root, 4000)
+    stop_at(root, STEPS * 3 // 4)
     newest = checkpoints(root)[-1]
     assert len(checkpoints(root)) == 2
     damage(newest)
@@ -272,12 +272,12 @@ def test_a_finished_run_resumed_changes_nothing_until_its_budget_is_raised(
         assert prefrl(*tiny("reacher", root, "--mode", mode)).code == 0
     assert_unchanged_by_resume(root)
     labels, first = stored_labels(root), summary(root)
-    done = prefrl("resume", root, "--labels", str(LABELS + 10), "--steps", str(STEPS + 2500))
+    done = prefrl("resume", root, "--labels", str(LABELS + 10), "--steps", str(STEPS + 1000))
     assert done.code == 0, done.err
     assert stored_labels(root)[:LABELS] == labels
     assert label_counts(root) == (LABELS + 10, LABELS + 10)
     now = summary(root)
-    assert now["steps"] >= STEPS + 2500
+    assert now["steps"] >= STEPS + 1000
     assert (now["labels_requested"], now["labels_answered"]) == (LABELS + 10, LABELS + 10)
     assert (root / f"summary-{first['steps']}.json").exists()
     steps = [int(row[0]) for row in figures(root)[1:]]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from helpers import segment
-from runs import assert_equal_runs, label_counts, prefrl, summary, tiny
+from runs import STEPS, assert_equal_runs, label_counts, prefrl, summary, tiny
 from test_resume import stop_at
 
 from prefrl import api, resume, teachers, train
@@ -394,7 +394,7 @@ def test_a_run_with_b_pref_s_teacher_is_the_same_if_it_is_stopped(tmp_path):
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     assert prefrl(*tiny("reacher", whole, "--teacher", "bpref-skip+bpref-equal", "--mode", "sync")).code == 0
     RunDirectory.create(pieces, RunDirectory.open(whole).config)
-    for step in (1, 2000, 4000):
+    for step in (1, STEPS // 3, STEPS * 2 // 3):
         stop_at(pieces, step)
     assert prefrl("resume", pieces).code == 0
     assert_equal_runs(whole, pieces)
