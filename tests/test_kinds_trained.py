@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from runs import checkpoints, figures, prefrl, refused, summary
+from runs import STEPS, checkpoints, figures, prefrl, refused, summary
 from test_resume import create, stop_at
 
 import prefrl as package
@@ -110,7 +110,7 @@ def test_a_run_stopped_and_set_back_equals_an_uninterrupted_one(feedback: str, t
     for each in (whole, pieces):
         create(each, feedback=feedback, teacher="people-like")
     assert resume(whole).summary is not None
-    for step in (1, 4000):
+    for step in (1, STEPS * 2 // 3):
         stop_at(pieces, step)
     checkpoints(pieces)[-1].unlink()  # so that rounds whose answers are stored are replayed
     assert resume(pieces).summary is not None

@@ -29,6 +29,7 @@ SMALL = {
     "agent.n_epochs": 1,
     "reward.pretrain_comparisons": 800,
     "reward.learning_rate": 3e-3,
+    "reward.members": 1,
     "evaluation.episodes": 1,
     "reward.reads_actions": True,
     "queries.segment_length": 5,

@@ -192,14 +192,19 @@ def test_plain_sac_leaves_figures_as_a_run_does(tmp_path):
     assert -100 < summary["true_return_mean"] < 0
 
 
+BRIEF = {"round_steps": 256, "reward.pretrain_comparisons": 640, "evaluation.episodes": 0}
+
+
 def test_the_time_of_sac_is_told_apart(tmp_path):
-    cell = dataclasses.replace(SAC_CELL, teacher="oracle", labels=10, settings=SAC_SETTINGS | {"round_steps": 256})
+    cell = dataclasses.replace(SAC_CELL, teacher="oracle", labels=10, settings=SAC_SETTINGS | BRIEF)
     shares = read_json(speed.run_module("profile", cell, tmp_path, 1) / "profile.json")["shares"]
     for part in ("policy update", "policy forward", "environment", "scoring", LOOP):
         assert shares[part] > 0.001
 
 
-PONG = Cell("pong", teacher="none", mode="sync", steps=1024, labels=0, settings={"agent.n_envs": 2})
+PONG = Cell(
+    "pong", teacher="none", mode="sync", steps=1024, labels=0, settings={"agent.n_envs": 2, "agent.n_epochs": 1}
+)
 
 
 def test_training_with_its_own_wrappers_differs_in_the_environments_alone():
@@ -248,7 +253,7 @@ def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_the_profile_of_a_run_adds_up_and_names_its_parts(mode, tmp_path):
-    root = speed.run_module("profile", Cell("reacher", mode=mode, steps=6000, labels=20), tmp_path)
+    root = speed.run_module("profile", Cell("reacher", mode=mode, steps=4096, labels=20, settings=BRIEF), tmp_path)
     result = read_json(root / "profile.json")
     assert sum(result["shares"].values()) == pytest.approx(1.0)
     assert set(result["shares"]) == {*PARTS, REST}
