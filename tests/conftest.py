@@ -22,6 +22,7 @@ from labelled import LABELS as IN_FILE
 from labelled import People, add_labels, make_run, people
 from prefrl_benchmarks import cells
 from prefrl_benchmarks.measure import speed
+from prefrl_benchmarks.report import style
 from runs import LABELS, OLD, SETTINGS, STEPS, checkpoints, content, prefrl, tiny
 
 from clip_viewer.session import Session
@@ -95,6 +96,12 @@ def as_a_new_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         trust._folders.clear()
         trust._calls.clear()
         yield
+
+
+@pytest.fixture
+def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn, but not turned into pictures, which takes most of a report's time."""
+    monkeypatch.setattr(style, "_render", lambda figure, kind: b"<svg/>" if kind == "svg" else b"")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from studied import POINT, finished, return_at, rows_of
 from prefrl.experience.make_env import make_env
 from prefrl.feedback.terms import Label
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 # -- horizon one ------------------------------------------------------------------------------------------------------
 
 HORIZON_ONE = {

@@ -58,6 +58,7 @@ def test_scores_and_aggregates_worked_by_hand(folder):
     assert values["IQM"][1].low <= values["IQM"][0] <= values["IQM"][1].high
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_report_s_files_say_the_same(folder, tmp_path):
     out = tmp_path / "report"
     write_report([folder], out)
@@ -118,6 +119,7 @@ def test_names_of_a_user_s_own_are_no_markup(tmp_path):
     assert "<script>" not in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_missing_seeds_are_reported_and_the_others_of_the_task_s_seeds_are_taken(tmp_path):
     found = analyse([made(tmp_path / "r", without(("reacher", "full")))])
     (full,) = (each for each in found.aggregates if each.variant == "full")
@@ -130,6 +132,7 @@ def test_missing_seeds_are_reported_and_the_others_of_the_task_s_seeds_are_taken
     assert "full: aggregates are over 1 of 2 seeds" in found.problems
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_table_for_a_readme(folder, tmp_path):
     write_report([folder], tmp_path / "report")
     lines = (tmp_path / "report" / "summary.md").read_text().splitlines()
@@ -139,12 +142,14 @@ def test_the_table_for_a_readme(folder, tmp_path):
     assert lines[5:] == ["| the paper's | 0 | 1 | – |", "", "Returns: last 100 training episodes."]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_table_says_what_it_lacks(tmp_path):
     write_report([made(tmp_path / "r", without(("reacher", "full")))], tmp_path / "report")
     lines = (tmp_path / "report" / "summary.md").read_text().splitlines()
     assert lines[-3] == "| so far over |  |  | 1 of 2 seeds |"
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_many_cells_that_are_not_begun_are_one_line(tmp_path):
     folder = made(tmp_path / "r", {("cheetah", "true"): (300.0, 500.0, *[None] * 100)}, seeds=tuple(range(102)))
     write_report([folder], tmp_path / "report")
@@ -154,6 +159,7 @@ def test_many_cells_that_are_not_begun_are_one_line(tmp_path):
     assert '<td class="name">406 more</td>' in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_budget_without_its_true_reward_has_no_score(tmp_path):
     found = analyse([made(tmp_path / "r", RETURNS | {("reacher", "true"): (None, None)})])
     assert "reacher, full: no score: no true-reward run is finished" in found.problems
@@ -161,6 +167,7 @@ def test_a_budget_without_its_true_reward_has_no_score(tmp_path):
     assert (full.tasks, full.missing) == (("cheetah",), "1 of 2 tasks")
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_no_score_if_the_true_reward_agent_is_no_better_than_random(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-10.5, -11.0)}  # a negative span would turn worse into better
     folder = made(tmp_path / "r", returns)
@@ -172,6 +179,7 @@ def test_no_score_if_the_true_reward_agent_is_no_better_than_random(tmp_path):
     assert not [line for line in lines if "IQM" in line]
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_returns_stand_beside_scores_of_the_same_seeds(tmp_path):
     write_report([made(tmp_path / "r", without(("cheetah", "true")))], tmp_path / "report")
     assert "| cheetah | −100 | 300 | 200 (0.75) |" in (tmp_path / "report" / "summary.md").read_text()
@@ -181,6 +189,7 @@ def test_returns_stand_beside_scores_of_the_same_seeds(tmp_path):
     assert (cheetah["runs"], cheetah["planned"], float(cheetah["return"])) == ("1", "2", 200)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_no_score_if_the_true_reward_agent_has_other_seeds(tmp_path):
     returns = RETURNS | {("reacher", "true"): (-2.0, None), ("reacher", "full"): (None, -5.0)}
     found = analyse([made(tmp_path / "r", returns)])
@@ -203,6 +212,7 @@ def test_a_report_of_nothing_is_refused_in_one_line(tmp_path):
     assert "no cell of" in refused(prefrl("bench", "report", nothing, "--out", tmp_path / "out"), 1)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_report_names_cells_in_which_no_episode_ended(folder, tmp_path):
     for path in folder.glob("*/summary.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"true_return_mean": None}))
@@ -232,6 +242,7 @@ def test_a_report_that_cannot_be_written(folder, tmp_path):
     assert "cannot be written" in refused(prefrl("bench", "report", folder, "--out", tmp_path / "file"), 2)
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_the_command_tells_where_the_report_is_and_what_it_lacks(tmp_path):
     folder = made(tmp_path / "r", without(("cheetah", "full")))
     done = prefrl("bench", "report", folder, "--out", tmp_path / "out")
@@ -240,6 +251,7 @@ def test_the_command_tells_where_the_report_is_and_what_it_lacks(tmp_path):
     assert "prefrl: partial: 1 of 8 cells are not finished" in done.err
 
 
+@pytest.mark.usefixtures("unpainted")
 def test_a_report_lies_in_the_folder_that_it_is_of(folder, tmp_path):
     done = prefrl("bench", "report", folder)
     assert done.code == 0, done.err

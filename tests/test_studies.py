@@ -40,6 +40,7 @@ MEASURED = [name for name in PUBLISHED if (RESULTS / name / "measured.csv").exis
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.usefixtures("unpainted")
 def test_a_page_is_what_the_published_measurements_give(name, tmp_path):
     report_study(RESULTS / name, tmp_path)
     assert (PAGES / f"{name}.md").read_text() == (tmp_path / f"{name}.md").read_text()

@@ -10,6 +10,8 @@ from prefrl_benchmarks.studies.trained import Trained, overlap, spread
 from runs import prefrl
 from studied import finished, ran, return_at
 
+pytestmark = pytest.mark.usefixtures("unpainted")
+
 
 def test_scores_and_late_metrics_by_hand(tmp_path):
     columns = {"policy_entropy": [8.0, 4.0, 2.0, None]}

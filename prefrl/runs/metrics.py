@@ -108,10 +108,11 @@ def read_metrics(path: Path) -> list[Row]:
     """
     text = read_bytes(path, _LARGEST).decode(errors="replace")
     reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
+    header: dict[str, str] = {}
     while True:
         try:
             raw = next(reader)
-            header = {name: current_name("metrics", name) for name in reader.fieldnames or ()}
+            header = header or {name: current_name("metrics", name) for name in reader.fieldnames or ()}
             if "step" not in header.values():
                 return []
             row = {new: _parse(raw[old]) if new in COLUMNS else _number(raw[old]) for old, new in header.items()}
