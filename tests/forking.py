@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Self
@@ -41,6 +42,7 @@ class Forked:
         self._reader = answers.makefile()
         self.pid = int(self._reader.readline())
         self.returncode: int | None = None
+        self._one_at_a_time = threading.Lock()
 
     def poll(self) -> int | None:
         """The exit status; None while it is at work."""
@@ -49,7 +51,11 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until it has ended."""
+        """Wait until it has ended; several threads may."""
+        with self._one_at_a_time:
+            return self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> int:
         if self.returncode is None:
             if not select.select([self._answers], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)

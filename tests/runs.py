@@ -213,12 +213,12 @@ def live(log: Path, *args: str | Path, loaded: bool = True, **variables: str) ->
         process.wait(DEADLINE)
 
 
-def until(probe: Callable[[], _T], what: str, timeout: float = DEADLINE) -> _T:
-    """Poll until the probe gives something true."""
+def until(probe: Callable[[], _T], what: str, timeout: float = DEADLINE, *, every: float = 0.01) -> _T:
+    """Poll until the probe gives something true; a probe that costs more should be made less often."""
     deadline = time.monotonic() + timeout
     while not (found := probe()):
         assert time.monotonic() < deadline, f"waited {timeout:.0f} s for {what}"
-        time.sleep(0.01)
+        time.sleep(every)
     return found
 
 

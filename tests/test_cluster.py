@@ -106,7 +106,7 @@ def test_a_node_that_is_killed_costs_no_cell(tmp_path):
         flags = ["--out", str(out), "--jobs", "2", "--executor", "ray", "--address", address]
         command = [sys.executable, "-m", "prefrl", "bench", "run", str(suite), *flags]
         with subprocess.Popen(command, env=os.environ | ENVIRONMENT) as process:
-            until(lambda: process.poll() is not None or runs_of(second), "a cell on the second node", 3 * DEADLINE)
+            until(lambda: process.poll() is not None or runs_of(second), "a cell", 3 * DEADLINE, every=0.2)
             time.sleep(2)
             assert runs_of(second)
             end(second)

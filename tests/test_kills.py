@@ -23,8 +23,8 @@ from prefrl.runs.directory import RunDirectory
 pytestmark = pytest.mark.slow
 
 TESTS = str(Path(__file__).parent)
-LABELS, STEPS = 80, 8000
-KILLS = ["labeller"] * 9 + ["renderer"] * 3 + ["learner"] * 2 + ["training"] * 3
+LABELS, STEPS = 60, 6000
+KILLS = ["labeller"] * 6 + ["renderer"] * 2 + ["learner"] * 2 + ["training"] * 2
 """In each of the two runs."""
 
 

@@ -32,6 +32,11 @@ steps = 2_000_000
 [variants.true]
 teacher = "none"
 """
+FEW = """
+[variants.few]
+labels = 20
+settings = { "reward.pretrain_comparisons" = 640 }
+"""
 
 
 class Finished:
@@ -248,11 +253,11 @@ def test_the_runs_of_a_killed_runner_end_with_it(tmp_path):
 @pytest.mark.slow
 def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text(LONG.replace("2_000_000", "12_000").replace("[0, 1]", "[0]") + "[variants.few]\nlabels = 20\n")
+    path.write_text(LONG.replace("2_000_000", "9_000").replace("[0, 1]", "[0]") + FEW)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert prefrl("bench", "run", path, "--out", whole).code == 0
     with live(tmp_path / "log", "bench", "run", path, "--out", killed, loaded=False) as command:
-        until(lambda: progress(killed / "reacher_ppo_none_s0").get("step", 0) > 5000, "some steps")
+        until(lambda: progress(killed / "reacher_ppo_none_s0").get("step", 0) > 4000, "some steps")
         os.killpg(command.process.pid, signal.SIGKILL)
     assert prefrl("bench", "run", path, "--out", killed, "--jobs", 2).code == 0
     for root in (path for path in whole.iterdir() if path.is_dir()):

@@ -47,7 +47,7 @@ AuthInfo=cred_expire=30
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=work Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-SHORT, LONG = 12_000, 40_000
+SHORT, LONG = 12_000, 20_000
 """Steps."""
 START = 60.0
 
@@ -70,7 +70,12 @@ def cluster(tmp_path_factory):
     daemons = [subprocess.Popen([name, "-D"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for name in DAEMONS]
     try:
         with contextlib.suppress(AssertionError):
-            until(lambda: any(daemon.poll() is not None for daemon in daemons) or nodes() == "idle", "a node", START)
+            until(
+                lambda: any(daemon.poll() is not None for daemon in daemons) or nodes() == "idle",
+                "a node",
+                START,
+                every=0.2,
+            )
         if nodes() != "idle":
             pytest.skip(f"Slurm does not start here: {(folder / 'slurmd.log').read_text().splitlines()[-1:]}")
         yield
@@ -118,11 +123,11 @@ def jobs(state="running"):
 
 def steps_taken():
     """How far the cells of running jobs are, on their nodes' disks."""
-    found = []
+    found, running = [], jobs()
     for each in psutil.process_iter(["cmdline", "environ"]):
         words, variables = each.info["cmdline"] or (), each.info["environ"] or {}
         ours = variables.get("SLURM_CONF") == os.environ["SLURM_CONF"]
-        if ours and "prefrl_benchmarks.executors.child" in words and variables.get("SLURM_JOB_ID") in jobs():
+        if ours and "prefrl_benchmarks.executors.child" in words and variables.get("SLURM_JOB_ID") in running:
             found.append(progress(Path(words[-1])).get("step", 0))
     return found
 
@@ -191,10 +196,10 @@ def test_what_slurm_refuses_is_reported_in_one_line(cluster, tmp_path):
 def test_a_preempted_node_loses_no_work(cluster, tmp_path):
     """A preempted cell resumes from the copied-back run."""
     with runner(tmp_path, LONG) as process:
-        until(at_work, "two cells at work")
+        until(at_work, "two cells at work", every=0.2)
         for job in jobs():
             subprocess.run(["scancel", "--signal", "USR2", job], check=True)
-        until(lambda: not jobs(), "the cells to be put back")
+        until(lambda: not jobs(), "the cells to be put back", every=0.2)
         steps = [progress(root)["step"] for root in cells(tmp_path)]
         assert all(0 < step < LONG for step in steps)
         assert end(process)[0] == 0
@@ -209,7 +214,7 @@ def test_a_preempted_node_loses_no_work(cluster, tmp_path):
 @pytest.mark.slow
 def test_jobs_outlive_their_runner_which_finds_them_again(cluster, tmp_path):
     with runner(tmp_path, LONG) as process:
-        until(at_work, "two cells at work")
+        until(at_work, "two cells at work", every=0.2)
         process.kill()
     before = jobs()
     with runner(tmp_path, LONG) as process:
@@ -227,12 +232,12 @@ def results(folder):
 @pytest.mark.slow
 def test_a_runner_that_is_stopped_puts_its_cells_back(cluster, tmp_path):
     with runner(tmp_path, LONG) as process:
-        until(at_work, "two cells at work")
+        until(at_work, "two cells at work", every=0.2)
         process.send_signal(signal.SIGTERM)
         code, _, said = end(process)
     assert code == 1
     assert "run the same command to continue" in said
-    until(lambda: not jobs(), "the jobs' end")
+    until(lambda: not jobs(), "the jobs' end", every=0.2)
     assert all(0 < progress(root)["step"] < LONG for root in cells(tmp_path))
     with runner(tmp_path, LONG) as process:
         code, _, said = end(process)
@@ -244,7 +249,7 @@ def test_a_runner_that_is_stopped_puts_its_cells_back(cluster, tmp_path):
 @pytest.mark.slow
 def test_a_job_that_somebody_cancels_is_a_failed_cell(cluster, tmp_path):
     with runner(tmp_path, LONG) as process:
-        until(at_work, "two cells at work")
+        until(at_work, "two cells at work", every=0.2)
         first, _ = sorted(jobs())
         subprocess.run(["scancel", first], check=True)
         code, _, said = end(process)
