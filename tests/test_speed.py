@@ -202,9 +202,8 @@ def test_the_time_of_sac_is_told_apart(tmp_path):
         assert shares[part] > 0.001
 
 
-PONG = Cell(
-    "pong", teacher="none", mode="sync", steps=1024, labels=0, settings={"agent.n_envs": 2, "agent.n_epochs": 1}
-)
+FEW = {"agent.n_envs": 2, "agent.n_epochs": 1}
+PONG = Cell("pong", teacher="none", mode="sync", steps=512, labels=0, settings=FEW)
 
 
 def test_training_with_its_own_wrappers_differs_in_the_environments_alone():
@@ -230,7 +229,7 @@ def test_training_with_its_own_wrappers_differs_in_the_environments_alone():
 @pytest.mark.parametrize("kind", ["plain", "wrappers"])
 def test_a_game_is_trained_without_prefrl(kind, tmp_path):
     summary = read_json(speed.run_module(kind, PONG, tmp_path, 1) / "summary.json")
-    assert summary["steps"] == 1024
+    assert summary["steps"] == 512
     assert summary["steps_per_second"] > 10
 
 
