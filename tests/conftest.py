@@ -35,8 +35,8 @@ from prefrl.runs.directory import RunDirectory
 from prefrl.safety import trust
 
 MEMORY = Path("/dev/shm")
-ROOM = 8 * 2**30
-"""Bytes that the folders of tests may take in memory; the suite was seen to take 2 GB at a time."""
+ROOM = 4 * 2**30
+"""Bytes that must be free for the folders of tests; the suite was seen to take 0.6 GB at a time."""
 
 
 def pytest_configure() -> None:

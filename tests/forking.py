@@ -38,11 +38,22 @@ class Forked:
     """A command's process: what the tests use of `subprocess.Popen`."""
 
     def __init__(self, answers: socket.socket, stdin: IO[bytes] | None) -> None:
-        self._answers, self.stdin = answers, stdin
-        self._reader = answers.makefile()
-        self.pid = int(self._reader.readline())
+        self._answers, self.stdin = answers.detach(), stdin
+        self.pid = self._read()
         self.returncode: int | None = None
         self._one_at_a_time = threading.Lock()
+
+    def __del__(self) -> None:
+        os.close(self._answers)
+
+    def _read(self) -> int:
+        """A line with a number."""
+        line = b""
+        while not line.endswith(b"\n"):
+            if not (byte := os.read(self._answers, 1)):
+                raise ChildProcessError("nobody is left to tell")
+            line += byte
+        return int(line)
 
     def poll(self) -> int | None:
         """The exit status; None while it is at work."""
@@ -52,16 +63,11 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it has ended; several threads may."""
+        if self.returncode is None and not select.select([self._answers], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         with self._one_at_a_time:
-            return self._wait(timeout)
-
-    def _wait(self, timeout: float | None) -> int:
-        if self.returncode is None:
-            if not select.select([self._answers], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-            self.returncode = int(self._reader.readline())
-            self._reader.close()
-            self._answers.close()
+            if self.returncode is None:
+                self.returncode = self._read()
         return self.returncode
 
     def send_signal(self, number: int) -> None:

@@ -275,6 +275,8 @@ def test_the_command_compares_with_plain_stable_baselines(tmp_path):
     assert done.code == 0, done.err
     result = json.loads(out.read_text())
     assert set(result["runs"]) == {"plain", "sync", "async"}
+    assert result["settings"]["set"]["agent.n_steps"] == 64
+    assert all(run["steps"] < 3000 + 512 for kind in result["runs"].values() for run in kind)
     assert 0.05 < result["ratios"]["async"][0] < 3
     assert set(result["split"]) == {"true", "sync", "async"}
     assert "ratio median" in done.out
@@ -311,6 +313,8 @@ def test_every_point_of_growth_is_over_as_many_labels():
         (("speed", "--also", "plain"), "plain twice"),
         (("speed", "--set", "agent.n_env=2"), "agent.n_envs"),
         (("speed", "--set", "agent.n_envs=0"), "agent.n_envs"),
+        (("speed", "--set", "reward.member=3"), "reward.members"),
+        (("speed", "--steps", "1000"), "700 labels are more than"),
         (("speed", "--task", "pong", "--against", "true", "--also", "wrappers", "wrappers"), "wrappers twice"),
         (("speed", "--against", "wrappers"), "not for cheetah: beamrider, breakout"),
         (("speed", "--imitation", "/no/such/python"), "no such Python"),

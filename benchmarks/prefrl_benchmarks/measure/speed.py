@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -115,7 +115,7 @@ def measure(
         PrefrlError: if a run fails.
     """
     made = partial(_cell, task, algo, steps=steps, labels=labels, settings={**_UNEVALUATED, **settings})
-    _check(made(PLAIN, 0), alternations, (against, *also, *modes), imitation, interleave)
+    _check(made, alternations, (against, *also, *modes), imitation, interleave)
     kinds = (against, *also, *modes, *([IMITATION] if imitation else []))
     runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     profiles = {}
@@ -146,9 +146,9 @@ def measure(
         }
         for rate in ("steps_per_second", "steady_steps_per_second")
     )
-    settings = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads, "against": against}
-    settings["turns"] = interleave
-    about = {"settings": settings, "machine": machine(), "version": version(), "commit": commit()}
+    asked = {"task": task, "algo": algo, "steps": steps, "labels": labels, "threads": threads, "against": against}
+    asked |= {"turns": interleave, "set": dict(settings)}
+    about = {"settings": asked, "machine": machine(), "version": version(), "commit": commit()}
     return about | {"ratios": ratios, "steady_ratios": steady, "split": profiles, "runs": runs}
 
 
@@ -158,7 +158,11 @@ def _cell(task: str, algo: str, kind: str, seed: int, **budget: Any) -> Cell:
 
 
 def _check(
-    asked: Cell, alternations: int, kinds: tuple[str, ...], imitation: Path | None, interleave: float | None
+    made: Callable[[str, int], Cell],
+    alternations: int,
+    kinds: tuple[str, ...],
+    imitation: Path | None,
+    interleave: float | None,
 ) -> None:
     """Check the arguments before hours of work.
 
@@ -166,6 +170,7 @@ def _check(
         UsageError: for an argument that would fail later.
     """
     check_count("alternations", alternations)
+    asked = made(PLAIN, 0)
     task, algo = asked.task, asked.algo
     find_task(task)
     if twice := [kind for kind, count in Counter(kinds).items() if count > 1]:
@@ -177,7 +182,8 @@ def _check(
         if algo not in off_policy.ALGORITHMS or WRAPPERS in kinds:
             raise UsageError(f"--algo {algo} is measured against prefrl on the true reward only: add --against true")
         off_policy.gradient_steps(asked.config)
-    _ = asked.config  # which refuses settings that there are not
+    for kind in kinds:
+        _ = made(kind, 0).config  # which refuses settings, and labels, that cannot be
     if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
     if imitation is None:
