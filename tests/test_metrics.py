@@ -147,3 +147,21 @@ def test_correlation_of_less_than_two_values_is_none():
 def test_correlation_of_small_rewards_is_not_lost():
     x = np.random.default_rng(0).normal(size=500).astype(np.float32)
     assert correlation(x * np.float32(1e-3), x) == pytest.approx(1, rel=1e-5)
+
+
+def test_lines_that_were_damaged_or_cut_off_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(b"step,labels,of another version\n1,2,3\n2,\xff,3\n3,4,word\n4,5")
+    assert [(row["step"], row["labels"], row["of another version"]) for row in read_metrics(path)] == [
+        (1, 2, 3),
+        (3, 4, None),
+    ]
+
+
+def test_whole_numbers_of_nineteen_digits_are_read_as_floats(tmp_path):
+    """As integers, not all of them fit into a database and an array."""
+    path = tmp_path / "metrics.csv"
+    path.write_text(f"step,labels\n{10**17},{10**18}\n")
+    (row,) = read_metrics(path)
+    assert (type(row["step"]), type(row["labels"])) == (int, float)
+    assert (row["step"], row["labels"]) == (10**17, 1e18)

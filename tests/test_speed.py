@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefrl_benchmarks.cells import Cell
@@ -307,6 +309,18 @@ def test_plain_training_leaves_figures_as_a_run_does(tmp_path):
     assert 6000 <= summary["steps"] <= 6000 + 2048
     assert [row["step"] for row in read_metrics(root / "metrics.csv")] == [4096, summary["steps"]]
     assert -100 < summary["true_return_mean"] < 0
+
+
+def test_a_measured_process_has_the_threads_that_it_may_use(tmp_path, monkeypatch):
+    seen = {}
+    made = SimpleNamespace(Popen=lambda command, **options: seen.update(options, command=command), PIPE=-1)
+    monkeypatch.setattr(speed, "subprocess", made)
+    speed.prepare_module("defaults", TRUE, tmp_path, threads=2, seconds=5.0).start()
+    assert seen["env"]["OMP_NUM_THREADS"] == "2"
+    settings, root = seen["command"][-2:]
+    assert seen["command"][-3] == plain.__name__
+    assert read_json(Path(settings)) | {"config": None} == {"config": None, "kind": "defaults", "seconds": 5.0}
+    assert root == str(tmp_path / f"defaults-{TRUE.name}")
 
 
 def test_a_run_that_fails_after_its_summary_has_failed_all_the_same(tmp_path):
