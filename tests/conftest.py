@@ -14,18 +14,18 @@ from typing import Any
 from unittest import mock
 
 import forked_workers
+import forking
 import psutil
 import pytest
 import torch
 from asking import make_run as make_asking_run
-from forking import SUBPROCESS
 from isolation import unchanged_process
 from labelled import LABELS as IN_FILE
 from labelled import People, add_labels, make_run, people
 from prefrl_benchmarks import cells
 from prefrl_benchmarks.measure import speed
 from prefrl_benchmarks.report import style
-from runs import LABELS, OLD, SETTINGS, STEPS, checkpoints, content, prefrl, tiny
+from runs import LABELS, OLD, SETTINGS, STEPS, checkpoints, content, environment, prefrl, tiny
 
 from clip_viewer.session import Session
 from prefrl.feedback.kinds.comparison import Judgement
@@ -77,6 +77,7 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Stable-Baselines3 would leave in the system's temporary folder goes with the rest."""
     folder = tmp_path_factory.mktemp("state")
     with mock.patch.dict(os.environ, {"XDG_STATE_HOME": str(folder), "SB3_LOGDIR": str(folder)}):
+        forking.USUAL.update(environment())
         yield folder
 
 
@@ -101,7 +102,7 @@ def modules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Cells of suites and modules that are measured are forked too, unless a test is marked `spawned`."""
     if request.node.get_closest_marker("spawned") is None:
         for module in (cells, speed):
-            monkeypatch.setattr(module, "subprocess", SUBPROCESS)
+            monkeypatch.setattr(module, "subprocess", forking.SUBPROCESS)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ LIBRARIES = (
 )
 DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
 """Variables that may be others when a command is forked than when its libraries were loaded: it has one thread."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _Files = tuple[IO[bytes], IO[bytes]]
 _PATH = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
 
@@ -71,8 +72,9 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended in this moment
+            if self.poll() is None:
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
@@ -95,7 +97,7 @@ class Loaded:
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = {name: value for name, value in environment.items() if name not in DYNAMIC}
         self._requests, theirs = socket.socketpair()
-        command, started = [sys.executable, __file__, str(theirs.fileno())], self.environment | _PATH
+        command, started = [sys.executable, __file__, str(theirs.fileno())], self.environment | _PATH | _ONE_THREAD
         self._process = subprocess.Popen(command, env=started, pass_fds=[theirs.fileno()], start_new_session=True)
         theirs.close()
 
@@ -119,6 +121,8 @@ class Loaded:
 
 
 _loaded: list[Loaded] = []
+USUAL: dict[str, str] = {}
+"""Variables with which the libraries are loaded: those of the session of tests."""
 
 
 def fork(
@@ -134,15 +138,18 @@ def fork(
         stdin: Whether its standard input is a pipe that the caller holds, instead of empty.
     """
     if not _loaded:
-        _loaded.append(Loaded(environment))
+        _loaded.append(Loaded(USUAL or environment))
     loaded = _loaded[0]
     return loaded.fork(words, environment, files, module, stdin=stdin) if loaded.serves(environment) else None
 
 
 def popen(command: list[str], **options: Any) -> subprocess.Popen[Any] | Forked:
-    """`subprocess.Popen`, which forks modules of this interpreter that lead a process group of their own."""
-    if command[0] == sys.executable and "-m" in command and {*options} == _OPTIONS:
-        module = command.index("-m") + 1
+    """`subprocess.Popen`, which forks modules of this interpreter that lead a process group of their own.
+
+    Their output goes to files, and their standard input is a pipe, or empty.
+    """
+    module = command.index("-m") + 1 if "-m" in command else 0
+    if command[0] == sys.executable and command[1:module] in (["-m"], ["-P", "-m"]) and {*options} == _OPTIONS:
         words, pipe = command[module + 1 :], options["stdin"] is subprocess.PIPE
         files = (options["stdout"], options["stderr"])
         if forked := fork(words, dict(options["env"]), files, command[module], stdin=pipe):

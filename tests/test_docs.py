@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -187,11 +188,12 @@ def test_the_ci_runs_the_readme_s_test_command():
     assert "<!-- test command -->" in script
     (split,) = re.findall(r"^install=.* tests=.*$", script, re.MULTILINE)
     words = ["bash", "-c", f'{split}; echo "$install"; echo "$tests"']
-    done = subprocess.run(words, env={"command": command}, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=os.environ | {"command": command}, capture_output=True, text=True, check=True)
     install, tests = done.stdout.splitlines()
     assert f"{install} && {tests}" == command
     assert tests == ".venv/bin/pytest -n 4 --dist worksteal"
     assert "pip install" in install
+    assert all(f'bash -euo pipefail -c "{part}"' in script for part in ("$install", "$tests"))
 
 
 def test_licence_and_citation_agree_with_the_package():

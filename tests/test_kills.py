@@ -54,6 +54,7 @@ class Scene:
             variables = environment(PYTHONPATH=os.pathsep.join((TESTS, os.environ.get("PYTHONPATH", ""))))
             with self.said.open("ab") as said, self.log.open("ab") as log:
                 self.labeller = fork([str(self.root), "ann"], variables, (said, log), labeller.__name__)
+            assert self.labeller is not None
 
     def victims(self) -> dict[str, psutil.Process]:
         """What is at work now and can be killed."""

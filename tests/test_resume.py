@@ -152,7 +152,7 @@ def test_ctrl_c_while_starting_leaves_no_traceback(tmp_path: Path) -> None:
 
 def kill_at_random(root: Path, log: Path, moments: random.Random, arguments: list[str]) -> bool:
     """Start a command, and kill it after a random part of what the whole run takes; whether it was still at work."""
-    delay = moments.uniform(0.0, 3.0)
+    delay = moments.uniform(0.0, 1.5)
     print(f"killed {delay:.3f} s after the run's folder was there")
     before = stored_labels(root) if (root / "labels.sqlite").exists() else []
     fresh = arguments[0] == "resume"

@@ -259,6 +259,7 @@ def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
     with live(tmp_path / "log", "bench", "run", path, "--out", killed, loaded=False) as command:
         until(lambda: progress(killed / "reacher_ppo_none_s0").get("step", 0) > 4000, "some steps")
         os.killpg(command.process.pid, signal.SIGKILL)
+    assert not (killed / "reacher_ppo_none_s0" / "summary.json").exists()
     assert prefrl("bench", "run", path, "--out", killed, "--jobs", 2).code == 0
     for root in (path for path in whole.iterdir() if path.is_dir()):
         one, other = summary(root), summary(killed / root.name)
@@ -268,6 +269,7 @@ def test_a_killed_and_resumed_suite_equals_an_undisturbed_one(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.spawned
 def test_what_several_jobs_save_and_the_runner_costs(tmp_path):
     small = tmp_path / "small.toml"
     small.write_text(LONG.replace("2_000_000", "4_000"))

@@ -47,6 +47,11 @@ def test_a_page_is_what_the_published_measurements_give(name, tmp_path):
     assert (PAGES / f"{name}.png").stat().st_size > 5000
 
 
+def test_a_page_has_its_picture(tmp_path):
+    report_study(RESULTS / "horizon-one", tmp_path)
+    assert (tmp_path / "horizon-one.png").stat().st_size > 5000
+
+
 def test_every_study_that_has_run_is_in_the_list_with_its_verdict():
     listed = (ROOT / "docs" / "studies.md").read_text()
     assert set(PUBLISHED) <= set(known_studies())

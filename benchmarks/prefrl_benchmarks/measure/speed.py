@@ -54,6 +54,9 @@ _MODULES = {
     PROFILE: "prefrl_benchmarks.measure.profile",
 }
 """Modules that run the kinds other than `prefrl train`."""
+_OWN = {"task", "env_id", "algo", "mode", "teacher", "seed", "steps", "queries.labels", "evaluation"}
+_OWN |= {"kl", "demonstrations", "judge", "reward_model", "learner", "feedback"}
+"""Settings, and groups of them, that are the same in all runs, or make their kind."""
 _UNEVALUATED = {"evaluation.episodes": 0}
 """Settings of timed runs, which measure training only."""
 
@@ -114,6 +117,7 @@ def measure(
         UsageError: for arguments with which nothing can be measured.
         PrefrlError: if a run fails.
     """
+    _refuse_own(settings)
     made = partial(_cell, task, algo, steps=steps, labels=labels, settings={**_UNEVALUATED, **settings})
     _check(made, alternations, (against, *also, *modes), imitation, interleave)
     kinds = (against, *also, *modes, *([IMITATION] if imitation else []))
@@ -157,6 +161,13 @@ def _cell(task: str, algo: str, kind: str, seed: int, **budget: Any) -> Cell:
     return Cell(task, teacher=teacher, algo=algo, seed=seed, mode=mode, **budget)
 
 
+def _refuse_own(settings: Mapping[str, Any]) -> None:
+    """Raise UsageError for a setting that the kinds of runs and the other arguments make."""
+    for name in settings:
+        if name in _OWN or name.partition(".")[0] in _OWN:
+            raise UsageError(f"--set {name}: bench speed sets it, so that its runs can be compared")
+
+
 def _check(
     made: Callable[[str, int], Cell],
     alternations: int,
@@ -182,7 +193,7 @@ def _check(
         if algo not in off_policy.ALGORITHMS or WRAPPERS in kinds:
             raise UsageError(f"--algo {algo} is measured against prefrl on the true reward only: add --against true")
         off_policy.gradient_steps(asked.config)
-    for kind in kinds:
+    for kind in {*kinds, TRUE}:
         _ = made(kind, 0).config  # which refuses settings, and labels, that cannot be
     if interleave is not None and not interleave > 0:
         raise UsageError("--turns must be more than 0 seconds")
