@@ -28,8 +28,11 @@ LIBRARIES = (
     *("torch.utils.tensorboard", "prefrl.api", "prefrl.training", "prefrl.assembly", "prefrl.commands.cli"),
     *forked_workers.LIBRARIES,
 )
-DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
-"""Variables that may be others when a command is forked than when its libraries were loaded: it has one thread."""
+DYNAMIC = {"PYTEST_CURRENT_TEST", "PYTHONPATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR"}
+"""Variables that may be others when a command is forked than when its libraries were loaded.
+
+A forked command has one thread, whatever it asks for. Torch sets the last one in a process that trains.
+"""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _Files = tuple[IO[bytes], IO[bytes]]
 _PATH = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}

@@ -53,3 +53,11 @@ def test_a_module_is_run_as_by_the_interpreter(
 def test_another_environment_gets_a_process_that_loads_its_libraries(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         assert fork(["x"], environment(HOME="/nowhere"), (file, file), "json.tool") is None
+
+
+def test_a_process_that_has_trained_has_its_commands_forked(finished: Path, tmp_path: Path) -> None:
+    """Libraries set variables when they are first used."""
+    with (tmp_path / "log").open("wb") as file:
+        forked = fork([str(finished / "config.json")], environment(), (file, file), "json.tool")
+    assert forked is not None
+    assert forked.wait(60) == 0

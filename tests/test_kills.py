@@ -7,7 +7,6 @@ import os
 import random
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -36,7 +35,7 @@ class Scene:
         self.root = root
         self.said, self.log = root.with_suffix(".said"), root.with_suffix(".log")
         self.training: subprocess.Popen[str] | Forked | None = None
-        self.labeller: subprocess.Popen[bytes] | Forked | None = None
+        self.labeller: Forked | None = None
 
     @property
     def finished(self) -> bool:
@@ -54,10 +53,8 @@ class Scene:
         if ready and (self.labeller is None or self.labeller.poll() is not None):
             variables = environment(PYTHONPATH=os.pathsep.join((TESTS, os.environ.get("PYTHONPATH", ""))))
             with self.said.open("ab") as said, self.log.open("ab") as log:
-                words = [str(self.root), "ann"]
-                forked = fork(words, variables, (said, log), labeller.__name__)
-                command = [sys.executable, labeller.__file__, *words]
-                self.labeller = forked or subprocess.Popen(command, stdout=said, stderr=log, env=variables)
+                self.labeller = fork([str(self.root), "ann"], variables, (said, log), labeller.__name__)
+            assert self.labeller is not None
 
     def victims(self) -> dict[str, psutil.Process]:
         """What is at work now and can be killed."""
