@@ -34,6 +34,13 @@ ENVIRONMENT = {
 }
 
 
+def test_a_node_loads_no_torch_beside_its_cell():
+    """It takes two seconds and hundreds of megabytes."""
+    script = "import sys, prefrl_benchmarks.executors.nodes; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_without_ray_the_command_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: None)
     done = prefrl("bench", "run", "smoke", "--out", tmp_path / "out", "--executor", "ray")

@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from prefrl.api import create_run
 from prefrl.errors import PrefrlError
 from prefrl_benchmarks.cells import Cell, start_cell
 
@@ -68,6 +67,8 @@ def take_along(cell: Cell, folder: Path) -> bytes:
     """
     root = folder / cell.name
     if not root.exists():
+        from prefrl.api import create_run  # with PyTorch, which a node need not load beside its cell
+
         create_run(cell.request_in(folder))
     return pack(root)
 
