@@ -4,8 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from helpers import CountingEnv, through_file, tiny_reward
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -328,3 +330,22 @@ def test_nothing_is_scored_ahead_where_it_is_not_asked_for():
     recorder = SimpleNamespace(rolled=9, look=lambda start: np.zeros((9, 1, 5), np.float32))
     PredictedReward(recorder, worker, ahead=None).score_ahead()
     assert worker.refreshed == 0
+
+
+def test_minibatches_of_images_are_the_library_s_in_the_layout_of_the_networks():
+    space, actions = spaces.Box(0, 255, (4, 6, 5), np.uint8), spaces.Discrete(3)
+    chance, buffers = (
+        np.random.default_rng(0),
+        [kind(8, space, actions, "cpu", n_envs=2) for kind in (RolloutBuffer, DeferredRolloutBuffer)],
+    )
+    for _ in range(8):
+        images, chosen = chance.integers(0, 256, (2, *space.shape), np.uint8), chance.integers(0, 3, 2)
+        for buffer in buffers:
+            buffer.add(images, chosen, np.ones(2), np.zeros(2), torch.zeros(2), torch.ones(2))
+    taken = []
+    for buffer in buffers:
+        np.random.seed(0)  # noqa: NPY002 - what Stable-Baselines3 shuffles with
+        taken.append([batch for _ in range(2) for batch in buffer.get(5)])  # two epochs
+    for theirs, ours in zip(*taken, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(theirs, ours, strict=True))
+        assert ours.observations.is_contiguous(memory_format=torch.channels_last)

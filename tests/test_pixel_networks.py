@@ -18,6 +18,7 @@ from prefrl.reward.image_networks import SmallCNN, StackedCNN
 from prefrl.reward.learner import RewardLearner
 
 DOT = Inputs((4, SIZE, SIZE), stack=4)
+HEAD = ["Flatten", "Linear", "LeakyReLU", "Linear"]
 
 
 def test_the_network_is_the_paper_s() -> None:
@@ -31,7 +32,8 @@ def test_the_network_is_the_paper_s() -> None:
         (3, 1, 16),
     ]
     kinds = [type(layer).__name__ for layer in network.members[0]]
-    assert kinds == ["Conv2d", "BatchNorm2d", "LeakyReLU", "Dropout"] * 4 + ["Flatten", "Linear", "LeakyReLU", "Linear"]
+    assert kinds[0] == "ImageConvolution"
+    assert kinds[1:] == (["Conv2d", "BatchNorm2d", "LeakyReLU", "Dropout"] * 4)[1:] + HEAD
     linear = [layer for layer in network.members[0] if isinstance(layer, torch.nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [(16 * 7 * 7, 64), (64, 1)]
     assert {layer.negative_slope for layer in network.members[0] if isinstance(layer, torch.nn.LeakyReLU)} == {0.01}
@@ -52,7 +54,7 @@ def test_members_differ_and_see_their_own_images() -> None:
 def test_the_small_network_is_that_of_mnih_et_al() -> None:
     network = SmallCNN(2, (4, 84, 84), negative_slope=0.01, dropout=0.5)
     kinds = [type(layer).__name__ for layer in network.members[1]]
-    assert kinds == ["Conv2d", "LeakyReLU"] * 2 + ["Flatten", "Linear", "LeakyReLU", "Linear"]
+    assert kinds == ["ImageConvolution", "LeakyReLU", "Conv2d", "LeakyReLU", *HEAD]
     convolutions = [layer for layer in network.members[1] if isinstance(layer, torch.nn.Conv2d)]
     assert [(c.kernel_size[0], c.stride[0], c.out_channels) for c in convolutions] == [(8, 4, 16), (4, 2, 32)]
     linear = [layer for layer in network.members[1] if isinstance(layer, torch.nn.Linear)]

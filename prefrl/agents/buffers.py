@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
@@ -16,7 +17,22 @@ class DeferredRolloutBuffer(RolloutBuffer):
 
     All rewards of a rollout then come from the newest reward model, in one forward pass. They are added to the stored
     rewards, because Stable-Baselines3 has already stored the bootstrap values of time limits there.
+
+    Images are laid out for the network once per rollout, instead of in every epoch, and minibatches are copied once.
     """
+
+    @staticmethod
+    def swap_and_flatten(arr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Turn (T, E, ...) into (E T, ...); images become channels last in memory."""
+        flat = RolloutBuffer.swap_and_flatten(arr)
+        if flat.ndim != 4:
+            return flat
+        images: np.ndarray[Any, Any] = torch.from_numpy(flat).contiguous(memory_format=torch.channels_last).numpy()
+        return images
+
+    def to_torch(self, array: np.ndarray[Any, Any], copy: bool = True) -> Tensor:
+        """Turn a minibatch, which is a copy already, into a tensor of the same layout."""
+        return torch.as_tensor(array, device=self.device)
 
     def compute_returns_and_advantage(self, last_values: Tensor, dones: np.ndarray[Any, Any]) -> None:
         """Store the arguments for `complete`."""

@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from prefrl.machine.image_input import image_input
+from prefrl.machine.image_input import ImageConvolution
 from prefrl.machine.precision import image_precision
 
 IMAGE_NETWORKS: dict[str, tuple[tuple[tuple[int, int, int], ...], int]] = {
@@ -37,7 +37,8 @@ class PolicyCNN(BaseFeaturesExtractor):
         channels = observation_space.shape[0]
         layers: list[nn.Module] = []
         for filters, size, stride in convolutions:
-            layers += [nn.Conv2d(channels, filters, size, stride), nn.ReLU(inplace=True)]
+            convolution = nn.Conv2d if layers else ImageConvolution
+            layers += [convolution(channels, filters, size, stride), nn.ReLU(inplace=True)]
             channels = filters
         self.cnn = nn.Sequential(*layers, nn.Flatten())
         with torch.no_grad():
@@ -47,16 +48,12 @@ class PolicyCNN(BaseFeaturesExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """Map (N, C, H, W) images, bytes or numbers in [0, 1], to (N, features)."""
         with image_precision(observations.device):
-            if observations.dtype == torch.uint8:
-                images = image_input(observations)
-            else:
-                images = observations.contiguous(memory_format=torch.channels_last)
-            features: Tensor = self.linear(self.cnn(images))
+            features: Tensor = self.linear(self.cnn(observations))
         return features.float()
 
 
 class ImagePolicy(ActorCriticCnnPolicy):
-    """A policy whose network converts the images itself, to the same numbers as Stable-Baselines3, but faster.
+    """A policy whose network converts the images itself, as Stable-Baselines3 does but for rounding, and faster.
 
     All image spaces of environments are uint8 in [0, 255], to which the adapter scales others.
     """

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from prefrl.config import RewardConfig
 from prefrl.errors import UsageError
 from prefrl.experience.inputs import Inputs
-from prefrl.machine.image_input import image_input
+from prefrl.machine.image_input import BRIGHTEST, ImageConvolution, image_input
 from prefrl.machine.precision import image_precision
 from prefrl.reward.networks import RewardNetwork
 
@@ -79,19 +79,19 @@ class StackedCNN(RewardNetwork):
             layers: list[nn.Module] = []
             fan_in = channels
             for filters, kernel, stride in self.LAYERS:
-                layers += self._convolution(fan_in, filters, kernel, stride, dropout)
+                kind = nn.Conv2d if layers else ImageConvolution
+                layers += self._convolution(kind(fan_in, filters, kernel, stride), dropout)
                 fan_in = filters
             layers += [nn.Flatten(), nn.Linear(fan_in * size[0] * size[1], self.UNITS)]
             layers += [nn.LeakyReLU(negative_slope), nn.Linear(self.UNITS, 1)]
             self.members.append(nn.Sequential(*layers))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _convolution(self, fan_in: int, filters: int, kernel: int, stride: int, dropout: float) -> list[nn.Module]:
+    def _convolution(self, convolution: nn.Conv2d, dropout: float) -> list[nn.Module]:
         activation = nn.LeakyReLU(self._negative_slope, inplace=True)
-        convolution = nn.Conv2d(fan_in, filters, kernel, stride)
         if not self.REGULARISED:
             return [convolution, activation]
-        return [convolution, nn.BatchNorm2d(filters), activation, nn.Dropout(dropout)]
+        return [convolution, nn.BatchNorm2d(convolution.out_channels), activation, nn.Dropout(dropout)]
 
     @classmethod
     def from_config(cls, config: RewardConfig, inputs: Inputs) -> Self:
@@ -112,7 +112,6 @@ class StackedCNN(RewardNetwork):
             if images.ndim == 4 and not self.training:
                 outputs = self._predicted(images)
             elif images.ndim == 4:
-                images = image_input(images)
                 outputs = [self._rewards(member, images) for member in self.members]
             else:
                 outputs = [self._fitted(*own) for own in zip(self.members, images, strict=True)]
@@ -125,7 +124,7 @@ class StackedCNN(RewardNetwork):
         whole batch.
         """
         size = len(images) if self.REGULARISED or images.device.type != "cpu" else IMAGES_AT_ONCE
-        return torch.cat([self._rewards(member, image_input(part)) for part in torch.split(images, size)])
+        return torch.cat([self._rewards(member, part) for part in torch.split(images, size)])
 
     def _rewards(self, member: nn.Module, images: Tensor) -> Tensor:
         layers = cast(nn.Sequential, member)
@@ -152,7 +151,7 @@ class StackedCNN(RewardNetwork):
         members = [cast(nn.Sequential, member) for member in self.members]
         per = (len(members[0]) - self.HEAD) // depth  # layers per convolution
         folded = [[fold(layers[per * n], layers[per * n + 1]) for n in range(depth)] for layers in members]
-        weight = torch.cat([own[0][0] for own in folded]).contiguous(memory_format=torch.channels_last)
+        weight = torch.cat([own[0][0] / BRIGHTEST for own in folded]).contiguous(memory_format=torch.channels_last)
         bias = torch.cat([own[0][1] for own in folded])
         outputs: list[list[Tensor]] = [[] for _ in members]
         for start in range(0, len(images), IMAGES_AT_ONCE):
