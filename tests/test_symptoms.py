@@ -14,7 +14,7 @@ from prefrl.storage.files import read_json
 
 PUBLISHED = Path(__file__).parent.parent / "benchmarks" / "results"
 CELLS = sorted(path.parent for path in PUBLISHED.glob("*/*_oracle-*/metrics.csv"))
-STUCK = PUBLISHED / "mujoco" / "pendulum_ppo_oracle-sync-700_s1"
+STUCK = PUBLISHED / "guessed" / "pendulum_ppo_oracle-sync-700_s1"
 """The one published run whose reward model guessed, for nine tenths of its steps."""
 
 
@@ -47,7 +47,7 @@ def test_of_the_published_runs_only_the_one_that_guessed_is_named(cell):
 
 
 def test_all_published_runs_are_looked_at():
-    assert len(CELLS) == 144
+    assert len(CELLS) == 97
 
 
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != STUCK], ids=lambda cell: cell.name)
