@@ -7,8 +7,11 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import NatureCNN
 
+from prefrl.agents.algorithms import make_algorithm
 from prefrl.agents.image_policy import IMAGE_NETWORKS, ImagePolicy, PolicyCNN
+from prefrl.experience.environments import make_stack
 from prefrl.machine import precision
+from prefrl.machine.image_input import channels_last
 from prefrl.recipes import resolve
 
 SCREENS = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -84,3 +87,33 @@ def test_which_recipe_has_which():
     assert resolve("pong").agent.image_network == "small"
     assert resolve("pong", algo="a2c").agent.image_network == "nature"
     assert resolve("pong", recipe="paper").agent.image_network == "nature"
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_all_ways_to_the_policy_give_the_same_numbers(halves, monkeypatch):
+    monkeypatch.setattr(precision, "_is_faster", lambda kind: halves)
+    kwargs = {"features_extractor_class": PolicyCNN, "features_extractor_kwargs": {"network": "small"}, "net_arch": []}
+    policy = ImagePolicy(SCREENS, spaces.Discrete(6), lambda _: 0.0, **kwargs)
+    seen = torch.randint(0, 256, (9, *SCREENS.shape), dtype=torch.uint8)
+    actions, values, log_probs = policy(seen)
+    assert torch.equal(policy.get_distribution(seen).log_prob(actions), log_probs)
+    assert torch.equal(policy.predict_values(seen), values)
+    again, evaluated, _ = policy.evaluate_actions(seen, actions)
+    assert torch.equal(again, values)
+    assert torch.equal(evaluated, log_probs)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_are_laid_out_as_torch_does(channels):
+    images = torch.randint(0, 256, (5, channels, 7, 6), dtype=torch.uint8)
+    for given in (images, images.contiguous(memory_format=torch.channels_last), images[::2, :, 1:]):
+        ours = channels_last(given)
+        assert torch.equal(ours, given)
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_ppo_on_images_has_the_library_s_optimiser_in_one_operation():
+    made = make_algorithm(config := resolve("moving-dot", algo="ppo"), make_stack(config).top).policy.optimizer
+    assert isinstance(made, torch.optim.Adam)
+    assert made.defaults["fused"]
+    assert (made.defaults["eps"], made.defaults["betas"], made.defaults["weight_decay"]) == (1e-5, (0.9, 0.999), 0)

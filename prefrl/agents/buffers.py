@@ -24,11 +24,13 @@ class DeferredRolloutBuffer(RolloutBuffer):
     @staticmethod
     def swap_and_flatten(arr: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Turn (T, E, ...) into (E T, ...); images become channels last in memory."""
-        flat = RolloutBuffer.swap_and_flatten(arr)
-        if flat.ndim != 4:
-            return flat
-        images: np.ndarray[Any, Any] = torch.from_numpy(flat).contiguous(memory_format=torch.channels_last).numpy()
-        return images
+        if arr.ndim != 5:
+            return RolloutBuffer.swap_and_flatten(arr)
+        steps, envs, channels, *size = arr.shape
+        images = np.empty((envs, steps, *size, channels), arr.dtype)
+        for channel in range(channels):
+            images[..., channel] = arr[:, :, channel].swapaxes(0, 1)
+        return np.moveaxis(images.reshape(-1, *size, channels), -1, 1)
 
     def to_torch(self, array: np.ndarray[Any, Any], copy: bool = True) -> Tensor:
         """Turn a minibatch, which is a copy already, into a tensor of the same layout."""

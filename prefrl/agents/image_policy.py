@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticCnnPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from prefrl.machine.image_input import ImageConvolution
@@ -64,3 +66,14 @@ class ImagePolicy(ActorCriticCnnPolicy):
         """Extract features from (N, C, H, W) bytes: (N, features)."""
         features: Tensor = (features_extractor or self.features_extractor)(obs)
         return features
+
+    def get_distribution(self, obs: PyTorchObs) -> Distribution:
+        """Return the distribution of actions, from the same features as `forward`."""
+        features = self.extract_features(obs, self.pi_features_extractor)  # type: ignore[arg-type]
+        return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(features))
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """Return the (N, 1) values, from the same features as `forward`."""
+        features = self.extract_features(obs, self.vf_features_extractor)  # type: ignore[arg-type]
+        values: Tensor = self.value_net(self.mlp_extractor.forward_critic(features))
+        return values

@@ -10,6 +10,19 @@ BRIGHTEST = 255
 """The largest value of a pixel. Networks get numbers in [0, 1]; the weights are divided, as they are far fewer."""
 
 
+def channels_last(images: Tensor) -> Tensor:
+    """Lay (N, C, H, W) images out with the channels last in memory.
+
+    On a CPU, a copy per channel takes less than half the time of torch's own copy.
+    """
+    if images.device.type != "cpu" or images.is_contiguous(memory_format=torch.channels_last):
+        return images.contiguous(memory_format=torch.channels_last)
+    laid_out = torch.empty_like(images, memory_format=torch.channels_last)
+    for channel in range(images.shape[1]):
+        laid_out[:, channel] = images[:, channel]
+    return laid_out
+
+
 def image_input(images: Tensor) -> Tensor:
     """Convert bytes to numbers in [0, 255], in the channels-last layout and the precision of the convolutions.
 
@@ -22,8 +35,7 @@ def image_input(images: Tensor) -> Tensor:
         (N, C, H, W) float32, or bfloat16 under autocast. Both have all the values exactly.
     """
     halves = torch.is_autocast_enabled(images.device.type)
-    laid_out = images.contiguous(memory_format=torch.channels_last)
-    return laid_out.to(torch.bfloat16 if halves else torch.float32)
+    return channels_last(images).to(torch.bfloat16 if halves else torch.float32)
 
 
 class ImageConvolution(nn.Conv2d):
