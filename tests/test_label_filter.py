@@ -10,7 +10,8 @@ from learning import make
 
 from prefrl.errors import UsageError
 from prefrl.recipes import resolve
-from prefrl.reward.label_filter import Divergences, label_divergence, tolerance, trust_threshold, verdict
+from prefrl.reward import label_filter
+from prefrl.reward.label_filter import Divergences, Verdict, label_divergence, tolerance, trust_threshold, verdict
 
 
 def test_divergence_by_hand():
@@ -120,6 +121,17 @@ def test_the_filter_is_applied_before_the_first_batch_and_once_a_pass(monkeypatc
         learner.train(60)
         assert learner.trainer.filter.state_dict()["filter"]["applied"] == 3
     assert applied == [0, 24, 48, 0, 20, 40]  # batches of 8, of 20 labels; whole passes
+
+
+def test_a_pass_of_a_session_is_shorter_where_labels_are_left_out(monkeypatch):
+    def without_five(divergence, threshold):
+        return Verdict(torch.arange(len(divergence)) >= 5, torch.zeros(len(divergence), dtype=torch.bool))
+
+    monkeypatch.setattr(label_filter, "verdict", without_five)
+    learner = make(Library(40), trust_filter=True, epochs=6, stop_accuracy=1.0, bootstrap=False)
+    learner.train(1000)
+    assert learner.trainer.fitted == 6 * 15
+    assert learner.trainer.filter.state_dict()["filter"]["applied"] == 6
 
 
 def test_training_with_the_filter_resumes_exactly(tmp_path):

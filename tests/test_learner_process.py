@@ -218,6 +218,14 @@ def test_publishing_takes_a_tenth_of_the_time_and_is_a_quarter_of_a_second_apart
     assert {entry[2] for entry in learner.told if entry[1] == "train"} == {64}  # a chunk, however much is due
 
 
+def test_within_a_session_nothing_is_published(run, monkeypatch):
+    owed = iter([1000] * 6 + [0] * 6)
+    work = SimpleNamespace(begins_with_labels=True)
+    learner, _ = learned(monkeypatch, run, 8, owed=lambda step: next(owed), work=work)
+    assert told(learner, "train")[-1] == 0.75
+    assert told(learner, "publish")[0] == 0.75  # it has ended
+
+
 def test_less_than_a_chunk_is_fitted_as_it_is(run, monkeypatch):
     learner, _ = learned(monkeypatch, run, 2, owed=lambda step: 8)
     assert [entry[2] for entry in learner.told if entry[1] == "train"] == [8]

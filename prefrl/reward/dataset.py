@@ -117,6 +117,11 @@ class Dataset:
         return len(self._rows)
 
     @property
+    def used(self) -> int:
+        """Number of labels that are trained on and not left out."""
+        return len(self) - len(self.judged()["left_out"])
+
+    @property
     def seen(self) -> int:
         """Number of standing labels, including those that are too old to be trained on."""
         return len(self._standing)

@@ -113,8 +113,8 @@ class LabelFilter:
         """Labels fitted at the last application."""
 
     def apply_after_a_pass(self, fitted: int) -> None:
-        """Apply the filter if as many labels were fitted since the last time as there are."""
-        if not self._applied or fitted - self._fitted >= len(self._dataset):
+        """Apply the filter if as many labels were fitted since the last time as a pass has: those not left out."""
+        if not self._applied or fitted - self._fitted >= self._dataset.used:
             self._fitted = fitted
             self.apply()
 

@@ -98,7 +98,8 @@ def _learn_from(labels: LabelReader, orders: Orders, run: RunDirectory, inputs: 
         if not idle:
             learner.train(min(due, learner.chunk))
         now = time.monotonic()
-        if learner.pretrained and learner.updates > newest and (idle or now - published > pause):
+        ready = idle or (now - published > pause and not learner.work.begins_with_labels)  # not within a session
+        if learner.pretrained and learner.updates > newest and ready:
             learner.publish(run.weights)
             newest, published = learner.updates, time.monotonic()
             pause = max(_PUBLISH_SECONDS, (published - now) / _PUBLISH_SHARE)
