@@ -168,3 +168,12 @@ class Curve:
 
     flaw = ""
     metrics = ({"step": 1, "true_return_mean": 0.0}, {"step": 2, "true_return_mean": 1.0})
+
+
+def test_unequal_steps_are_said(rows):
+    longer = [row | {"steps": 300_000} if (row["task"], row["variant"]) == ("pong", "true") else row for row in rows]
+    text = games_markdown(longer)
+    assert "| pong | 200,000 to 300,000 |" in text
+    assert "| breakout | 200,000 |" in text
+    assert "pong: the true reward's agent was trained for 300,000 steps, unlike the others." in text
+    assert "unlike the others" not in games_markdown(rows)

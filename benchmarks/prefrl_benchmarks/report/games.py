@@ -66,6 +66,7 @@ def games_table(rows: Sequence[Row]) -> list[list[str]]:
     """The rows as one table of texts with a line for each game, its header first."""
     cells = {(row["task"], row["variant"]): row for row in rows}
     tasks = {row["task"]: row for row in rows}
+    steps = {task: sorted({row["steps"] for row in rows if row["task"] == task}) for task in tasks}
     labels = {row["variant"]: row["labels"] for row in rows}
     variants = sorted(labels, key=lambda variant: labels[variant] != 0)
     columns = list(published_scores(rows[0]["task"]))
@@ -73,7 +74,8 @@ def games_table(rows: Sequence[Row]) -> list[list[str]]:
     for task, row in tasks.items():
         measured = [_text(cells.get((task, variant))) for variant in variants]
         published = [number_text(row[column]) for column in columns]
-        table.append([task, f"{row['steps']:,}", number_text(row["random"]), *measured, *published])
+        trained = " to ".join(f"{count:,}" for count in (steps[task][0], steps[task][-1])[: len(steps[task])])
+        table.append([task, trained, number_text(row["random"]), *measured, *published])
     counts = [_count(rows, variant) if labels[variant] else "" for variant in variants]
     return [*table, [f"gain of {GOOD} or more", "", "", *counts, *([""] * len(columns))]]
 
@@ -82,9 +84,13 @@ def games_notes(rows: Sequence[Row]) -> list[str]:
     """What a reader of the table has to know, one sentence each."""
     notes = [
         "Scores are raw, of the last 100 training games.",
-        "In brackets: the gain, (score − random policy) / (true reward − random policy) at equal steps and seeds.",
+        "In brackets: the gain, (score − random policy) / (true reward − random policy) at equal seeds.",
         "The paper's scores are read off its figure 3; those of RL Baselines3 Zoo are of one agent per game.",
     ]
+    baselines = {row["task"]: row["steps"] for row in rows if not row["labels"]}
+    unequal = [row for row in rows if row["labels"] and row["steps"] != baselines.get(row["task"], row["steps"])]
+    for task in dict.fromkeys(row["task"] for row in unequal):
+        notes.append(f"{task}: the true reward's agent was trained for {baselines[task]:,} steps, unlike the others.")
     if tasks := [task for task in JUDGED_OTHERWISE if any(row["task"] == task for row in rows)]:
         line = f"{', '.join(tasks)}: teachers judge effort, and its true-reward agent is trained on effort; the scores "
         notes.append(f"{line}are the game's. It is not counted among the games.")
