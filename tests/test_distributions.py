@@ -25,6 +25,7 @@ from prefrl.agents.distributions import (
     of_actor_critic,
     of_quantiles,
     of_values,
+    squashed_draw,
 )
 from prefrl.agents.off_policy_algorithms import make_policy
 from prefrl.recipes import resolve
@@ -212,3 +213,17 @@ def test_a_policy_of_values_takes_the_best_action_or_explores(algo, of):
             torch.testing.assert_close(found.log_prob(taken).exp(), torch.full((6,), sure), rtol=1e-4, atol=1e-4)
     expected = -(0.7 * math.log(0.7) + 3 * 0.1 * math.log(0.1))
     np.testing.assert_allclose(found.entropy(), np.full(6, expected), rtol=1e-4)
+
+
+@quick
+@given(st.lists(st.tuples(means, log_stds), min_size=3, max_size=3), st.integers(0, 100))
+def test_a_draw_is_the_library_s_with_its_gradients(parameters, seed):
+    drawn = []
+    for draw in (squashed_draw, SquashedDiagGaussianDistribution(3).log_prob_from_params):
+        mean, log_std = (torch.tensor([each, each], requires_grad=True) for each in zip(*parameters, strict=True))
+        torch.manual_seed(seed)
+        actions, log_prob = draw(mean, log_std)
+        (actions.square().sum() + log_prob @ torch.tensor([1.0, -2.0])).backward()
+        drawn.append((actions, log_prob, mean.grad, log_std.grad))
+    for ours, theirs in zip(*drawn, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)

@@ -21,6 +21,8 @@ _NODES = 32
 """Nodes of the Gauss-Hermite quadrature in the entropy of a squashed Gaussian."""
 _LARGEST_TANH = 1 - 1e-6
 """Actions of a squashed Gaussian are clipped here before the inverse of tanh, as in Stable-Baselines3."""
+_LEAST_SLOPE = 1e-6
+"""Added to the slope of tanh before its logarithm, as in Stable-Baselines3."""
 
 
 class ActionDistribution(Protocol):
@@ -146,6 +148,26 @@ class Factored:
         """Return KL(self || reference), (N,)."""
         pairs = zip(self.parts, reference.parts, strict=True)
         return torch.stack([kl_divergence(own, other) for own, other in pairs]).sum(dim=0)
+
+
+def squashed_draw(mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw an action of a squashed Gaussian in each state, with gradients (Haarnoja et al., 2018, appendix C).
+
+    The random numbers and results are those of Stable-Baselines3, in three quarters of the time: the standard score of
+    what is drawn is the noise itself, of which nothing has to be differentiated.
+
+    Args:
+        mean: (N, D), before tanh.
+        log_std: (N, D)
+
+    Returns:
+        The actions, (N, D), and their log-probabilities, (N,).
+    """
+    noise = torch.randn_like(mean)
+    actions = torch.tanh(mean + noise * log_std.exp())
+    slope = torch.log(1 - actions.square() + _LEAST_SLOPE)
+    constant = 0.5 * math.log(2 * math.pi) * mean.shape[1]
+    return actions, -(0.5 * noise.square() + log_std + slope).sum(dim=1) - constant
 
 
 def gaussian_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, Actor, SACPolicy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from prefrl.agents.distributions import SquashedGaussian
+from prefrl.agents.distributions import SquashedGaussian, squashed_draw
 from prefrl.agents.kl_penalty import KLPenalty
 from prefrl.agents.replay import ReplayMemory
 from prefrl.arrays import Array
@@ -27,7 +27,7 @@ class SoftActorCritic(SAC):
     """SAC with a faster gradient step, whose entropy coefficient can have a learning rate of its own (PEBBLE).
 
     The gradient step is that of Stable-Baselines3, in about 0.8 of its time on a CPU: the critics' weights get no
-    gradients that are thrown away, and all batches are drawn at once.
+    gradients that are thrown away, actions are drawn in fewer operations, and all batches are drawn at once.
     """
 
     def __init__(
@@ -93,7 +93,8 @@ class SoftActorCritic(SAC):
         """Take a gradient step on the entropy coefficient, if it is learned: (N,) log-probabilities of actions."""
         if self.log_ent_coef is not None and self.ent_coef_optimizer is not None:
             assert isinstance(self.target_entropy, float)
-            _descend(self.ent_coef_optimizer, -(self.log_ent_coef * (log_prob + self.target_entropy)).mean())
+            self.log_ent_coef.grad = -(log_prob + self.target_entropy).mean().expand_as(self.log_ent_coef).clone()
+            self.ent_coef_optimizer.step()
 
     def _draw(self, observations: PyTorchObs, raw: Array, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Draw actions of the current policy.
@@ -108,7 +109,7 @@ class SoftActorCritic(SAC):
             the log-probabilities times alpha, and the penalty.
         """
         mean, log_std, _ = self.actor.get_action_dist_params(observations)
-        actions, log_prob = self.actor.action_dist.log_prob_from_params(mean, log_std)  # type: ignore[call-arg]
+        actions, log_prob = squashed_draw(mean, log_std)
         cost = alpha * log_prob
         if self.penalty:
             cost = cost + self.penalty.charge(SquashedGaussian(mean, log_std), raw)
