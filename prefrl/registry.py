@@ -102,6 +102,12 @@ class AlgorithmKind:
     """Whether its policy gives a probability to every action, so that it can be a reference policy."""
     penalised: bool = True
     """Whether it can be held near a reference policy."""
+    unused: tuple[str, ...] = ("off_policy.",)
+    """Settings of agents that it has no use for, or the beginnings of their names, which end in a dot."""
+
+    def uses(self, setting: str) -> bool:
+        """Whether a setting, by its full name, has an effect with this algorithm."""
+        return not any(setting == name or (name.endswith(".") and setting.startswith(name)) for name in self.unused)
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,21 @@ _OFF, _DISTRIBUTIONS, _CLONING = (
 )
 
 
-def _soft(name: str, policy: str, *, penalised: bool) -> AlgorithmKind:
+def _named(group: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{group}.{name}" for name in names)
+
+
+_OF_ROLLOUTS = (
+    *_named("agent", "n_epochs", "clip_range", "target_kl", "gae_lambda", "vf_coef", "ent_coef", "log_std_init"),
+    *_named("agent", "normalise_advantage", "optimiser"),
+)
+_OF_CHANCE = _named("off_policy", "exploration_fraction", "exploration_final")
+_OF_ALPHA = _named("off_policy", "alpha", "learn_alpha", "alpha_learning_rate")
+_OF_SOFT_NETWORKS = _named("off_policy", "log_std_min", "layer_norm")
+_OF_OUR_SAC = ("off_policy.alpha_learning_rate", *_OF_SOFT_NETWORKS)
+
+
+def _soft(name: str, policy: str, *, penalised: bool, unused: tuple[str, ...] = ()) -> AlgorithmKind:
     """Return an off-policy algorithm with a squashed actor. Stable-Baselines3's own loss has no place for a penalty."""
     return AlgorithmKind(
         f"{_OFF}:{name}",
@@ -152,6 +172,7 @@ def _soft(name: str, policy: str, *, penalised: bool) -> AlgorithmKind:
         actions=("Box",),
         distribution=f"{_DISTRIBUTIONS}:of_actor",
         penalised=penalised,
+        unused=(*_OF_ROLLOUTS, "agent.max_grad_norm", *_OF_CHANCE, *unused),
     )
 
 
@@ -166,18 +187,36 @@ def _greedy(name: str, distribution: str, cloning: str) -> AlgorithmKind:
         distribution=f"{_DISTRIBUTIONS}:{distribution}",
         stochastic=False,
         penalised=False,
+        unused=(*_OF_ROLLOUTS, *_OF_ALPHA, *_OF_SOFT_NETWORKS, "off_policy.actor_interval"),
     )
 
 
 ALGORITHMS: Registry[AlgorithmKind] = Registry(
     "algo",
     {
-        "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo"),
-        "a2c": AlgorithmKind("prefrl.agents.algorithms:a2c"),
-        "trpo": AlgorithmKind("prefrl.agents.algorithms:trpo", has_entropy_bonus=False),
+        "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo", unused=("off_policy.", "agent.optimiser")),
+        "a2c": AlgorithmKind(
+            "prefrl.agents.algorithms:a2c",
+            unused=(
+                "off_policy.",
+                *_named("agent", "batch_size", "n_epochs", "clip_range", "target_kl"),
+            ),
+        ),
+        "trpo": AlgorithmKind(
+            "prefrl.agents.algorithms:trpo",
+            has_entropy_bonus=False,
+            unused=(
+                "off_policy.",
+                *_named("agent", "clip_range", "vf_coef", "max_grad_norm", "optimiser"),
+            ),
+        ),
         "sac": _soft("sac", "soft_policy", penalised=True),
-        "tqc": _soft("tqc", "tqc_policy", penalised=False),
-        "crossq": _soft("crossq", "crossq_policy", penalised=False),
+        "tqc": _soft("tqc", "tqc_policy", penalised=False, unused=(*_OF_OUR_SAC, "off_policy.actor_interval")),
+        "crossq": _soft(
+            *("crossq", "crossq_policy"),
+            penalised=False,
+            unused=(*_OF_OUR_SAC, "off_policy.tau", "off_policy.target_interval"),
+        ),
         "dqn": _greedy("dqn", "of_values", "value_margin"),
         "qrdqn": _greedy("qrdqn", "of_quantiles", "quantile_margin"),
     },

@@ -1,6 +1,7 @@
 """Helpers shared by several test files: random segments, tiny environments, and saving to files."""
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,7 @@ from prefrl.feedback.kinds.comparison import Judgement, pair_query
 from prefrl.feedback.store import LabelStore
 from prefrl.feedback.terms import Answer, Label
 from prefrl.recipes import resolve
+from prefrl.registry import ALGORITHMS
 from prefrl.runs.directory import RunDirectory
 from prefrl.storage.files import load_tree, save_tree
 
@@ -160,3 +162,8 @@ class CountingEnv(gymnasium.Env):
         self.log.append((before, np.array(action), reward, self.episode))
         over = self.time >= self.lengths[self.episode % len(self.lengths)]
         return self._observation(), reward, over and not self.truncate, over and self.truncate, {}
+
+
+def for_algo(algo: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of some settings that an algorithm uses; others are refused."""
+    return {name: value for name, value in settings.items() if ALGORITHMS[algo].uses(name)}

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import through_file
+from helpers import for_algo, through_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,7 +134,7 @@ def test_the_agent_trains_before_the_first_labels(tmp_path, monkeypatch, algo):
     call = StateEntropy.__call__
     monkeypatch.setattr(StateEntropy, "__call__", lambda *args: trained.append(1) or call(*args))
     terms = {"exploration.state_entropy": 0.1, "exploration.disagreement": 0.05}
-    settings = SETTINGS | steps | terms
+    settings = for_algo(algo, SETTINGS | steps | terms)
     made = train("reacher", algo=algo, mode="sync", labels=6, steps=320, out=tmp_path / "run", settings=settings)
     assert made.summary["steps"] == 320
     # Five rollouts of 32 steps before the labels, and five after them with the term.

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import oddities
 import pytest
+from helpers import for_algo
 from runs import environment, prefrl, refused
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -89,7 +90,8 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("name", "algo"), [("Lamp", PPO), ("Dictionary", PPO), ("FromFive", A2C), ("Fractions", PPO)])
 def test_an_exported_agent_acts_as_the_run_s(name: str, algo: type[PPO], tmp_path: Path) -> None:
     root, file = tmp_path / "run", tmp_path / "agent.zip"
-    trained(f"oddities:{name}-v0", root, algo=algo.__name__.lower())
+    own_name = algo.__name__.lower()
+    trained(f"oddities:{name}-v0", root, algo=own_name, settings=for_algo(own_name, SETTINGS))
     done = prefrl("export", root, file)
     assert done.code == 0, done.err
     assert f"{algo.__name__}.load" in done.out

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import same_tree, through_file
+from helpers import for_algo, same_tree, through_file
 from sb3_contrib import QRDQN
 from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -158,12 +158,15 @@ def test_the_number_of_gradient_steps_follows_the_steps_taken():
 @pytest.mark.parametrize(("task", "algo"), ALGOS)
 @pytest.mark.parametrize("normalised", [False, True])
 def test_training_resumes_exactly_from_a_saved_state(tmp_path, task, algo, normalised):
-    settings = {
-        "agent.normalise_observations": normalised,
-        "off_policy.target_interval": 7,
-        "off_policy.actor_interval": 2,
-        "off_policy.return_steps": 3,
-    }
+    settings = for_algo(
+        algo,
+        {
+            "agent.normalise_observations": normalised,
+            "off_policy.target_interval": 7,
+            "off_policy.actor_interval": 2,
+            "off_policy.return_steps": 3,
+        },
+    )
     config = config_of(task, algo, teacher="none", **settings)
     stack, agent = agent_of(config)
     go(agent, None, 20)
@@ -226,7 +229,7 @@ def test_algorithms_are_built_from_the_configuration():
             "off_policy.exploration_final": 0.25,
             "agent.max_grad_norm": 3,
         }
-        config = config_of("CartPole-v1", algo, **chosen, **{"off_policy.learn_alpha": False})
+        config = config_of("CartPole-v1", algo, **chosen)
         stack = make_stack(config)
         model = make_algorithm(config, stack.top)
         assert isinstance(model, kind)

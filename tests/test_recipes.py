@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from test_tasks import FACTS
 
@@ -201,3 +203,25 @@ def test_b_pref_s_tasks_have_their_own_values():
     assert tables.RECIPES["rune"].tasks["drawer-open"]["exploration.disagreement_decay"] == 1e-3
     assert tables.RECIPES["qpa"].tasks["button-press"]["off_policy.recent_steps"] == 5000  # ten episodes
     assert tables.RECIPES["qpa"].tasks["walker-run"] == {"steps": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("algo", "unused", "used"),
+    [
+        ("ppo", "off_policy.tau", "agent.clip_range"),
+        ("a2c", "agent.batch_size", "agent.vf_coef"),
+        ("trpo", "agent.clip_range", "agent.target_kl"),
+        ("sac", "agent.max_grad_norm", "off_policy.alpha"),
+        ("tqc", "off_policy.actor_interval", "off_policy.tau"),
+        ("crossq", "off_policy.tau", "off_policy.actor_interval"),
+        ("dqn", "off_policy.alpha", "agent.max_grad_norm"),
+        ("qrdqn", "agent.gae_lambda", "off_policy.exploration_final"),
+    ],
+)
+def test_a_setting_without_an_effect_is_refused(algo, unused, used):
+    task = "CartPole-v1" if "dqn" in algo else "reacher"
+    values = {"agent.batch_size": 64, "off_policy.actor_interval": 2}
+    changed = {used: values.get(used, 0.125)}
+    assert resolve(task, algo=algo, settings=changed)
+    with pytest.raises(UsageError, match=f"^--algo {algo} has no use for {re.escape(unused)}$"):
+        resolve(task, algo=algo, settings=changed | {unused: values.get(unused, 0.125)})

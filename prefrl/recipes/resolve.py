@@ -100,6 +100,8 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     for layer in layers:
         merged |= layer
     config = replace(base, merged).validate()
+    if unused := [name for name in request.chosen if not ALGORITHMS[algo].uses(name)]:
+        raise UsageError(f"--algo {algo} has no use for {', '.join(unused)}")
     if config.images != facts.images:
         fitting = " or ".join(name for name, kind in NETWORKS.items() if kind.images == facts.images)
         seen = "images" if facts.images else "vectors"
