@@ -110,6 +110,7 @@ def test_images_are_laid_out_as_torch_does(channels):
         ours = channels_last(given)
         assert torch.equal(ours, given)
         assert ours.is_contiguous(memory_format=torch.channels_last)
+        assert channels_last(ours).data_ptr() == ours.data_ptr()  # not copied again
 
 
 def test_ppo_on_images_has_the_library_s_optimiser_in_one_operation():
