@@ -102,8 +102,8 @@ class AlgorithmKind:
     """Whether its policy gives a probability to every action, so that it can be a reference policy."""
     penalised: bool = True
     """Whether it can be held near a reference policy."""
-    unused: tuple[str, ...] = ("off_policy.",)
-    """Settings of agents that it has no use for, or the beginnings of their names, which end in a dot."""
+    unused: tuple[str, ...] = ()
+    """Settings that it has no use for, which are refused; "off_policy." stands for all of this group."""
 
     def uses(self, setting: str) -> bool:
         """Whether a setting, by its full name, has an effect with this algorithm."""
@@ -197,18 +197,12 @@ ALGORITHMS: Registry[AlgorithmKind] = Registry(
         "ppo": AlgorithmKind("prefrl.agents.algorithms:ppo", unused=("off_policy.", "agent.optimiser")),
         "a2c": AlgorithmKind(
             "prefrl.agents.algorithms:a2c",
-            unused=(
-                "off_policy.",
-                *_named("agent", "batch_size", "n_epochs", "clip_range", "target_kl"),
-            ),
+            unused=("off_policy.", *_named("agent", "batch_size", "n_epochs", "clip_range", "target_kl")),
         ),
         "trpo": AlgorithmKind(
             "prefrl.agents.algorithms:trpo",
             has_entropy_bonus=False,
-            unused=(
-                "off_policy.",
-                *_named("agent", "clip_range", "vf_coef", "max_grad_norm", "optimiser"),
-            ),
+            unused=("off_policy.", *_named("agent", "clip_range", "vf_coef", "max_grad_norm", "optimiser")),
         ),
         "sac": _soft("sac", "soft_policy", penalised=True),
         "tqc": _soft("tqc", "tqc_policy", penalised=False, unused=(*_OF_OUR_SAC, "off_policy.actor_interval")),
