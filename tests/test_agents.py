@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from helpers import same_tree, take_rollout, through_file
+from helpers import for_algo, same_tree, take_rollout, through_file
 from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -31,7 +31,8 @@ TASKS = [
 
 
 def build(task, algo, **settings):
-    config = resolve(task, algo=algo, teacher="none", settings=SMALL | {"steps": 320} | settings)
+    chosen = for_algo(algo, SMALL | {"steps": 320} | settings)
+    config = resolve(task, algo=algo, teacher="none", settings=chosen)
     stack = make_stack(config)
     return stack, make_algorithm(config, stack.top)
 

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from helpers import for_algo
 
 import prefrl
 from prefrl.api import create_run, resume
@@ -80,7 +81,7 @@ gymnasium.register("Table-v0", Table, max_episode_steps=40)
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
 def test_what_only_the_action_tells_is_learned(tmp_path: Path, algo: str) -> None:
-    settings = SMALL | ({"off_policy.random_steps": 200} if algo == "dqn" else {})
+    settings = for_algo(algo, SMALL | {"off_policy.random_steps": 200})
     run = prefrl.train(
         "Noise-v0", algo=algo, mode="sync", steps=600, labels=40, out=tmp_path / "run", settings=settings
     )

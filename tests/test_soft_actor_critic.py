@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from helpers import for_algo
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import SAC
 from test_off_policy import agent_of, config_of, go
@@ -24,7 +25,7 @@ def test_algorithms_of_maximum_entropy_share_their_settings(algo, kind, learned)
         "agent.gamma": 0.9,
         "agent.learning_rate": 0.25,
     }
-    config = config_of("reacher", algo, **settings)
+    config = config_of("reacher", algo, **for_algo(algo, settings))
     stack = make_stack(config)
     model = make_algorithm(config, stack.top)
     assert isinstance(model, kind)

@@ -21,6 +21,7 @@ from prefrl.probing.earlier import inputs_of, still_valid, with_what_was_queued
 from prefrl.probing.judged import Judged, judge, outcome
 from prefrl.probing.request import ProbeRequest
 from prefrl.probing.results import Outcome, ProbeResults
+from prefrl.registry import ALGORITHMS
 from prefrl.rendering.renderer import make_segment_renderer
 from prefrl.reward.ensemble import RewardEnsemble
 from prefrl.reward.published import load_published
@@ -145,6 +146,7 @@ def _agent(request: ProbeRequest, beta: float, seed: int, root: Path) -> Request
     }
     settings |= {"round_steps": config.round_steps, "kl.policy": "initial" if request.initial else "newest"}
     settings |= {"evaluation.every": None, "evaluation.episodes": 0}
+    settings = {name: value for name, value in settings.items() if ALGORITHMS[config.algo].uses(name)}
     return Request(
         config.task,
         algo=config.algo,
