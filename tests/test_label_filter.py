@@ -134,6 +134,21 @@ def test_a_pass_of_a_session_is_shorter_where_labels_are_left_out(monkeypatch):
     assert learner.trainer.filter.state_dict()["filter"]["applied"] == 6
 
 
+def test_a_filter_that_would_leave_out_every_label_leaves_the_last_verdict(monkeypatch):
+    found = iter([[0, 1], [], [], []])
+
+    def only(divergence, threshold):
+        trusted = torch.zeros(len(divergence), dtype=torch.bool)
+        trusted[next(found)] = True
+        return Verdict(trusted, torch.zeros(len(divergence), dtype=torch.bool))
+
+    monkeypatch.setattr(label_filter, "verdict", only)
+    learner = make(Library(12), trust_filter=True, epochs=4, stop_accuracy=1.0, bootstrap=False)
+    learner.train(1000)
+    assert judged(learner)["left_out"] == [3, 4, 5, 6]
+    assert learner.trainer.fitted == 4 * 2
+
+
 def test_training_with_the_filter_resumes_exactly(tmp_path):
     library = Library(60)
     changes = {"trust_filter": True, "trust_passes": 5, "learning_rate": 1e-2}

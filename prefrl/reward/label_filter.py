@@ -120,14 +120,15 @@ class LabelFilter:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Judge every label by the current model."""
+        """Judge every label by the current model; if it would leave out all of them, the last verdict stays."""
         data = self._dataset
         divergence = label_divergence(self._predicted(), data.given)
         beta = tolerance(self._applied, self._config.trust_passes)
         found = verdict(divergence, trust_threshold(self._known, beta))
         self._known = self._known.updated(divergence[found.trusted])
         self._applied += 1
-        data.judge(~(found.trusted | found.reversed), found.reversed)
+        if (used := found.trusted | found.reversed).any():
+            data.judge(~used, found.reversed)
 
     def _predicted(self) -> Tensor:
         """Return the probability that left is preferred for each label, averaged over the members: (N,)."""

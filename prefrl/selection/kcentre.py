@@ -7,6 +7,7 @@ the states of both segments. B-Pref's states are vectors. Here, images are avera
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from prefrl.arrays import Array
 from prefrl.experience.segment import Segment
@@ -25,21 +26,15 @@ def kcentre_greedy(points: Array, centres: Array, count: int) -> Array:
     Returns:
         (count,) places of the chosen points, in the order of choice. Of points equally far, the first is chosen.
     """
-    nearest = np.full(len(points), np.inf)
-    for begin in range(0, len(centres), 256):
-        nearest = np.minimum(nearest, _squared_distances(points, centres[begin : begin + 256]).min(axis=1))
+    exact, known = (torch.from_numpy(each).double() for each in (points, centres))
+    nearest = torch.cdist(exact, known).amin(dim=1) if len(centres) else torch.full((len(points),), torch.inf)
     chosen: list[int] = []
     for _ in range(min(count, len(points))):
-        place = int(np.argmax(nearest))
+        place = int(nearest.argmax())
         chosen.append(place)
-        nearest = np.minimum(nearest, _squared_distances(points, points[place : place + 1])[:, 0])
-        nearest[chosen] = -np.inf
+        nearest = torch.minimum(nearest, torch.cdist(exact, exact[place : place + 1])[:, 0])
+        nearest[chosen] = -torch.inf
     return np.array(chosen, dtype=np.int64)
-
-
-def _squared_distances(points: Array, others: Array) -> Array:
-    """Return the (B, N) squared Euclidean distances of (B, D) and (N, D) points."""
-    return np.stack([np.square(points - other).sum(axis=1) for other in others], axis=1)
 
 
 def state_features(segment: Segment) -> Array:
