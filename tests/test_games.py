@@ -4,13 +4,14 @@ import csv
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from bench_runs import finish
 from matplotlib.figure import Figure
 from prefrl_benchmarks.report.analysis import Group
 from prefrl_benchmarks.report.figures import draw_curves
 from prefrl_benchmarks.report.games import GOOD, game_rows, games_markdown, games_table, good_games
-from prefrl_benchmarks.report.page import write_report
+from prefrl_benchmarks.report.page import analyse, write_report
 from prefrl_benchmarks.report.published import GAMES, SOURCES, game_of, published_scores
 from prefrl_benchmarks.report.style import COLOURS
 from prefrl_benchmarks.results import read_results, write_manifest
@@ -20,6 +21,7 @@ BASELINES = {"pong": -20.0, "breakout": 2.0, "enduro": 0.0, "enduro-effort": 0.0
 SCORES = {
     ("pong", "true"): [20.0],
     ("pong", "5500"): [12.0],
+    ("pong", "mistake"): [0.0],
     ("breakout", "true"): [102.0, 202.0],
     ("breakout", "5500"): [22.0, 92.0],
     ("enduro", "true"): [0.0],
@@ -29,7 +31,7 @@ SCORES = {
     ("enduro-effort", "mistake"): [150.0],
     ("reacher", "true"): [-2.0],
 }
-"""Gains: Pong 32/40; Breakout 20/150 and 90/150, together 55/150; effort 0.9 and 0.75."""
+"""Gains: Pong 32/40 and 20/40; Breakout 20/150 and 90/150, together 55/150; effort 0.9 and 0.75."""
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def folder(tmp_path):
     variants = (
         Variant("true", "none"),
         Variant("5500", labels=5500),
-        Variant("mistake", "mistake", 5500, tasks=("enduro-effort",)),
+        Variant("mistake", "mistake", 5500, tasks=("enduro-effort", "pong")),
     )
     tasks = tuple(BASELINES)
     ours = Suite("games", tasks, (0,), 200_000, variants, task_seeds={"breakout": (0, 1, 2)}).validate()
@@ -89,7 +91,15 @@ def test_other_tasks_are_no_games(rows):
 def test_games_with_a_good_gain_are_counted_and_enduro_judged_otherwise_is_not(rows):
     assert GOOD == 0.8
     assert good_games(rows, "5500") == (1, 2)  # Pong just so, Breakout not; Enduro has no gain
-    assert good_games(rows, "mistake") == (0, 0)
+    assert good_games(rows, "mistake") == (0, 1)
+
+
+def test_tasks_that_teachers_judge_otherwise_are_in_no_aggregate(folder):
+    found = {each.variant: each for each in analyse([folder], BASELINES).aggregates}
+    assert found["mistake"].tasks == ("pong",)
+    assert found["5500"].tasks == ("pong", "breakout")
+    assert found["5500"].scores == pytest.approx(np.array([[44 / 60, 42 / 302]]))  # of evaluations, of seed 0
+    assert found["5500"].missing == "2 of 4 tasks"
 
 
 def test_the_table_a_person_reads(rows):
@@ -104,12 +114,14 @@ def test_the_table_a_person_reads(rows):
     ]
     assert {len(line) for line in lines} == {len(header)}
     texts = {line[0]: line[1:] for line in lines}
-    assert texts["pong"][:5] == ["200,000", "−20.0", "20.0", "12.0 (0.80)", "–"]
+    assert texts["pong"][:5] == ["200,000", "−20.0", "20.0", "12.0 (0.80)", "0.00 (0.50)"]
     assert texts["breakout"][2:4] == ["152 (2 of 3 runs)", "57.0 (0.37; 2 of 3 runs)"]
     assert texts["enduro"][2:4] == ["0.00", "0.00"]
     assert texts["enduro-effort"][3:5] == ["180 (0.90)", "150 (0.75)"]
     assert texts["enduro-effort"][5:] == texts["enduro"][5:] == ["996", "0.00", "0.00", "0.00", "690"]
-    assert texts["gain of 0.8 or more"][2:5] == ["", "1 of 2 games", "–"]
+    assert texts["gain of 0.8 or more"][2:5] == ["", "1 of 2 games", "0 of 1 games"]
+    *_, effort = games_table([row for row in rows if row["task"] == "enduro-effort"])
+    assert effort[3:6] == ["", "–", "–"]
 
 
 def test_what_a_reader_has_to_know_is_below_the_table(rows):
@@ -138,7 +150,7 @@ def test_the_report_of_games_has_their_table_and_figure(folder, tmp_path):
     assert [row["task"] for row in written] == [row["task"] for row in found.games["games"]]
     drawn = {name: (tmp_path / "report" / f"{name}.svg").read_text() for name in ("gains", "scores", "curves")}
     assert "5500 labels" in drawn["gains"]
-    assert "5500 (tasks: 3)" in drawn["scores"]  # which averages over fewer tasks than others
+    assert "5500 (tasks: 2)" in drawn["scores"]  # which averages over fewer tasks than others
     assert "mistake (tasks: 1)" in drawn["scores"]
     assert "mistake (1)" in drawn["curves"]
     page = (tmp_path / "report" / "report.html").read_text()
@@ -148,11 +160,9 @@ def test_the_report_of_games_has_their_table_and_figure(folder, tmp_path):
 
 
 def test_more_seeds_of_one_task_do_not_make_the_others_partial(folder):
-    from prefrl_benchmarks.report.page import analyse
-
     (labels,) = (each for each in analyse([folder]).aggregates if each.variant == "5500")
     assert labels.seeds == (0,)
-    assert labels.missing == "3 of 5 tasks"
+    assert labels.missing == "2 of 4 tasks"
 
 
 def test_a_variant_has_its_colour_in_every_panel():

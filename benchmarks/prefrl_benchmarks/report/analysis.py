@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from prefrl_benchmarks import run_statistics as statistics
+from prefrl_benchmarks.report.published import JUDGED_OTHERWISE
 from prefrl_benchmarks.results import Result, Results
 from prefrl_benchmarks.returns import SUCCESS_KEYS, Returns
 from prefrl_benchmarks.run_statistics import Array, Interval, interval
@@ -200,7 +201,12 @@ def task_scores(found: Sequence[Group], random_baselines: Mapping[str, float]) -
 
 
 def aggregates(scores: Sequence[TaskScore], found: Sequence[Group]) -> list[Aggregate]:
-    """Aggregate each variant over the tasks that have a score, using the seeds that all of these tasks have."""
+    """Aggregate each variant over the tasks that have a score, using the seeds that all of these tasks have.
+
+    Tasks in which teachers judge something other than the reported score do not count.
+    """
+    scores = [score for score in scores if score.group.task not in JUDGED_OTHERWISE]
+    found = [group for group in found if group.task not in JUDGED_OTHERWISE]
     return [
         _aggregate(suite, variant, [score for score in scores if _key(score.group) == (suite, variant)], found)
         for suite, variant in dict.fromkeys(_key(score.group) for score in scores)
