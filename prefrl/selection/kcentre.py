@@ -32,7 +32,7 @@ def kcentre_greedy(points: Array, centres: Array, count: int) -> Array:
     for _ in range(min(count, len(points))):
         place = int(nearest.argmax())
         chosen.append(place)
-        nearest = torch.minimum(nearest, torch.cdist(exact, exact[place : place + 1])[:, 0])
+        nearest = torch.minimum(nearest, torch.cdist(exact, exact[[place]])[:, 0])
         nearest[chosen] = -torch.inf
     return np.array(chosen, dtype=np.int64)
 
