@@ -10,6 +10,9 @@ from prefrl.recipes.ablations import PAPER_ABLATIONS
 from prefrl.registry import ALGORITHMS
 
 
+SOFT = {"sac", "tqc", "crossq"}
+
+
 @pytest.mark.parametrize("algo", ALGOS)
 @pytest.mark.parametrize("task", FACTS)
 def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, algo):
@@ -22,11 +25,40 @@ def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, alg
     assert (config.steps, config.queries.labels, config.queries.initial_labels) == (300_000, 700, initial)
     assert (config.reward.members, config.reward.error, config.reward.buffer) == (3, 0.1, 3000)
     assert (config.reward.target_std, config.queries.candidate_factor) == (1.0, factor)
-    assert config.queries.selection == "variance"
+    assert config.queries.selection == ("random" if algo in SOFT else "variance")
     assert config.queries.schedule_constant is None  # a tenth of the run
     assert config.reward.comparisons_per_step == (0.3 if task in {"swimmer", "reacher", "ant"} else 0.1)
     assert not config.hide_endings
     assert config.validate() is config
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_soft_actors_learn_from_what_they_do_now_and_from_crops(algo):
+    config = resolve("walker", algo=algo)
+    assert config.queries.pool == (200 if algo in SOFT else 1000)
+    assert config.off_policy.recent_steps == (10_000 if algo in SOFT else 0)
+    assert (config.reward.crop, config.reward.crop_copies) == (((31, 40), 10) if algo in SOFT else (None, 1))
+
+
+def test_sac_has_layer_normalisation_and_improves_its_actor_every_second_step():
+    off = resolve("walker", algo="sac").off_policy
+    assert (off.layer_norm, off.actor_interval) == (True, 2)
+
+
+def test_crops_are_shares_of_the_clips_that_are_compared():
+    def crop(**wanted):
+        reward = resolve("walker", algo="sac", **wanted).reward
+        return reward.crop, reward.crop_copies
+
+    assert crop(settings={"queries.segment_length": 20}) == ((14, 18), 10)
+    assert crop(ablation="no-segments") == ((1, 1), 10)
+    assert crop(settings={"reward.crop_copies": 3}) == ((31, 40), 3)
+    assert crop(settings={"reward.crop": [5, 9]}) == ((5, 9), 1)
+    assert crop(settings={"reward.crop": None}) == (None, 1)
+    assert crop(feedback="rating") == (None, 1)
+    assert crop(feedback="comparison,rating") == (None, 1)
+    assert crop(recipe="pebble") == (None, 1)
+    assert resolve("pong", algo="qrdqn").reward.crop is None
 
 
 @pytest.mark.parametrize("task", FACTS)
@@ -189,6 +221,8 @@ def test_pebble_is_as_in_b_pref():
     assert (reward.error, reward.l2, reward.bootstrap, reward.normalise_inputs) == (0, 0, False, False)
     assert (queries.segment_length, queries.candidate_factor, queries.pool_episodes) == (50, 10, 100)
     assert (queries.session_steps, queries.initial_labels) == (20_000, 50)
+    assert (queries.selection, queries.pool, reward.crop, reward.crop_copies) == ("variance", 2000, None, 1)
+    assert (off.layer_norm, off.actor_interval, off.recent_steps) == (False, 1, 0)
     assert (config.evaluation.every, config.evaluation.every_episodes, config.evaluation.episodes) == (10_000, 10, 10)
 
 

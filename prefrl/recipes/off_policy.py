@@ -55,6 +55,12 @@ PEBBLE: Settings = {
     "queries.pool_episodes": 100,
     "evaluation.every": 10_000,
     "evaluation.every_episodes": 10,
+    # Without what the default of `--algo sac` has.
+    "off_policy.actor_interval": 1,
+    "off_policy.layer_norm": False,
+    "off_policy.recent_steps": 0,
+    "queries.selection": "variance",
+    "reward.crop": None,
 }
 """PEBBLE (Lee, Smith and Abbeel, 2021) as in B-Pref's code."""
 

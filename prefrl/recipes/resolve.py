@@ -15,6 +15,8 @@ from prefrl.feedback.kinds import KINDS
 from prefrl.recipes.ablations import ABLATIONS
 from prefrl.recipes.tables import (
     ALGOS,
+    CROP_COPIES,
+    CROPPED,
     ENDLESS_STEPS,
     HUMAN,
     HUMAN_SCALES,
@@ -99,7 +101,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     merged: Settings = {}
     for layer in layers:
         merged |= layer
-    config = replace(base, merged).validate()
+    config = replace(base, _crops(facts, algo, merged) | merged).validate()
     if unused := [name for name in request.chosen if not ALGORITHMS[algo].uses(name)]:
         raise UsageError(f"--algo {algo} has no use for {', '.join(unused)}")
     if config.images != facts.images:
@@ -149,6 +151,15 @@ def task_settings(facts: TaskFacts, algo: str) -> Settings:
     """Return the settings of a task's agent, and the task's other settings."""
     agent = (IMAGES if facts.images else ALGOS).get(algo, {})
     return agent | TASKS.get(algo, {}).get(facts.name, {}) | SCALES.get(facts.name, {})
+
+
+def _crops(facts: TaskFacts, algo: str, settings: Settings) -> Settings:
+    """Return the crops of segments that are compared, unless other settings say something about crops."""
+    kinds = feedback_shares(settings["feedback"])
+    if algo not in CROPPED or facts.images or "reward.crop" in settings or any(KINDS[each].arity < 2 for each in kinds):
+        return {}
+    steps = [max(1, round(share * settings["queries.segment_length"])) for share in CROPPED[algo]]
+    return {"reward.crop": steps, "reward.crop_copies": CROP_COPIES}
 
 
 def _entropy(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:

@@ -16,13 +16,17 @@ _OFF_POLICY: Settings = {
     "agent.normalise_reward": False,
     "reward.normalise_over": "memory",
 }
-_SAC: Settings = _OFF_POLICY | {
+_SOFT: Settings = _OFF_POLICY | {
     "agent.n_steps": 8,
     "agent.learning_rate": 1e-3,
     "agent.net_arch": [128, 128],
     "off_policy.updates_per_step": 0.5,
+    "off_policy.recent_steps": 10_000,
+    # A replay memory teaches the agent from few steps, so labels are of what it does now, whichever pairs they are.
+    "queries.pool": 200,
+    "queries.selection": "random",
 }
-_IMAGE_SAC: Settings = _OFF_POLICY | {
+_IMAGE_SOFT: Settings = _OFF_POLICY | {
     "agent.n_steps": 8,
     "agent.image_network": "small",
     "off_policy.memory": 50_000,
@@ -45,6 +49,10 @@ _IMAGE_DQN: Settings = _DQN | {
     "off_policy.exploration_fraction": 0.1,
 }
 
+CROPPED = dict.fromkeys(("sac", "tqc", "crossq"), (0.7, 0.9))
+"""Shares of a segment's steps that its crops have, by algorithm, on vectors (QPA: Hu et al., 2024)."""
+CROP_COPIES = 10
+
 ALGOS: dict[str, Settings] = {
     "ppo": {
         "agent.learning_rate": 1e-3,
@@ -64,9 +72,9 @@ ALGOS: dict[str, Settings] = {
         "agent.gae_lambda": 0.97,
         "agent.log_std_init": -1.0,
     },
-    "sac": _SAC,
-    "tqc": _SAC,
-    "crossq": _SAC | {"off_policy.actor_interval": 3},
+    "sac": _SOFT | {"off_policy.actor_interval": 2, "off_policy.layer_norm": True},
+    "tqc": _SOFT,
+    "crossq": _SOFT | {"off_policy.actor_interval": 3},
     "dqn": _DQN,
     "qrdqn": _DQN,
 }
@@ -93,9 +101,9 @@ IMAGES: dict[str, Settings] = {
         "agent.normalise_advantage": False,
     },
     "trpo": {"agent.n_steps": 128, "agent.learning_rate": 1e-3, "agent.gamma": 0.99},
-    "sac": _IMAGE_SAC,
-    "tqc": _IMAGE_SAC,
-    "crossq": _IMAGE_SAC,
+    "sac": _IMAGE_SOFT,
+    "tqc": _IMAGE_SOFT,
+    "crossq": _IMAGE_SOFT,
     "dqn": _IMAGE_DQN,
     "qrdqn": _IMAGE_DQN,
 }
