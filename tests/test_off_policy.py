@@ -103,7 +103,7 @@ def test_all_rewards_of_the_memory_are_of_the_newest_weights_and_normalised_over
         expected = known(outputs, None).numpy().reshape(memory.added, 2)
         # The statistics are those of the last relabelling, since which few steps were added.
         assert np.corrcoef(memory.rewards[: memory.added].ravel(), expected.ravel())[0, 1] > 0.99
-        assert memory.rewards[: memory.added].std() == pytest.approx(0.5, rel=0.1)
+        assert memory.rewards[: memory.added].std() == pytest.approx(0.5, rel=0.3)
         assert not memory.rewards[memory.added :].any()
     stack.top.close()
 

@@ -9,7 +9,6 @@ from prefrl.recipes import ALGOS, IMAGES, RECIPES, TASKS, resolve, tables
 from prefrl.recipes.ablations import PAPER_ABLATIONS
 from prefrl.registry import ALGORITHMS
 
-
 SOFT = {"sac", "tqc", "crossq"}
 
 

@@ -125,7 +125,8 @@ def test_a_gradient_step_of_sac_is_that_of_stable_baselines3(learned):
     settings = {"off_policy.learn_alpha": learned, "off_policy.target_interval": 2, "off_policy.tau": 0.1}
     states = []
     for theirs in (False, True):
-        stack, agent = agent_of(config_of(teacher="none", **settings, **{"agent.net_arch": [16, 16]}))
+        sizes = {"agent.net_arch": [16, 16], "off_policy.actor_interval": 1}
+        stack, agent = agent_of(config_of(teacher="none", **settings, **sizes))
         go(agent, None, 4)
         model = agent._model
         draws = [model.replay_buffer.sample(16) for _ in range(5)]
