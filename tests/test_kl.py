@@ -60,6 +60,8 @@ SAC = {
     "off_policy.random_steps": 64,
     "agent.learning_rate": 3e-3,
     "off_policy.updates_per_step": 1.0,
+    "off_policy.actor_interval": 1,  # so that few steps suffice
+    "off_policy.layer_norm": False,
     "checkpoint_seconds": 0,
 }
 SETTINGS = {"ppo": PPO, "sac": SAC}
@@ -167,7 +169,7 @@ def test_a_huge_penalty_gives_the_behaviour_of_the_reference(algo, of, reference
 @pytest.mark.slow
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_an_adaptive_coefficient_holds_its_target(algo, references, tmp_path):
-    steps, last = {"ppo": (14336, 12), "sac": (6144, 5)}[algo]
+    steps, last = {"ppo": (14336, 12), "sac": (4000, 4)}[algo]
     settings = {"kl.horizon": 1000}
     goal = {"goal": -0.5}
     done = made(
