@@ -119,6 +119,24 @@ def test_ties_are_too_many_where_nearly_all_labels_are():
     assert "ties" not in kinds(symptoms(config(), late, labels(49, 48)))
 
 
+def test_many_ties_are_no_symptom_where_the_reward_model_learns_from_the_others():
+    limit = guess_limit(0.1, 0.81)
+    assert kinds(symptoms(config(), rows([limit], every=100_000), labels(100, 81))) == ["ties"]
+    assert not symptoms(config(), rows([limit - 1e-9], every=100_000), labels(100, 81))
+    # A loss in another unit says nothing about guessing.
+    assert kinds(symptoms(config(reward__loss="true-reward"), rows([0.1], every=100_000), labels(100, 81))) == ["ties"]
+
+
+def test_pong_was_learned_from_labels_that_are_mostly_ties():
+    path = PUBLISHED / "pong-5500" / "s0"
+    about, figures = RunDirectory.open(path).config, read_metrics(path / "metrics.csv")
+    summary = read_json(path / "summary.json")
+    counts = labels(summary["labels_answered"], summary["labels_equal"])
+    assert counts["equal"] / counts["answered"] > most_ties(1.0)
+    assert summary["true_return_mean"] > 19
+    assert not any(symptoms(about, figures[:end], counts) for end in range(1, len(figures) + 1))
+
+
 def test_a_few_labels_are_enough_where_all_are_ties_or_no_more_are_to_come():
     late = [{"step": 100_000}]
     assert kinds(symptoms(config(), late, labels(8, 8))) == ["ties"]

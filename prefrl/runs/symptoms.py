@@ -1,9 +1,10 @@
-"""Detect runs that do not learn the intended reward: the reward model guesses, or most labels are ties.
+"""Detect runs that do not learn the intended reward: the reward model guesses, or nearly all labels are ties.
 
 The limits are based on the 97 published runs that learn a reward (`benchmarks/results`). One of them guesses: the
 held-out loss of a pendulum was that of a guess from step 20,000 to 470,000 of 500,000. The other 95 runs on vectors had
 such a loss for at most 2.4 % of their steps (three rows), and Pong, which uses images, for its first 23 %. The highest
-share of ties in a run that learned was 94 % after 4,000 of 500,000 steps, 73 % after 22,000 and 55 % at the end.
+share of ties in a run on vectors that learned was 94 % after 4,000 of 500,000 steps, 73 % after 22,000 and 55 % at the
+end. Pong was learned from 5,500 labels of which 85 % are ties; its reward model did not guess.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _FEWEST_ROWS = 8
 _FEWEST_LABELS, _NOTHING_ELSE = 50, 8
 """Minimum number of labels for judging the share of ties: in general (or the whole budget), and if all are ties."""
 _MOST_TIES, _SETTLED = 0.8, 0.1
-"""Limit for the share of ties, from this share of the steps on; before, the limit is higher."""
+"""Limit for the share of ties while the model guesses, from this share of the steps on; before, the limit is higher."""
 
 
 class Symptom(NamedTuple):
@@ -64,12 +65,15 @@ def symptoms(config: RunConfig, rows: Sequence[Row], counts: Mapping[str, int]) 
     step = int(rows[-1]["step"] or 0)
     answered, equal = counts["answered"], counts["equal"]
     enough = min(_FEWEST_LABELS, config.queries.labels) if equal < answered else _NOTHING_ELSE
-    if answered >= enough and equal / answered > most_ties(step / config.steps):
-        return [Symptom("ties", _ties_line(config, answered, equal))]
-    if not all(LOSSES[loss].log_loss for loss in config.losses.values()):
-        return []
     ties = equal / answered if answered else 0.0
-    found = longest_guess(rows, guess_limit(config.reward.error, ties))
+    nats = all(LOSSES[loss].log_loss for loss in config.losses.values())
+    limit = guess_limit(config.reward.error, ties)
+    learned = nats and equal < answered and _loss(rows[-1]) < limit
+    if answered >= enough and ties > most_ties(step / config.steps) and not learned:
+        return [Symptom("ties", _ties_line(config, answered, equal))]
+    if not nats:
+        return []
+    found = longest_guess(rows, limit)
     share = _LONG_FOR_IMAGES if config.images else _LONG
     if found is None or found.rows < _FEWEST_ROWS or found.last - found.first < share * config.steps:
         return []
