@@ -41,6 +41,31 @@ def test_network_is_one_leaky_mlp_a_member():
         torch.testing.assert_close(network(x)[member], hidden[:, 0])
 
 
+def test_numbers_after_those_that_are_read_are_ignored():
+    torch.manual_seed(0)
+    network = StackedMLP(3, 5, (6, 7), 0.01)
+    x = torch.randn(11, 8)
+    torch.testing.assert_close(network(x), network(x[:, :5]))
+    each = torch.randn(3, 11, 8)
+    torch.testing.assert_close(network(each), network(each[..., :5]))
+    torch.testing.assert_close(network(each)[1], network(each[1])[1])
+
+
+def test_a_reward_model_of_vectors_can_ignore_the_action():
+    config = resolve("hopper", settings={"reward.reads_actions": False})
+    inputs = inputs_of(config, (11,), 3)
+    assert inputs == Inputs((14,), unread=3)
+    assert feature_inputs(config, (11,), 3) == Inputs((14,))  # clips keep it
+    model = RewardEnsemble(config.reward, inputs)
+    steps = rows(features=14)
+    model.input_normaliser.mean.copy_(steps.mean(dim=0))
+    other = steps.clone()
+    other[:, 11:] = torch.rand(500, 3)
+    assert torch.equal(model.predict(steps), model.predict(other))
+    other[:, 10] += 1
+    assert not torch.equal(model.predict(steps), model.predict(other))
+
+
 def test_members_start_from_different_weights_within_the_bounds_of_a_linear_layer():
     torch.manual_seed(0)
     network = StackedMLP(3, 16, (64, 64), 0.01)
@@ -227,6 +252,8 @@ def test_recorded_steps_are_their_shapes_and_have_at_most_so_many_bytes():
 
 def test_a_run_s_reward_reads_observation_and_action_or_the_frames_alone():
     assert inputs_of(resolve("hopper"), (2, 4), 3) == Inputs((11,))
+    assert inputs_of(resolve("hopper", settings={"reward.reads_actions": True}), (2, 4), 3) == Inputs((11,))
+    assert inputs_of(resolve("pong", settings={"reward.reads_actions": False}), (4, 84, 84), 6).unread == 0
     assert inputs_of(resolve("pong"), (4, 84, 84), 6) == Inputs((4, 84, 84), stack=4)
     reading = resolve("pong", settings={"reward.reads_actions": True})
     assert inputs_of(reading, (4, 84, 84), 6) == Inputs((5, 84, 84), reads_actions=True)
@@ -238,8 +265,6 @@ def test_only_actions_that_fit_beside_images_can_be_read():
     assert inputs_of(reading, (4, 84, 6), 6).step == (5, 84, 6)
     with pytest.raises(UsageError, match="can show 5 numbers, and an action has 6"):
         inputs_of(reading, (4, 84, 5), 6)
-    with pytest.raises(UsageError, match="reads_actions is for images"):
-        resolve("hopper", settings={"reward.reads_actions": True})
 
 
 def test_a_clip_of_an_older_version_has_no_actions_to_read():

@@ -195,6 +195,20 @@ def test_a_clip_says_its_format(tmp_path):
     assert load_tree(clips.file(3))["format"] == current_format("clip") == 2
 
 
+def test_a_reward_model_reads_the_action_as_before_in_files_that_could_not_say_otherwise():
+    before = {True: True, False: None}
+    for said, now in before.items():
+        assert upgraded("config", {"reward": {"reads_actions": said}}, 7, PATH) == {"reward": {"reads_actions": now}}
+    assert upgraded("config", {"reward": {}}, 6, PATH) == {"reward": {"reads_actions": None}}
+    hashed = [_downgraded_reading(said) for said in (None, True, False)]
+    assert hashed == [{}, {"reads_actions": True}, {"reads_actions": "never"}]
+
+
+def _downgraded_reading(said):
+    data = {"algo": "ppo", "agent": {"target_kl": None}, "reward": {"reads_actions": said}}
+    return downgraded("config", data)["reward"]
+
+
 OLD_KLS = {"target_kl": 0.02, "stopping_kl": 0.03}
 
 

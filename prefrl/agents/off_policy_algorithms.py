@@ -77,7 +77,7 @@ def make_algorithm(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
         "replay_buffer_kwargs": {
             "n_steps": config.off_policy.return_steps,
             "gamma": config.agent.gamma,
-            "reads_actions": config.reward.reads_actions,
+            "reads_actions": config.draws_actions,
         },
         "policy_kwargs": policy_kwargs,
     }

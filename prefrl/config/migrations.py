@@ -112,6 +112,20 @@ def _two_kls(data: Data) -> None:
         agent["target_kl"], agent["stopping_kl"] = agent["stopping_kl"] or _TRPO_KL, None
 
 
+def _reads_by_default(data: Data) -> None:
+    """Say that the reward model reads the action as in the paper; before, False meant this."""
+    reward, name = _place(data, "reward.reads_actions")
+    if reward is not None and reward.get(name) is False:
+        reward[name] = None
+
+
+def _reads_as_before(data: Data) -> None:
+    """Say it by False again. A reward model that ignores the action did not exist, and keeps a hash of its own."""
+    reward, name = _place(data, "reward.reads_actions")
+    if reward is not None and not reward.get(name, True):
+        reward[name] = False if reward[name] is None else "never"
+
+
 def _of_any_kind(row: Data) -> None:
     """Convert an answer to a comparison, or a flag of one, to the format for all feedback kinds."""
     row["kind"], row["segments"] = "comparison", [row.pop("left"), row.pop("right")]
@@ -240,6 +254,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 5, "judge", {"source": None, "confidence": 0.8, "share": None}),
     Add("config", 6, "aim", ""),
     Add("config", 7, "reward.reads_actions", False),
+    Change("config", 8, _reads_by_default, _reads_as_before),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -17,10 +17,10 @@ class RewardConfig:
     network: str = "mlp"
     """A name in `registry.NETWORKS`: `mlp` for vectors (appendix A.1), `cnn` for images (appendix A.2);
     `small-cnn` is faster."""
-    reads_actions: bool = False
-    """Whether a network for images reads the action too, as one more channel. The paper's reads the frames alone
-    (appendix A.2), and those are from before the action. Networks for vectors always read it. The frames of a stack are
-    then kept once for each step that has them: labels take about four times the memory."""
+    reads_actions: bool | None = None
+    """Whether the reward model reads the action beside the observation; null as in the paper: yes for vectors (appendix
+    A.1), no for images (appendix A.2). Either is from before the action. Images get it as one more channel; the frames
+    of a stack are then kept once for each step that has them, and labels take about four times the memory."""
     hidden: tuple[int, ...] = (64, 64)
     """Hidden units of each MLP (appendix A.1)."""
     dropout: float = 0.5

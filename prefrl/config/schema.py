@@ -183,6 +183,11 @@ class RunConfig:
         return NETWORKS[self.reward.network].images
 
     @property
+    def draws_actions(self) -> bool:
+        """Whether images get the action as one more channel, for the reward model to read."""
+        return self.images and bool(self.reward.reads_actions)
+
+    @property
     def automatic_labels(self) -> int:
         """Number of labels that prefer demonstrated clips."""
         if self.demonstrations.source is None or not self.learns_reward:
@@ -321,10 +326,6 @@ class RunConfig:
 
     def _validate_read(self) -> None:
         """Check what the reward model and the agent read of a step."""
-        require(
-            self.images or not self.reward.reads_actions,
-            "reward.reads_actions is for images: of vectors, the action is always read",
-        )
         if self.observe is None:
             return
         require(len(self.observe) > 0, "observe must name at least one number, or be null")

@@ -128,7 +128,7 @@ def make_stack(config: RunConfig, *, shown: bool | None = None) -> EnvStack:
             stack=config.frame_stack,
             hide_endings=config.hide_endings,
             scenes=scenes,
-            reads_actions=config.reward.reads_actions,
+            reads_actions=config.draws_actions,
         )
     normaliser = None
     scale_reward = agent.normalise_reward and not recorder
@@ -208,7 +208,7 @@ def check_actions(config: RunConfig) -> None:
             f"{config.algo} needs actions of a {' or '.join(usable)} space, and those of {config.task} are {found}: "
             f"use --algo {' or '.join(others)}"
         )
-    if config.reward.reads_actions:
+    if config.draws_actions:
         _check_drawn(env.action_space)
 
 

@@ -1,7 +1,7 @@
 """The shapes of what a run records, and of the reward model's input.
 
 The input is observation and action for vectors, only the frames for images (appendix A), unless a run's reward model
-is to read the action too.
+is to read the action of images too, or to ignore that of vectors.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Inputs(NamedTuple):
     """Frames per step. If above 1, C equals this number, and each frame of a segment is stored once."""
     reads_actions: bool = False
     """Whether the last channel of images is the action; see `prefrl.encoder.action_channel`."""
+    unread: int = 0
+    """Numbers at the end of a vector that the network ignores: the action, if it is not to be read."""
 
     @property
     def images(self) -> bool:
@@ -109,8 +111,9 @@ def inputs_of(config: RunConfig, observation: tuple[int, ...], action: int) -> I
     Raises:
         UsageError: if the action is too large for the images that are to show it.
     """
-    if not config.reward.reads_actions:
-        return feature_inputs(config, observation, action)
+    if not config.draws_actions:
+        ignored = action if config.reward.reads_actions is False and not config.images else 0
+        return feature_inputs(config, observation, action)._replace(unread=ignored)
     channels, height, width = observation
     if action > width:
         raise UsageError(f"reward.reads_actions can show {width} numbers, and an action has {action}")

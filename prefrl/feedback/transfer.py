@@ -107,7 +107,7 @@ def check_task(archive: LabelArchive, config: RunConfig) -> None:
         raise UsageError(f"{archive.path} contains labels of {archive.task}, which cannot be used for {task}")
     if archive.task.recorded not in (None, task.recorded):
         raise UsageError(f"{archive.path} contains {archive.task.recorded}, whereas the run records {task.recorded}")
-    if config.reward.reads_actions and archive.task.recorded is None:
+    if config.draws_actions and archive.task.recorded is None:
         raise UsageError(
             f"{archive.path} is of an older version, which kept no actions, and reward.reads_actions is set"
         )

@@ -185,5 +185,5 @@ def _check(request: AnatomyRequest, variant: Variant) -> None:
         reads, seen = ("images", "vectors") if changed.images else ("vectors", "images")
         network = f"reward.network={changed.reward.network}"
         raise UsageError(f"variant {variant.name}: {network} reads {reads}, but the observations are {seen}")
-    if changed.reward.reads_actions != request.run.config.reward.reads_actions:
+    if changed.draws_actions != request.run.config.draws_actions:
         raise UsageError(f"variant {variant.name}: reward.reads_actions must be as in the run")
