@@ -1,4 +1,7 @@
-"""Reward models of images that read the action too: what they learn, how their steps come, what is refused."""
+"""Reward models of images that read the action too, and those of vectors that ignore it.
+
+What they learn, how their steps come, what is refused.
+"""
 
 from __future__ import annotations
 
@@ -77,6 +80,72 @@ class Table(Noise):
 
 
 gymnasium.register("Table-v0", Table, max_episode_steps=40)
+
+
+class Dice(gymnasium.Env[Any, Any]):
+    """Numbers that tell nothing; the reward is that of the first number, or of the first action."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+
+    def __init__(self, *, of_action: bool = True) -> None:
+        self._of_action = of_action
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._numbers = self._cast()
+        return self._numbers, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = float(action[0] if self._of_action else self._numbers[0])
+        self._numbers = self._cast()
+        return self._numbers, reward, False, False, {}
+
+    def _cast(self) -> Any:
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32)
+
+
+gymnasium.register("Dice-v0", Dice, max_episode_steps=40)
+
+VECTORS = SMALL | {"agent.n_envs": 2, "reward.members": 3, "reward.reads_actions": None, "off_policy.random_steps": 200}
+
+
+def differences(root: Path) -> tuple[float, float]:
+    """By how much the predicted reward changes from -0.5 to 0.5 in the first action, and in the first number."""
+    reward = prefrl.load_reward(root)
+    numbers, actions = np.random.default_rng(0).uniform(-1, 1, (2, 64, 3)).astype(np.float32)
+    low, high = (np.where(np.arange(3) == 0, first, actions)[:, :2] for first in (-0.5, 0.5))
+    by_action = reward(numbers, high) - reward(numbers, low)
+    low, high = (np.where(np.arange(3) == 0, first, numbers) for first in (-0.5, 0.5))
+    by_number = reward(high, actions[:, :2]) - reward(low, actions[:, :2])
+    return float(by_action.mean()), float(by_number.mean())
+
+
+@pytest.mark.parametrize(("algo", "of_action"), [("ppo", True), ("sac", False)])
+def test_a_reward_model_of_vectors_learns_from_the_action_unless_it_ignores_it(
+    tmp_path: Path, algo: str, of_action: bool
+) -> None:
+    found = {}
+    for reads in (True, False):
+        settings = for_algo(algo, VECTORS | {"reward.reads_actions": reads})
+        dice = {"algo": algo, "mode": "sync", "steps": 600, "labels": 40, "env_kwargs": {"of_action": of_action}}
+        run = prefrl.train("Dice-v0", out=tmp_path / str(reads), settings=settings, **dice)
+        found[reads] = differences(run.root)
+    assert found[False][0] == 0
+    assert found[True][0] > (0.5 if of_action else -1)
+    if not of_action:
+        assert min(found[True][1], found[False][1]) > 0.5
+
+
+def test_labels_of_vectors_serve_models_that_ignore_the_action(tmp_path: Path) -> None:
+    settings = for_algo("ppo", VECTORS | {"reward.pretrain_comparisons": 320})
+    run = prefrl.train("Dice-v0", mode="sync", steps=400, labels=10, out=tmp_path / "reads", settings=settings)
+    export_labels(run.root, tmp_path / "labels.zip")
+    ignoring = settings | {"reward.reads_actions": False}
+    labels = {"labels_from": tmp_path / "labels.zip", "labels": 10}
+    run = prefrl.train("Dice-v0", mode="sync", steps=400, out=tmp_path / "ignores", settings=ignoring, **labels)
+    assert run.summary["labels_answered"] == 10
+    assert differences(run.root)[0] == 0
 
 
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
