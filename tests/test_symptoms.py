@@ -123,6 +123,7 @@ def test_many_ties_are_no_symptom_where_the_reward_model_learns_from_the_others(
     limit = guess_limit(0.1, 0.81)
     assert kinds(symptoms(config(), rows([limit], every=100_000), labels(100, 81))) == ["ties"]
     assert not symptoms(config(), rows([limit - 1e-9], every=100_000), labels(100, 81))
+    assert kinds(symptoms(config(), rows([0.1, limit], every=50_000), labels(100, 81))) == ["ties"]  # now it guesses
     # A loss in another unit says nothing about guessing.
     assert kinds(symptoms(config(reward__loss="true-reward"), rows([0.1], every=100_000), labels(100, 81))) == ["ties"]
 
