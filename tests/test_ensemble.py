@@ -11,6 +11,7 @@ from prefrl.errors import PrefrlError, UsageError
 from prefrl.experience.inputs import Inputs, Recorded, feature_inputs, inputs_of
 from prefrl.recipes import resolve
 from prefrl.reward.ensemble import RewardEnsemble
+from prefrl.reward.input_normalisation import InputNormaliser
 from prefrl.reward.learner import RewardLearner
 from prefrl.reward.likelihood import Likelihood
 from prefrl.reward.loss import preference_logit
@@ -41,14 +42,15 @@ def test_network_is_one_leaky_mlp_a_member():
         torch.testing.assert_close(network(x)[member], hidden[:, 0])
 
 
-def test_numbers_after_those_that_are_read_are_ignored():
-    torch.manual_seed(0)
-    network = StackedMLP(3, 5, (6, 7), 0.01)
-    x = torch.randn(11, 8)
-    torch.testing.assert_close(network(x), network(x[:, :5]))
-    each = torch.randn(3, 11, 8)
-    torch.testing.assert_close(network(each), network(each[..., :5]))
-    torch.testing.assert_close(network(each)[1], network(each[1])[1])
+def test_networks_are_given_only_what_they_are_to_read():
+    whole, part = Inputs((5,)), Inputs((5,), unread=2)
+    assert (whole.read, part.read) == (whole, Inputs((3,)))
+    for enabled in (True, False):
+        normaliser = InputNormaliser(part, enabled=enabled)
+        normaliser.mean.fill_(1)
+        for shape in ((11, 5), (3, 11, 5)):
+            steps = torch.randn(shape)
+            torch.testing.assert_close(normaliser(steps), steps[..., :3] - int(enabled))
 
 
 def test_a_reward_model_of_vectors_can_ignore_the_action():

@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
     reads_actions: bool = False
     """Whether the last channel of images is the action; see `prefrl.encoder.action_channel`."""
     unread: int = 0
-    """Numbers at the end of a vector that the network ignores: the action, if it is not to be read."""
+    """Numbers at the end of a vector that no network is given: the action, if it is not to be read."""
 
     @property
     def images(self) -> bool:
@@ -43,6 +43,11 @@ class Inputs(NamedTuple):
     def dtype(self) -> np.dtype[Any]:
         """Type of stored steps: uint8 for images, float32 for vectors."""
         return np.dtype(np.uint8 if self.images else np.float32)
+
+    @property
+    def read(self) -> Inputs:
+        """What the networks are given."""
+        return self._replace(step=(self.step[0] - self.unread,), unread=0) if self.unread else self
 
     def segment(self, length: int) -> tuple[int, ...]:
         """Return the shape of a stored segment of L steps.

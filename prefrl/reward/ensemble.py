@@ -49,7 +49,7 @@ class RewardEnsemble(nn.Module):
         """
         super().__init__()
         self.inputs = inputs
-        self.network = make_network(config, inputs)
+        self.network = make_network(config, inputs.read)
         self.likelihoods = nn.ModuleDict(dict(likelihoods))
         """Losses that are saved and published with the networks."""
         self._output = OUTPUTS[config.output]

@@ -28,14 +28,15 @@ class InputNormaliser(nn.Module):
 
     def __init__(self, inputs: Inputs, *, enabled: bool = True) -> None:
         super().__init__()
-        self._keeps = inputs.images or not enabled
+        self._keeps, self._unread = inputs.images or not enabled, inputs.unread
         shape = (1,) if inputs.images else inputs.step
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Normalise (..., *step) inputs; vectors are clipped at ten standard deviations."""
-        return steps if self._keeps else ((steps - self.mean) / self.std).clamp(-_CLIP, _CLIP)
+        """Normalise (..., *step) inputs to what the networks read; vectors are clipped at ten standard deviations."""
+        given = steps if self._keeps else ((steps - self.mean) / self.std).clamp(-_CLIP, _CLIP)
+        return given[..., : -self._unread] if self._unread else given
 
     def fit(self, moments: InputMoments, segments: int) -> None:
         """Set the statistics from the moments of a number of segments."""

@@ -58,7 +58,7 @@ class StackedMLP(RewardNetwork):
 
         Args:
             members: K, the number of members.
-            inputs: Number of features of a step that are read; others may follow, and are ignored.
+            inputs: F, the number of features of a step.
             hidden: Number of units of each hidden layer.
             negative_slope: Negative slope of the leaky ReLU between layers.
         """
@@ -74,7 +74,7 @@ class StackedMLP(RewardNetwork):
     @classmethod
     def from_config(cls, config: RewardConfig, inputs: Inputs) -> StackedMLP:
         """Create the network of a configuration."""
-        return cls(config.members, inputs.step[0] - inputs.unread, config.hidden, config.negative_slope)
+        return cls(config.members, inputs.step[0], config.hidden, config.negative_slope)
 
     def forward(self, features: Tensor) -> Tensor:
         """Predict rewards.
@@ -85,8 +85,7 @@ class StackedMLP(RewardNetwork):
         Returns:
             (K, N) unnormalised rewards.
         """
-        read = features[..., : self.weights[0].shape[1]]
-        hidden = read.expand(len(self.weights[0]), *read.shape[-2:])
+        hidden = features.expand(len(self.weights[0]), *features.shape[-2:])
         last = len(self.weights) - 1
         for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if index == last:  # for a single output, product and sum take a seventh of the time of a matrix product
