@@ -59,8 +59,9 @@ PEBBLE: Settings = {
     "off_policy.actor_interval": 1,
     "off_policy.layer_norm": False,
     "off_policy.recent_steps": 0,
+    "exploration.state_entropy": 0.0,
+    "reward.members": 3,
     "queries.selection": "variance",
-    "reward.crop": None,
 }
 """PEBBLE (Lee, Smith and Abbeel, 2021) as in B-Pref's code."""
 
