@@ -21,8 +21,9 @@ def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, alg
     assert (config.queries.segment_length, config.playback_fps) == (length, fps)
     # ... but for the pendulum, nearly all of whose clips show the same: it looks for others, and longer
     initial, factor = (70, 10_000) if task == "pendulum" else (175, 10)
+    initial = 350 if algo in SOFT and task != "pendulum" else initial
     assert (config.steps, config.queries.labels, config.queries.initial_labels) == (300_000, 700, initial)
-    assert (config.reward.members, config.reward.error, config.reward.buffer) == (3, 0.1, 3000)
+    assert (config.reward.members, config.reward.error, config.reward.buffer) == (7 if algo in SOFT else 3, 0.1, 3000)
     assert (config.reward.target_std, config.queries.candidate_factor) == (1.0, factor)
     assert config.queries.selection == ("random" if algo in SOFT else "variance")
     assert config.queries.schedule_constant is None  # a tenth of the run
@@ -32,11 +33,18 @@ def test_every_task_and_algorithm_has_a_recipe_with_the_paper_s_method(task, alg
 
 
 @pytest.mark.parametrize("algo", ALGOS)
-def test_soft_actors_learn_from_what_they_do_now_and_from_crops(algo):
+def test_soft_actors_learn_from_what_they_do_now(algo):
     config = resolve("walker", algo=algo)
     assert config.queries.pool == (200 if algo in SOFT else 1000)
     assert config.off_policy.recent_steps == (10_000 if algo in SOFT else 0)
-    assert (config.reward.crop, config.reward.crop_copies) == (((31, 40), 10) if algo in SOFT else (None, 1))
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_soft_actors_explore_before_half_of_the_labels_and_hold_the_reward_model_back(algo):
+    config = resolve("walker", algo=algo)
+    found = config.exploration.steps, config.queries.initial_fraction, config.reward.l2, config.reward.members
+    assert found == ((10_000, 0.5, 0.1, 7) if algo in SOFT else (0, 0.25, 1e-4, 3))
+    assert config.reward.crop is None
 
 
 def test_sac_has_layer_normalisation_and_improves_its_actor_every_second_step():
@@ -44,20 +52,24 @@ def test_sac_has_layer_normalisation_and_improves_its_actor_every_second_step():
     assert (off.layer_norm, off.actor_interval) == (True, 2)
 
 
-def test_crops_are_shares_of_the_clips_that_are_compared():
-    def crop(**wanted):
-        reward = resolve("walker", algo="sac", **wanted).reward
-        return reward.crop, reward.crop_copies
+def test_exploration_takes_a_tenth_of_a_short_run():
+    def explored(task="walker", **wanted):
+        return resolve(task, **({"algo": "sac"} | wanted)).exploration.steps
 
-    assert crop(settings={"queries.segment_length": 20}) == ((14, 18), 10)
-    assert crop(ablation="no-segments") == ((1, 1), 10)
-    assert crop(settings={"reward.crop_copies": 3}) == ((31, 40), 3)
-    assert crop(settings={"reward.crop": [5, 9]}) == ((5, 9), 1)
-    assert crop(settings={"reward.crop": None}) == (None, 1)
-    assert crop(feedback="rating") == (None, 1)
-    assert crop(feedback="comparison,rating") == (None, 1)
-    assert crop(recipe="pebble") == (None, 1)
-    assert resolve("pong", algo="qrdqn").reward.crop is None
+    assert [explored(steps=steps) for steps in (20_001, 60_000, 100_000, 10**6)] == [2000, 6000, 10_000, 10_000]
+    assert explored(steps=60_000, settings={"exploration.steps": 7}) == 7
+    assert explored(steps=60_000, settings={"exploration.steps": 0}) == 0
+    assert explored(feedback="rating") == 10_000
+    assert explored(steps=500_000, settings={"exploration.steps": 20_000}) == 20_000
+
+
+def test_exploration_needs_vectors_and_a_reward_that_is_learned():
+    def explored(task, **wanted):
+        return resolve(task, **wanted).exploration.steps
+
+    assert explored("walker", algo="sac", teacher="none") == 0
+    assert explored("walker", algo="sac", learner="imitation", feedback="rating") == 0
+    assert explored("pong", algo="qrdqn") == explored("pong", algo="ppo") == 0
 
 
 @pytest.mark.parametrize("task", FACTS)

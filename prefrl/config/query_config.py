@@ -28,11 +28,18 @@ class QueryConfig:
     segment_length: int = 30
     """L, the number of steps in a segment."""
     selection: Literal[
-        "variance", "entropy", "random", "kcentre", "kcentre-variance", "same-stage", "answerable-variance"
+        "variance",
+        "entropy",
+        "random",
+        "newest",
+        "kcentre",
+        "kcentre-variance",
+        "same-stage",
+        "answerable-variance",
     ] = "variance"
     """Selection rule, a name in `rules.RULES`. `variance`: highest variance of the predicted preference over the
-    members; `entropy`: highest entropy of the predicted preference, as in B-Pref; `random`: uniform; `kcentre`:
-    farthest from the pairs asked before, as in B-Pref; `kcentre-variance`: the same among the half with the highest
+    members; `entropy`: highest entropy of the predicted preference, as in B-Pref; `random`: uniform; `newest`: pairs of
+    one of the newest segments and any other; `kcentre`: farthest from the pairs asked before, as in B-Pref; `kcentre-variance`: the same among the half with the highest
     variance; `same-stage`: segments of the same stage of an episode, after STAIR; `answerable-variance`: highest
     variance times the predicted probability that the pair can be told."""
     candidate_clips: int | None = None

@@ -35,6 +35,7 @@ PEBBLE: Settings = {
     "off_policy.fresh_updates": 100,
     "exploration.steps": 10_000,
     "exploration.neighbours": 5,
+    "reward.members": 3,
     "reward.hidden": [256, 256, 256],
     "reward.output": "tanh",
     "reward.normalise_inputs": False,

@@ -7,6 +7,7 @@ from typing import Any
 from prefrl.config import RunConfig, replace
 from prefrl.config.feedback_shares import feedback_shares
 from prefrl.config.request import Request
+from prefrl.config.schema import REWARD_MODEL
 from prefrl.errors import UsageError
 from prefrl.experience.find_task import find_task
 from prefrl.experience.tasks import GymnasiumTask, TaskFacts, aim_of
@@ -15,9 +16,10 @@ from prefrl.feedback.kinds import KINDS
 from prefrl.recipes.ablations import ABLATIONS
 from prefrl.recipes.tables import (
     ALGOS,
-    CROP_COPIES,
-    CROPPED,
     ENDLESS_STEPS,
+    EXPLORED_SHARE,
+    EXPLORED_STEPS,
+    EXPLORERS,
     HUMAN,
     HUMAN_SCALES,
     IMAGE_REWARD,
@@ -101,7 +103,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     merged: Settings = {}
     for layer in layers:
         merged |= layer
-    config = replace(base, _crops(facts, algo, merged) | merged).validate()
+    config = replace(base, _exploration(facts, base, merged) | merged).validate()
     if unused := [name for name in request.chosen if not ALGORITHMS[algo].uses(name)]:
         raise UsageError(f"--algo {algo} has no use for {', '.join(unused)}")
     if config.images != facts.images:
@@ -153,13 +155,13 @@ def task_settings(facts: TaskFacts, algo: str) -> Settings:
     return agent | TASKS.get(algo, {}).get(facts.name, {}) | SCALES.get(facts.name, {})
 
 
-def _crops(facts: TaskFacts, algo: str, settings: Settings) -> Settings:
-    """Return the crops of segments that are compared, unless other settings say something about crops."""
-    kinds = feedback_shares(settings["feedback"])
-    if algo not in CROPPED or facts.images or "reward.crop" in settings or any(KINDS[each].arity < 2 for each in kinds):
+def _exploration(facts: TaskFacts, base: RunConfig, settings: Settings) -> Settings:
+    """Return the exploration before the first labels; not with images or without a predicted reward."""
+    learns = base.takes_labels and settings["learner"] == REWARD_MODEL
+    if settings["algo"] not in EXPLORERS or facts.images or not learns:
         return {}
-    steps = [max(1, round(share * settings["queries.segment_length"])) for share in CROPPED[algo]]
-    return {"reward.crop": steps, "reward.crop_copies": CROP_COPIES}
+    steps = settings.get("steps", base.steps)
+    return {"exploration.steps": min(EXPLORED_STEPS, round(EXPLORED_SHARE * steps))}
 
 
 def _entropy(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:

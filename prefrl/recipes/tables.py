@@ -25,6 +25,11 @@ _SOFT: Settings = _OFF_POLICY | {
     # A replay memory teaches the agent from few steps, so labels are of what it does now, whichever pairs they are.
     "queries.pool": 200,
     "queries.selection": "random",
+    # Exploration shows half of the labels more than an agent would that trains on a quarter of them.
+    "queries.initial_fraction": 0.5,
+    # Fits to few labels generalise only if they are held back from the first one on, and averaged.
+    "reward.l2": 0.1,
+    "reward.members": 7,
 }
 _IMAGE_SOFT: Settings = _OFF_POLICY | {
     "agent.n_steps": 8,
@@ -49,9 +54,10 @@ _IMAGE_DQN: Settings = _DQN | {
     "off_policy.exploration_fraction": 0.1,
 }
 
-CROPPED = dict.fromkeys(("sac", "tqc", "crossq"), (0.7, 0.9))
-"""Shares of a segment's steps that its crops have, by algorithm, on vectors (QPA: Hu et al., 2024)."""
-CROP_COPIES = 10
+EXPLORERS = frozenset({"sac", "tqc", "crossq"})
+"""Algorithms whose agents explore before the first labels, on vectors (PEBBLE: Lee et al., 2021)."""
+EXPLORED_STEPS, EXPLORED_SHARE = 10_000, 0.1
+"""Most steps of this exploration, and most of the run."""
 
 ALGOS: dict[str, Settings] = {
     "ppo": {

@@ -167,6 +167,16 @@ def same_stage(candidates: Candidates, count: int) -> Array:
     return np.asarray(near[highest(disagreement)(candidates.among(near), count)])
 
 
+def newest(candidates: Candidates, count: int) -> Array:
+    """Choose the candidates whose newer segment is newest, whatever the other one is.
+
+    What the agent does now is thus compared with all that it ever did. Pairs of new segments alone leave open whether
+    it does better or worse than before.
+    """
+    ids = np.array([segment.id for segment in candidates.segments])[candidates.queries]
+    return np.argsort(-ids.max(axis=1), kind="stable")[:count]
+
+
 def answerable_variance(candidates: Candidates, count: int) -> Array:
     """Choose the candidates with the highest variance times the probability that they can be told."""
     score = disagreement(candidates.probabilities) * candidates.answerable
@@ -179,6 +189,7 @@ RULES: dict[str, Rule] = {
     "entropy": highest(uncertainty),
     "kcentre": kcentre,
     "kcentre-variance": kcentre_variance,
+    "newest": newest,
     "same-stage": same_stage,
 }
 """Rules by their names in `QueryConfig.selection`. The selection `random` needs no rule."""
