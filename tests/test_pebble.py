@@ -223,7 +223,7 @@ RUNS = {
     | SESSIONS
     | AUGMENTED
     | {"queries.selection": "kcentre-variance", "queries.pool_episodes": 10},
-    "filtered": {"reward.trust_filter": True, "reward.trust_passes": 3},
+    "filtered": {"reward.trust_filter": True, "reward.trust_passes": 3, "queries.selection": "newest"},
     "same-stage": {"queries.selection": "same-stage", "queries.pool_episodes": 60},
 }
 

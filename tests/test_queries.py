@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from prefrl.selection.rules import RULES, choose, disagreement, draw_queries, uncertainty
+from prefrl.selection.rules import RULES, Candidates, choose, disagreement, draw_queries, newest, uncertainty
 
 
 def ordered(pairs):
@@ -283,3 +283,25 @@ def test_candidates_that_are_worth_the_same_keep_the_order_in_which_they_were_dr
     chosen = choose(segments(60), 20, np.random.default_rng(0), predict=predict)
     expected = sorted(drawn, key=lambda pair: -(sum(pair) % 2))[:20]
     assert [(left.id, right.id) for left, right in chosen] == expected
+
+
+def test_the_rule_newest_chooses_the_pairs_with_the_newest_segment_whatever_the_other_one():
+    pool = [segment(number) for number in (5, 1, 9, 3)]
+    queries = np.array([[0, 1], [2, 3], [1, 3], [0, 2]])  # the newer segments are 5, 9, 3 and 9
+    candidates = Candidates(pool, queries, predict=never_asked)
+    assert newest(candidates, 3).tolist() == [1, 3, 0]
+    assert newest(candidates, 9).tolist() == [1, 3, 0, 2]
+
+
+def test_by_the_rule_newest_one_segment_is_new_and_the_other_of_any_age():
+    rng, pool = np.random.default_rng(0), segments(200)
+    pairs = [choose(pool, 1, rng, predict=never_asked, rule=RULES["newest"])[0] for _ in range(300)]
+    newer = np.array([max(left.id, right.id) for left, right in pairs])
+    older = np.array([min(left.id, right.id) for left, right in pairs])
+    # The newest of 20 segments has about 20 of 21 parts of the pool below it. The other one is of any age below.
+    assert newer.mean() == pytest.approx(200 * 20 / 21, abs=2)
+    assert older.mean() == pytest.approx(newer.mean() / 2, abs=10)
+
+
+def never_asked(segments, queries):
+    raise AssertionError("the rule needs no predictions")

@@ -38,10 +38,11 @@ class QueryConfig:
         "answerable-variance",
     ] = "variance"
     """Selection rule, a name in `rules.RULES`. `variance`: highest variance of the predicted preference over the
-    members; `entropy`: highest entropy of the predicted preference, as in B-Pref; `random`: uniform; `newest`: pairs of
-    one of the newest segments and any other; `kcentre`: farthest from the pairs asked before, as in B-Pref; `kcentre-variance`: the same among the half with the highest
-    variance; `same-stage`: segments of the same stage of an episode, after STAIR; `answerable-variance`: highest
-    variance times the predicted probability that the pair can be told."""
+    members; `entropy`: highest entropy of the predicted preference, as in B-Pref; `random`: uniform; `newest`: one of
+    the newest segments and any other; `kcentre`: farthest from the pairs asked before, as in B-Pref;
+    `kcentre-variance`: the same among the half with the highest variance; `same-stage`: segments of the same stage of
+    an episode, after STAIR; `answerable-variance`: highest variance times the predicted probability that the pair can
+    be told."""
     candidate_clips: int | None = None
     """Number of clips per query from which the candidate pairs are drawn; null for the whole pool. With images, most of
     the cost of selection is predicting these clips."""
