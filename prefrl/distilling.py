@@ -148,6 +148,7 @@ def _student(config: RunConfig, places: Sequence[int], settings: DistilSettings)
             "demonstrations.batches": settings.batches,
             "judge.source": None,
             "exploration.steps": 0,
+            "exploration.state_entropy": 0.0,
         },
     )
 

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from test_tasks import FACTS
@@ -74,6 +75,17 @@ def test_exploration_needs_vectors_and_a_reward_that_is_learned():
     assert explores("moving-dot", algo="sac") == explores("pong", algo="qrdqn") == (False, False)
     assert explores("walker", algo="sac", recipe="pebble") == (True, False)
     assert explores("cheetah", algo="sac") == (False, False)
+
+
+def test_an_agent_that_imitates_or_is_held_near_a_reference_does_not_explore():
+    def explores(**wanted):
+        exploration = resolve("walker", algo="sac", **wanted).exploration
+        return exploration.steps > 0, exploration.state_entropy > 0
+
+    reference = Path("a-run")
+    assert explores(demonstrations="a-run") == (False, False)
+    assert explores(reference=reference, kl=0.1) == explores(reference=reference, kl_target=1.0) == (False, False)
+    assert explores(reference=reference) == (True, True)  # it is only compared with the reference
 
 
 @pytest.mark.parametrize("task", FACTS)

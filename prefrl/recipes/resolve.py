@@ -157,9 +157,13 @@ def task_settings(facts: TaskFacts, algo: str) -> Settings:
 
 
 def _exploration(facts: TaskFacts, base: RunConfig, settings: Settings) -> Settings:
-    """Return the exploration before the first labels and afterwards, of an agent that learns a reward of vectors."""
+    """Return the exploration before the first labels and afterwards, of an agent that learns a reward of vectors.
+
+    An agent that imitates demonstrations or is held near a reference does not explore, which would lead it away.
+    """
     learns = base.takes_labels and settings["learner"] == REWARD_MODEL
-    if settings["algo"] not in EXPLORERS or facts.images or not learns:
+    held = any(settings.get(name) for name in ("demonstrations.source", "kl.beta", "kl.target"))
+    if settings["algo"] not in EXPLORERS or facts.images or held or not learns:
         return {}
     steps = min(EXPLORED_STEPS, round(EXPLORED_SHARE * settings.get("steps", base.steps)))
     return {"exploration.steps": steps, "exploration.state_entropy": STATE_ENTROPY}

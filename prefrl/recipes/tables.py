@@ -25,7 +25,7 @@ _SOFT: Settings = _OFF_POLICY | {
     # A replay memory teaches the agent from few steps, so labels are of what it does now, whichever pairs they are.
     "queries.pool": 200,
     "queries.selection": "random",
-    # Exploration shows half of the labels more than an agent would that trains on a quarter of them.
+    # Half of the labels are about clips of exploration, which differ most.
     "queries.initial_fraction": 0.5,
     # Fits to few labels generalise only if they are held back from the first one on, and averaged.
     "reward.l2": 0.1,
@@ -152,7 +152,7 @@ HUMAN_SCALES: dict[str, Settings] = {
 TASKS: dict[str, dict[str, Settings]] = {
     "sac": {
         "swimmer": {"agent.gamma": 0.9999},
-        # Its agent learns from the first labels on, without exploration, which costs it time.
+        # Its agent learns from the first labels on, and exploration costs it time.
         "cheetah": {"exploration.steps": 0, "exploration.state_entropy": 0.0, "queries.initial_fraction": 0.25},
     },
     "ppo": {
