@@ -10,8 +10,9 @@ from typing import Any
 
 Settings = dict[str, Any]
 
-_MANIPULATION = ("button-press", "sweep-into", "drawer-open", "window-open", "door-open", "hammer")
-_LONG = ("walker-run", "cheetah-run", "quadruped-walk", "quadruped-run", *_MANIPULATION)
+MANIPULATION = ("button-press", "sweep-into", "drawer-open", "window-open", "door-open", "hammer")
+"""The tasks of Meta-World."""
+_LONG = ("walker-run", "cheetah-run", "quadruped-walk", "quadruped-run", *MANIPULATION)
 """Tasks of a million steps; the others have half a million."""
 
 PEBBLE: Settings = {
@@ -81,7 +82,7 @@ PEBBLE_TASKS: dict[str, Settings] = {
             "queries.initial_fraction": 1 / 200,
             "queries.session_steps": 5000,
         }
-        for name in _MANIPULATION
+        for name in MANIPULATION
     },
 }
 
@@ -111,6 +112,6 @@ QPA: Settings = PEBBLE | {
 }
 """QPA (Hu et al., 2024): queries from the newest ten episodes, of which half of each batch is drawn."""
 QPA_TASKS: dict[str, Settings] = {
-    name: settings | ({"off_policy.recent_steps": 5000} if name in _MANIPULATION else {})
+    name: settings | ({"off_policy.recent_steps": 5000} if name in MANIPULATION else {})
     for name, settings in PEBBLE_TASKS.items()
 }

@@ -1,11 +1,11 @@
-"""The tables of settings that recipes consist of. docs/recipes.md explains where the agents' settings come from."""
+"""The tables of settings that recipes consist of; docs/recipes.md and docs/off-policy.md explain where these come from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefrl.recipes.off_policy import PEBBLE, PEBBLE_TASKS, QPA, QPA_TASKS, RUNE, RUNE_TASKS, SURF
+from prefrl.recipes.off_policy import MANIPULATION, PEBBLE, PEBBLE_TASKS, QPA, QPA_TASKS, RUNE, RUNE_TASKS, SURF
 from prefrl.registry import Registry
 
 Settings = dict[str, Any]
@@ -149,11 +149,14 @@ HUMAN_SCALES: dict[str, Settings] = {
 }
 """Runs with people on tasks that take minutes. The lead is small, because labels at the end come too late to help."""
 
+_UNEXPLORED: Settings = {"exploration.steps": 0, "exploration.state_entropy": 0.0, "queries.initial_fraction": 0.25}
+"""Tasks whose SAC agent learns from the first labels on: exploration costs it time."""
+
 TASKS: dict[str, dict[str, Settings]] = {
     "sac": {
         "swimmer": {"agent.gamma": 0.9999},
-        # Its agent learns from the first labels on, and exploration costs it time.
-        "cheetah": {"exploration.steps": 0, "exploration.state_entropy": 0.0, "queries.initial_fraction": 0.25},
+        "cheetah": _UNEXPLORED,
+        **dict.fromkeys(MANIPULATION, _UNEXPLORED),
     },
     "ppo": {
         "hopper": {
