@@ -74,7 +74,8 @@ def test_exploration_needs_vectors_and_a_reward_that_is_learned():
     assert explores("walker", algo="sac", learner="imitation", feedback="rating") == (False, False)
     assert explores("moving-dot", algo="sac") == explores("pong", algo="qrdqn") == (False, False)
     assert explores("walker", algo="sac", recipe="pebble") == (True, False)
-    assert explores("cheetah", algo="sac") == (False, False)
+    assert explores("cheetah", algo="sac") == explores("window-open", algo="sac") == (False, False)
+    assert explores("window-open", algo="sac", recipe="pebble") == (True, False)
 
 
 def test_an_agent_that_imitates_or_is_held_near_a_reference_does_not_explore():

@@ -1,4 +1,4 @@
-"""The tables of settings that recipes consist of; docs/recipes.md and docs/off-policy.md explain where these come from."""
+"""The tables of settings that recipes consist of. docs/recipes.md and docs/off-policy.md say where these come from."""
 
 from __future__ import annotations
 
