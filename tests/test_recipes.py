@@ -64,6 +64,16 @@ def test_exploration_takes_a_tenth_of_a_short_run():
     assert explored(steps=500_000, settings={"exploration.steps": 20_000}) == 20_000
 
 
+def test_with_people_an_agent_with_a_replay_memory_takes_a_tenth_of_the_steps():
+    def scale(algo):
+        config = resolve("walker", algo=algo, teacher="human")
+        return config.steps, config.reward.comparisons_per_step * config.steps, config.queries.initial_labels
+
+    assert scale("ppo") == (10_000_000, pytest.approx(100_000), 175)
+    assert scale("sac") == (1_000_000, pytest.approx(100_000), 175)
+    assert resolve("moving-dot", algo="sac", teacher="human").steps == 200_000
+
+
 def test_exploration_needs_vectors_and_a_reward_that_is_learned():
     def explores(task, **wanted):
         exploration = resolve(task, **wanted).exploration

@@ -21,6 +21,7 @@ from prefrl.recipes.tables import (
     EXPLORED_STEPS,
     EXPLORERS,
     HUMAN,
+    HUMAN_REPLAYS,
     HUMAN_SCALES,
     IMAGE_REWARD,
     IMAGE_REWARD_ON_GPU,
@@ -93,7 +94,7 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         {"frame_stack": facts.frame_stack} | IMAGE_REWARD if facts.images else {},
         IMAGE_REWARD_ON_GPU if facts.images and gpu else {},
         task_settings(facts, algo),
-        _human(facts) if base.asks_people else {},
+        _human(facts, algo) if base.asks_people else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
         _recipe(facts, algo, recipe),
         _evaluation(facts) if base.asks_people or recipe.evaluates else {},
@@ -184,8 +185,9 @@ def _unknown_ends(facts: TaskFacts) -> Settings:
     return limit | ({} if facts.true_reward else {"evaluation.episodes": 0})
 
 
-def _human(facts: TaskFacts) -> Settings:
-    return ({} if facts.images else HUMAN) | HUMAN_SCALES.get(facts.name, {})
+def _human(facts: TaskFacts, algo: str) -> Settings:
+    on_vectors = HUMAN_REPLAYS if ALGORITHMS[algo].family.replays else HUMAN
+    return ({} if facts.images else on_vectors) | HUMAN_SCALES.get(facts.name, {})
 
 
 def _recipe(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:

@@ -144,6 +144,8 @@ LEARNED_REWARD: Settings = {"reward.normalise_over": "rollouts"}
 
 HUMAN: Settings = {"steps": 10_000_000, "reward.comparisons_per_step": 0.01}
 """Runs with people on vectors. 10 M steps take about as long as a person needs for 700 labels."""
+HUMAN_REPLAYS: Settings = {"steps": 1_000_000, "queries.initial_fraction": 0.25}
+"""The same with an agent that has a replay memory, which takes a tenth of the steps in that time."""
 HUMAN_SCALES: dict[str, Settings] = {
     "moving-dot": {"steps": 200_000, "reward.comparisons_per_step": 0.02, "queries.lead": 10},
 }
