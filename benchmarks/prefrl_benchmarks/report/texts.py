@@ -45,7 +45,9 @@ def summary_table(scores: Sequence[TaskScore], found: Sequence[Aggregate], retur
         reached = [_with_score(cells.get((task, variant))) for variant in variants]
         lines.append([task, number_text(score.random_baseline), number_text(score.true_baseline), *reached])
     lines.append(["**IQM of the scores**", "0", "1", *(f"**{ranged(row, 'IQM')}**" for row in rows)])
-    lines.append(["the paper's", "0", "1", *(number_text(row["the paper's IQM"]) for row in rows)])
+    papers = [row["the paper's IQM"] for row in rows]
+    if any(value is not None for value in papers):
+        lines.append(["the paper's", "0", "1", *map(number_text, papers)])
     if any(row["partial"] for row in rows):
         lines.append(["so far over", "", "", *(row["partial"] or "all" for row in rows)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\nReturns: {returns}.\n"
