@@ -16,7 +16,7 @@ from prefrl_benchmarks.report.texts import summary_table
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 RESULTS = ROOT / "benchmarks" / "results"
-_TABLE = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
+_TABLE = re.compile(r"<!-- table: ([\w-]+) -->\n(.*?)<!-- end -->\n", re.DOTALL)
 KEPT = ("*.csv", "summary.md", "scores.png", "returns.png", "curves.png")
 """Of a report, in the repository: the page is large, and made from the same files."""
 
@@ -38,6 +38,7 @@ def test_the_tables_are_where_readers_look():
         ("README.md", "mujoco"),
         ("results.md", "mujoco"),
         ("results.md", "quick"),
+        ("results.md", "bpref-small"),
     ]
 
 
