@@ -281,7 +281,16 @@ def test_the_memory_is_part_of_the_estimate_and_never_larger_than_the_run():
     assert estimate(10**6, 10**5) == estimate(10**5, 10**6)
     step = 4 * (2 * 10 + 2 + 3)
     assert estimate(10**6, 10**5) == 10**5 * step
-    assert config_of(steps=101).memory_steps == 102  # whole steps of two environments
+    rollout = config_of().agent.n_envs * config_of().agent.n_steps
+    assert config_of(steps=10 * rollout + 1).memory_steps == 11 * rollout  # a run ends with a whole rollout
+    assert config_of(steps=10**6, **{"off_policy.memory": 101}).memory_steps == 102  # steps of two environments
+
+
+def test_a_run_that_ended_in_the_middle_of_a_rollout_is_resumed_with_more_steps(tmp_path):
+    out = tmp_path / "run"
+    made = train("reacher", algo="sac", mode="sync", labels=6, steps=250, out=out, settings=RUN)
+    assert made.summary["steps"] > 250
+    assert resume(out, labels=8, steps=400).summary["labels_answered"] == 8
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])

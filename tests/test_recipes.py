@@ -72,6 +72,27 @@ def test_with_people_an_agent_with_a_replay_memory_takes_a_tenth_of_the_steps():
     assert scale("ppo") == (10_000_000, pytest.approx(100_000), 175)
     assert scale("sac") == (1_000_000, pytest.approx(100_000), 175)
     assert resolve("moving-dot", algo="sac", teacher="human").steps == 200_000
+    assert resolve("pendulum", algo="sac", teacher="human").queries.initial_fraction == 0.1  # the task's own
+
+
+def test_half_of_the_labels_come_first_only_if_they_are_about_exploration():
+    def share(**wanted):
+        return resolve("walker", algo="sac", **wanted).queries.initial_fraction
+
+    assert share() == share(settings={"exploration.steps": 7}) == 0.5
+    assert share(settings={"exploration.steps": 0}) == share(demonstrations="a-run") == 0.25
+    assert share(settings={"queries.initial_fraction": 0.3}) == 0.3
+
+
+@pytest.mark.parametrize("recipe", ["pebble", "surf", "rune", "qpa"])
+def test_published_recipes_are_for_vectors(recipe):
+    with pytest.raises(UsageError, match=f"--recipe {recipe} is for vectors"):
+        resolve("moving-dot", algo="sac", recipe=recipe)
+
+
+@pytest.mark.parametrize(("labels", "each"), [(100, 1), (250, 2), (500, 3), (900, 5), (1000, 5), (10_000, 50)])
+def test_the_sessions_of_meta_world_spend_any_budget(labels, each):
+    assert resolve("window-open", algo="sac", recipe="pebble", labels=labels).queries.initial_labels == each
 
 
 def test_exploration_needs_vectors_and_a_reward_that_is_learned():

@@ -57,6 +57,17 @@ def test_features_are_the_observation_and_the_action_as_it_was_taken():
     assert features[1].tolist() == [[2, 0, 0.5, 2, 2], [2, 1, 0.5, 2, 2]]
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (3, 1), (2, 2)])
+def test_features_of_actions_of_several_dimensions_are_in_a_row(shape):
+    low = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    made = ReplayMemory(12, spaces.Box(0, 1, (1,), np.float32), spaces.Box(low, low + 2), "cpu", n_envs=3)
+    for _ in range(2):
+        made.add(np.zeros((3, 1)), np.zeros((3, 1)), np.zeros((3, *shape)), np.zeros(3), np.zeros(3), 3 * [{}])
+    found = made.features(made.newest(2))
+    assert found.shape == (2, 3, 1 + low.size)
+    np.testing.assert_array_equal(found[..., 1:], np.broadcast_to(low.ravel() + 1, (2, 3, low.size)))
+
+
 def test_features_of_discrete_actions_are_one_hot():
     made = ReplayMemory(8, spaces.Box(0, 1, (1,), np.float32), spaces.Discrete(3), "cpu", n_envs=2)
     made.add(np.array([[0.25], [0.75]]), np.zeros((2, 1)), np.array([2, 0]), np.zeros(2), np.zeros(2), [{}, {}])
@@ -123,15 +134,31 @@ def test_it_comes_back_in_a_larger_memory_if_it_was_not_full(tmp_path):
     same(again, larger)
 
 
-def test_a_full_memory_does_not_come_back_in_another_size():
+@pytest.mark.parametrize("piece", [1, 4, 20])
+def test_a_memory_that_its_run_overran_comes_back_in_a_larger_one(tmp_path, piece):
+    made, larger = memory(10, piece=piece), memory(25, piece=piece)
+    fill(made, 12)
+    larger.load_state_dict(
+        through_file(tmp_path, made.state_dict()), {name: make() for name, make in made.pieces().items()}
+    )
+    steps = [10, 11, *range(2, 12)]  # in place of the two that are lost, those that had overwritten them
+    assert larger.observations[:12, 0, 0].tolist() == steps
+    assert larger.rewards[:12, 1].tolist() == [-step for step in steps]
+    assert (larger.pos, larger.full, larger.added) == (12, False, 12)
+
+
+def test_a_full_memory_does_not_come_back_in_a_size_that_its_run_exceeds():
     made = memory(10)
-    fill(made, 11)
+    fill(made, 13)
     pieces = {name: make() for name, make in made.pieces().items()}
-    with pytest.raises(ValueError, match="another size"):
-        memory(12).load_state_dict(made.state_dict(), pieces)
+    for other in (memory(12), memory(9)):
+        with pytest.raises(ValueError, match="another size"):
+            other.load_state_dict(made.state_dict(), pieces)
 
 
-@pytest.mark.parametrize(("added", "capacity"), [(-1, 10), (10**15, 10**18), (5, -5), (5, 11), (12, 11), (5, 4)])
+@pytest.mark.parametrize(
+    ("added", "capacity"), [(-1, 10), (10**15, 10**18), (5, -5), (5, 11), (12, 11), (11, 4), (5, 0)]
+)
 def test_counts_that_cannot_be_are_refused_at_once(added, capacity):
     made = memory(10)
     fill(made, 5)

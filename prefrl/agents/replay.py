@@ -123,8 +123,8 @@ class ReplayMemory(NStepReplayBuffer):
             (P, E, *step), or (P, S, *step) with `envs`.
         """
         space, stored = self.action_space, self.actions[places, envs]
-        if isinstance(space, spaces.Box):  # stored in [-1, 1]
-            actions = space.low + 0.5 * (stored + 1.0) * (space.high - space.low)
+        if isinstance(space, spaces.Box):  # stored in [-1, 1], as vectors
+            actions = space.low.ravel() + 0.5 * (stored + 1.0) * (space.high - space.low).ravel()
         else:
             actions = as_numbers(space, stored.reshape(*stored.shape[:2], *space.shape))  # type: ignore[misc]
         return encode(self.observations[places, envs], actions, axes=2, reads_actions=self._reads_actions)
@@ -159,11 +159,12 @@ class ReplayMemory(NStepReplayBuffer):
         """Restore a saved state.
 
         Args:
-            state: From `state_dict`. The memory may have been smaller, if it was not full yet.
+            state: From `state_dict`. The memory may have been smaller, if this one can hold all steps.
             pieces: The pieces of that time, by name.
         """
         self.added, before = state["added"], state["capacity"]
-        if self.added < 0 or not (before == self.buffer_size or self.added <= before < self.buffer_size):
+        grown = 0 < before < self.buffer_size and self.added <= self.buffer_size
+        if self.added < 0 or not (before == self.buffer_size or grown):
             raise ValueError("a memory of another size")
         self.pos, self.full = self.added % self.buffer_size, self.added >= self.buffer_size
         *whole, tail = self._spans(before)
@@ -171,6 +172,11 @@ class ReplayMemory(NStepReplayBuffer):
             self._put(pieces[_name(*span)], *span)
         self._put(state["tail"], *tail)
         self.rewards[: min(self.added, before)] = state["rewards"][: min(self.added, before)]
+        if grown and (lost := max(0, self.added - before)):
+            # Older versions' memories could be shorter than the last rollout, whose end then overwrote the first steps.
+            self.rewards[before : self.added] = self.rewards[:lost]
+            for name in _KEPT:
+                getattr(self, name)[:lost] = getattr(self, name)[before : self.added]
 
     def _steps(self, start: int, end: int) -> Tree:
         places = np.arange(start, end) % self.buffer_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,7 +64,9 @@ class QueryConfig:
         """Number of labels before training starts."""
         if self.session_steps and self.session_labels:
             return min(self.session_labels, self.labels)
-        wanted = max(1, round(self.labels * self.initial_fraction))
+        share = self.labels * self.initial_fraction
+        # Sessions of this share are to spend the whole budget, whose last one may be smaller.
+        wanted = max(1, math.ceil(round(share, 6)) if self.session_steps else round(share))
         return min(wanted, self.initial_limit or wanted)
 
     def validate(self) -> None:

@@ -90,7 +90,8 @@ class Request(Budget):
     model of a run or file (judge:RUN; judge:RUN+human asks people where it is unsure), or none (train on the true
     reward)."""
     algo: str = "ppo"
-    """Algorithm of the agent: ppo, a2c or trpo; sac for continuous actions; dqn or qrdqn for discrete ones."""
+    """Algorithm of the agent: ppo, a2c or trpo; sac, tqc or crossq for continuous actions; dqn or
+    qrdqn for discrete ones."""
     learner: Literal["reward-model", "imitation"] = "reward-model"
     """What learns from labels: a reward model, or the agent itself, which imitates its best-rated clips."""
     feedback: str = "comparison"
@@ -121,7 +122,8 @@ class Request(Budget):
     ablation: str | None = None
     """Name of one of the paper's ablations, or horizon-one."""
     recipe: str = "default"
-    """default, or paper for the paper's own settings and scale."""
+    """default; paper for the paper's own settings and scale; pebble, surf, rune or qpa (SAC on vectors) for those of
+    the methods that are called so."""
     settings: Settings = field(default_factory=dict, hash=False)
     """Single settings that override the recipe, e.g. reward.members=5."""
     env_kwargs: EnvKwargs = field(default_factory=dict, hash=False)

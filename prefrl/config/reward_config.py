@@ -56,10 +56,10 @@ class RewardConfig:
     """Standard deviation of the normalised reward (1 for MuJoCo)."""
     normalise_over: Literal["comparisons", "rollouts", "aligned-rollouts", "memory", "none"] = "comparisons"
     """Data on which the reward is normalised to mean zero and `target_std` (the paper does not specify it): the clips
-    of the newest comparisons, as in older versions; the agent's newest rollouts, as in all recipes for vectors; those
-    rollouts without the offset that a fit adds to all rewards, as in all recipes for images; or the replay memory of an
-    off-policy agent. `none`: the mean of the members' outputs as they are, as in PEBBLE; `target_std` then has no
-    effect."""
+    of the newest comparisons, as in older versions; the agent's newest rollouts, as in recipes for vectors; those
+    rollouts without the offset that a fit adds to all rewards, as in recipes for images; or the replay memory, as in
+    recipes of off-policy agents. `none`: the mean of the members' outputs as they are, as in PEBBLE; `target_std` then
+    has no effect."""
     comparisons_per_step: float = 0.1
     """Comparisons that each member fits per agent step. The paper uses about 0.1 for Atari."""
     pretrain_comparisons: int = 3200

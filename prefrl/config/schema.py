@@ -303,8 +303,12 @@ class RunConfig:
 
     @property
     def memory_steps(self) -> int:
-        """Steps that a replay memory holds at most, rounded up to whole steps of all environments."""
-        return -(-min(self.off_policy.memory, self.steps) // self.agent.n_envs) * self.agent.n_envs
+        """Steps that a replay memory holds at most: of all environments together, and no more than the run takes.
+
+        A run ends with a whole rollout, which must fit, so that a longer run can go on with the whole memory.
+        """
+        each, rollout = self.agent.n_envs, self.agent.n_envs * self.agent.n_steps
+        return min(-(-self.off_policy.memory // each) * each, -(-self.steps // rollout) * rollout)
 
     def _validate_kl(self) -> None:
         """Check that there is a reference for a penalty, and that the algorithm can have one."""

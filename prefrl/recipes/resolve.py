@@ -17,6 +17,7 @@ from prefrl.recipes.ablations import ABLATIONS
 from prefrl.recipes.tables import (
     ALGOS,
     ENDLESS_STEPS,
+    EXPLORED_LABELS,
     EXPLORED_SHARE,
     EXPLORED_STEPS,
     EXPLORERS,
@@ -61,6 +62,8 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     recipe = RECIPES[request.recipe]
     if recipe.algos and algo not in recipe.algos:
         raise UsageError(f"--recipe {request.recipe} is for --algo {' or '.join(recipe.algos)}, not {algo}")
+    if facts.images and recipe.only_vectors:
+        raise UsageError(f"--recipe {request.recipe} is for vectors, and the observations of {facts.name} are images")
     if ablation is not None:
         ABLATIONS.check(ablation)
     teacher, judge = parse_teacher(request.answered_by)
@@ -167,7 +170,9 @@ def _exploration(facts: TaskFacts, base: RunConfig, settings: Settings) -> Setti
     if settings["algo"] not in EXPLORERS or facts.images or held or not learns:
         return {}
     steps = min(EXPLORED_STEPS, round(EXPLORED_SHARE * settings.get("steps", base.steps)))
-    return {"exploration.steps": steps, "exploration.state_entropy": STATE_ENTROPY}
+    first = settings.get("exploration.steps", steps) and not base.asks_people
+    share = {"queries.initial_fraction": EXPLORED_LABELS} if first else {}
+    return {"exploration.steps": steps, "exploration.state_entropy": STATE_ENTROPY} | share
 
 
 def _entropy(facts: TaskFacts, algo: str, recipe: Recipe) -> Settings:

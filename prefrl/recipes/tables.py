@@ -25,8 +25,6 @@ _SOFT: Settings = _OFF_POLICY | {
     # A replay memory teaches the agent from few steps, so labels are of what it does now, whichever pairs they are.
     "queries.pool": 200,
     "queries.selection": "random",
-    # Half of the labels are about clips of exploration, which differ most.
-    "queries.initial_fraction": 0.5,
     # Fits to few labels generalise only if they are held back from the first one on, and averaged.
     "reward.l2": 0.1,
     "reward.members": 7,
@@ -58,6 +56,8 @@ EXPLORERS = frozenset({"sac", "tqc", "crossq"})
 """Algorithms whose agents, on vectors, explore before the first labels (PEBBLE: Lee et al., 2021) and afterwards."""
 EXPLORED_STEPS, EXPLORED_SHARE = 10_000, 0.1
 """Most steps of the exploration before the first labels, and its largest share of the run."""
+EXPLORED_LABELS = 0.5
+"""Share of the labels that are about clips of exploration, which differ most; people are asked fewer at first."""
 STATE_ENTROPY = 0.2
 """Coefficient of the states' entropy in the agent's reward afterwards."""
 
@@ -144,14 +144,14 @@ LEARNED_REWARD: Settings = {"reward.normalise_over": "rollouts"}
 
 HUMAN: Settings = {"steps": 10_000_000, "reward.comparisons_per_step": 0.01}
 """Runs with people on vectors. 10 M steps take about as long as a person needs for 700 labels."""
-HUMAN_REPLAYS: Settings = {"steps": 1_000_000, "queries.initial_fraction": 0.25}
+HUMAN_REPLAYS: Settings = {"steps": 1_000_000}
 """The same with an agent that has a replay memory, which takes a tenth of the steps in that time."""
 HUMAN_SCALES: dict[str, Settings] = {
     "moving-dot": {"steps": 200_000, "reward.comparisons_per_step": 0.02, "queries.lead": 10},
 }
 """Runs with people on tasks that take minutes. The lead is small, because labels at the end come too late to help."""
 
-_UNEXPLORED: Settings = {"exploration.steps": 0, "exploration.state_entropy": 0.0, "queries.initial_fraction": 0.25}
+_UNEXPLORED: Settings = {"exploration.steps": 0, "exploration.state_entropy": 0.0}
 """Tasks whose SAC agent learns from the first labels on: exploration costs it time."""
 
 TASKS: dict[str, dict[str, Settings]] = {
@@ -288,6 +288,11 @@ class Recipe:
     """Whether the policy is evaluated during training."""
     algos: tuple[str, ...] = ()
     """Algorithms that it is for; empty for all."""
+
+    @property
+    def only_vectors(self) -> bool:
+        """Whether it has settings for vectors, but none for images."""
+        return bool(self.vectors) and not (self.images or self.image_algos)
 
 
 RECIPES: Registry[Recipe] = Registry(
