@@ -134,9 +134,10 @@ def test_it_comes_back_in_a_larger_memory_if_it_was_not_full(tmp_path):
     same(again, larger)
 
 
+@pytest.mark.parametrize("size", [12, 25])
 @pytest.mark.parametrize("piece", [1, 4, 20])
-def test_a_memory_that_its_run_overran_comes_back_in_a_larger_one(tmp_path, piece):
-    made, larger = memory(10, piece=piece), memory(25, piece=piece)
+def test_a_memory_that_its_run_overran_comes_back_in_a_larger_one(tmp_path, piece, size):
+    made, larger = memory(10, piece=piece), memory(size, piece=piece)
     fill(made, 12)
     larger.load_state_dict(
         through_file(tmp_path, made.state_dict()), {name: make() for name, make in made.pieces().items()}
@@ -144,7 +145,14 @@ def test_a_memory_that_its_run_overran_comes_back_in_a_larger_one(tmp_path, piec
     steps = [10, 11, *range(2, 12)]  # in place of the two that are lost, those that had overwritten them
     assert larger.observations[:12, 0, 0].tolist() == steps
     assert larger.rewards[:12, 1].tolist() == [-step for step in steps]
-    assert (larger.pos, larger.full, larger.added) == (12, False, 12)
+    assert (larger.pos, larger.full, larger.added) == (12 % size, size == 12, 12)
+
+
+def test_a_memory_of_one_step_comes_back_in_a_larger_one():
+    made, larger = memory(1), memory(5)
+    fill(made, 2)
+    larger.load_state_dict(made.state_dict(), {name: make() for name, make in made.pieces().items()})
+    assert larger.observations[:2, 0, 0].tolist() == [1, 1]
 
 
 def test_a_full_memory_does_not_come_back_in_a_size_that_its_run_exceeds():
