@@ -187,6 +187,8 @@ def test_queries_are_of_the_newest_episodes(tmp_path):
         ({"queries.pool_episodes": 1, "queries.initial_fraction": 1.0}, "700 labels, but the 33 clips .* only 528"),
         ({"reward.epochs": 0}, "epochs must be at least 1"),
         ({"reward.stop_accuracy": 0.0}, "stop_accuracy must be in"),
+        ({"reward.session_steps": 0.0}, "session_steps must be positive"),
+        ({"reward.epochs": 5, "reward.session_steps": 2.0}, "exclude each other; set one null"),
         ({"reward.output": "relu"}, "reward.output must be one of identity, tanh"),
         ({"reward.pseudo_weight": -1.0}, "pseudo_weight must not be negative"),
         ({"reward.pseudo_ratio": 0}, "pseudo_ratio must be at least 1"),

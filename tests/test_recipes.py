@@ -294,7 +294,8 @@ def test_b_pref_s_tasks_have_their_own_values():
     assert known["button-press"]["reward.epochs"] == 10
     assert 10_000 * known["button-press"]["queries.initial_fraction"] == 50
     assert tables.RECIPES["rune"].tasks["drawer-open"]["exploration.disagreement_decay"] == 1e-3
-    assert tables.RECIPES["qpa"].tasks["button-press"]["off_policy.recent_steps"] == 5000  # ten episodes
+    assert tables.RECIPES["qpa"].tasks["door-open"]["off_policy.recent_steps"] == 30_000  # 60 episodes
+    assert tables.RECIPES["qpa"].tasks["door-open"]["queries.pool_episodes"] == 60
     assert tables.RECIPES["qpa"].tasks["walker-run"] == {"steps": 1_000_000}
 
 

@@ -8,7 +8,7 @@ import torch
 from helpers import Library, same_tree, through_file
 from learning import make
 
-from prefrl.reward.work import SessionWork, StepWork, agreement
+from prefrl.reward.work import SessionWork, StepWork, agreement, session_passes
 
 
 def test_agreement_counts_the_comparisons_that_prefer_a_side():
@@ -61,9 +61,9 @@ def test_without_a_bootstrap_every_member_has_every_label_and_none_is_held_out()
     assert learner.trainer.l2.coefficients.tolist() == pytest.approx([1e-4] * 3)
 
 
-def scripted(right, *, epochs=5, enough=0.97, labels=20):
+def scripted(right, *, epochs=5, enough=0.97, labels=20, over="pass"):
     """The work of a learner whose predictions agree with so many of 20 labels in each pass."""
-    config = SimpleNamespace(epochs=epochs, stop_accuracy=enough)
+    config = SimpleNamespace(epochs=epochs, session_steps=None, stop_accuracy=enough, stop_over=over, batch_size=20)
     learner = make(Library(40), upto=labels, bootstrap=False, batch_size=20)
     passes = iter(right)
 
@@ -115,6 +115,43 @@ def test_a_limit_of_one_runs_all_passes():
     work.begin()
     work.train(1000)
     assert len(fitted) == 4
+
+
+def test_the_accuracy_can_be_that_of_the_whole_session_so_far():
+    work, fitted = scripted([10, 19, 20, 20, 20, 20, 20], enough=0.89, epochs=9, over="session")
+    work.begin()
+    work.train(1000)
+    assert fitted == [10, 19, 20, 20, 20, 20]  # 89 of 100 are not above 0.89 of them, and 109 of 120 are
+    work.begin()  # which counts anew
+    work.train(1000)
+    assert fitted[6:] == [20]
+
+
+@pytest.mark.parametrize(
+    ("steps_per_label", "labels", "batch", "passes"),
+    [
+        (2000 / 128, 10, 128, 157),  # as in QPA's code: ceil(2000 * 10 / 128) steps of all ten labels
+        (2000 / 128, 100, 128, 1563),
+        (2000 / 128, 256, 128, 2000),  # of two steps each
+        (2, 257, 128, 172),  # 514 steps in passes of three
+        (0.5, 1, 128, 1),
+        (0.5, 0, 128, 0),
+    ],
+)
+def test_the_work_of_a_session_can_be_gradient_steps_for_each_label(steps_per_label, labels, batch, passes):
+    config = SimpleNamespace(epochs=None, session_steps=steps_per_label, batch_size=batch)
+    assert session_passes(config, labels) == passes
+
+
+def test_a_session_of_steps_for_each_label_grows_with_the_labels():
+    library = Library(80)
+    learner = make(library, upto=20, session_steps=1.0, stop_accuracy=1.0, batch_size=8, bootstrap=False)
+    assert isinstance(learner.work, SessionWork)
+    assert learner.due(0) == 7 * 20  # 20 steps are seven passes of three batches
+    learner.train(1000)
+    assert learner.trainer.updates == 21
+    learner.add(library.comparisons(21, 40), library.read)
+    assert learner.due(0) == 8 * 40  # 40 steps, of five batches a pass
 
 
 def test_a_session_can_be_fitted_in_pieces():
@@ -186,6 +223,29 @@ def test_a_state_saved_between_or_within_sessions_goes_on(tmp_path):
     state = through_file(tmp_path, through.state_dict())
     resumed.load_state_dict(state, library.comparisons(), library.read)
     assert resumed.due(0) == 60
+
+
+def test_a_state_saved_within_a_session_keeps_the_accuracy_of_the_passes_that_ended(tmp_path):
+    def begun():
+        work, fitted = scripted([10, 19, 20, 20, 20, 20], enough=0.89, epochs=9, over="session")
+        work.begin()
+        work.train(60)
+        return work, fitted
+
+    (work, fitted), (resumed, again) = begun(), begun()
+    resumed.begin()  # so that nothing is left of its own accuracy
+    resumed.load_state_dict(through_file(tmp_path, work.state_dict()))
+    work.train(1000)
+    resumed.train(1000)
+    assert fitted == again == [10, 19, 20, 20, 20, 20]
+
+
+def test_a_pass_that_begins_again_counts_once(tmp_path):
+    learner = make(Library(40), epochs=9, stop_accuracy=1.0, stop_over="session", bootstrap=False, batch_size=8)
+    learner.train(28)  # a pass of 20 labels, and a batch
+    (agreed, decided) = learner.work.state_dict()["agreed"]
+    assert decided == 3 * 20
+    assert 0 < agreed <= decided
 
 
 def test_networks_are_in_training_mode_during_a_session_and_only_then(monkeypatch):

@@ -255,6 +255,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     Add("config", 6, "aim", ""),
     Add("config", 7, "reward.reads_actions", False),
     Change("config", 8, _reads_by_default, _reads_as_before),
+    Add("config", 9, "reward.session_steps", None),
+    Add("config", 9, "reward.stop_over", "pass"),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -66,9 +66,15 @@ class RewardConfig:
     """Comparisons that each member fits before the agent trains."""
     epochs: int | None = None
     """Most passes over all labels after each session of queries, the first of which is the pretraining, as in PEBBLE
-    (50); null for `pretrain_comparisons` and `comparisons_per_step`."""
+    (50); null for `pretrain_comparisons` and `comparisons_per_step`, or `session_steps`."""
+    session_steps: float | None = None
+    """Most gradient steps after each session of queries for each label that there is, as in QPA's code (2000 / 128),
+    rounded up to whole passes; null for one of the other measures of work."""
     stop_accuracy: float = 0.97
-    """With `epochs`, training accuracy above which a session's passes stop early, as in PEBBLE; 1 to run all."""
+    """With `epochs` or `session_steps`, training accuracy above which a session's passes stop early, as in PEBBLE; 1
+    to run all."""
+    stop_over: Literal["pass", "session"] = "pass"
+    """Whether this is the accuracy of the last pass, as in PEBBLE, or of the whole session so far, as in QPA."""
     crop: tuple[int, ...] | None = None
     """[low, high]: each comparison that is fitted is cropped to a random number of steps in this range, from a random
     place in each segment. QPA: [35, 45] of 50 steps; SURF: [45, 55] of 60. null for whole segments."""
@@ -97,6 +103,9 @@ class RewardConfig:
         require(0 <= self.dropout < 1, "reward.dropout must be in [0, 1)")
         self._validate_augmentation()
         require(self.epochs is None or self.epochs >= 1, "reward.epochs must be at least 1, or null")
+        steps = self.session_steps
+        require(steps is None or steps > 0, "reward.session_steps must be positive, or null")
+        require(None in (steps, self.epochs), "reward.epochs and reward.session_steps exclude each other; set one null")
         require(0 < self.stop_accuracy <= 1, "reward.stop_accuracy must be in (0, 1]")
         require(self.learning_rate > 0, "reward.learning_rate must be positive")
         require(self.target_std > 0, "reward.target_std must be positive")

@@ -103,6 +103,10 @@ RUNE_TASKS: dict[str, Settings] = PEBBLE_TASKS | {
 
 QPA: Settings = PEBBLE | {
     "reward.members": 1,
+    "reward.epochs": None,
+    "reward.session_steps": 2000 / 128,
+    "reward.stop_accuracy": 0.98,
+    "reward.stop_over": "session",
     "reward.crop": [35, 45],
     "reward.crop_copies": 20,
     "queries.selection": "random",
@@ -111,7 +115,19 @@ QPA: Settings = PEBBLE | {
     "off_policy.recent_fraction": 0.5,
 }
 """QPA (Hu et al., 2024): queries from the newest ten episodes, of which half of each batch is drawn."""
-QPA_TASKS: dict[str, Settings] = {
-    name: settings | ({"off_policy.recent_steps": 5000} if name in MANIPULATION else {})
-    for name, settings in PEBBLE_TASKS.items()
+_QPA_MANIPULATION: Settings = {
+    "reward.epochs": 200,
+    "reward.session_steps": None,
+    "reward.stop_accuracy": 0.97,
+    "reward.stop_over": "pass",
+    "reward.crop": None,
+    "reward.crop_copies": 1,
+    "queries.initial_fraction": 0.01,
+    "queries.pool_episodes": 30,
+    "off_policy.recent_steps": 15_000,
 }
+"""The values that its code has for drawer-open."""
+QPA_TASKS: dict[str, Settings] = {
+    name: settings | (_QPA_MANIPULATION if name in MANIPULATION else {}) for name, settings in PEBBLE_TASKS.items()
+}
+QPA_TASKS["door-open"] = QPA_TASKS["door-open"] | {"queries.pool_episodes": 60, "off_policy.recent_steps": 30_000}

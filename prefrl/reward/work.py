@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -85,26 +86,27 @@ class StepWork:
 
 
 class SessionWork:
-    """Passes over all labels whenever labels were added, until they are predicted well enough (PEBBLE's code).
+    """Passes over all labels whenever labels were added, until they are predicted well enough (PEBBLE's, QPA's code).
 
-    Each member sees every label once in a pass, in an order of its own. A session ends after `reward.epochs` passes, or
-    after a pass whose training accuracy, averaged over the members, exceeds `reward.stop_accuracy`. Labels that are
-    added during a session begin a new one.
+    Each member sees every label once in a pass, in an order of its own. A session ends after `reward.epochs` passes or
+    `reward.session_steps` gradient steps per label, or after a pass when the training accuracy, averaged over the
+    members and over the pass or the whole session (`reward.stop_over`), exceeds `reward.stop_accuracy`. Labels that
+    are added during a session begin a new one.
 
     PEBBLE counts a tie as a wrong prediction. Here, ties do not count, and labels other than comparisons have no
     accuracy, so that all passes are made. With several feedback kinds, the accuracy is that of the first.
     """
 
     def __init__(self, config: RewardConfig, trainer: Trainer, dataset: Mixture) -> None:
-        self._trainer, self._dataset = trainer, dataset
-        self._epochs, self._enough = config.epochs or 0, config.stop_accuracy
+        self._config, self._trainer, self._dataset = config, trainer, dataset
         self._left = 0
         """Passes that are left in this session."""
         self._sessions = 0
         """Sessions that have ended."""
         self._batches: deque[Batch] = deque()
         """Batches that are left of this pass."""
-        self._agreed = torch.zeros(2)
+        self._agreed = self._before = torch.zeros(2)
+        """See `agreement`: now, and before this pass."""
 
     @property
     def pretrained(self) -> bool:
@@ -125,8 +127,9 @@ class SessionWork:
 
     def begin(self) -> None:
         """Begin a session."""
-        self._left = self._epochs if len(self._dataset) else 0
+        self._left = session_passes(self._config, len(self._dataset))
         self._batches.clear()
+        self._agreed = torch.zeros(2)
 
     def train(self, labels: int) -> None:
         """Fit batches of this session, at least one; fewer labels if the session ends."""
@@ -139,24 +142,29 @@ class SessionWork:
         if not self._batches:
             self._trainer.filter_labels()
             self._batches.extend(self._dataset.epoch())
-            self._agreed = torch.zeros(2)
+            if self._config.stop_over == "pass":
+                self._agreed = torch.zeros(2)
+            self._before = self._agreed
         batch = self._batches.popleft()
         rewards = self._trainer.advance(batch)
         self._agreed = self._agreed + agreement(rewards, batch.target).cpu()
         if not self._batches:
             right, decided = self._agreed.tolist()
-            self._left = 0 if decided and right > self._enough * decided else self._left - 1
+            enough = decided and right > self._config.stop_accuracy * decided
+            self._left = 0 if enough else self._left - 1
             self._sessions += not self._left
         return batch.labels
 
     def state_dict(self) -> Tree:
         """Return the counters. A pass that has begun is begun again."""
-        return {"counters": {"sessions": self._sessions, "epochs_left": self._left}}
+        before = (self._before if self._batches else self._agreed).tolist()
+        return {"counters": {"sessions": self._sessions, "epochs_left": self._left}, "agreed": before}
 
     def load_state_dict(self, state: Tree) -> None:
         """Restore a saved state."""
         counters = state["counters"]
         self._sessions, self._left = counters["sessions"], counters["epochs_left"]
+        self._agreed = torch.tensor(state.get("agreed", [0.0, 0.0]))  # missing in checkpoints of older versions
         self._batches.clear()
 
 
@@ -175,6 +183,14 @@ def agreement(rewards: Tensor, target: Tensor) -> Tensor:
     return torch.stack([right.sum(), decided.sum()]).double()
 
 
+def session_passes(config: RewardConfig, labels: int) -> int:
+    """Return the most passes of a session over so many labels; 0 without labels, or if sessions are not the measure."""
+    if not labels or config.session_steps is None:
+        return (config.epochs or 0) if labels else 0
+    return math.ceil(config.session_steps * labels / math.ceil(labels / config.batch_size))
+
+
 def make_work(config: RewardConfig, trainer: Trainer, dataset: Mixture) -> Work:
     """Return the work of a configuration."""
-    return StepWork(config, trainer) if config.epochs is None else SessionWork(config, trainer, dataset)
+    by_sessions = session_passes(config, 1) > 0
+    return SessionWork(config, trainer, dataset) if by_sessions else StepWork(config, trainer)
