@@ -8,6 +8,7 @@ import pytest
 from asker_bench import LABELS, STEPS, Bench, Moody, Worker, unanswered
 from helpers import same_segment
 
+from prefrl.config import replace
 from prefrl.selection import asker as asker_module
 
 
@@ -90,6 +91,14 @@ def test_the_schedule_has_as_many_bins_as_are_set(tmp_path):
     """Two, with rates of 1 and 100 / (500 + 100): 525 labels are due after the first 175, 6/7 of them by half time."""
     bench = Bench(tmp_path, Moody(), labels=700, schedule_bins=2)
     assert [bench.asker.due(step) for step in (0, 250, 500, 750, 1000)] == [175, 400, 625, 662, 700]
+    bench.close()
+
+
+def test_the_schedule_begins_when_exploration_ends(tmp_path):
+    """Half of the run later, as far from its end: 175 + floor(525 ln(1 + T/100) / ln 6) labels at T = 0, 50, 250."""
+    bench = Bench(tmp_path, Moody(), labels=700)
+    bench.asker.config = replace(bench.asker.config, {"exploration.steps": 500})
+    assert [bench.asker.due(step) for step in (0, 500, 550, 750, 1000)] == [175, 175, 293, 542, 700]
     bench.close()
 
 

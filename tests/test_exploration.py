@@ -73,7 +73,19 @@ def test_states_that_are_all_alike_get_nothing_and_no_nan():
 
 
 def test_nothing_visited_gives_nothing():
-    assert StateEntropy(1.0, 5, 1, references=10_000).relabel([np.ones((3, 2), np.float32)]).tolist() == [0, 0, 0]
+    assert StateEntropy(1.0, 5, 1, references=10_000).score(np.ones((3, 2), np.float32)).tolist() == [0, 0, 0]
+
+
+def test_a_term_that_begins_with_a_memory_has_visited_its_last_states():
+    """Else the memory's steps would have no reward until they are relabelled again, and new steps a full one."""
+    term = StateEntropy(1.0, 1, 1, references=3)
+    memory = [np.array([[9.0], [0.0]], np.float32), np.array([[1.0], [5.0]], np.float32)]
+    relabelled = term.relabel(memory)
+    # Of 0, 1 and 5. The distances that count are 1, 1 and 4; 9 is as far from its second neighbour, 1.
+    np.testing.assert_allclose(relabelled * math.sqrt(term._distances.var), [8, 1, 1, 4], rtol=1e-3)
+    assert term._distances.var == pytest.approx(2, rel=1e-3)
+    again = term.relabel(memory)  # does not visit them again
+    np.testing.assert_array_equal(relabelled, again)
 
 
 def test_the_entropy_of_states_continues_from_a_saved_state(tmp_path):

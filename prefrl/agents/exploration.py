@@ -58,13 +58,26 @@ class StateEntropy:
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the (T, E) rewards of a rollout, whose states are visited from now on."""
         states = self._states(experience.features.reshape(-1, experience.features.shape[-1]))
+        return self._scaled(self._visit(states)).reshape(experience.rewards.shape)
+
+    def _visit(self, states: Array) -> Floats:
+        """Add the states to those visited, and return their distances to them, which the statistics count."""
         self._visited = np.concatenate([self._visited, states])[-self._most :]
         distances = neighbour_distances(states, self._visited, self._k)
         self._distances.update(distances.astype(np.float64))  # so that resuming is exact
-        return self._scaled(distances).reshape(experience.rewards.shape)
+        return distances
 
     def relabel(self, steps: Iterable[Array]) -> Floats:
-        """Return the (N,) rewards of all steps of a memory, relative to the states visited by now."""
+        """Return the (N,) rewards of all steps of a memory, relative to the states visited by now.
+
+        A term that begins with a memory, e.g. after exploration, takes its last states as visited. Otherwise these
+        steps would have no entropy until the next time, and new steps would look better than they are.
+        """
+        if not len(self._visited):
+            last = np.zeros((0, self._length), np.float32)
+            for part in steps:
+                last = np.concatenate([last, self._states(part)])[-self._most :]
+            self._visit(last)
         return np.concatenate([self.score(part) for part in steps])
 
     def score(self, steps: Array) -> Floats:

@@ -142,12 +142,13 @@ class Asker:
                 labels=queries.session_labels or queries.initial_labels,
                 horizon=steps - begun,
             )
+        explored = self.config.exploration.steps  # before the first labels
         return labels_due(
-            step,
+            max(0, step - explored),
             budget=queries.labels,
             initial=initial,
             constant=queries.schedule_constant or steps / 10,
-            horizon=steps,
+            horizon=steps - explored,
             bins=queries.schedule_bins,
         )
 
