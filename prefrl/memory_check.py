@@ -49,10 +49,11 @@ def memory_use(config: RunConfig) -> dict[str, int]:
     step = math.prod(space.shape) * space.dtype.itemsize
     rollout = agent.n_envs * agent.n_steps
     replays = ALGORITHMS[config.algo].family.replays
+    drawn = agent.batch_size if replays else min(agent.batch_size, rollout)
     replayed = {"the replay memory (off_policy.memory)": replay_memory(config, space, env.action_space)}
     needs = (replayed if replays else {}) | {
         "a rollout (agent.n_steps, agent.n_envs)": 3 * rollout * step,
-        "minibatches of the policy (agent.batch_size)": min(agent.batch_size, rollout) * _policy_step(config, space),
+        "minibatches of the policy (agent.batch_size)": drawn * _policy_step(config, space),
     }
     if config.learns_reward:
         recorded = recorded_step(config)

@@ -9,6 +9,7 @@ from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import SAC
 from test_off_policy import agent_of, config_of, go
 
+from prefrl.agents import soft_actor_critic
 from prefrl.agents.off_policy_algorithms import make_algorithm
 from prefrl.agents.soft_actor_critic import with_layer_norm
 from prefrl.experience.environments import make_stack
@@ -51,6 +52,27 @@ def test_the_actor_and_alpha_learn_at_each_interval_alone():
         for before, after in itertools.pairwise(states)
     ]
     assert changed == [(False, False, True), (False, False, True), (True, True, True), (False, False, True)]
+    stack.top.close()
+
+
+@pytest.mark.parametrize(("batches", "drawn"), [(2, [32, 32, 16]), (9, [80]), (0.5, [16] * 5)])
+def test_as_many_batches_are_drawn_at_once_as_fit(monkeypatch, batches, drawn):
+    """Five batches of 16; those of images would else take gigabytes."""
+    stack, agent = agent_of(config_of(teacher="none"))
+    go(agent, None, 2)
+    model, sizes = agent._model, []
+    memory = model.replay_buffer
+    numbers = 2 * memory.observations[0, 0].size + memory.actions[0, 0].size + 3  # of four bytes
+    assert memory.step_bytes == 4 * numbers
+    monkeypatch.setattr(soft_actor_critic, "_DRAWN_BYTES", int(batches * 16 * memory.step_bytes))
+    sample = memory.sample
+    monkeypatch.setattr(memory, "sample", lambda size, env: sizes.append(size) or sample(size, env))
+    found = list(model._batches(5, 16))
+    assert sizes == drawn
+    assert [len(batch.rewards) for batch, _, _ in found] == [16] * 5
+    for batch, observations, following in found:
+        torch.testing.assert_close(batch.observations, torch.from_numpy(observations))
+        torch.testing.assert_close(batch.next_observations, torch.from_numpy(following))
     stack.top.close()
 
 

@@ -71,6 +71,11 @@ class ReplayMemory(NStepReplayBuffer):
         """Bytes of all arrays."""
         return self.rewards.nbytes + sum(int(getattr(self, name).nbytes) for name in _KEPT)
 
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of one step of one environment."""
+        return self.nbytes // self.rewards.size
+
     def add(self, *args: Any, **kwargs: Any) -> None:
         """Add one step of every environment; see `ReplayBuffer.add`."""
         super().add(*args, **kwargs)
