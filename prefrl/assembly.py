@@ -152,7 +152,8 @@ def _make_reward(
     if explored.state_entropy:
         terms["state_entropy"] = _state_entropy(config, recorder, explored.state_entropy, _VISITED_LATER)
     if explored.disagreement and feedback and feedback.model:
-        terms["disagreement"] = Disagreement(explored.disagreement, explored.disagreement_decay, feedback.model)
+        coefficients = explored.disagreement, explored.disagreement_decay
+        terms["disagreement"] = Disagreement(*coefficients, feedback.model, explored.steps)
     scaler = ReturnScaler(agent.n_envs, agent.gamma) if agent.normalise_reward and not replays else None
     return AgentReward(source, terms | extra, scaler)
 

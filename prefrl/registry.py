@@ -158,7 +158,7 @@ _OF_ROLLOUTS = (
 )
 _OF_CHANCE = _named("off_policy", "exploration_fraction", "exploration_final")
 _OF_ALPHA = _named("off_policy", "alpha", "learn_alpha", "alpha_learning_rate")
-_OF_SOFT_NETWORKS = _named("off_policy", "log_std_min", "layer_norm")
+_OF_SOFT_NETWORKS = _named("off_policy", "log_std_min", "log_std_bound", "layer_norm")
 _OF_OUR_SAC = ("off_policy.alpha_learning_rate", *_OF_SOFT_NETWORKS)
 
 

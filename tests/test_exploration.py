@@ -117,6 +117,8 @@ def test_disagreement_is_the_deviation_of_the_members_and_fades():
     other = Disagreement(0.5, 0.25, worker_of(outputs))
     other.load_state_dict(term.state_dict())
     np.testing.assert_allclose(other(steps, None)[:, 0], 0.5 * 0.75**6 * np.array([0, 1, 3]), rtol=1e-6)
+    explored = Disagreement(0.5, 0.25, worker_of(outputs), steps=3)  # which fade it as in RUNE, whose t counts them
+    np.testing.assert_allclose(explored(steps, None)[:, 0], 0.5 * 0.75**6 * np.array([0, 1, 3]), rtol=1e-6)
 
 
 def test_disagreement_does_not_depend_on_the_members_scales():

@@ -153,6 +153,38 @@ def test_an_ablation_changes_what_the_paper_changes_and_nothing_else(ablation, c
     assert ablated == replace(resolve("cheetah"), changes | {"ablation": ablation})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"ablation": "random-queries", "algo": "sac"},
+            'random-queries changes nothing here, where queries.selection="random" anyway',
+        ),
+        ({"ablation": "no-regularisation", "algo": "sac", "recipe": "pebble"}, r"where reward\.l2=0\.0 anyway"),
+        ({"ablation": "no-regularisation", "settings": {"reward.l2": 0}}, r"where reward\.l2=0\.0 anyway"),
+    ],
+)
+def test_an_ablation_that_changes_nothing_is_refused(arguments, message):
+    """Its runs would be compared with themselves."""
+    with pytest.raises(UsageError, match=message):
+        resolve("walker", **arguments)
+
+
+def test_sac_with_the_paper_s_recipe_learns_the_reward_as_the_paper_does():
+    ours, paper = (resolve("walker", algo=algo, recipe="paper") for algo in ("sac", "ppo"))
+    assert ours.queries == paper.queries
+    assert ours.exploration == paper.exploration
+    assert ours.off_policy.recent_steps == 0
+    differing = {name for name in vars(ours.reward) if getattr(ours.reward, name) != getattr(paper.reward, name)}
+    assert differing == {"normalise_over"}
+    assert resolve("walker", algo="sac").queries.selection == "random"
+
+
+def test_people_s_runs_are_evaluated_as_a_recipe_says():
+    assert resolve("walker", algo="sac", recipe="pebble", teacher="human").evaluation.every == 10_000
+    assert resolve("walker", algo="sac", teacher="human").evaluation.every == 200_000
+
+
 def test_all_six_ablations_of_the_paper_are_there():
     assert len(PAPER_ABLATIONS) == 6
     assert resolve("cheetah", ablation="no-online").queries.initial_labels == 700
@@ -273,6 +305,7 @@ def test_pebble_is_as_in_b_pref():
     agent, off, reward, queries = config.agent, config.off_policy, config.reward, config.queries
     assert (agent.learning_rate, agent.batch_size, agent.net_arch, agent.gamma) == (5e-4, 1024, (1024, 1024), 0.99)
     assert (off.tau, off.target_interval, off.alpha, off.alpha_learning_rate) == (0.005, 2, 0.1, 1e-4)
+    assert off.log_std_bound == "tanh"
     assert (off.log_std_min, off.random_steps, off.fresh_critic, off.fresh_updates) == (-5, 1000, True, 100)
     assert (config.exploration.steps, config.exploration.neighbours) == (10_000, 5)
     assert (reward.hidden, reward.output, reward.negative_slope, reward.members) == ((256, 256, 256), "tanh", 0.01, 3)

@@ -1,6 +1,7 @@
 """SAC, and what TQC and CrossQ share with it."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -107,15 +108,23 @@ def test_sac_s_entropy_coefficient_may_be_fixed():
     stack.top.close()
 
 
-def test_the_bound_of_the_deviation_of_sac_s_actions():
-    config = config_of(**{"off_policy.log_std_min": -1.5})
+@pytest.mark.parametrize(
+    ("bound", "found"),
+    [
+        ("clamp", ((-9.0, -1.5), (-1.0, -1.0), (9.0, 2.0))),
+        ("tanh", ((-99.0, -1.5), (0.0, 0.25), (0.5 * math.log(3), 1.125), (99.0, 2.0))),  # tanh 0 and 1/2
+    ],
+)
+def test_the_bound_of_the_deviation_of_sac_s_actions(bound, found):
+    config = config_of(**{"off_policy.log_std_min": -1.5, "off_policy.log_std_bound": bound})
     stack = make_stack(config)
     actor = make_algorithm(config, stack.top).actor
     with torch.no_grad():
         actor.log_std.weight.zero_()
-        for bias, expected in ((-9.0, -1.5), (-1.0, -1.0), (9.0, 2.0)):
+        for bias, expected in found:
             actor.log_std.bias.fill_(bias)
-            assert actor.get_action_dist_params(torch.zeros(1, 10))[1].unique().tolist() == [expected]
+            deviation = actor.get_action_dist_params(torch.zeros(1, 10))[1].unique()
+            assert deviation.tolist() == pytest.approx([expected], rel=1e-6)
     stack.top.close()
 
 

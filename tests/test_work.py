@@ -8,7 +8,8 @@ import torch
 from helpers import Library, same_tree, through_file
 from learning import make
 
-from prefrl.reward.work import SessionWork, StepWork, agreement, session_passes
+from prefrl.config import RewardConfig
+from prefrl.reward.work import SessionWork, StepWork, agreement
 
 
 def test_agreement_counts_the_comparisons_that_prefer_a_side():
@@ -63,7 +64,7 @@ def test_without_a_bootstrap_every_member_has_every_label_and_none_is_held_out()
 
 def scripted(right, *, epochs=5, enough=0.97, labels=20, over="pass"):
     """The work of a learner whose predictions agree with so many of 20 labels in each pass."""
-    config = SimpleNamespace(epochs=epochs, session_steps=None, stop_accuracy=enough, stop_over=over, batch_size=20)
+    config = RewardConfig(epochs=epochs, stop_accuracy=enough, stop_over=over)
     learner = make(Library(40), upto=labels, bootstrap=False, batch_size=20)
     passes = iter(right)
 
@@ -139,8 +140,7 @@ def test_the_accuracy_can_be_that_of_the_whole_session_so_far():
     ],
 )
 def test_the_work_of_a_session_can_be_gradient_steps_for_each_label(steps_per_label, labels, batch, passes):
-    config = SimpleNamespace(epochs=None, session_steps=steps_per_label, batch_size=batch)
-    assert session_passes(config, labels) == passes
+    assert RewardConfig(session_steps=steps_per_label, batch_size=batch).session_passes(labels) == passes
 
 
 def test_a_session_of_steps_for_each_label_grows_with_the_labels():

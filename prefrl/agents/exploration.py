@@ -114,16 +114,16 @@ class Disagreement:
     Its coefficient falls with the agent's steps t: coefficient (1 - decay)^t.
     """
 
-    def __init__(self, coefficient: float, decay: float, worker: RewardModel) -> None:
+    def __init__(self, coefficient: float, decay: float, worker: RewardModel, steps: int = 0) -> None:
         """Initialise the term.
 
         Args:
             coefficient: Initial factor of the reward.
             decay: Relative decrease of the factor per agent step.
             worker: Provides the reward models.
+            steps: Agent steps before the first call, in which the agent explored.
         """
-        self._coefficient, self._decay, self._worker = coefficient, decay, worker
-        self._steps = 0
+        self._coefficient, self._decay, self._worker, self._steps = coefficient, decay, worker, steps
 
     def __call__(self, experience: Experience, log_probs: Floats) -> Floats:
         """Return the (T, E) rewards of a rollout."""

@@ -104,7 +104,7 @@ def shared_arguments(config: RunConfig) -> dict[str, Any]:
 def soft_policy(config: RunConfig, actions: spaces.Space[Any]) -> tuple[type[BasePolicy], dict[str, Any]]:
     """Return the class and arguments of SAC's policy."""
     settings = config.off_policy
-    own = {"log_std_min": settings.log_std_min, "layer_norm": settings.layer_norm}
+    own = {name: getattr(settings, name) for name in ("log_std_min", "log_std_bound", "layer_norm")}
     return SoftPolicy, network_kwargs(config) | own | {"optimizer_kwargs": {"fused": True}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -167,19 +167,28 @@ def _frozen(weights: list[Tensor]) -> Iterator[None]:
         weight.requires_grad_(True)
 
 
+def stretched_tanh(values: Tensor, low: float, high: float) -> Tensor:
+    """Stretch the tanh of values to the range from `low` to `high`."""
+    return low + 0.5 * (high - low) * (values.tanh() + 1)
+
+
+BOUNDS: dict[str, Callable[[Tensor, float, float], Tensor]] = {"clamp": torch.clamp, "tanh": stretched_tanh}
+"""Ways to keep the logarithm of a deviation in its bounds, by `off_policy.log_std_bound`."""
+
+
 class SoftActor(Actor):
     """An actor with another lower bound of its standard deviation."""
 
-    def __init__(self, *args: Any, log_std_min: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, log_std_min: float, log_std_bound: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._log_std_min = log_std_min
+        self._log_std_min, self._bound = log_std_min, BOUNDS[log_std_bound]
         assert isinstance(self.log_std, nn.Linear)  # without state-dependent exploration
 
     def get_action_dist_params(self, obs: PyTorchObs) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Return the mean and the logarithm of the deviation of the actions before tanh, (N, *action) each."""
         latent = self.latent_pi(self.extract_features(obs, self.features_extractor))
         log_std: Tensor = self.log_std(latent)  # type: ignore[operator]
-        return self.mu(latent), torch.clamp(log_std, self._log_std_min, LOG_STD_MAX), {}
+        return self.mu(latent), self._bound(log_std, self._log_std_min, LOG_STD_MAX), {}
 
 
 class SoftCritic(ContinuousCritic):
@@ -213,6 +222,7 @@ class SoftPolicy(SACPolicy):
         lr_schedule: Schedule,
         *,
         log_std_min: float,
+        log_std_bound: str,
         layer_norm: bool,
         **kwargs: Any,
     ) -> None:
@@ -223,16 +233,18 @@ class SoftPolicy(SACPolicy):
             action_space: Space of its actions.
             lr_schedule: Learning rate by the fraction of the run that is left.
             log_std_min: See `OffPolicyConfig.log_std_min`.
+            log_std_bound: See `OffPolicyConfig.log_std_bound`.
             layer_norm: See `OffPolicyConfig.layer_norm`.
             **kwargs: As for Stable-Baselines3's `SACPolicy`.
         """
-        self._log_std_min, self._layer_norm = log_std_min, layer_norm
+        self._bounds: dict[str, Any] = {"log_std_min": log_std_min, "log_std_bound": log_std_bound}
+        self._layer_norm = layer_norm
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
     def make_actor(self, features_extractor: Any = None) -> Actor:
         """Build the actor."""
         kwargs = self._update_features_extractor(self.actor_kwargs, features_extractor)
-        return SoftActor(**kwargs, log_std_min=self._log_std_min).to(self.device)
+        return SoftActor(**kwargs, **self._bounds).to(self.device)
 
     def make_critic(self, features_extractor: Any = None) -> ContinuousCritic:
         """Build the critics."""

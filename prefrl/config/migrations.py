@@ -257,6 +257,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Change("config", 8, _reads_by_default, _reads_as_before),
     Add("config", 9, "reward.session_steps", None),
     Add("config", 9, "reward.stop_over", "pass"),
+    Add("config", 9, "off_policy.log_std_bound", "clamp"),
 )
 """All migrations; those of one kind are sorted by format number."""
 

@@ -37,6 +37,9 @@ class OffPolicyConfig:
     """Learning rate of the entropy coefficient; null for that of the networks."""
     log_std_min: float = -20.0
     """Smallest logarithm of the standard deviation of SAC's actions, before tanh; the largest is 2."""
+    log_std_bound: Literal["clamp", "tanh"] = "clamp"
+    """How these bounds are kept: values beyond them are cut off, or a tanh of the network's output is stretched to
+    them, as in PEBBLE's code, so that an untrained network has the middle of the range."""
     layer_norm: bool = False
     """Whether each hidden layer of SAC's critics is followed by layer normalisation."""
     exploration_fraction: float = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,6 +94,12 @@ class RewardConfig:
     """With `trust_filter`, passes over the labels until the filter is as strict as it becomes."""
     buffer: int = 3000
     """Number of newest comparisons that are trained on (appendix A.2)."""
+
+    def session_passes(self, labels: int) -> int:
+        """Return the most passes of a session over so many labels; 0 without labels, or if the work has no sessions."""
+        if not labels or self.session_steps is None:
+            return (self.epochs or 0) if labels else 0
+        return math.ceil(self.session_steps * labels / math.ceil(labels / self.batch_size))
 
     def validate(self) -> None:
         """Raise UsageError for invalid values."""

@@ -15,7 +15,15 @@ MANIPULATION = ("button-press", "sweep-into", "drawer-open", "window-open", "doo
 _LONG = ("walker-run", "cheetah-run", "quadruped-walk", "quadruped-run", *MANIPULATION)
 """Tasks of a million steps; the others have half a million."""
 
-PEBBLE: Settings = {
+WITHOUT: Settings = {
+    "off_policy.recent_steps": 0,
+    "exploration.state_entropy": 0.0,
+    "reward.members": 3,
+    "queries.selection": "variance",
+}
+"""What neither the paper nor PEBBLE has of the default of `--algo sac`."""
+
+PEBBLE: Settings = WITHOUT | {
     "steps": 500_000,
     "round_steps": 5000,  # of which sessions are multiples
     # One environment and an update after each step.
@@ -32,6 +40,7 @@ PEBBLE: Settings = {
     "off_policy.alpha": 0.1,
     "off_policy.alpha_learning_rate": 1e-4,
     "off_policy.log_std_min": -5.0,
+    "off_policy.log_std_bound": "tanh",
     "off_policy.fresh_critic": True,
     "off_policy.fresh_updates": 100,
     "exploration.steps": 10_000,
@@ -56,13 +65,8 @@ PEBBLE: Settings = {
     "queries.pool_episodes": 100,
     "evaluation.every": 10_000,
     "evaluation.every_episodes": 10,
-    # Without what the default of `--algo sac` has.
     "off_policy.actor_interval": 1,
     "off_policy.layer_norm": False,
-    "off_policy.recent_steps": 0,
-    "exploration.state_entropy": 0.0,
-    "reward.members": 3,
-    "queries.selection": "variance",
 }
 """PEBBLE (Lee, Smith and Abbeel, 2021) as in B-Pref's code."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
 from prefrl.config import RunConfig, replace
@@ -99,8 +101,8 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
         task_settings(facts, algo),
         _human(facts, algo) if base.asks_people else {},
         _entropy(facts, algo, recipe) if base.learns_reward else {},
-        _recipe(facts, algo, recipe),
         _evaluation(facts) if base.asks_people or recipe.evaluates else {},
+        _recipe(facts, algo, recipe),
         ABLATIONS[ablation] if ablation else {},
         {} if request.minutes is None else {"queries.labels": affordable(request)},
         request.chosen,
@@ -111,6 +113,11 @@ def resolve(request: Request | str, *, gpu: bool = False, **arguments: Any) -> R
     config = replace(base, _exploration(facts, base, merged) | merged).validate()
     if unused := [name for name in request.chosen if not ALGORITHMS[algo].uses(name)]:
         raise UsageError(f"--algo {algo} has no use for {', '.join(unused)}")
+    if ablation and config == replace(
+        resolve(dataclasses.replace(request, ablation=None), gpu=gpu), {"ablation": ablation}
+    ):
+        same = " ".join(f"{name}={json.dumps(value)}" for name, value in ABLATIONS[ablation].items())
+        raise UsageError(f"--ablation {ablation} changes nothing here, where {same} anyway")
     if config.images != facts.images:
         fitting = " or ".join(name for name, kind in NETWORKS.items() if kind.images == facts.images)
         seen = "images" if facts.images else "vectors"

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefrl.recipes.off_policy import MANIPULATION, PEBBLE, PEBBLE_TASKS, QPA, QPA_TASKS, RUNE, RUNE_TASKS, SURF
+from prefrl.recipes.off_policy import (
+    MANIPULATION,
+    PEBBLE,
+    PEBBLE_TASKS,
+    QPA,
+    QPA_TASKS,
+    RUNE,
+    RUNE_TASKS,
+    SURF,
+    WITHOUT,
+)
 from prefrl.registry import Registry
 
 Settings = dict[str, Any]
@@ -240,7 +250,10 @@ PAPER_ENTROPY_ALGOS = frozenset({"trpo"})
 
 ENDLESS_STEPS = 5000
 """Steps after which evaluation ends an episode without a time limit; a fast simulator takes seconds."""
-PAPER_MUJOCO: Settings = {
+PAPER_MUJOCO: Settings = WITHOUT | {
+    "exploration.steps": 0,
+    "reward.l2": 1e-4,
+    "queries.pool": 1000,
     "steps": 20_000_000,
     "queries.schedule_constant": 2e6,
     "queries.initial_fraction": 0.25,

@@ -9,7 +9,6 @@ from pathlib import Path
 from prefrl.errors import PrefrlError, UsageError
 from prefrl.feedback.run_store import run_store
 from prefrl.feedback.terms import Label
-from prefrl.reward.work import session_passes
 from prefrl.runs.directory import RunDirectory
 from prefrl.seeding import stream
 
@@ -103,6 +102,6 @@ def default_comparisons(run: RunDirectory, labels: int) -> int:
     progress = run.read_progress()
     step = progress.step if progress else run.config.steps
     reward = run.config.reward
-    if passes := session_passes(reward, labels):
+    if passes := reward.session_passes(labels):
         return min(MOST_COMPARISONS, passes * labels)
     return min(MOST_COMPARISONS, int(reward.pretrain_comparisons + reward.comparisons_per_step * step))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import Protocol
 
@@ -127,7 +126,7 @@ class SessionWork:
 
     def begin(self) -> None:
         """Begin a session."""
-        self._left = session_passes(self._config, len(self._dataset))
+        self._left = self._config.session_passes(len(self._dataset))
         self._batches.clear()
         self._agreed = torch.zeros(2)
 
@@ -183,14 +182,6 @@ def agreement(rewards: Tensor, target: Tensor) -> Tensor:
     return torch.stack([right.sum(), decided.sum()]).double()
 
 
-def session_passes(config: RewardConfig, labels: int) -> int:
-    """Return the most passes of a session over so many labels; 0 without labels, or if sessions are not the measure."""
-    if not labels or config.session_steps is None:
-        return (config.epochs or 0) if labels else 0
-    return math.ceil(config.session_steps * labels / math.ceil(labels / config.batch_size))
-
-
 def make_work(config: RewardConfig, trainer: Trainer, dataset: Mixture) -> Work:
     """Return the work of a configuration."""
-    by_sessions = session_passes(config, 1) > 0
-    return SessionWork(config, trainer, dataset) if by_sessions else StepWork(config, trainer)
+    return SessionWork(config, trainer, dataset) if config.session_passes(1) else StepWork(config, trainer)
