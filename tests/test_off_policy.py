@@ -200,6 +200,20 @@ def test_the_agent_starts_new_episodes_where_simulators_could_not_be_saved(tmp_p
     stack.top.close()
 
 
+def test_the_first_step_after_that_begins_where_the_new_episode_does(tmp_path):
+    """With normalised observations, Stable-Baselines3 keeps the raw ones apart, and the memory stores those."""
+    stack, agent = agent_of(config_of(teacher="none", **{"agent.normalise_observations": True}))
+    go(agent, None, 4)
+    saved = through_file(tmp_path, agent.state_dict())
+    agent.load_state_dict(saved | {"pieces": {}}, exact=False)
+    begun = stack.top.get_original_obs().copy()
+    go(agent, None)
+    memory = agent._memory
+    first = memory.newest(agent._collected // memory.n_envs)[0]
+    np.testing.assert_allclose(memory.observations[first], begun, rtol=1e-6)
+    stack.top.close()
+
+
 def test_algorithms_are_built_from_the_configuration():
     settings = {
         "agent.gamma": 0.9,

@@ -137,6 +137,8 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         """Restore a saved state; see `Agent.load_state_dict`."""
         if not exact:
             self._model._last_obs = self._env.top.reset()  # type: ignore[assignment]
+            if normaliser := self._model._vec_normalize_env:
+                self._model._last_original_obs = normaliser.get_original_obs()
         load_off_policy_state(self._model, state, simulators_restored=exact)
         self._memory.load_state_dict(state["memory"], state["pieces"])
         for name in _KEPT:
