@@ -111,7 +111,7 @@ class RewardConfig:
         self._validate_augmentation()
         require(self.epochs is None or self.epochs >= 1, "reward.epochs must be at least 1, or null")
         steps = self.session_steps
-        require(steps is None or steps > 0, "reward.session_steps must be positive, or null")
+        require(steps is None or 0 < steps <= 10**6, "reward.session_steps must be in (0, 1e6], or null")
         require(None in (steps, self.epochs), "reward.epochs and reward.session_steps exclude each other; set one null")
         require(0 < self.stop_accuracy <= 1, "reward.stop_accuracy must be in (0, 1]")
         require(self.learning_rate > 0, "reward.learning_rate must be positive")
