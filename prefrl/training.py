@@ -97,6 +97,7 @@ def _round(parts: Parts, keeper: Keeper, *, last: bool = False) -> None:
         feedback.asker.ask(step, keeper.reporter.waiting, last=last)
         parts.agent.asking = feedback.asker.asking
         feedback.learner.fit(step, feedback.asker.replayed_round)
+        parts.agent.fitted()
     keeper.record_round(last=last)
 
 

@@ -9,6 +9,7 @@ from asker_bench import LABELS, STEPS, Bench, Moody, Worker, unanswered
 from helpers import same_segment
 
 from prefrl.config import replace
+from prefrl.feedback.terms import JUDGE
 from prefrl.selection import asker as asker_module
 
 
@@ -99,6 +100,25 @@ def test_the_schedule_begins_when_exploration_ends(tmp_path):
     bench = Bench(tmp_path, Moody(), labels=700)
     bench.asker.config = replace(bench.asker.config, {"exploration.steps": 500})
     assert [bench.asker.due(step) for step in (0, 500, 550, 750, 1000)] == [175, 175, 293, 542, 700]
+    bench.close()
+
+
+def test_the_schedule_begins_at_once_if_imported_labels_leave_nothing_to_explore_for(tmp_path):
+    bench = Bench(tmp_path, Moody(), labels=700)
+    bench.asker.config = replace(bench.asker.config, {"exploration.steps": 500})
+    bench.asker._imported = 175
+    assert [bench.asker.due(step) for step in (0, 50, 100, 1000)] == [175, 263, 326, 700]
+    bench.close()
+
+
+@pytest.mark.parametrize("skips_count", [False, True])
+def test_what_a_judge_could_not_tell_is_spent_once(tmp_path, monkeypatch, skips_count):
+    bench = Bench(tmp_path, Moody())
+    said = {None: {"left": 5, "incomparable": 3, "answered": 5, "pending": 1}}
+    said[JUDGE] = said[None] | {"incomparable": 2, "pending": 1}
+    monkeypatch.setattr(bench.store, "counts", lambda upto, teacher=None: said[teacher])
+    bench.asker._has_judge, bench.asker._skips_count = True, skips_count
+    assert bench.asker.counts["spent"] == (8 if skips_count else 7)  # a person said the third
     bench.close()
 
 

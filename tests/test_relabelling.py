@@ -72,13 +72,16 @@ def test_a_batch_follows_the_reward_while_other_steps_keep_theirs():
     assert (made.rewards[:6] <= 0).any()
 
 
-def test_the_memory_s_steps_can_be_a_sample_that_is_evenly_spaced():
+def test_the_memory_s_steps_come_oldest_first_and_can_be_a_sample_that_is_evenly_spaced():
     made = memory(10)
     fill(made, 13)  # steps 3 to 12 in the order 10 11 12 3 ... 9
-    assert np.concatenate(list(made.parts(8))).tolist() == [0, 2, 5, 7]  # 4 of each of 2 environments
-    assert np.concatenate(list(made.parts(1))).tolist() == [0]
-    assert np.concatenate(list(made.parts(20))).tolist() == np.concatenate(list(made.parts())).tolist() == [*range(10)]
+    assert np.concatenate(list(made.parts(8))).tolist() == [3, 5, 8, 0]  # 4 of each of 2 environments
+    assert np.concatenate(list(made.parts(1))).tolist() == [3]
+    everything = [*range(3, 10), 0, 1, 2]
+    assert np.concatenate(list(made.parts(20))).tolist() == np.concatenate(list(made.parts())).tolist() == everything
     assert list(memory(10).parts()) == []
+    MemorySteps(made).write(np.arange(20.0))  # two environments
+    assert made.rewards.tolist() == [[14, 15], [16, 17], [18, 19], *([n, n + 1] for n in range(0, 14, 2))]
 
 
 def test_what_each_way_does_with_the_stored_rewards(monkeypatch):

@@ -136,6 +136,18 @@ def test_half_done_pretraining_is_not_handed_over(tmp_path, monkeypatch):
     assert run.learner_state.exists()
 
 
+def test_weights_of_a_run_that_died_before_its_first_checkpoint_do_not_end_the_pretraining(tmp_path, monkeypatch):
+    monkeypatch.setattr("prefrl.reward.learner._CHUNK_BATCHES", 2)
+    run, inline, worker = two(tmp_path, FakeProcess())
+    RewardLearner(tiny_reward(), INPUTS, 5, seed=1).publish(run.weights)
+    worker.fit(0, None)
+    assert inline.metrics["reward_updates"] == 2
+    assert not worker.ready
+    worker.fit(0, None)
+    assert worker.ready
+    assert worker.metrics["reward_updates"] == 4
+
+
 def test_what_is_handed_over_is_synced_to_disk(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(workers, "save_tree", lambda path, tree, durable=False: saved.append((path, durable)))

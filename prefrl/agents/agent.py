@@ -55,6 +55,9 @@ class Agent(Protocol):
             reward: Computes the rewards; None to use the environments' rewards.
         """
 
+    def fitted(self) -> None:
+        """Note that the reward model may have changed; called at the end of each round."""
+
     def change_reward(self) -> None:
         """Prepare for another reward; called when the learned reward replaces that of exploration."""
 

@@ -25,8 +25,8 @@ from prefrl.storage.reading import MEBIBYTE
 
 _NOT_YET = 0
 """Agent steps of the next relabelling while no step has a reward of the present terms."""
-_KEPT = ("relabel_at", "updates_due", "fresh_due")
-"""Counters in a checkpoint."""
+_KEPT = ("relabel_at", "relabelled", "updates_due", "fresh_due")
+"""Counters in a checkpoint; those that older versions did not write begin at 0."""
 
 
 class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
@@ -44,6 +44,8 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         self._memory.recent_fraction = settings.recent_fraction
         self._relabelling = RELABELLINGS[settings.relabel]
         self._relabel_at, self._updates_due, self._collected = _NOT_YET, 0.0, 0
+        self._relabelled = 0
+        """Steps of each environment that the memory had when its rewards were computed the last time."""
         self._fresh_due = False
         self._penalty: KLPenalty | None = None
 
@@ -86,9 +88,10 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
             self._model.train(gradient_steps=due, batch_size=self._model.batch_size)
 
     def _reward(self, reward: RewardTerm, experience: Experience) -> None:
-        if self.steps >= self._relabel_at and reward.renew():
+        # Rewards that are normalised over a memory that is half as large are not those of now.
+        if self.steps >= self._relabel_at and (reward.renew() or self._memory.added >= 2 * self._relabelled):
             self._relabelling.renew(reward, self._memory, self._relabel_at == _NOT_YET)
-            self._relabel_at = self.steps + self._config.round_steps
+            self._relabel_at, self._relabelled = self.steps + self._config.round_steps, self._memory.added
         newest = reward(experience, np.zeros_like(experience.rewards))
         self._memory.rewards[self._memory.newest(len(newest))] = newest
         self._memory.score = reward.score if self._relabelling.of_batches else None
@@ -114,6 +117,11 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
     def _cloned(self) -> None:
         """Make the targets of value networks copies of them."""
         copy_to_targets(self._model)
+
+    def fitted(self) -> None:
+        """Relabel before the next training, so that no step is rewarded by weights that the others have not seen."""
+        if self._relabel_at != _NOT_YET:
+            self._relabel_at = min(self._relabel_at, self.steps)
 
     def change_reward(self) -> None:
         """Train the critics anew on the new rewards, if the run is configured so; see `Agent.change_reward`."""
@@ -142,6 +150,6 @@ class OffPolicyAgent(SB3Agent[OffPolicyAlgorithm]):
         load_off_policy_state(self._model, state, simulators_restored=exact)
         self._memory.load_state_dict(state["memory"], state["pieces"])
         for name in _KEPT:
-            setattr(self, f"_{name}", state["off_policy"][name])
+            setattr(self, f"_{name}", state["off_policy"].get(name, 0))
         if self._penalty:
             self._penalty.load_state_dict(state["penalty"])

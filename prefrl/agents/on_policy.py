@@ -64,6 +64,9 @@ class OnPolicyAgent(SB3Agent[OnPolicyAlgorithm]):
         seen = buffer.observations.reshape(-1, *buffer.obs_shape)
         return buffer.actions.reshape(len(seen), -1), self._distribution(seen)
 
+    def fitted(self) -> None:
+        """Do nothing: the next rollout has the newest weights; see `Agent.fitted`."""
+
     def change_reward(self) -> None:
         """Do nothing: the next rollout has the new rewards; see `Agent.change_reward`."""
 

@@ -135,14 +135,14 @@ class ReplayMemory(NStepReplayBuffer):
         return encode(self.observations[places, envs], actions, axes=2, reads_actions=self._reads_actions)
 
     def parts(self, most: int | None = None) -> Iterator[Array]:
-        """Iterate over the places of the steps that the memory holds, in parts of about 4,096 steps.
+        """Iterate over the places of the steps that the memory holds, oldest first, in parts of about 4,096 steps.
 
         Args:
             most: Number of steps of all environments, evenly spaced, if the memory holds more; None for all.
         """
         held, size = min(self.added, self.buffer_size), max(1, _PART // self.n_envs)
         count = held if most is None else min(held, max(1, most // self.n_envs))
-        places = np.arange(count) * held // max(1, count)
+        places = (self.added - held + np.arange(count) * held // max(1, count)) % self.buffer_size
         for start in range(0, count, size):
             yield places[start : start + size]
 
@@ -237,5 +237,6 @@ class MemorySteps:
 
     def write(self, rewards: Floats) -> None:
         """Replace the rewards of all steps, without `most`: (N,), in the order of the iteration."""
-        held = min(self._memory.added, self._memory.buffer_size)
-        self._memory.rewards[:held] = rewards.reshape(held, self._memory.n_envs)
+        memory = self._memory
+        held = min(memory.added, memory.buffer_size)
+        memory.rewards[memory.newest(held)] = rewards.reshape(held, memory.n_envs)

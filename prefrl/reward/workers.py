@@ -256,7 +256,8 @@ class LearnerProcess:
                 self._pretraining = None
         if self._run.config.reward.pseudo_threshold is not None:
             save_pool(self._run.unlabelled, self._pool, self.ensemble.inputs)
-        self.refresh()
+        if not self._pretraining:  # else weights that are there are of a run that died before its first checkpoint
+            self.refresh()
 
     def state_dict(self) -> Tree:
         """Return nothing: the process saves its own state."""

@@ -89,7 +89,9 @@ class Asker:
         """
         counts = self._store.counts(self.replayed_round)
         spent = answers_given(counts) if self._skips_count else counts["answered"]
-        if self._has_judge:  # which always says the same of a pair, so that asking on could go on without end
+        if (
+            self._has_judge and not self._skips_count
+        ):  # which always says the same of a pair, so that asking on could go on without end
             said = self._store.counts(self.replayed_round, JUDGE)
             spent += answers_given(said) - said["answered"]
         return counts | {"spent": spent}
@@ -142,7 +144,7 @@ class Asker:
                 labels=queries.session_labels or queries.initial_labels,
                 horizon=steps - begun,
             )
-        explored = self.config.exploration.steps  # before the first labels
+        explored = self.config.exploration.steps if self.initial_segments else 0  # before the first labels
         return labels_due(
             max(0, step - explored),
             budget=queries.labels,
