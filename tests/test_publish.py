@@ -10,6 +10,8 @@ from prefrl_benchmarks.report.page import analyse
 from prefrl_benchmarks.results import read_results
 from runs import prefrl, refused
 
+from prefrl.errors import UsageError
+
 RETURNS = {
     ("cheetah", "true"): (300.0, 500.0),
     ("cheetah", "full"): (200.0, None),
@@ -43,6 +45,18 @@ def test_a_report_of_the_copy_is_that_of_the_whole(folder, tmp_path):
     assert copied.problems == whole.problems
     assert [each.values() for each in copied.aggregates] == [each.values() for each in whole.aggregates]
     assert [each.curve[1].tolist() for each in copied.groups] == [each.curve[1].tolist() for each in whole.groups]
+
+
+def test_a_part_of_a_suite_does_not_replace_the_whole(folder, tmp_path):
+    publish(folder, tmp_path / "out")
+    part = made(tmp_path / "part", tasks=("reacher",))
+    before = (tmp_path / "out" / "suite.json").read_bytes()
+    with pytest.raises(
+        UsageError, match=r"holds cheetah_ppo_\S+ and in all 3 finished cells that .*part does not plan"
+    ):
+        publish(part, tmp_path / "out")
+    assert (tmp_path / "out" / "suite.json").read_bytes() == before
+    publish(folder, tmp_path / "out")  # again is no loss
 
 
 def test_labels_and_clips_stay_where_they_are(folder, tmp_path):

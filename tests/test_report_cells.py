@@ -6,6 +6,7 @@ import shutil
 import pytest
 from bench_runs import RETURNS, made
 from prefrl_benchmarks.report.page import analyse
+from prefrl_benchmarks.suites import Variant
 
 
 @pytest.fixture
@@ -78,6 +79,24 @@ def test_a_cell_whose_learning_curve_is_cut_keeps_its_final_figures_alone(folder
 def test_cells_of_several_versions_are_reported(folder):
     damage(folder, "newer")
     assert "the cells were run by several versions of prefrl: 0.1.0, 9.9.9" in analyse([folder]).problems
+
+
+def test_cells_of_several_commits_are_reported_with_their_variants(folder):
+    """Their settings may be equal, and their code not."""
+    for cell, commit in (("cheetah_ppo_none_s0", "a" * 40), ("cheetah_ppo_oracle-sync-50_s0", "b" * 40)):
+        path = folder / cell / "summary.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"commit": commit}))
+    found = analyse([folder])
+    (suite,) = {result.suite for result in found.results.cells}
+    said = "the cells were run at several commits of prefrl: true at aaaaaaaaa; full at bbbbbbbbb"
+    assert list(found.problems) == [f"{suite}: {said}"]
+
+
+def test_a_true_reward_of_other_steps_is_said(tmp_path):
+    found = analyse([made(tmp_path / "runs", variants=(Variant("full", steps=2000),))])
+    said = "full: 2,000 steps, its true-reward runs 10,000"
+    assert list(found.problems) == [f"cheetah, {said}", f"reacher, {said}"]
+    assert len(found.scores) == 4
 
 
 def test_a_cell_counts_once_however_many_folders_have_it(folder, tmp_path):

@@ -28,13 +28,20 @@ def publish(folder: Path, out: Path) -> Results:
         The copied results: all finished cells, and the last log line of each unfinished one.
 
     Raises:
-        UsageError: if `folder` holds no suite's results, or `out` holds another suite's or cannot be written.
+        UsageError: if `folder` holds no suite's results, or `out` holds another suite's, or finished cells that are
+            not planned in `folder`, or cannot be written.
         PrefrlError: if no cell is finished, or the manifest is damaged.
     """
     results = read_results([folder])
     name = results.manifests[0]["suite"]["name"]
     if (out / MANIFEST).exists() and (held := read_manifest(out)["suite"]["name"]) != name:
         raise UsageError(f"{out} holds the suite {held}; choose another folder for {name}")
+    planned = {result.cell.name for result in results.cells}
+    if (out / MANIFEST).exists() and (lost := [name for name in _finished(out) if name not in planned]):
+        raise UsageError(
+            f"{out} holds {lost[0]} and in all {len(lost)} finished cells that {folder} does not plan, and would lose "
+            "them; publish the whole suite, or choose another folder"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         random_returns(
@@ -54,6 +61,11 @@ def publish(folder: Path, out: Path) -> Results:
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     return results
+
+
+def _finished(out: Path) -> list[str]:
+    cells = (str(entry.get("id")) for entry in read_manifest(out)["cells"])
+    return [name for name in cells if (out / name / "summary.json").exists()]
 
 
 def _name_used_runs(path: Path) -> None:

@@ -268,7 +268,8 @@ def _problems(results: Results) -> list[str]:
     if names := [result.cell.name for result in results.not_begun]:
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         lines.append(f"left out: not begun: {', '.join(names[:_NAMED])}{more}")
-    lines += [line for suite in dict.fromkeys(each.suite for each in results.cells) for line in _mixed(results, suite)]
+    suites = dict.fromkeys(each.suite for each in results.cells)
+    lines += [line for suite in suites for line in (*_mixed(results, suite), *_commits(results, suite))]
     versions = sorted({str(result.summary.get("version")) for result in results.finished if result.summary})
     if len(versions) > 1:
         lines.append(f"the cells were run by several versions of prefrl: {', '.join(versions)}")
@@ -286,6 +287,18 @@ def _mixed(results: Results, suite: str) -> list[str]:
         f"{suite}: all returns are of the {results.returns_text(suite)}, since {len(lacking)} of {len(finished)} cells "
         f"were not evaluated: {', '.join(lacking[:_NAMED])}{more}"
     ]
+
+
+def _commits(results: Results, suite: str) -> list[str]:
+    """A line if the finished cells of a suite were run by different code, which their settings do not say."""
+    found: dict[str, dict[str, None]] = {}
+    for each in results.finished:
+        if each.suite == suite and each.summary and each.summary.get("commit"):
+            found.setdefault(printable(str(each.summary["commit"])[:9], 80), {})[each.cell.variant] = None
+    if len(found) < 2:
+        return []
+    said = "; ".join(f"{', '.join(filter(None, variants)) or suite} at {name}" for name, variants in found.items())
+    return [f"{suite}: the cells were run at several commits of prefrl: {said}"]
 
 
 def _hashes(cell: Cell) -> dict[str, str]:

@@ -180,7 +180,7 @@ def task_scores(found: Sequence[Group], random_baselines: Mapping[str, float]) -
         random_baselines: Mean return of a random policy for each task.
 
     Returns:
-        The scores, and one line for each variant that has no score on a task.
+        The scores, and one line for each variant that has no score on a task, or one of unequal steps.
     """
     baselines = {(group.suite, group.task): group for group in reversed(found) if group.is_baseline}
     scores, problems = [], []
@@ -195,6 +195,9 @@ def task_scores(found: Sequence[Group], random_baselines: Mapping[str, float]) -
             problems.append(f"{who} no true-reward run has its seeds")
         elif score.true_baseline <= score.random_baseline:
             problems.append(f"{who} the true-reward agent is no better than a random policy")
+        elif (steps := group.results[0].cell.steps) != (others := baseline.results[0].cell.steps):
+            problems.append(f"{group.task}, {group.variant}: {steps:,} steps, its true-reward runs {others:,}")
+            scores.append(score)
         else:
             scores.append(score)
     return scores, problems
