@@ -110,63 +110,6 @@ def test_all_rewards_of_the_memory_are_of_the_newest_weights_and_normalised_over
     stack.top.close()
 
 
-def test_rewards_are_computed_again_only_for_newer_weights_and_once_a_round():
-    config = config_of(round_steps=32)
-    stack, agent = agent_of(config)
-    worker, reward = reward_of(config, stack)
-    relabelled, relabel = [], reward.source.relabel
-    reward.source.relabel = lambda steps: relabelled.append(agent.steps) or relabel(steps)
-    for _ in range(16):
-        go(agent, reward)  # 8 steps
-        if agent.steps in {40, 48, 88}:
-            worker.fit()
-    # After a round, the memory is five times as large as that over which rewards were normalised. The newer weights
-    # of 40, 48 and 88 wait for a round to have passed.
-    assert relabelled == [8, 40, 72, 104]
-    assert worker.refreshed < 16
-    stack.top.close()
-
-
-def test_weights_of_a_round_off_the_schedule_are_not_used_before_the_memory_has_them():
-    """The last round of a run is, and the rounds of a run that is resumed with more steps are counted from it."""
-    config = config_of(round_steps=32)
-    stack, agent = agent_of(config)
-    worker, reward = reward_of(config, stack)
-    relabelled, relabel = [], reward.source.relabel
-    reward.source.relabel = lambda steps: relabelled.append(agent.steps) or relabel(steps)
-    agent.fitted()  # of no effect before the first training
-    for _ in range(12):
-        go(agent, reward)  # 8 steps
-        if agent.steps in {48, 80}:
-            worker.fit()
-        if agent.steps in {48, 64, 80}:
-            agent.fitted()
-    assert relabelled == [8, 40, 56, 88]  # with the first training after the weights, and not without newer ones
-    stack.top.close()
-
-
-def test_the_agent_is_told_of_each_round(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(OffPolicyAgent, "fitted", lambda agent: told.append(agent.steps))
-    settings = SMALL | {"round_steps": 96, "evaluation.episodes": 0}
-    train("reacher", algo="sac", mode="sync", labels=6, steps=320, out=tmp_path / "run", settings=settings)
-    rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert told == [int(row["step"]) for row in rows]
-    assert len(told) >= 3
-
-
-def test_the_rewards_of_a_model_that_never_changes_are_normalised_anew_as_the_memory_doubles():
-    """Else those of all steps would be normalised over the first 16, at the start of the first episodes."""
-    config = config_of(round_steps=16)
-    stack, agent = agent_of(config)
-    _, reward = reward_of(config, stack)
-    relabelled, relabel = [], reward.source.relabel
-    reward.source.relabel = lambda steps: relabelled.append(agent.steps) or relabel(steps)
-    go(agent, reward, 20)
-    assert relabelled == [8, 24, 48, 96]
-    stack.top.close()
-
-
 def test_the_metrics_get_each_step_s_predicted_and_true_reward_once():
     config = config_of(round_steps=16)
     stack, agent = agent_of(config)
