@@ -15,7 +15,7 @@ from prefrl_benchmarks import cells
 from prefrl_benchmarks.cells import start_cell
 from prefrl_benchmarks.display import SuiteDisplay
 from prefrl_benchmarks.measure.jobs import report_lines
-from prefrl_benchmarks.results import last_words
+from prefrl_benchmarks.results import last_words, read_results
 from prefrl_benchmarks.runner import SUPERSEDED, prepare, run_suite
 from prefrl_benchmarks.suites import find_suite
 from rich.console import Console
@@ -172,6 +172,15 @@ def test_a_folder_holds_one_suite_and_has_one_runner(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
         run(suite(), tmp_path / "file", Pretended())
+
+
+def test_a_part_of_a_suite_leaves_the_results_of_the_whole(tmp_path):
+    ours = suite(seeds=(0, 1))
+    run_suite(ours, tmp_path, 1, executor=Pretended("cheetah_ppo_oracle-sync-50_s1"))
+    whole = {result.cell.name for result in read_results([tmp_path]).finished}
+    run(suite(tasks=("reacher",), seeds=(1, 2)), tmp_path, Pretended())
+    after = {result.cell.name for result in read_results([tmp_path]).cells}
+    assert after == whole | {"reacher_ppo_none_s2", "reacher_ppo_oracle-sync-50_s2"}
 
 
 def test_a_cell_that_ends_without_a_summary_has_failed(tmp_path):

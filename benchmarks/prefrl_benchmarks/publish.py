@@ -11,7 +11,7 @@ from prefrl.errors import UsageError
 from prefrl.storage.files import read_json, write_atomically, write_json
 from prefrl_benchmarks.cells import TAKEN
 from prefrl_benchmarks.random_baseline import random_returns
-from prefrl_benchmarks.results import LARGEST_MANIFEST, MANIFEST, Results, read_manifest, read_results
+from prefrl_benchmarks.results import LARGEST_MANIFEST, MANIFEST, Results, finished_cells, read_manifest, read_results
 
 _KEPT = ("config.json", "metrics.csv", "summary.json")
 """Files that are copied from each finished cell."""
@@ -37,7 +37,7 @@ def publish(folder: Path, out: Path) -> Results:
     if (out / MANIFEST).exists() and (held := read_manifest(out)["suite"]["name"]) != name:
         raise UsageError(f"{out} holds the suite {held}; choose another folder for {name}")
     planned = {result.cell.name for result in results.cells}
-    if (out / MANIFEST).exists() and (lost := [name for name in _finished(out) if name not in planned]):
+    if (out / MANIFEST).exists() and (lost := [name for name in finished_cells(out) if name not in planned]):
         raise UsageError(
             f"{out} holds {lost[0]} and in all {len(lost)} finished cells that {folder} does not plan, and would lose "
             "them; publish the whole suite, or choose another folder"
@@ -61,11 +61,6 @@ def publish(folder: Path, out: Path) -> Results:
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from None
     return results
-
-
-def _finished(out: Path) -> list[str]:
-    cells = (str(entry.get("id")) for entry in read_manifest(out)["cells"])
-    return [name for name in cells if (out / name / "summary.json").exists()]
 
 
 def _name_used_runs(path: Path) -> None:

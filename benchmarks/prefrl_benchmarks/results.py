@@ -158,15 +158,19 @@ def machine() -> dict[str, Any]:
 
 
 def write_manifest(suite: Suite, out: Path) -> None:
-    """Write the manifest of a suite's planned cells.
+    """Write the manifest of a suite's planned cells, and of others of the same suite that the folder holds finished.
 
     Raises:
         UsageError: if the folder holds another suite.
     """
     path = out / MANIFEST
-    if path.exists() and (held := read_manifest(out)["suite"]["name"]) != suite.name:
-        raise UsageError(f"{out} holds the suite {held}; choose another --out for {suite.name}")
+    held = read_manifest(out) if path.exists() else None
+    if held and (name := held["suite"]["name"]) != suite.name:
+        raise UsageError(f"{out} holds the suite {name}; choose another --out for {suite.name}")
     cells = [_hashes(cell) | dataclasses.asdict(cell) for cell in suite.cells()]
+    if held:  # a part of the suite may be planned now
+        kept = set(finished_cells(out)) - {cell["id"] for cell in cells}
+        cells += [cell for cell in held["cells"] if cell["id"] in kept]
     about = {"prefrl": version(), "commit": commit(), "python": platform.python_version(), "machine": machine()}
     about["command"] = shlex.join(["prefrl", *sys.argv[1:]])
     write_json(
@@ -200,6 +204,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             cell.task
         )  # results may come from others, and measuring their random baseline creates environments
     return manifest
+
+
+def finished_cells(folder: Path) -> list[str]:
+    """The names of the cells of a folder's manifest that have a summary."""
+    names = (str(entry.get("id")) for entry in read_manifest(folder)["cells"])
+    return [name for name in names if (folder / name / "summary.json").exists()]
 
 
 def read_results(folders: Sequence[Path]) -> Results:
