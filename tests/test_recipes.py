@@ -9,6 +9,7 @@ from prefrl.errors import UsageError
 from prefrl.recipes import ALGOS, IMAGES, RECIPES, TASKS, resolve, tables
 from prefrl.recipes.ablations import PAPER_ABLATIONS
 from prefrl.registry import ALGORITHMS
+from prefrl.selection.schedule import labels_due
 
 SOFT = {"sac", "tqc", "crossq"}
 
@@ -93,6 +94,19 @@ def test_published_recipes_are_for_vectors(recipe):
 @pytest.mark.parametrize(("labels", "each"), [(100, 1), (250, 2), (500, 3), (900, 5), (1000, 5), (10_000, 50)])
 def test_the_sessions_of_meta_world_spend_any_budget(labels, each):
     assert resolve("window-open", algo="sac", recipe="pebble", labels=labels).queries.initial_labels == each
+
+
+def test_labels_on_meta_world_are_asked_at_an_even_rate():
+    config = resolve("window-open", algo="sac", labels=400, steps=100_000)
+    queries = config.queries
+    due = [
+        labels_due(
+            step, budget=400, initial=queries.initial_labels, constant=queries.schedule_constant, horizon=100_000
+        )
+        for step in (0, 25_000, 50_000, 75_000)
+    ]
+    assert due == [40, 130, 220, 310]
+    assert resolve("walker-walk", algo="sac").queries.schedule_constant is None
 
 
 def test_exploration_needs_vectors_and_a_reward_that_is_learned():

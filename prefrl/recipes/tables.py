@@ -163,12 +163,14 @@ HUMAN_SCALES: dict[str, Settings] = {
 
 _UNEXPLORED: Settings = {"exploration.steps": 0, "exploration.state_entropy": 0.0}
 """Tasks whose SAC agent learns from the first labels on: exploration costs it time."""
+_EVENLY: Settings = {"queries.initial_fraction": 0.1, "queries.schedule_constant": 1e7}
+"""Labels at an even rate, as in B-Pref: its agents of Meta-World move what they are to move late in a run."""
 
 TASKS: dict[str, dict[str, Settings]] = {
     "sac": {
         "swimmer": {"agent.gamma": 0.9999},
         "cheetah": _UNEXPLORED,
-        **dict.fromkeys(MANIPULATION, _UNEXPLORED),
+        **dict.fromkeys(MANIPULATION, _UNEXPLORED | _EVENLY),
     },
     "ppo": {
         "hopper": {
