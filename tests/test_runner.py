@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -328,3 +329,21 @@ def test_a_cell_waits_for_the_runs_that_it_uses(tmp_path):
     outcome, _ = run(suite, tmp_path / "one", pretended)
     assert (outcome.finished, pretended.started) == ([true], [true, held])
     assert outcome.failed == {held: "the disk is full", frozen: f"it uses {held}, which is not finished"}
+
+
+def test_a_cell_is_run_again_when_a_run_that_it_uses_is(tmp_path):
+    (tmp_path / "using.toml").write_text(USING)
+    suite = find_suite(str(tmp_path / "using.toml"))
+    true, held, frozen = (cell.name for cell in suite.cells())
+    out = tmp_path / "out"
+    run(suite, out, Pretended())
+    run(suite, out, again := Pretended())
+    assert again.started == []
+    written = json.loads((out / held / "config.json").read_text())
+    write_json(out / held / "config.json", written | {"created_at": "2999-01-01T00:00:00+00:00"})
+    _, text = run(suite, out, again := Pretended())
+    assert again.started == [frozen]
+    assert f"{frozen} used a run of {held} that is not there any more; moved to {out / SUPERSEDED / frozen}" in text
+    shutil.rmtree(out / true)
+    _, text = run(suite, out, again := Pretended())
+    assert again.started == [true, held, frozen]

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from prefrl.errors import UsageError
 from prefrl.runs.directory import is_finished
+from prefrl.storage.files import DamagedFileError, read_json
 from prefrl_benchmarks.cells import Cell, fingerprint, fingerprint_of
 from prefrl_benchmarks.display import SuiteDisplay
 from prefrl_benchmarks.executors.job import Executor, Job
@@ -91,7 +93,8 @@ def prepare(cell: Cell, out: Path, note: Callable[[str], None]) -> bool:
     root = out / cell.name
     if not root.exists():
         return False
-    if fingerprint_of(root) == fingerprint(cell.config):
+    outdated = _outdated(cell, out)
+    if fingerprint_of(root) == fingerprint(cell.config) and not outdated:
         if not (finished := is_finished(root)) and (root / "summary.json").exists():
             note(f"{cell.name}: its summary.json is damaged; resumed to write it again")
         return finished
@@ -101,8 +104,24 @@ def prepare(cell: Cell, out: Path, note: Callable[[str], None]) -> bool:
     log = out / f"{cell.name}.log"
     if log.exists():
         shutil.move(log, aside.with_name(f"{aside.name}.log"))
-    note(f"{cell.name} was made with other settings; moved to {aside} and run again")
+    why = f"used a run of {outdated} that is not there any more" if outdated else "was made with other settings"
+    note(f"{cell.name} {why}; moved to {aside} and run again")
     return False
+
+
+def _outdated(cell: Cell, out: Path) -> str:
+    """The name of a cell whose run a cell has used, and which is gone or was begun later; empty if there is none."""
+    begun = _begun(out / cell.name)
+    return next((name for name in cell.uses.values() if not "" < _begun(out / name) <= begun), "")
+
+
+def _begun(root: Path) -> str:
+    """When a run was begun, in ISO format; empty if its configuration does not say."""
+    try:
+        data: Any = read_json(root / "config.json")
+        return str(data["created_at"])
+    except (DamagedFileError, OSError, KeyError, TypeError):
+        return ""
 
 
 def _work(
