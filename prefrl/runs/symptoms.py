@@ -1,8 +1,8 @@
 """Detect runs that do not learn the intended reward: the reward model guesses, or nearly all labels are ties.
 
-The limits are based on the 117 published runs that learn a reward (`benchmarks/results`). Two of them guess: the
+The limits are based on the 121 published runs that learn a reward (`benchmarks/results`). Two of them guess: the
 held-out loss of a pendulum was that of a guess from step 20,000 to 470,000 of 500,000, and the training loss of a run
-with the recipe qpa, which holds nothing out, for a fifth of its steps. The other 114 runs on vectors had such a loss
+with the recipe qpa, which holds nothing out, for a fifth of its steps. The other 118 runs on vectors had such a loss
 for at most 6.6 % of their steps (nine rows), those with the recipes pebble and qpa for at most 15 % (seven rows of a
 training loss); and Pong, which uses images, for its first 23 %. The highest
 share of ties in a run on vectors that learned was 94 % after 4,000 of 500,000 steps, 73 % after 22,000 and 55 % at the
