@@ -170,7 +170,7 @@ def write_manifest(suite: Suite, out: Path) -> None:
     cells = [_hashes(cell) | dataclasses.asdict(cell) for cell in suite.cells()]
     if held:  # a part of the suite may be planned now
         kept = set(finished_cells(out)) - {cell["id"] for cell in cells}
-        cells += [cell for cell in held["cells"] if cell["id"] in kept]
+        cells += [cell for cell in held["cells"] if cell.get("id") in kept]
     about = {"prefrl": version(), "commit": commit(), "python": platform.python_version(), "machine": machine()}
     about["command"] = shlex.join(["prefrl", *sys.argv[1:]])
     write_json(

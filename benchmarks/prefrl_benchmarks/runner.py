@@ -112,7 +112,10 @@ def prepare(cell: Cell, out: Path, note: Callable[[str], None]) -> bool:
 def _outdated(cell: Cell, out: Path) -> str:
     """The name of a cell whose run a cell has used, and which is gone or was begun later; empty if there is none."""
     begun = _begun(out / cell.name)
-    return next((name for name in cell.uses.values() if not "" < _begun(out / name) <= begun), "")
+    for name in cell.uses.values():
+        if not (out / name).exists() or (begun and _begun(out / name) > begun):
+            return name
+    return ""
 
 
 def _begun(root: Path) -> str:
